@@ -1,0 +1,150 @@
+"""The promise that the script that runs is the script in git: writing artifacts, finding drift, asking git."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import git, job, provenance, render
+from .errors import LaunchError, UsageError
+from .job import Job
+from .render import LOCK, Target
+
+
+class DriftError(LaunchError):
+    """What lies on disk is not what the job renders to (exit 1)."""
+
+
+def folder_of(job_: Job, target: Target, output: Path | None = None) -> Path:
+    """`launch/<name>/<target>/` beside the job file, or below `output` instead of `launch`."""
+    return (output or job_.dir / "launch") / job_.spec.name / target
+
+
+def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:
+    """What belongs into `folder`: {file name: text}."""
+    return render.render(job_, target, os.path.relpath(job_.path, folder))
+
+
+def diff(folder: Path, files: dict[str, str]) -> str:
+    """Unified diff from what lies in `folder` to `files`; empty if they agree. A stray file counts as drift."""
+    parts: list[str] = []
+    stray = {path.name for path in folder.iterdir() if path.is_file()} - set(files) if folder.is_dir() else set()
+    for name in sorted({*files, *stray}):
+        path = folder / name
+        old = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else None
+        new = files.get(name)
+        if old == new:
+            continue
+        parts += difflib.unified_diff(
+            (old or "").splitlines(keepends=True),
+            (new or "").splitlines(keepends=True),
+            str(path) if old is not None else "/dev/null",
+            f"{path} (as rendered)" if new is not None else "/dev/null",
+        )
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in parts)
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    """Put `files` into `folder` so that no reader, and no crash, ever sees half of one. Stray files go."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_atomic(folder / name, text)
+        for path in folder.iterdir():
+            if path.is_file() and path.name not in files:
+                path.unlink()
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        mode = 0o777 if path.suffix in (".sh", ".sbatch") else 0o666
+        Path(temporary).chmod(mode & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def unwritable(folder: Path, error: OSError) -> UsageError:
+    """The one wording for a folder that cannot be written: no rights, no space, a file in the way."""
+    place = error.filename or folder
+    return UsageError(f"{folder}: cannot be written: {error.strerror} ({place})\n    remedy: check rights, space and quota")
+
+
+def ensure(folder: Path, files: dict[str, str], *, accept: bool) -> str | None:
+    """Make `folder` hold `files`. Absent: written. Different: DriftError with the diff, or with `accept` overwritten.
+
+    Returns what was done, for the user; None if nothing was needed.
+    """
+    if not folder.exists():
+        write(folder, files)
+        return f"wrote {folder} (commit it for the audit)"
+    drift = diff(folder, files)
+    if not drift:
+        return None
+    if not accept:
+        raise DriftError(
+            f"{drift}{folder} is not what the job file renders to; nothing was submitted\n"
+            "    remedy: look at the diff; accept it with --write"
+        )
+    write(folder, files)
+    return f"rewrote {folder}"
+
+
+def require_committed(folder: Path) -> None:
+    """Raise DriftError unless every file of `folder` is in git as it is on disk."""
+    dirty = git.uncommitted(folder)
+    if dirty is None:
+        raise DriftError(f"{folder} is in no git repository\n    remedy: git init; git add; git commit")
+    if dirty:
+        raise DriftError(f"not committed: {', '.join(dirty)}\n    remedy: git add {folder} && git commit")
+
+
+def locked_folders(path: Path) -> Iterator[Path]:
+    """Every artifact folder at or below `path`, known by its lock file. The copies in run folders do not count."""
+    for root, folders, files in os.walk(path):
+        folders[:] = sorted(name for name in folders if name not in (".git", ".venv"))
+        if LOCK in files and provenance.FILE not in files:
+            yield Path(root)
+
+
+def check(folder: Path) -> str:
+    """Render `folder` again from its job file: the diff, empty if clean. Raises UsageError if that cannot be done."""
+    lock = _read_lock(folder / LOCK)
+    job_path = Path(os.path.normpath(folder / lock["job"]["path"]))
+    if not job_path.is_file():
+        raise UsageError(f"{folder / LOCK}: its job file {job_path} is gone\n    remedy: restore it, or remove {folder}")
+    cluster = lock["cluster"]["name"] if lock["cluster"] else None
+    fresh = job.load(job_path, tuple(lock["set"]), cluster)
+    return diff(folder, render.render(fresh, lock["target"], lock["job"]["path"]))
+
+
+def _read_lock(path: Path) -> dict[str, Any]:
+    remedy = "render again"
+    try:
+        lock = json.loads(path.read_text(encoding="utf-8"))
+        valid = (
+            lock["target"] in render.TARGETS
+            and isinstance(lock["job"]["path"], str)
+            and all(isinstance(item, str) for item in lock["set"])
+            and (lock["cluster"] is None or isinstance(lock["cluster"]["name"], str))
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: not a lock file of alignlaunch ({error})\n    remedy: {remedy}") from error
+    if not valid:
+        raise UsageError(f"{path}: not a lock file of alignlaunch\n    remedy: {remedy}")
+    result: dict[str, Any] = lock
+    return result

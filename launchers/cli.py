@@ -1,0 +1,335 @@
+"""The command line. Thin: each command reads its options, calls one module, and prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alignlaunch import __version__
+
+from .errors import LaunchError, UsageError
+
+if TYPE_CHECKING:
+    from .job import Job
+    from .runs import Run
+
+# What a command does is imported when it runs: `--help` and completion stay quick.
+
+JOB = click.argument("job_file", metavar="JOB", type=click.Path(path_type=Path))
+RUN = click.argument("run", metavar="[RUN]", default="last")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--set and --cluster, which every command that reads a job file has."""
+    set_ = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key: a.b=c.")
+    cluster = click.option("--cluster", envvar="ALIGNLAUNCH_CLUSTER", metavar="NAME", help="Cluster profile.")
+    return JOB(set_(cluster(command)))
+
+
+def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What `slurm` and `local` have in common."""
+    options = [
+        click.option("--write", is_flag=True, help="Accept the new rendering where it differs from the one on disk."),
+        click.option("--require-committed", is_flag=True, help="Refuse unless git has script and job file as they are."),
+        click.option("--dry-run", is_flag=True, help="Print the script; write and submit nothing."),
+        click.option("--follow", is_flag=True, help="Show the log until the end."),
+        click.option("--wait", is_flag=True, help="Return when the run has ended, with its exit code."),
+        JSON,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return job_options(command)
+
+
+class Group(click.Group):
+    """Commands in the order of their definition; our errors without a traceback, with their exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LaunchError as error:
+            say(f"error: {error}")
+            ctx.exit(error.exit_code)
+        except BrokenPipeError:  # `alignlaunch logs | head`
+            sys.stderr.close()
+            ctx.exit(0)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="alignlaunch")
+def main() -> None:
+    """One job file to a running, audited alignment-training job."""
+
+
+def say(message: str) -> None:
+    """Prose goes to stderr; stdout is for the machine's line."""
+    click.echo(f"alignlaunch: {message}", err=True)
+
+
+def load(job_file: Path, overrides: tuple[str, ...], cluster: str | None) -> Job:
+    from . import job, summary
+
+    loaded = job.load(job_file, overrides, cluster)
+    for line in summary.lines(loaded):
+        say(line)
+    return loaded
+
+
+@main.command()
+@click.argument("stage")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
+def init(stage: str, output: Path | None) -> None:
+    """Write a commented starter job file for STAGE (pt, sft, rm, dpo, orpo, safe_dpo)."""
+    from . import starter
+
+    text = starter.text(stage)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    if output.exists():
+        raise UsageError(f"{output}: exists already\n    remedy: name another file")
+    output.write_text(text, encoding="utf-8")
+    say(f"wrote {output}; its first line names the schema: `alignlaunch schema > alignlaunch.schema.json`")
+
+
+@main.command()
+@click.option("--cluster", is_flag=True, help="The schema of a cluster profile instead of a job file.")
+def schema(cluster: bool) -> None:
+    """Print the JSON Schema of a job file, for editors."""
+    from . import jsonschema
+
+    click.echo(jsonschema.text(cluster=cluster))
+
+
+@main.command()
+@job_options
+@click.option("--target", "targets", type=click.Choice(["bash", "slurm"]), multiple=True, help="Default: all.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder instead of `launch/` beside the job file.")
+def render(
+    job_file: Path, overrides: tuple[str, ...], cluster: str | None, targets: tuple[str, ...], output: Path | None
+) -> None:
+    """Write launch/<name>/<target>/: script, job.resolved.yaml, ZeRO JSON and lock file."""
+    from . import audit
+    from .render import TARGETS
+
+    job = load(job_file, overrides, cluster)
+    for target in TARGETS:
+        if not targets or target in targets:
+            folder = audit.folder_of(job, target, output)
+            audit.write(folder, audit.artifacts(job, target, folder))
+            click.echo(folder)
+
+
+@main.command()
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+def check(paths: tuple[Path, ...]) -> None:
+    """Render every committed folder at or below PATH again. Exit 0: clean; 1: drift (diff shown); 2: error."""
+    from . import audit
+
+    drifted, failed, clean = 0, 0, 0
+    for path in paths or (Path(),):
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
+        for folder in audit.locked_folders(path if path.is_dir() else path.parent):
+            try:
+                diff = audit.check(folder)
+            except LaunchError as error:
+                say(f"error: {error}")
+                failed += 1
+                continue
+            click.echo(diff, nl=False)
+            drifted, clean = drifted + bool(diff), clean + (not diff)
+    say(f"{clean} clean, {drifted} drifted, {failed} could not be checked")
+    if failed:
+        sys.exit(2)
+    sys.exit(1 if drifted else 0)
+
+
+@main.command()
+@submit_options
+def slurm(
+    job_file: Path,
+    overrides: tuple[str, ...],
+    cluster: str | None,
+    write: bool,
+    require_committed: bool,
+    dry_run: bool,
+    follow: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Submit JOB to Slurm: sbatch gets exactly the committed script."""
+    from . import audit, launch
+
+    job = load(job_file, overrides, cluster)
+    if dry_run:
+        folder = audit.folder_of(job, "slurm")
+        files = audit.artifacts(job, "slurm", folder)
+        click.echo(files["job.sbatch"], nl=False)
+        say(launch.dry_run(job, files))
+        return
+    prepared = launch.prepare(job, "slurm", write=write, require_committed=require_committed, say=say)
+    run = launch.submit_slurm(prepared)
+    print_run(run, as_json)
+    watch_run(run, follow=follow, wait=wait)
+
+
+@main.command()
+@submit_options
+def local(
+    job_file: Path,
+    overrides: tuple[str, ...],
+    cluster: str | None,
+    write: bool,
+    require_committed: bool,
+    dry_run: bool,
+    follow: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Run JOB on this machine. Every process of the job runs here; Ctrl-C stops them all."""
+    from . import audit, foreground, launch, local
+
+    del wait  # it always does
+    job = load(job_file, overrides, cluster)
+    if dry_run:
+        folder = audit.folder_of(job, "bash")
+        click.echo(audit.artifacts(job, "bash", folder)[local.script_name(job)], nl=False)
+        return
+    prepared = launch.prepare(job, "bash", write=write, require_committed=require_committed, say=say)
+    run, process = launch.start_local(prepared)
+    print_run(run, as_json)
+    sys.exit(foreground.attend(run, process, follow=follow, say=say))
+
+
+def print_run(run: Run, as_json: bool) -> None:
+    import json
+
+    click.echo(json.dumps(run.as_json()) if as_json else run.handle)
+    say(f"log: {run.log}")
+
+
+def watch_run(run: Run, *, follow: bool, wait: bool) -> None:
+    """--follow and --wait after a submission. Ctrl-C leaves the job running, and says so."""
+    from . import watch
+
+    if not (follow or wait):
+        return
+    try:
+        if follow:
+            for line in watch.follow(run, say, lambda _: True):
+                click.echo(line, nl=False)
+            run = watch.refresh([watch.find(run.handle)])[0]
+        else:
+            run = watch.wait(run, say)
+    except KeyboardInterrupt:
+        say(f"stopped watching; the job goes on. To end it: alignlaunch cancel {run.handle}")
+        sys.exit(130)
+    if run.status.state == "COMPLETED":
+        say(f"result: {run.output_dir}")
+    sys.exit(run.status.process_code)
+
+
+@main.command("list")
+@click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+@JSON
+def list_(count: int, as_json: bool) -> None:
+    """List the latest runs with their states."""
+    from . import runs, watch
+
+    show(watch.refresh(runs.load(count)), as_json)
+
+
+@main.command()
+@RUN
+@JSON
+def status(run: str, as_json: bool) -> None:
+    """Show the state of RUN: a handle, a job's name, or `last`."""
+    from . import watch
+
+    show(watch.refresh([watch.find(run)]), as_json)
+
+
+def show(runs: list[Run], as_json: bool) -> None:
+    import json
+
+    from . import summary
+
+    click.echo(json.dumps([run.as_json() for run in runs]) if as_json else summary.table(runs))
+
+
+@main.command()
+@RUN
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("--rank", type=click.IntRange(min=0), help="Only this rank's lines.")
+@click.option("--node", type=click.IntRange(min=0), help="Only this node's lines.")
+@click.option("--tail", type=click.IntRange(min=0), help="Only the last N lines.")
+@JSON
+def logs(run: str, follow: bool, rank: int | None, node: int | None, tail: int | None, as_json: bool) -> None:
+    """Print the log of RUN, all ranks in one view."""
+    import itertools
+    import json
+
+    from . import logs, watch
+
+    found = watch.find(run)
+    wanted = watch.selector(found, rank, node)
+    path, read = Path(found.log), 0
+    lines: Iterable[str] = []
+    if path.is_file():
+        lines, read = logs.tail(path, tail, wanted)
+    elif not follow:
+        raise LaunchError(f"{found.handle}: no log yet ({found.log or 'unknown place'})\n    remedy: --follow waits for it")
+    if follow:
+        lines = itertools.chain(lines, watch.follow(found, say, wanted, read))
+    for line in lines:
+        click.echo(json.dumps({"line": line.rstrip("\n")}) if as_json else line, nl=as_json)
+
+
+@main.command()
+@RUN
+@JSON
+def cancel(run: str, as_json: bool) -> None:
+    """End RUN: every process of it."""
+    from . import watch
+
+    found = watch.find(run)
+    watch.backend_of(found).cancel(found)
+    show(watch.refresh([found]), as_json)
+
+
+@main.command()
+@RUN
+@JSON
+def wait(run: str, as_json: bool) -> None:
+    """Wait for RUN to end; exit with the job's own code."""
+    from . import watch
+
+    found = watch.wait(watch.find(run), say)
+    if as_json:
+        show([found], as_json)
+    sys.exit(found.status.process_code)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for SHELL; e.g. eval "$(alignlaunch completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    completer = get_completion_class(shell)
+    if completer is None:  # pragma: no cover - click ships all three
+        raise UsageError(f"no completion for {shell}")
+    click.echo(completer(main, {}, "alignlaunch", "_ALIGNLAUNCH_COMPLETE").source())
+
+
+if __name__ == "__main__":
+    main()

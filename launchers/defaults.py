@@ -1,0 +1,150 @@
+"""What each stage does where the job file is silent: the values of the user's documents, each with its source.
+
+Sources: "ORPO", "RM", "SFT", "DeepSpeed" and "DDP" are the five documents (docs/sources.md says which is which), "§" their
+section. "script" is the default of the script that the document describes; "alignlaunch" is a choice of ours. `alignlaunch
+init STAGE` writes these into the starter file, so a reader sees them where they can be changed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from alignlaunch.train.config import Stage
+
+
+class Default(NamedTuple):
+    key: str  # dotted
+    value: Any
+    source: str
+
+
+COMMON = [
+    Default("nnodes", 1, "alignlaunch"),
+    Default("launcher", "torchrun", "ORPO, RM, SFT: title"),
+    Default("train.bf16", True, "ORPO §5; SFT; DeepSpeed §5; DDP"),
+    Default("train.gradient_checkpointing", True, "ORPO §5; SFT; DDP"),
+    Default("train.report_to", "tensorboard", "DDP"),
+    Default("train.logging_steps", 1, "script"),
+]
+
+_LORA_8 = [
+    Default("lora.r", 8, "§5"),
+    Default("lora.alpha", 16, "§5"),
+    Default("lora.dropout", 0.05, "§5"),
+    Default("lora.target_modules", "all", "SFT"),
+]
+_SAFE_DPO_TRAIN = [
+    Default("train.per_device_train_batch_size", 4, "DDP (2-4), script"),
+    Default("train.gradient_accumulation_steps", 4, "DDP (4-8), script"),
+    Default("train.num_train_epochs", 2, "script"),
+    Default("train.learning_rate", 5e-7, "DDP"),
+    Default("train.beta", 0.1, "script"),
+    Default("train.max_length", 1024, "DDP"),
+    Default("lora.r", 16, "script"),
+    Default("lora.alpha", 32, "script"),
+    Default("lora.dropout", 0.1, "script"),
+    Default("lora.target_modules", "all", "SFT"),
+]
+
+STAGES: dict[Stage, list[Default]] = {
+    "orpo": [
+        Default("nproc_per_node", 1, "alignlaunch"),
+        Default("zero", 3, "ORPO §2"),
+        Default("data.max_train_samples", 1000, "ORPO §5"),
+        Default("data.max_eval_samples", 50, "ORPO §5"),
+        Default("train.per_device_train_batch_size", 1, "ORPO §5"),
+        Default("train.per_device_eval_batch_size", 1, "ORPO §5"),
+        Default("train.gradient_accumulation_steps", 4, "ORPO §5"),
+        Default("train.max_steps", 100, "ORPO §5"),
+        Default("train.eval_strategy", "steps", "script"),
+        Default("train.eval_steps", 20, "ORPO §5"),
+        Default("train.save_steps", 50, "ORPO §5"),
+        Default("train.learning_rate", 5e-4, "script"),
+        Default("train.lr_scheduler_type", "cosine", "script"),
+        Default("train.beta", 0.1, "script"),
+        Default("train.max_length", 512, "script: 256 source + 256 target"),
+        *_LORA_8,
+    ],
+    "rm": [
+        Default("nproc_per_node", 1, "alignlaunch"),
+        Default("zero", 3, "RM §2"),
+        Default("data.max_train_samples", 1000, "RM §5"),
+        Default("data.max_eval_samples", 10, "RM §5"),
+        Default("train.per_device_train_batch_size", 1, "RM §5"),
+        Default("train.per_device_eval_batch_size", 1, "RM §5"),
+        Default("train.gradient_accumulation_steps", 8, "RM §5"),
+        Default("train.num_train_epochs", 1, "RM §5"),
+        Default("train.learning_rate", 2e-5, "RM §5"),
+        Default("train.weight_decay", 0.001, "RM §5"),
+        Default("train.warmup_steps", 0.05, "RM §5 (warmup_ratio)"),
+        Default("train.max_length", 1280, "RM §5: 1024 source + 256 target"),
+        *_LORA_8,
+    ],
+    "sft": [
+        Default("nproc_per_node", 4, "SFT 3"),
+        Default("zero", 2, "SFT, memory"),
+        Default("train.per_device_train_batch_size", 1, "SFT, training"),
+        Default("train.gradient_accumulation_steps", 8, "SFT, training"),
+        Default("train.num_train_epochs", 1, "SFT, training"),
+        Default("train.learning_rate", 2e-5, "SFT, training"),
+        Default("train.weight_decay", 0.05, "script"),
+        Default("train.max_length", 2048, "SFT, model (model_max_length)"),
+        Default("train.eval_strategy", "steps", "script"),
+        Default("train.eval_steps", 50, "script"),
+        Default("train.save_steps", 500, "script"),
+        Default("train.ddp_timeout", 30000, "script"),
+        Default("lora.r", 8, "SFT, LoRA"),
+        Default("lora.alpha", 16, "SFT, LoRA"),
+        Default("lora.dropout", 0.05, "SFT, LoRA"),
+        Default("lora.target_modules", "all", "SFT, LoRA"),
+    ],
+    "pt": [
+        Default("nproc_per_node", 1, "alignlaunch"),
+        Default("zero", 3, "DeepSpeed §1"),
+        Default("data.max_train_samples", 10000, "DeepSpeed §2.3"),
+        Default("data.max_eval_samples", 10, "DeepSpeed §2.3"),
+        Default("train.per_device_train_batch_size", 1, "DeepSpeed §2.3"),
+        Default("train.per_device_eval_batch_size", 1, "DeepSpeed §2.3"),
+        Default("train.gradient_accumulation_steps", 16, "DeepSpeed §2.3"),
+        Default("train.num_train_epochs", 0.5, "DeepSpeed §2.3"),
+        Default("train.learning_rate", 2e-4, "DeepSpeed §2.3"),
+        Default("train.weight_decay", 0.01, "DeepSpeed §2.3"),
+        Default("train.warmup_steps", 0.05, "DeepSpeed §2.3 (WARMUP_RATIO)"),
+        *_LORA_8,
+    ],
+    "dpo": [
+        Default("nproc_per_node", 1, "alignlaunch"),
+        Default("zero", 0, "DDP: title"),
+        *_SAFE_DPO_TRAIN,
+    ],
+    "safe_dpo": [
+        Default("nproc_per_node", 8, "DDP, quick start"),
+        Default("zero", 0, "DDP: title"),
+        *_SAFE_DPO_TRAIN,
+    ],
+}
+
+
+def for_stage(stage: Stage) -> list[Default]:
+    """Common defaults, then the stage's own."""
+    return [*COMMON, *STAGES[stage]]
+
+
+def merged(stage: Stage, data: dict[str, Any]) -> dict[str, Any]:
+    """`data` over the stage's defaults. A map merges key by key; an explicit null or another type replaces it whole."""
+    tree: dict[str, Any] = {}
+    for default in for_stage(stage):
+        *parents, last = default.key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = default.value
+    return _overlay(tree, data)
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _overlay(result[key], value) if both else value
+    return result

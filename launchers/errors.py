@@ -1,0 +1,56 @@
+"""What can go wrong on the submitting side, each with its exit code. The CLI prints the message; nobody sees a traceback."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class LaunchError(Exception):
+    """The job or a check failed (exit 1)."""
+
+    exit_code = 1
+
+
+class UsageError(LaunchError):
+    """A bad command line, job file or folder (exit 2)."""
+
+    exit_code = 2
+
+
+class SchedulerError(LaunchError):
+    """The scheduler could not be reached or refused (exit 3)."""
+
+    exit_code = 3
+
+
+class Problem(NamedTuple):
+    """One broken rule of a job file or cluster profile."""
+
+    place: str  # "job.yaml:3:7", or "--set nnodes=0"
+    key: str  # dotted: "train.learning_rate"
+    value: Any
+    rule: str
+    remedy: str
+
+    def __str__(self) -> str:
+        shown = "" if self.value is None else f" = {shorten(self.value)}"
+        key = f"{self.key}{shown}: " if self.key else ""
+        return f"{self.place}: {key}{self.rule}\n    remedy: {self.remedy}"
+
+
+class JobFileError(UsageError):
+    """Every problem of a job file, in the order of its lines."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n".join([*map(str, problems), f"{count}; nothing was written or submitted"]))
+
+
+def shorten(value: Any, limit: int = 80) -> str:
+    """`repr(value)`, cut so that a hostile value cannot flood a terminal."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = type(value).__name__
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

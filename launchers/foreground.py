@@ -1,0 +1,97 @@
+"""A local run in the foreground: its progress, its end, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import logs, watch
+from .runs import Run
+
+METRICS = "metrics.jsonl"
+POLL_SECONDS = 0.2
+
+
+def attend(run: Run, process: subprocess.Popen[bytes], *, follow: bool, say: Callable[[str], None]) -> int:
+    """Show the run until it ends; returns its exit code. Ctrl-C ends every process of it first."""
+    began = time.time()
+    log = Path(run.log)
+    progress = _Progress(Path(run.output_dir) / METRICS, began)
+    try:
+        if follow:
+            for line in logs.follow(log, 0, lambda _: True, lambda: process.poll() is not None):
+                sys.stdout.write(line)
+                sys.stdout.flush()
+        while process.poll() is None:
+            progress.show()
+            time.sleep(POLL_SECONDS)
+        progress.show(last=True)
+    except KeyboardInterrupt:
+        progress.end_line()
+        say("stopping every process of the run ...")
+        watch.backend_of(run).cancel(run)
+        process.wait()
+        watch.refresh([run])
+        say("stopped")
+        return 130
+    run = watch.refresh([run])[0]
+    if run.status.state == "COMPLETED":
+        say(f"done in {time.time() - began:.0f} s; result: {run.output_dir}")
+        return 0
+    if not follow:
+        lines, _ = logs.tail(log, 20, lambda _: True)
+        sys.stderr.writelines(lines)
+    say(f"{run.status.state} with exit code {run.status.exit_code}; log: {log}")
+    return run.status.process_code
+
+
+class _Progress:
+    """The newest record of metrics.jsonl: one line that renews itself on a terminal, a line a record elsewhere."""
+
+    def __init__(self, path: Path, began: float) -> None:
+        self._path, self._began, self._offset = path, began, 0
+        self._terminal = sys.stderr.isatty()
+        self._open_line = False
+
+    def show(self, *, last: bool = False) -> None:
+        for record in self._new_records():
+            text = _line(record, time.time() - self._began)
+            if self._terminal:
+                sys.stderr.write(f"\r\x1b[K{text}")
+                self._open_line = True
+            else:
+                sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+        if last:
+            self.end_line()
+
+    def end_line(self) -> None:
+        if self._open_line:
+            sys.stderr.write("\n")
+            self._open_line = False
+
+    def _new_records(self) -> list[dict[str, Any]]:
+        """Whole records that came since the last call; those of an earlier run in the same folder do not count."""
+        try:
+            if self._path.stat().st_mtime < self._began:
+                return []
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        records = [json.loads(line) for line in whole.splitlines()]
+        return [record for record in records if record.get("time", 0) >= self._began]
+
+
+def _line(record: dict[str, Any], seconds: float) -> str:
+    shown = {key: record[key] for key in ("loss", "eval_loss", "learning_rate", "tokens_per_second") if key in record}
+    figures = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
+    return f"step {record.get('step')}/{record.get('max_steps')}  {figures or record.get('event', '')}  [{seconds:.0f} s]"

@@ -1,0 +1,265 @@
+"""The job: one YAML and a cluster profile, validated, every default filled in, frozen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Stage
+
+from . import cluster as clusters
+from . import defaults, legacy, rules, schema, yamlfile
+from . import zero as zeros
+from .cluster import Cluster, Slurm
+from .errors import JobFileError, Problem, UsageError
+from .yamlfile import Document
+from .zero import ZeroConfig, ZeroError
+
+#: A DNS-1035 label, as Kubernetes wants it; short enough for the suffixes that are added to it.
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z]([a-z0-9-]{0,48}[a-z0-9])?\Z",
+        description="Lower-case letters, digits and `-`; starts with a letter; at most 50 characters.",
+        examples=["qwen3-orpo"],
+    ),
+]
+TimeLimit = Annotated[
+    str,
+    Meta(
+        pattern=r"^([0-9]+-)?[0-9]{1,4}(:[0-9]{2}){0,2}\Z",
+        description="Time limit: HH:MM:SS, D-HH:MM:SS or minutes, in quotes.",
+        examples=["12:00:00"],
+    ),
+]
+Scalar = str | int | float | bool
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The job file's keys. `alignlaunch schema` prints this class."""
+
+    name: Name
+    stage: Annotated[Stage, Meta(description="What kind of training.", examples=["orpo"])]
+    model: Annotated[NonEmptyStr, Meta(description="Model folder or hub id.", examples=["../model/Qwen/Qwen3-0.6B"])]
+    tokenizer: Annotated[NonEmptyStr | None, Meta(description="Tokenizer folder or hub id; else the model's.")] = None
+    attn_implementation: Annotated[
+        NonEmptyStr | None, Meta(description="Attention kernel.", examples=["flash_attention_2"])
+    ] = None
+    quantization: Annotated[
+        Literal["none", "8bit", "4bit"], Meta(description="Load the base model quantised (bitsandbytes).")
+    ] = "none"
+    trust_remote_code: Annotated[bool, Meta(description="Run code that comes with the model.")] = False
+    data: Annotated[Data, Meta(description="Training and validation data.", examples=[{"train": ["../data/reward"]}])]
+    output_dir: Annotated[
+        NonEmptyStr, Meta(description="Where model, checkpoints and metrics go.", examples=["../output/orpo_zero3"])
+    ]
+    nnodes: Annotated[Count, Meta(description="Number of nodes.", examples=[2])]
+    nproc_per_node: Annotated[Count, Meta(description="Processes (GPUs) on each node.", examples=[4])]
+    launcher: Annotated[
+        Literal["torchrun", "deepspeed", "direct"],
+        Meta(description="What starts the processes; direct: one srun task a process."),
+    ]
+    zero: Annotated[
+        Annotated[int, Meta(ge=0, le=3)] | NonEmptyStr,
+        Meta(description="ZeRO stage: 0 (DDP), 1, 2, 3, or a DeepSpeed JSON file.", examples=[2]),
+    ]
+    offload: Annotated[
+        Literal["none", "optimizer", "optimizer+param"], Meta(description="What ZeRO keeps in host memory.")
+    ] = "none"
+    lora: Annotated[Lora | None, Meta(description="LoRA adapter; null trains every weight.", examples=[{"r": 8}])] = (
+        None
+    )
+    train: Annotated[
+        dict[str, Any],
+        Meta(description="Any argument of the stage's trainer config.", examples=[{"max_steps": 100}]),
+    ] = {}
+    time: TimeLimit | None = None
+    env: Annotated[
+        dict[str, Scalar], Meta(description="Environment of every process.", examples=[{"NCCL_DEBUG": "WARN"}])
+    ] = {}
+    secrets: Annotated[
+        list[NonEmptyStr],
+        Meta(description="Names of variables to pass on from your environment; never values.", examples=[["HF_TOKEN"]]),
+    ] = []
+    slurm: Annotated[Slurm, Meta(description="sbatch options.", examples=[{"partition": "gpu"}])] = Slurm()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A validated job at a place. Everything that templates need is an attribute; they do no arithmetic."""
+
+    spec: JobSpec
+    cluster: Cluster
+    path: Path  # the job file
+    digest: str  # sha256 of the job file's bytes
+    cluster_name: str | None
+    cluster_digest: str | None
+    overrides: tuple[str, ...]
+    zero: ZeroConfig | None
+    custom_zero: bool
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def dir(self) -> Path:
+        """The job file's folder: every relative path in it, and every process, starts from here."""
+        return self.path.parent
+
+    @property
+    def world_size(self) -> int:
+        return self.spec.nnodes * self.spec.nproc_per_node
+
+    @property
+    def per_device_batch_size(self) -> int:
+        """Examples in one forward pass of one process (transformers' default is 8)."""
+        return int(self.spec.train.get("per_device_train_batch_size", 8))
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Micro-batches in one optimizer step (transformers' default is 1)."""
+        return int(self.spec.train.get("gradient_accumulation_steps", 1))
+
+    @property
+    def effective_batch_size(self) -> int:
+        """Examples in one optimizer step, over all processes."""
+        return self.per_device_batch_size * self.world_size * self.accumulation_steps
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Environment of every process, as text."""
+        return {name: _env_text(value) for name, value in self.spec.env.items()}
+
+    @property
+    def tasks_per_node(self) -> int:
+        """srun tasks on each node: a launcher starts the processes itself, `direct` gives each its own task."""
+        return self.spec.nproc_per_node if self.spec.launcher == "direct" else 1
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with its value, as job.resolved.yaml holds it: the entrypoint's only input."""
+        data: dict[str, Any] = msgspec.to_builtins(self.spec)
+        data["deepspeed"] = self.zero.file_name if self.zero else None
+        data["env"] = self.env
+        return data
+
+
+def _env_text(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None = None) -> Job:
+    """Read, override, fill in and check a job file.
+
+    overrides: `a.b=c`, the value read as YAML. Raises JobFileError with every problem, UsageError for a bad override.
+    """
+    document = yamlfile.read(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for override in overrides:
+        _override(document, override)
+    cluster, cluster_data, cluster_digest = Cluster(), {}, None
+    if cluster_name:
+        cluster_path = clusters.find(cluster_name, path.parent)
+        cluster, cluster_data = clusters.load(cluster_path)
+        cluster_digest = hashlib.sha256(cluster_path.read_bytes()).hexdigest()
+
+    notes, problems = legacy.apply(document)
+    stage = document.data.get("stage")
+    data = document.data
+    if isinstance(stage, str) and stage in defaults.STAGES:
+        data = defaults.merged(stage, data)  # type: ignore[arg-type]
+        _fit_to_data(data, document)
+        problems += rules.trainer_arguments(stage, document, data)
+    else:
+        data = {"nnodes": 1, "nproc_per_node": 1, "launcher": "torchrun", "zero": 0, **data}
+    _take_from_cluster(data, cluster_data)
+    if "output_dir" not in data and isinstance(data.get("name"), str):
+        data["output_dir"] = f"output/{data['name']}"
+    if data.get("lora") is False:
+        data["lora"] = None
+    if isinstance(data.get("data"), dict):
+        _as_lists(data["data"])
+    problems += schema.check(JobSpec, document, data)
+    problems += rules.environment(document, data)
+    zero, custom = None, isinstance(data.get("zero"), str)
+    if not [p for p in problems if p.key in ("zero", "offload")]:
+        zero, zero_problems = _zero_config(document, data, path.parent)
+        problems += zero_problems
+    problems += rules.combinations(document, data)
+    if problems:
+        raise JobFileError(sorted(set_of(problems), key=_by_line))
+    return Job(
+        spec=msgspec.convert(data, JobSpec),
+        cluster=cluster,
+        path=path,
+        digest=digest,
+        cluster_name=cluster_name,
+        cluster_digest=cluster_digest,
+        overrides=overrides,
+        zero=zero,
+        custom_zero=custom,
+        notes=notes,
+    )
+
+
+def set_of(problems: list[Problem]) -> list[Problem]:
+    """Problems without repeats (the same key can break one rule twice), order kept."""
+    return list({str(problem): problem for problem in problems}.values())
+
+
+def _by_line(problem: Problem) -> tuple[int, int]:
+    match = re.search(r":(\d+):(\d+)$", problem.place)
+    return (int(match[1]), int(match[2])) if match else (1 << 30, 0)
+
+
+def _override(document: Document, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
+        raise UsageError(f"--set {override}: not KEY=VALUE\n    remedy: for example --set train.max_steps=10")
+    legacy.put(document, tuple(key.split(".")), yamlfile.parse_value(text), f"--set {override}")
+
+
+def _take_from_cluster(data: dict[str, Any], cluster: dict[str, Any]) -> None:
+    """The profile's sbatch options and environment, under the job's own; the extras of both, the job's last."""
+    for key in ("slurm", "env"):
+        below, above = cluster.get(key, {}), data.get(key, {})
+        if isinstance(above, dict):
+            data[key] = {**below, **above}
+            if isinstance(above.get("extra", []), list) and (below.get("extra") or above.get("extra")):
+                data[key]["extra"] = [*below.get("extra", []), *above.get("extra", [])]
+
+
+def _as_lists(data: dict[str, Any]) -> None:
+    """`train: a,b` is how the documents write several folders; a list is how the schema has it."""
+    for key in ("train", "validation"):
+        if isinstance(data.get(key), str):
+            data[key] = [part.strip() for part in data[key].split(",") if part.strip()]
+
+
+def _fit_to_data(data: dict[str, Any], document: Document) -> None:
+    """The stage's evaluation defaults make no sense without validation data."""
+    sources, train = data.get("data"), data.get("train")
+    if isinstance(sources, dict) and isinstance(train, dict) and not sources.get("validation"):
+        for key in ("eval_strategy", "eval_steps"):
+            if ("train", key) not in document.values:
+                train.pop(key, None)
+
+
+def _zero_config(
+    document: Document, data: dict[str, Any], job_dir: Path
+) -> tuple[ZeroConfig | None, list[Problem]]:
+    try:
+        if isinstance(data["zero"], str):
+            return zeros.custom(job_dir / data["zero"]), []
+        return zeros.named(data["zero"], data.get("offload", "none")), []
+    except ZeroError as error:
+        return None, [Problem(document.place((error.key,)), error.key, data.get(error.key), error.rule, error.remedy)]
+
+
+def digest_of(value: Any) -> str:
+    """sha256 of plain data in a canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,59 @@
+"""The JSON Schema of a job file and of a cluster profile, from the classes that validate them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from .cluster import Cluster
+from .job import JobSpec
+from .rules import trainer_args
+
+_TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "list": "array", "dict": "object"}
+
+
+def text(*, cluster: bool) -> str:
+    """The schema as JSON, sorted, so that a file of it in git only changes when the schema does."""
+    return json.dumps(_cluster() if cluster else _job(), indent=2, sort_keys=True)
+
+
+def _cluster() -> dict[str, Any]:
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Cluster)}
+
+
+def _job() -> dict[str, Any]:
+    schema = msgspec.json.schema(JobSpec)
+    definitions = schema["$defs"]
+    job = definitions["JobSpec"]
+    # A stage's defaults fill in the rest; the documents' comma-separated lists and `lora: false` are read too.
+    job["required"] = ["name", "stage", "model", "data"]
+    sources = definitions["Data"]["properties"]
+    for key in ("train", "validation"):
+        sources[key] = {"anyOf": [sources[key], {"type": "string"}], "description": sources[key].get("description", "")}
+    job["properties"]["lora"].setdefault("anyOf", []).append({"const": False})
+    job["allOf"] = []
+    for stage, arguments in trainer_args()["stages"].items():
+        definitions[f"train_{stage}"] = {
+            "type": "object",
+            "properties": {name: _argument(spec) for name, spec in arguments.items()},
+        }
+        job["allOf"].append(
+            {
+                "if": {"properties": {"stage": {"const": stage}}},
+                "then": {"properties": {"train": {"$ref": f"#/$defs/train_{stage}"}}},
+            }
+        )
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "alignlaunch job", **schema}
+
+
+def _argument(spec: dict[str, Any]) -> dict[str, Any]:
+    words = spec["type"].split("|")
+    if "any" in words:
+        return {}
+    types = [_TYPES[word] for word in words] + (["null"] if spec.get("optional") else [])
+    schema: dict[str, Any] = {"type": types[0] if len(types) == 1 else types}
+    if "choices" in spec:
+        schema["enum"] = [*spec["choices"], *([None] if spec.get("optional") else [])]
+    return schema

@@ -1,0 +1,84 @@
+"""From a job to a run: look at what lies on disk, copy it into a run folder, submit exactly that, and record it."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import audit, local, provenance, runfolder, runs, slurm
+from .job import Job
+from .render import SBATCH, Target
+from .runs import Run, Status
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The artifacts of a job, on disk and agreed on."""
+
+    job: Job
+    target: Target
+    folder: Path
+    files: dict[str, str]
+
+
+def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, say: Say) -> Prepared:
+    """Make the committed folder and the job agree. Raises DriftError where they do not."""
+    folder = audit.folder_of(job, target)
+    files = audit.artifacts(job, target, folder)
+    if done := audit.ensure(folder, files, accept=write):
+        say(done)
+    if require_committed:
+        audit.require_committed(folder)
+        audit.require_committed(job.path)
+    return Prepared(job, target, folder, files)
+
+
+def submit_slurm(prepared: Prepared) -> Run:
+    """sbatch the artifact. A submission that fails leaves neither a folder nor a record."""
+    job, files = prepared.job, prepared.files
+    with runfolder.create(job, files) as folder:
+        runfolder.write_provenance(
+            folder, provenance.describe(job, "slurm", files, slurm.command(job, folder))
+        )
+        handle = slurm.submit(job, folder, files[SBATCH])
+    log = folder / f"{job.spec.name}-{handle.rpartition('/')[2]}.out"
+    return _record(job, handle, folder, log, Status("PENDING"))
+
+
+def start_local(prepared: Prepared) -> tuple[Run, subprocess.Popen[bytes]]:
+    """Start the bash artifact on this machine."""
+    job, files = prepared.job, prepared.files
+    local.check_machine(job)
+    with runfolder.create(job, files) as folder:
+        arguments = local.command(job, str(folder / local.script_name(job)))
+        runfolder.write_provenance(folder, provenance.describe(job, "bash", files, arguments))
+        log = folder / f"{job.spec.name}.log"
+        process = local.start(job, folder, log, arguments)
+    return _record(job, f"{local.SCHEME}://{folder.name}", folder, log, Status("RUNNING")), process
+
+
+def _record(job: Job, handle: str, folder: Path, log: Path, status: Status) -> Run:
+    run = Run(
+        handle=handle,
+        name=job.spec.name,
+        run_dir=str(folder),
+        log=str(log),
+        output_dir=str((job.dir / job.spec.output_dir).resolve()),
+        job_file=str(job.path.resolve()),
+        submitted_at=provenance.now(),
+        status=status,
+    )
+    runs.save([run])
+    return run
+
+
+def dry_run(job: Job, files: dict[str, str]) -> str:
+    """Ask sbatch, where there is one, whether it would take the script. Returns its answer."""
+    with tempfile.TemporaryDirectory(prefix="alignlaunch-") as scratch:
+        audit.write(Path(scratch), files)
+        return slurm.test_only(job, Path(scratch)) or "no sbatch here: rendered and validated only"

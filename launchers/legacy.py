@@ -1,0 +1,119 @@
+"""Argument names of the user's documents, and of transformers 4, that have another home today. They still work.
+
+A name under `train:` is moved to the key that does the same thing now, and a note says so; nothing is dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from .errors import Problem
+from .yamlfile import Document
+
+Convert = Callable[[Any], Any]
+
+
+class Move(NamedTuple):
+    to: str | None  # dotted key today; None: nothing needs to be set any more
+    why: str
+    convert: Convert = lambda value: value
+
+
+def _paths(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _when_true(result: Any, otherwise: Any = None) -> Convert:
+    return lambda value: result if value in (True, "true", "True") else otherwise
+
+
+#: Old name under `train:` → where it went.
+MOVES: dict[str, Move] = {
+    # The documents' model, data and LoRA arguments have keys of their own in a job file.
+    "model_name_or_path": Move("model", "the job's own key"),
+    "tokenizer_name_or_path": Move("tokenizer", "the job's own key"),
+    "attn_implementation": Move("attn_implementation", "the job's own key"),
+    "trust_remote_code": Move("trust_remote_code", "the job's own key"),
+    "train_file_dir": Move("data.train", "the job's own key", _paths),
+    "validation_file_dir": Move("data.validation", "the job's own key", _paths),
+    "max_train_samples": Move("data.max_train_samples", "the job's own key"),
+    "max_eval_samples": Move("data.max_eval_samples", "the job's own key"),
+    "cache_dir": Move("data.cache_dir", "the job's own key"),
+    "output_dir": Move("output_dir", "the job's own key"),
+    "lora_rank": Move("lora.r", "the job's own key"),
+    "lora_alpha": Move("lora.alpha", "the job's own key"),
+    "lora_dropout": Move("lora.dropout", "the job's own key"),
+    "target_modules": Move("lora.target_modules", "the job's own key"),
+    "deepspeed": Move("zero", "the job's own key"),
+    "preprocessing_num_workers": Move("train.dataset_num_proc", "TRL's name"),
+    "model_max_length": Move("train.max_length", "TRL's name"),
+    "flash_attn": Move("attn_implementation", "transformers' name", _when_true("flash_attention_2")),
+    "load_in_8bit": Move("quantization", "the job's own key", _when_true("8bit", "none")),
+    "load_in_4bit": Move("quantization", "the job's own key", _when_true("4bit", "none")),
+    "qlora": Move("quantization", "the job's own key", _when_true("4bit", "none")),
+    "quantization_type": Move("quantization", "the job's own key"),
+    # Removed by transformers 5.
+    "warmup_ratio": Move("train.warmup_steps", "transformers 5: below 1 it is a share of the steps"),
+    "evaluation_strategy": Move("train.eval_strategy", "transformers 5"),
+    "no_cuda": Move(None, "the device is found out on the node"),
+    "use_cpu": Move(None, "the device is found out on the node"),
+    "overwrite_output_dir": Move(None, "a new run always starts anew; a requeued one goes on from its checkpoint"),
+    "overwrite_cache": Move(None, "the cache is keyed by content"),
+    "save_safetensors": Move(None, "safetensors is the only format now"),
+    "group_by_length": Move(
+        "train.train_sampling_strategy", "transformers 5", _when_true("group_by_length", "random")
+    ),
+    "do_train": Move(None, "a job trains"),
+    "do_eval": Move(None, "evaluation is on when `data.validation` is given"),
+    "use_peft": Move(None, "LoRA is on unless the job says `lora: null`"),
+}
+
+
+def apply(document: Document) -> tuple[list[str], list[Problem]]:
+    """Move old names in `document.data["train"]` to their homes. Returns (notes for the user, problems)."""
+    notes: list[str] = []
+    problems: list[Problem] = []
+    train = document.data.get("train")
+    if not isinstance(train, dict):
+        return notes, problems
+    _lengths(document, train, notes)
+    for name in [name for name in train if name in MOVES]:
+        move, value, place = MOVES[name], train.pop(name), document.key_place(("train", name))
+        if move.to is None:
+            notes.append(f"{place}: train.{name} is not needed: {move.why}")
+            continue
+        value = move.convert(value)
+        if value is None:
+            continue
+        notes.append(f"{place}: train.{name} is `{move.to}` today ({move.why})")
+        path = tuple(move.to.split("."))
+        if not put(document, path, value, document.values.get(("train", name), place), keep=True):
+            rule = f"given as `{move.to}` as well"
+            problems.append(Problem(place, f"train.{name}", None, rule, f"keep `{move.to}` alone"))
+    return notes, problems
+
+
+def _lengths(document: Document, train: dict[str, Any], notes: list[str]) -> None:
+    """The documents limit source and target apart; one limit over both holds today."""
+    if "max_source_length" in train and "max_target_length" in train:
+        source, target = train.pop("max_source_length"), train.pop("max_target_length")
+        place = document.key_place(("train", "max_source_length"))
+        total = source + target if isinstance(source, int) and isinstance(target, int) else source
+        put(document, ("train", "max_length"), total, place, keep=True)
+        notes.append(f"{place}: train.max_source_length + max_target_length are `train.max_length` today")
+
+
+def put(document: Document, path: tuple[str, ...], value: Any, place: str, *, keep: bool = False) -> bool:
+    """Set `path` in the document, noting where it came from. With `keep`, an existing other value stays: then False."""
+    node = document.data
+    for i, key in enumerate(path[:-1], start=1):
+        if not isinstance(node.get(key), dict):
+            node[key] = {}
+            document.values.setdefault(path[:i], place)
+        node = node[key]
+    if keep and path[-1] in node:
+        return bool(node[path[-1]] == value)
+    node[path[-1]] = value
+    document.values[path] = document.keys[path] = place
+    return True

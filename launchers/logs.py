@@ -1,0 +1,70 @@
+"""One log for all ranks of a run: its last lines, one rank's or node's lines, or everything as it comes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+#: `srun --label` puts the task's number first; torchrun's line prefix (set by our scripts) says the rank.
+_LINE = re.compile(r"^(?:(?P<task>\d+): )?(?:\[rank(?P<rank>\d+)\]: ?)?")
+POLL_SECONDS = 0.5
+
+
+def selector(rank: int | None, node: int | None, tasks_per_node: int) -> Callable[[str], bool]:
+    """Which lines to show. With several tasks on each node (`launcher: direct`) a task is a rank."""
+
+    def wanted(line: str) -> bool:
+        match = _LINE.match(line)
+        task = int(match["task"]) if match and match["task"] else None
+        of_rank = int(match["rank"]) if match and match["rank"] else None
+        if tasks_per_node > 1:
+            of_rank, of_node = task, None if task is None else task // tasks_per_node
+        else:
+            of_node = task
+        return (rank is None or of_rank == rank) and (node is None or of_node == node)
+
+    return wanted
+
+
+def tail(path: Path, count: int | None, wanted: Callable[[str], bool]) -> tuple[list[str], int]:
+    """The last `count` wanted lines (all of them for None), and the byte after the last whole line, to follow from."""
+    with path.open("rb") as file:
+        end = path.stat().st_size
+        kept: deque[str] = deque(maxlen=count)
+        read = 0
+        for raw in file:
+            if read + len(raw) > end or not raw.endswith(b"\n"):
+                break
+            read += len(raw)
+            line = raw.decode("utf-8", errors="replace")
+            if wanted(line):
+                kept.append(line)
+    return list(kept), read
+
+
+def follow(path: Path, start: int, wanted: Callable[[str], bool], is_over: Callable[[], bool]) -> Iterator[str]:
+    """Whole lines from byte `start` on as they are written, until `is_over()`, and then what is left.
+
+    The file may not exist yet.
+    """
+    rest = b""
+    while True:
+        over = is_over()  # asked before reading: what is written until then is read below
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(start)
+                data = file.read()
+            start += len(data)
+            *lines, rest = (rest + data).split(b"\n")
+            if over and rest:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                text = line.decode("utf-8", errors="replace") + "\n"
+                if wanted(text):
+                    yield text
+        if over:
+            return
+        time.sleep(POLL_SECONDS)

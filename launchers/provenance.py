@@ -1,0 +1,66 @@
+"""What a run was made from: enough to run it again, a year later."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import alignlaunch
+
+from . import git
+from .job import Job
+from .render import Target, digest
+
+FILE = "run.json"
+
+
+def describe(job: Job, target: Target, files: dict[str, str], command: list[str]) -> dict[str, Any]:
+    """The provenance of one submission. Names of secrets only; their values are nowhere in it."""
+    return {
+        "alignlaunch": alignlaunch.__version__,
+        "name": job.spec.name,
+        "stage": job.spec.stage,
+        "target": target,
+        "job_file": str(job.path.resolve()),
+        "job_sha256": job.digest,
+        "cluster": job.cluster_name,
+        "cluster_sha256": job.cluster_digest,
+        "set": list(job.overrides),
+        "artifacts": {name: digest(text) for name, text in files.items()},
+        "git_commit": git.commit(job.dir),
+        "git_dirty": git.is_dirty(job.dir),
+        "command_line": shlex.join(["alignlaunch", *sys.argv[1:]]),
+        "submit_command": command,
+        "secrets": job.spec.secrets,
+        "python": sys.executable,
+        "python_version": platform.python_version(),
+        "user": _user(),
+        "host": platform.node(),
+        "submitted_at": now(),
+    }
+
+
+def read(run_dir: Path) -> dict[str, Any]:
+    """`run.json` of a run folder; empty if there is none."""
+    try:
+        data: dict[str, Any] = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's numeric user has no name
+        return "unknown"

@@ -1,0 +1,129 @@
+"""Rules of a job file that its schema cannot say: names of trainer arguments, variables, and what goes together."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+from .errors import Problem
+from .paths import PACKAGE
+from .schema import nearest, unknown_key
+from .yamlfile import Document
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_SECRET = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS)\Z")
+#: Set by the launcher on each node; a job that sets one of them breaks its own rendezvous.
+_RESERVED = re.compile(
+    r"(RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|NODE_RANK|PET_\w+|SLURM_\w+|ALIGNLAUNCH_\w+"
+    r"|RUN_DIR|PYTHON|HEAD_NODE|NODE_NAME_SUFFIX)\Z"
+)
+#: bash does not let these be set, or would read the rest of the script differently.
+_BASH = frozenset({"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO", "IFS"})
+
+
+@cache
+def trainer_args() -> dict[str, Any]:
+    """The shipped list of what each stage's trainer config accepts (made by `alignlaunch.train.trainer_args`)."""
+    data: dict[str, Any] = json.loads((PACKAGE / "train" / "trainer_args.json").read_text(encoding="utf-8"))
+    return data
+
+
+def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
+    """Names of variables can be exported, are not the launcher's, and no secret's value stands in the file."""
+    problems = []
+    env, secrets = data.get("env"), data.get("secrets")
+    for name in env if isinstance(env, dict) else []:
+        place, key = document.key_place(("env", name)), f"env.{name}"
+        if not _VARIABLE.match(name) or name in _BASH:
+            rule, remedy = "not a name that a shell can export", "letters, digits and _, not starting with a digit"
+            problems.append(Problem(place, key, None, rule, remedy))
+        elif _RESERVED.match(name):
+            rule, remedy = "set by the launcher on each node", "remove it; use nnodes and nproc_per_node"
+            problems.append(Problem(place, key, None, rule, remedy))
+        elif _SECRET.search(name):  # the value is not repeated here
+            rule = "looks like a secret, and this file is committed"
+            problems.append(Problem(place, key, None, rule, f"export {name} in your shell; `secrets: [{name}]`"))
+    for i, name in enumerate(secrets if isinstance(secrets, list) else []):
+        if isinstance(name, str) and not _VARIABLE.match(name):
+            rule = "a secret is passed by its variable's name, never by its value"
+            remedy = "export it in your shell and give the variable's name"
+            problems.append(Problem(document.place(("secrets", i)), f"secrets[{i}]", None, rule, remedy))
+    return problems
+
+
+def combinations(document: Document, data: dict[str, Any]) -> list[Problem]:
+    """Keys that contradict each other."""
+    problems = []
+    if data.get("quantization") in ("8bit", "4bit") and data.get("lora") is None:
+        rule, remedy = "quantised weights cannot be trained", "add `lora: {r: 8}`, or `quantization: none`"
+        place = document.place(("quantization",))
+        problems.append(Problem(place, "quantization", data["quantization"], rule, remedy))
+    if data.get("launcher") == "deepspeed" and data.get("zero") == 0:
+        rule, remedy = "the deepspeed launcher without ZeRO has no use", "set `zero: 1`, or `launcher: torchrun`"
+        problems.append(Problem(document.place(("launcher",)), "launcher", "deepspeed", rule, remedy))
+    return problems
+
+
+#: Arguments that are counts of something: one at least.
+_AT_LEAST_ONE = {
+    "gradient_accumulation_steps",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "max_length",
+    "ddp_timeout",
+}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+    "list": (list,),
+    "dict": (dict,),
+}
+
+
+def trainer_arguments(stage: str, document: Document, data: dict[str, Any]) -> list[Problem]:
+    """Every key under `train:` is an argument of the stage's trainer config, with a value of its type."""
+    train = data.get("train")
+    if not isinstance(train, dict):
+        return []  # the schema says so
+    known: dict[str, dict[str, Any]] = trainer_args()["stages"][stage]
+    owned: dict[str, str] = trainer_args()["owned"]
+    problems = []
+    for key, value in train.items():
+        path, name = ("train", key), f"train.{key}"
+        if key in known:
+            if rule := _broken_rule(key, value, known[key]):
+                near = nearest(value, known[key].get("choices", []))
+                remedy = near or f"see {key} of the {stage} trainer's config"
+                problems.append(Problem(document.place(path), name, value, rule, remedy))
+        elif key in owned:
+            owner = owned[key]
+            remedy = "leave it out" if owner.startswith("(") else f"use the job's `{owner}`"
+            rule = f"not to be set here {owner}" if owner.startswith("(") else "the job decides this by another key"
+            problems.append(Problem(document.key_place(path), name, value, rule, remedy))
+        else:
+            problem = unknown_key(document, path, list(known))
+            remedy = problem.remedy if problem.remedy.startswith("did you mean") else "see the trainer's documentation"
+            rule = f"not an argument of the {stage} trainer's config"
+            problems.append(problem._replace(rule=rule, remedy=remedy))
+    return problems
+
+
+def _broken_rule(key: str, value: Any, spec: dict[str, Any]) -> str | None:
+    words = spec["type"].split("|")
+    if value is None:
+        return None if spec.get("optional") or "any" in words else f"a value of type {spec['type']} is due"
+    if "choices" in spec and value not in spec["choices"]:
+        return f"must be one of {', '.join(map(str, spec['choices']))}"
+    allowed = {type_ for word in words for type_ in _TYPES.get(word, ())}
+    is_flag = isinstance(value, bool)  # a bool is an int to Python, but never a count to a person
+    if "any" not in words and (bool not in allowed if is_flag else not isinstance(value, tuple(allowed))):
+        return f"a value of type {spec['type']} is due"
+    if key in _AT_LEAST_ONE and value < 1:
+        return "must be 1 or more"
+    if key in ("learning_rate", "weight_decay", "warmup_steps") and value < 0:
+        return "must not be negative"
+    return None

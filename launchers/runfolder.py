@@ -1,0 +1,55 @@
+"""Each submission's own folder: copies of its artifacts, its provenance, its log. Later edits cannot reach it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from . import audit, provenance
+from .job import Job
+
+
+def new_id(name: str) -> str:
+    """`<job name>-<local time>-<four random digits>`: sorts by time, differs within a second."""
+    return f"{name}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+@contextmanager
+def create(job: Job, files: dict[str, str]) -> Iterator[Path]:
+    """A new run folder with copies of `files`. If the body fails, the folder goes: nothing stays half-submitted."""
+    runs = (job.dir / job.cluster.runs_dir).resolve()
+    folder = runs / new_id(job.spec.name)
+    try:
+        folder.mkdir(parents=True)
+        if not (runs / ".gitignore").exists():
+            audit.write_atomic(runs / ".gitignore", "*\n")
+    except OSError as error:
+        raise audit.unwritable(folder, error) from error
+    try:
+        audit.write(folder, files)
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def write_provenance(folder: Path, data: dict[str, Any]) -> None:
+    """Keep `data` as run.json, where the entrypoint finds it and copies it into the trained output."""
+    try:
+        audit.write_atomic(folder / provenance.FILE, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise audit.unwritable(folder, error) from error
+
+
+def exit_code(folder: Path) -> int | None:
+    """What the script itself wrote when it ended; None while it runs, or if it was killed."""
+    try:
+        return int((folder / "exit_code").read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,135 @@
+"""The user's record of runs: one row each in a small SQLite file. Losing it loses no job: a handle is enough."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+from .paths import state_home
+
+#: States after which nothing changes any more. Slurm's words; `local` and `k8s` use the same ones.
+FINAL = frozenset(
+    "COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL OUT_OF_MEMORY BOOT_FAIL DEADLINE PREEMPTED REVOKED UNKNOWN".split()
+)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run is doing. `exit_code` is the job's own, where it is known; `reason` is the scheduler's word."""
+
+    state: str
+    exit_code: int | None = None
+    reason: str = ""
+    nodes: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def process_code(self) -> int:
+        """What `wait` exits with: the job's own code; 1 if it ended badly without one."""
+        if self.state == "COMPLETED":
+            return 0
+        return self.exit_code or 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One submission."""
+
+    handle: str  # slurm://cluster/1234, local://id
+    name: str
+    run_dir: str
+    log: str
+    output_dir: str = ""
+    job_file: str = ""
+    submitted_at: str = ""
+    status: Status = Status("UNKNOWN")
+
+    @property
+    def scheme(self) -> str:
+        return self.handle.partition("://")[0]
+
+    @property
+    def id(self) -> str:
+        """The last part of the handle: Slurm's job id, or the run's own id."""
+        return self.handle.rpartition("/")[2]
+
+    def with_status(self, status: Status) -> Run:
+        return replace(self, status=status)
+
+    def as_json(self) -> dict[str, Any]:
+        data = asdict(self)
+        return {**data, **data.pop("status")}
+
+
+@contextmanager
+def _database() -> Iterator[sqlite3.Connection]:
+    path = state_home() / "runs.sqlite"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=10)
+    try:
+        with connection:  # one transaction
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS runs"
+                " (number INTEGER PRIMARY KEY, handle TEXT UNIQUE, name TEXT, final INTEGER, run TEXT)"
+            )
+            yield connection
+    finally:
+        connection.close()
+
+
+def save(runs: list[Run]) -> None:
+    """Add or update rows. A record that cannot be written is a warning: the job itself is well."""
+    try:
+        with _database() as database:
+            database.executemany(
+                "INSERT INTO runs (handle, name, final, run) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (handle) DO UPDATE SET final = excluded.final, run = excluded.run",
+                [(run.handle, run.name, run.status.is_final, json.dumps(asdict(run))) for run in runs],
+            )
+    except (OSError, sqlite3.Error) as error:
+        sys.stderr.write(f"alignlaunch: warning: the record of runs cannot be written ({error}); keep the handle\n")
+
+
+def load(limit: int = 1000, name: str | None = None) -> list[Run]:
+    """The latest runs, newest first, all or of one job."""
+    where, values = ("WHERE name = ? ", (name,)) if name else ("", ())
+    rows = _query(f"SELECT run FROM runs {where}ORDER BY number DESC LIMIT ?", (*values, limit))  # noqa: S608 - constant
+    return [_run(row[0]) for row in rows]
+
+
+def find(text: str) -> Run | None:
+    """The run of a handle, the latest run of a job's name, or with "last" the latest of all."""
+    if "://" in text:
+        rows = _query("SELECT run FROM runs WHERE handle = ?", (text,))
+        return _run(rows[0][0]) if rows else None
+    latest = load(1, None if text == "last" else text)
+    return latest[0] if latest else None
+
+
+def _run(text: str) -> Run:
+    data = json.loads(text)
+    return Run(**{**data, "status": Status(**data["status"])})
+
+
+def _query(sql: str, values: tuple[Any, ...]) -> list[Any]:
+    path = state_home() / "runs.sqlite"
+    if not path.exists():
+        return []
+    try:
+        with _database() as database:
+            return database.execute(sql, values).fetchall()
+    except (OSError, sqlite3.Error) as error:
+        raise UsageError(
+            f"{path}: the record of runs cannot be read ({error})\n"
+            "    remedy: remove it and use handles; no job is lost with it"
+        ) from error

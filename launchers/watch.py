@@ -1,0 +1,136 @@
+"""Runs of any backend: find one, ask for states, wait for the end, follow the log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from . import logs, provenance, runs
+from .errors import SchedulerError, UsageError
+from .local import LocalBackend
+from .runs import Run, Status
+from .slurm import SlurmBackend
+
+#: Seconds between two questions to a scheduler: quick at first, then sparing.
+FIRST_POLL, LAST_POLL = 1.0, 15.0
+#: A scheduler that does not answer for so long ends a wait; the job itself goes on.
+PATIENCE_SECONDS = 600
+
+
+class Backend(Protocol):
+    """What every place to run offers."""
+
+    scheme: str
+
+    def recover(self, handle: str) -> Run:
+        """A run that the record does not know."""
+
+    def statuses(self, runs: list[Run]) -> dict[str, Status]:
+        """handle → status, with as few questions to the scheduler as it takes. Raises SchedulerError."""
+
+    def cancel(self, run: Run) -> None:
+        """End the run. Ending one that has ended is fine."""
+
+
+BACKENDS: dict[str, Backend] = {backend.scheme: backend for backend in (LocalBackend(), SlurmBackend())}
+
+
+def backend_of(run: Run) -> Backend:
+    return BACKENDS[run.scheme]
+
+
+def find(text: str) -> Run:
+    """A run by handle, job name or "last". Raises UsageError if there is none."""
+    run = runs.find(text)
+    if run:
+        return run
+    scheme, separator, _ = text.partition("://")
+    if separator and scheme in BACKENDS:
+        return BACKENDS[scheme].recover(text)
+    if separator:
+        raise UsageError(f"{text}: no such kind of handle\n    remedy: {' or '.join(f'{s}://...' for s in BACKENDS)}")
+    remedy = "see `alignlaunch list`, or give the handle that the submission printed"
+    what = "no run is recorded yet" if text == "last" else f"no run of a job named {text!r} is recorded"
+    raise UsageError(f"{what}\n    remedy: {remedy}")
+
+
+def refresh(known: list[Run]) -> list[Run]:
+    """The runs with their states of now. Only those that may have changed are asked for; the record learns them."""
+    fresh: dict[str, Run] = {}
+    for scheme, backend in BACKENDS.items():
+        open_ = [run for run in known if run.scheme == scheme and (not run.status.is_final or _unsure(run))]
+        if open_:
+            answers = backend.statuses(open_)
+            fresh |= {run.handle: run.with_status(answers[run.handle]) for run in open_}
+    changed = [run for run in known if run.handle in fresh and fresh[run.handle] != run]
+    if changed:
+        runs.save([fresh[run.handle] for run in changed])
+    return [fresh.get(run.handle, run) for run in known]
+
+
+def _unsure(run: Run) -> bool:
+    """PREEMPTED comes before a requeue, UNKNOWN before an answer: neither is believed twice without asking."""
+    return run.status.state in ("UNKNOWN", "PREEMPTED")
+
+
+def states(run: Run, say: Callable[[str], None]) -> Iterator[Run]:
+    """The run after every poll, until its state is final. A scheduler that is away for a while is said and retried."""
+    pause, last_answer = FIRST_POLL, time.monotonic()
+    while True:
+        try:
+            run = refresh([run])[0]
+            last_answer = time.monotonic()
+            yield run
+            if run.status.is_final:
+                return
+        except SchedulerError as error:
+            if time.monotonic() - last_answer > PATIENCE_SECONDS:
+                raise
+            say(f"{str(error).splitlines()[0]}; asking again in {pause:.0f} s")
+        time.sleep(pause)
+        pause = min(pause * 1.5, LAST_POLL)
+
+
+def wait(run: Run, say: Callable[[str], None]) -> Run:
+    """Until the end; every change of state or reason is said."""
+    seen = None
+    for now in states(run, say):
+        run = now
+        if (run.status.state, run.status.reason) != seen:
+            seen = (run.status.state, run.status.reason)
+            say(describe(run))
+    return run
+
+
+def follow(run: Run, say: Callable[[str], None], wanted: Callable[[str], bool], start: int = 0) -> Iterator[str]:
+    """Log lines as they come, until the run ends."""
+    poller, seen = states(run, say), None
+    current, due, pause = run, 0.0, FIRST_POLL
+
+    def is_over() -> bool:
+        nonlocal current, due, seen, pause
+        if time.monotonic() >= due and not current.status.is_final:
+            current = next(poller, current)
+            pause = min(pause * 1.5, LAST_POLL)
+            due = time.monotonic() + pause
+            if (current.status.state, current.status.reason) != seen:
+                seen = (current.status.state, current.status.reason)
+                say(describe(current))
+        return current.status.is_final
+
+    yield from logs.follow(Path(run.log), start, wanted, is_over)
+
+
+def describe(run: Run) -> str:
+    status = run.status
+    code = f" exit code {status.exit_code}" if status.exit_code is not None and status.is_final else ""
+    reason = f" ({status.reason})" if status.reason else ""
+    nodes = f" on {status.nodes}" if status.nodes else ""
+    return f"{run.handle} {run.name}: {status.state}{code}{nodes}{reason}"
+
+
+def selector(run: Run, rank: int | None, node: int | None) -> Callable[[str], bool]:
+    """Which lines of the run's log belong to a rank or a node."""
+    return logs.selector(rank, node, int(provenance.read(Path(run.run_dir)).get("tasks_per_node", 1)))

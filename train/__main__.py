@@ -1,0 +1,97 @@
+"""`python -m alignlaunch.train JOB_RESOLVED_YAML [--deepspeed FILE|none]`, run by every process of a job."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from alignlaunch.train import config, finish, rendezvous, stages
+from alignlaunch.train.config import TrainConfig
+from alignlaunch.train.errors import UserError
+
+REQUIRED = ("torch", "transformers", "trl", "accelerate", "datasets")
+
+
+def main() -> None:
+    """Run the job in this process and leave with its exit code."""
+    try:
+        code = run(sys.argv[1:])
+    except UserError as error:
+        rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
+        if rank == "0" or not error.everywhere:
+            print(f"alignlaunch.train: error: {error}", file=sys.stderr)  # noqa: T201 - the process's own words
+        code = finish.BAD_INPUT
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last stop: recorded, then out without waiting
+        finish.record_failure(error)
+        code = finish.FAILED
+    finish.leave(code)
+
+
+def run(argv: list[str]) -> int:
+    """Train what the job file says. Returns the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        job = config.load(options.job)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    place = rendezvous.read(os.environ)
+    rendezvous.die_with_launcher(place)
+    if job.stage not in stages.IMPLEMENTED:
+        stages.load(job.stage)
+    zero = _deepspeed_config(job, options)
+    _require(job, deepspeed=zero is not None)
+    rendezvous.initialise(place, int(job.train.get("ddp_timeout", 1800)))
+
+    from alignlaunch.train.reporting import say
+
+    say(
+        f"{job.name}: stage {job.stage}, process {place.rank} of {place.world_size} "
+        f"({place.dialect}), {place.local_world_size} on this node, restart {place.restart_count}"
+    )
+    # Imported only now: a bad job or place is reported before these seconds are spent.
+    from alignlaunch.train.session import train
+
+    return train(job, options.job, place, zero)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m alignlaunch.train", description=__doc__)
+    parser.add_argument("job", type=Path, help="job.resolved.yaml; paths in it are relative to the working directory")
+    parser.add_argument(
+        "--deepspeed", metavar="FILE|none", help="DeepSpeed JSON in place of the job's; `none`: plain DDP"
+    )
+    return parser
+
+
+def _deepspeed_config(job: TrainConfig, options: argparse.Namespace) -> dict[str, Any] | None:
+    if options.deepspeed == "none" or (options.deepspeed is None and job.deepspeed is None):
+        return None
+    path = Path(options.deepspeed) if options.deepspeed else options.job.parent / str(job.deepspeed)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"deepspeed: {path}: not a readable JSON file: {error}. Put the ZeRO JSON there, or give --deepspeed FILE."
+        ) from error
+    if not isinstance(found, dict):
+        raise UserError(f"deepspeed: {path}: holds a {type(found).__name__}; a DeepSpeed configuration is an object.")
+    return found
+
+
+def _require(job: TrainConfig, *, deepspeed: bool) -> None:
+    names = [*REQUIRED, *(["deepspeed"] if deepspeed else []), *(["peft"] if job.lora else [])]
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{sys.executable} has no {', '.join(missing)}: this node lacks the training side. Install it there with "
+            "`pip install 'alignlaunch[train]'`, or name the right python in the cluster profile."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The part of a job that training needs: the one schema that the submitting side and the nodes share. No torch here.
+
+`job.resolved.yaml` is the whole job with every default filled in. The entrypoint reads it with `load` and takes from
+it what stands below; the keys that only matter for launching (time, slurm, ...) are left alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Stage = Literal["pt", "sft", "rm", "dpo", "orpo", "safe_dpo"]
+NonEmptyStr = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the examples come from."""
+
+    train: Annotated[
+        list[NonEmptyStr], Meta(min_length=1, description="Files, folders (searched recursively) or hub ids.")
+    ]
+    validation: Annotated[list[NonEmptyStr], Meta(description="As `train`; empty: no evaluation.")] = []
+    max_train_samples: Annotated[Count | None, Meta(description="Use at most this many training examples.")] = None
+    max_eval_samples: Annotated[Count | None, Meta(description="Use at most this many evaluation examples.")] = None
+    cache_dir: Annotated[NonEmptyStr | None, Meta(description="Cache of prepared data and hub downloads.")] = None
+
+
+class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A low-rank adapter in place of a full fine-tune (PEFT's LoraConfig)."""
+
+    r: Annotated[Count, Meta(description="Rank.")] = 8
+    alpha: Annotated[Count, Meta(description="Scale; the adapter's output is multiplied by alpha / r.")] = 16
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="Dropout before the adapter.")] = 0.05
+    target_modules: Annotated[
+        NonEmptyStr | list[NonEmptyStr],
+        Meta(description="`all` (every linear layer but the output head) or module names, as a list or comma-separated."),
+    ] = "all"
+
+
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What one training process needs to know. Paths are relative to the working directory (the job file's folder)."""
+
+    name: str
+    stage: Stage
+    model: str
+    tokenizer: str | None = None
+    attn_implementation: str | None = None
+    quantization: Literal["none", "8bit", "4bit"] = "none"
+    trust_remote_code: bool = False
+    data: Data
+    output_dir: str
+    #: DeepSpeed JSON beside job.resolved.yaml; None trains with plain DDP.
+    deepspeed: str | None = None
+    lora: Lora | None = None
+    #: Keyword arguments of the stage's trainer config, all checked against `trainer_args.json` before submitting.
+    train: dict[str, Any] = {}
+
+
+def load(path: Path) -> TrainConfig:
+    """Read a `job.resolved.yaml`.
+
+    Raises ValueError with the file's name and the rule that was broken.
+    """
+    import yaml
+
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), TrainConfig)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
+        raise ValueError(f"{path}: not a job.resolved.yaml: {error}") from error

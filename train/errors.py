@@ -1,0 +1,14 @@
+"""The one error that is shown to the user as a sentence instead of a traceback."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad configuration, data or environment: exit 2 with this message (place, value, rule, remedy).
+
+    `everywhere` says that every process meets the same error, so that rank 0 alone need print it.
+    """
+
+    def __init__(self, message: str, *, everywhere: bool = False) -> None:
+        super().__init__(message)
+        self.everywhere = everywhere

@@ -1,0 +1,42 @@
+"""Leaving the process, so that finished work is never reported as failed and a failed rank never hangs the others."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from typing import NoReturn
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+#: Stopped early with a good checkpoint: run me again.
+STOPPED_EARLY = 75
+
+
+def record_failure(error: BaseException) -> None:
+    """Show the traceback and leave it for torchrun, whose summary names the first rank that failed."""
+    traceback.print_exception(error)
+    if os.environ.get("TORCHELASTIC_ERROR_FILE") and "torch" in sys.modules:
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+        get_error_handler().record_exception(error)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process now, with this exit code.
+
+    Python's own exit sometimes aborts after a gloo run (a gloo thread wants the GIL to free a tensor while the
+    interpreter goes away), and torchrun then calls the finished run failed: sleep, destroy, flush, `os._exit`.
+    """
+    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
+        sys.modules["wandb"].finish(exit_code=code)  # its own exit hook never runs
+    if code in (DONE, STOPPED_EARLY) and "torch" in sys.modules:
+        import torch.distributed as dist
+
+        if dist.is_initialized():
+            time.sleep(0.3)  # lets gloo's threads drop their last tensors
+            dist.destroy_process_group()
+    # After a failure the group is left alone: destroying it would wait for ranks that are stuck in a collective.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,154 @@
+"""The tokenizer and the model: loading, quantisation, the LoRA adapter.
+
+Weights are loaded in fp32 for a full fine-tune (mixed precision then keeps fp32 master weights) and in the training
+precision under a LoRA adapter, whose frozen base needs no masters. `train.model_init_kwargs: {dtype: ...}` overrides.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from alignlaunch.train.config import Lora, TrainConfig
+from alignlaunch.train.encoding import FALLBACK_CHAT_TEMPLATE
+from alignlaunch.train.errors import UserError
+from alignlaunch.train.precision import Precision
+
+
+def load_tokenizer(job: TrainConfig) -> Any:
+    """Load the tokenizer, with a pad token and a chat template ensured."""
+    from transformers import AutoTokenizer
+
+    place = job.tokenizer or job.model
+    key = "tokenizer" if job.tokenizer else "model"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=job.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise _unloadable(key, place, "tokenizer", error) from error
+    if tokenizer.eos_token is None:
+        raise UserError(f"{key}: {place}: its tokenizer has no end-of-sequence token; set one in tokenizer_config.json.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # never learnt from: padding is masked by position, not by value
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = FALLBACK_CHAT_TEMPLATE
+    return tokenizer
+
+
+def load_model(job: TrainConfig, args: Any, tokenizer: Any, precision: Precision) -> Any:
+    """Load the model and put the adapter on it.
+
+    Call it after the training arguments are made: with ZeRO-3 they have the weights sharded while they load.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    dtypes: dict[Precision, Any] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    options: dict[str, Any] = {"dtype": dtypes[precision] if job.lora else torch.float32}
+    options |= getattr(args, "model_init_kwargs", None) or {}
+    args.model_init_kwargs = None  # used up; a trainer would complain about it beside a loaded model
+    if job.attn_implementation:
+        options["attn_implementation"] = job.attn_implementation
+    if job.quantization != "none":
+        options |= _quantized(job, dtypes[precision], args)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(job.model, trust_remote_code=job.trust_remote_code, **options)
+    except (OSError, ValueError, ImportError) as error:
+        raise _unloadable("model", job.model, "model", error) from error
+    if len(tokenizer) > model.config.get_text_config().vocab_size:
+        model.resize_token_embeddings(len(tokenizer))
+    model.config.pad_token_id = tokenizer.pad_token_id
+    if getattr(args, "disable_dropout", False):
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    return _with_adapter(model, job.lora, args, quantized=job.quantization != "none") if job.lora else model
+
+
+def _quantized(job: TrainConfig, compute_dtype: Any, args: Any) -> dict[str, Any]:
+    if job.lora is None:
+        raise UserError(
+            f"quantization: {job.quantization} without lora: quantised weights cannot be trained themselves. "
+            "Add `lora: {}` (QLoRA) or set `quantization: none`.",
+            everywhere=True,
+        )
+    try:
+        import bitsandbytes  # noqa: F401 - asked for here, so that its absence has a name
+    except Exception as error:  # noqa: BLE001 - it raises RuntimeError and OSError where its library does not load
+        raise UserError(
+            f"quantization: {job.quantization} needs bitsandbytes, which cannot be used here ({error}). "
+            "`pip install 'alignlaunch[quantization]'` on every node, or set `quantization: none`."
+        ) from error
+    from transformers import BitsAndBytesConfig
+
+    config = (
+        BitsAndBytesConfig(load_in_8bit=True)
+        if job.quantization == "8bit"
+        else BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute_dtype,
+        )
+    )
+    options: dict[str, Any] = {"quantization_config": config}
+    if _zero_stage(args) != 3:  # noqa: PLR2004 - ZeRO-3 places the weights itself
+        options["device_map"] = {"": args.device}  # this process's device; "auto" would spread each rank over all GPUs
+    return options
+
+
+def _with_adapter(model: Any, lora: Lora, args: Any, *, quantized: bool) -> Any:
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    zero3 = _zero_stage(args) == 3  # noqa: PLR2004
+    if args.gradient_checkpointing and zero3:
+        # Without re-entrant checkpointing, ZeRO-3 has released the frozen weights when they are recomputed
+        # (transformers#47254).
+        args.gradient_checkpointing_kwargs = (args.gradient_checkpointing_kwargs or {}) | {"use_reentrant": True}
+    if quantized:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=args.gradient_checkpointing)
+    elif args.gradient_checkpointing:
+        model.enable_input_require_grads()  # or nothing before the first adapter has a gradient to checkpoint
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=_target_modules(model, lora),
+    )
+    # PEFT would hold the adapter in fp32 over a bf16 base, which ZeRO-3 cannot gather together (DeepSpeed#8072).
+    return get_peft_model(model, config, autocast_adapter_dtype=not (zero3 and not quantized))
+
+
+def _target_modules(model: Any, lora: Lora) -> str | list[str]:
+    if lora.target_modules == "all":
+        return "all-linear"  # every linear layer but the output head
+    wanted = lora.target_modules
+    names = [part.strip() for part in wanted.split(",") if part.strip()] if isinstance(wanted, str) else wanted
+    modules = [name for name, _ in model.named_modules()]
+    # PEFT complains only when not one of the names is there.
+    unknown = [n for n in names if not any(m == n or m.endswith(f".{n}") for m in modules)]
+    if unknown:
+        import torch
+
+        linear = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+        raise UserError(
+            f"lora.target_modules: the model has no module {', '.join(unknown)}; its linear layers are "
+            f"{', '.join(sorted(linear))}. Name some of these, or `all`.",
+            everywhere=True,
+        )
+    return names
+
+
+def _zero_stage(args: Any) -> int:
+    plugin = getattr(args, "deepspeed_plugin", None)
+    return int(plugin.zero_stage) if plugin is not None else 0
+
+
+def _unloadable(key: str, place: str, what: str, error: Exception) -> UserError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if place.startswith((".", "/", "~")) and not os.path.isdir(place):  # noqa: PTH112 - `place` may be a hub id
+        lines = [f"there is no such folder (looked in {os.getcwd()})"]  # noqa: PTH109
+    return UserError(
+        f"{key}: {place}: no {what} could be loaded: {lines[0]} Paths are relative to the job file's folder; a node "
+        "without internet needs the downloaded folder."
+    )

@@ -1,0 +1,112 @@
+"""What a run says while it goes: records in `metrics.jsonl`, one plain line each, a bar only on a terminal.
+
+All of it on rank 0 only. The speed is counted in real tokens (no padding), over all processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MeasuredTrainer:
+    """Mixin for a Trainer: `tokens_per_second` beside each logged loss.
+
+    Counting stays on the device; processes add up their counts only when there is something to log.
+    """
+
+    _tokens: Any = None
+    _counting_since: float = 0.0
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Count the tokens of the micro-batch, then train on it."""
+        if self._tokens is None:
+            self._counting_since = time.perf_counter()
+            self._tokens = torch.zeros((), dtype=torch.long, device=self.args.device)  # type: ignore[attr-defined]
+        mask = inputs.get("attention_mask")
+        self._tokens += inputs["input_ids"].numel() if mask is None else mask.sum()  # padding-free: no mask
+        return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the speed since the last record of training."""
+        if "loss" in logs and self._tokens is not None:
+            seconds = time.perf_counter() - self._counting_since
+            tokens = int(self.accelerator.reduce(self._tokens, "sum"))  # type: ignore[attr-defined]
+            logs["tokens_per_second"] = round(tokens / max(seconds, 1e-9), 1)
+            self._tokens = None
+        super().log(logs, start_time)  # type: ignore[misc]
+
+
+class Recorder(TrainerCallback):
+    """Write each logged record to metrics.jsonl and, where there is no terminal, as one line to the log."""
+
+    def __init__(self, output_dir: Path) -> None:
+        self._path = output_dir / METRICS_FILE
+        self._file: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Begin the file; a resumed run keeps what was recorded up to the step it resumes from."""
+        del args, control, kwargs
+        if not state.is_world_process_zero:
+            return
+        kept = _records_up_to(self._path, state.global_step) if state.global_step else []
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("w", encoding="utf-8")
+        self._file.writelines(line + "\n" for line in kept)
+        self._write(state, {"event": "resumed" if state.global_step else "started"})
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Write one record."""
+        del control, kwargs
+        if self._file is None or not logs:
+            return
+        record = {k: v for k, v in logs.items() if k != "total_flos"}
+        self._write(state, record)
+        if args.disable_tqdm:
+            print(_line(state.global_step, state.max_steps, record), flush=True)  # noqa: T201 - the log
+
+    def _write(self, state: Any, record: dict[str, Any]) -> None:
+        place = {"step": state.global_step, "max_steps": state.max_steps, "time": round(time.time(), 3)}
+        self._file.write(json.dumps(place | record) + "\n")
+        self._file.flush()
+
+
+def _records_up_to(path: Path, step: int) -> list[str]:
+    """The whole lines of an earlier attempt up to a step; a line cut short by a crash is left out."""
+    kept = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (ValueError, KeyError, TypeError):
+                continue
+    return kept
+
+
+def _line(step: int, max_steps: int, record: dict[str, Any]) -> str:
+    parts = [f"step {step}/{max_steps}"]
+    for name, value in record.items():
+        shown = f"{value:.6g}" if isinstance(value, float) else str(value)
+        parts.append(f"{name} {shown}")
+    return " | ".join(parts)
+
+
+def say(message: str) -> None:
+    """Print one line of prose from rank 0."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"alignlaunch: {message}", flush=True)  # noqa: T201 - the log
+
+
+def on_terminal() -> bool:
+    """Whether a progress bar has someone to look at it."""
+    return sys.stderr.isatty()

@@ -1,0 +1,84 @@
+"""The result of a run: the weights (or the adapter), the tokenizer and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+import alignlaunch
+from alignlaunch.train.rendezvous import Rendezvous
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets")
+
+
+def save(trainer: Any, output_dir: Path, about: dict[str, Any]) -> None:
+    """Save model, tokenizer and provenance. A collective: with ZeRO-3 every process gives its part of the weights."""
+    trainer.save_model(str(output_dir))
+    if trainer.is_world_process_zero():
+        share(output_dir)
+        (output_dir / "provenance.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    trainer.accelerator.wait_for_everyone()
+
+
+def provenance(job_file: Path, place: Rendezvous, *, device: str, precision: str, deepspeed: Any) -> dict[str, Any]:
+    """Enough to know what ran and to run it again."""
+    return {
+        "alignlaunch": alignlaunch.__version__,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "host": platform.node(),
+        "device": device,
+        "precision": precision,
+        "world_size": place.world_size,
+        "dialect": place.dialect,
+        "restart_count": place.restart_count,
+        "job_file": str(job_file),
+        "job_sha256": hashlib.sha256(job_file.read_bytes()).hexdigest(),
+        "job": job_file.read_text(encoding="utf-8"),
+        "deepspeed": deepspeed,
+        "run": _run_record(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _run_record() -> Any:
+    """What the submitting side wrote down, None when started by hand."""
+    folder = os.environ.get("ALIGNLAUNCH_RUN_DIR")
+    path = Path(folder) / "run.json" if folder else None
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path else None
+    except (OSError, ValueError) as error:
+        return {"unreadable": str(error)}
+
+
+class SharedCheckpoints(TrainerCallback):
+    """Let the group read checkpoints as well as the final weights."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After each checkpoint."""
+        del control, kwargs
+        if state.is_world_process_zero:
+            share(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+def share(folder: Path) -> None:
+    """Give weight files the permissions of ordinary files; safetensors writes them readable by the owner only."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o666 & ~mask)

@@ -1,0 +1,159 @@
+"""One training run from a loaded job to saved weights: arguments, data, model, trainer, result."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import warnings
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import torch.distributed as dist
+import transformers
+
+from alignlaunch.train import checkpoints, data, finish, model, precision, reporting, saving, stages
+from alignlaunch.train.config import TrainConfig
+from alignlaunch.train.errors import UserError
+from alignlaunch.train.rendezvous import Rendezvous
+from alignlaunch.train.reporting import say
+
+
+def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, Any] | None) -> int:
+    """Train, evaluate, save. Returns the exit code."""
+    cuda = torch.cuda.is_available()
+    if zero is not None:
+        _settle_deepspeed(cuda=cuda)
+    chosen, why = precision.choose(job.train, cuda=cuda, bf16_supported=cuda and torch.cuda.is_bf16_supported())
+    say(why)
+    _quieten(place)
+    stage = stages.load(job.stage)
+    output_dir = Path(job.output_dir)
+    args = training_arguments(job, stage.Config, chosen, zero, cuda=cuda)
+    transformers.set_seed(args.seed)
+
+    resume = checkpoints.choose(output_dir, args.resume_from_checkpoint, place.restart_count)
+    dist.barrier()  # all have looked before rank 0 tidies up
+    if resume is None and place.rank == 0 and (aside := checkpoints.set_aside(output_dir)):
+        say(f"{output_dir}: an earlier run's checkpoints are now in {aside}")
+    say(f"resuming from {resume}" if resume else "starting afresh")
+
+    tokenizer = model.load_tokenizer(job)
+    encode = stage.encoder(tokenizer, args)
+    train_rows = _rows("train", job, args, tokenizer, encode, place)
+    eval_rows = _rows("validation", job, args, tokenizer, encode, place) if job.data.validation else None
+    network = model.load_model(job, args, tokenizer, chosen)
+    about = saving.provenance(
+        job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero
+    )
+    trainer = stage.trainer(args, network, tokenizer, train_rows, eval_rows)
+    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    trainer.add_callback(reporting.Recorder(output_dir))
+    trainer.add_callback(saving.SharedCheckpoints())
+
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if eval_rows is not None and not _evaluated_last_step(trainer):
+        trainer.evaluate()
+    saving.save(trainer, output_dir, about)
+    say(f"saved {'the adapter' if job.lora else 'the model'} in {output_dir}")
+    return finish.DONE
+
+
+def training_arguments(
+    job: TrainConfig, config_class: Any, chosen: precision.Precision, zero: dict[str, Any] | None, *, cuda: bool
+) -> Any:
+    """The stage's trainer config: the job's `train:` and what this place decides."""
+    known = {f.name for f in fields(config_class) if f.init}
+    if unknown := sorted(job.train.keys() - known):
+        raise UserError(
+            f"train: {config_class.__name__} has no argument {', '.join(unknown)}. Remove it from the job.", everywhere=True
+        )
+    given = dict(job.train)
+    given |= {
+        "output_dir": job.output_dir,
+        "deepspeed": zero,
+        "use_cpu": not cuda,
+        "bf16": chosen == "bf16",
+        "fp16": chosen == "fp16",
+        "disable_tqdm": not reporting.on_terminal(),
+    }
+    given.setdefault("report_to", ["tensorboard"] if find_spec("tensorboard") else [])
+    given.setdefault("run_name", job.name)
+    if not job.data.validation:
+        given |= {"eval_strategy": "no"}
+    if not cuda:
+        given |= {"dataloader_pin_memory": False, "tf32": None}
+    try:
+        return config_class(**given)
+    except (TypeError, ValueError, ImportError) as error:
+        raise UserError(f"train: {config_class.__name__} refuses these arguments: {error}", everywhere=True) from error
+
+
+def _quieten(place: Rendezvous) -> None:
+    """Warnings from one process are enough, and progress bars make no sense in a log file."""
+    hf_logging: Any = transformers.utils.logging
+    if place.rank != 0:
+        hf_logging.set_verbosity_error()
+        warnings.simplefilter("ignore", FutureWarning)
+    if place.rank != 0 or not reporting.on_terminal():
+        hf_logging.disable_progress_bar()
+        datasets.disable_progress_bars()
+
+
+def _settle_deepspeed(*, cuda: bool) -> None:
+    if cuda:
+        return
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    # DeepSpeed's shared-memory collectives for CPU would be compiled first: a minute, and a compiler on every node.
+    ops: Any = importlib.import_module("deepspeed.ops")
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _rows(role: str, job: TrainConfig, args: Any, tokenizer: Any, encode: data.Encoder, place: Rendezvous) -> Any:
+    """Have one process of each node prepare the data, tell all how it went, and open the result."""
+    entries, limit = (
+        (job.data.train, job.data.max_train_samples)
+        if role == "train"
+        else (job.data.validation, job.data.max_eval_samples)
+    )
+    outcome: Any = None
+    if place.local_rank == 0:
+        try:
+            sources = data.resolve(entries, role, job.data.cache_dir)
+            key = f"{job.stage} {_identity(tokenizer)} {_limits(args)}"
+            outcome = data.prepare(sources, encode, key=key, limit=limit, cache_dir=job.data.cache_dir)
+        except UserError as error:
+            outcome = error
+    gathered: list[Any] = [None] * place.world_size
+    dist.all_gather_object(gathered, (platform.node(), outcome))
+    outcomes = {node: found for node, found in gathered if found is not None}
+    for found in outcomes.values():
+        if isinstance(found, UserError):
+            raise UserError(str(found), everywhere=True)
+    folder, report = outcomes[platform.node()]
+    say(f"data.{role}: {report}")
+    return data.open_prepared(folder)
+
+
+def _identity(tokenizer: Any) -> str:
+    """What decides the tokens that this tokenizer makes."""
+    core = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    return f"{core} {tokenizer.chat_template} {tokenizer.special_tokens_map}"
+
+
+def _limits(args: Any) -> list[Any]:
+    return [getattr(args, name, None) for name in ("max_length", "max_prompt_length", "truncation_mode", "packing")]
+
+
+def _evaluated_last_step(trainer: Any) -> bool:
+    step = trainer.state.global_step
+    return any("eval_loss" in record and record["step"] == step for record in trainer.state.log_history)
+
+
+def _device_name(*, cuda: bool) -> str:
+    return torch.cuda.get_device_name() if cuda else f"cpu ({os.cpu_count()} cores, {sys.platform})"

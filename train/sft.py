@@ -1,0 +1,48 @@
+"""Supervised fine-tuning by TRL's SFTTrainer; the loss is on the assistant's turns (or the completion) only.
+
+The rows come tokenised and labelled from `encoding`, so that the mask is right for every chat template (TRL's own
+`assistant_only_loss` needs templates with generation marks). TRL packs, pads and trains. Its loss is the mean over the
+tokens of the global step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trl import SFTConfig, SFTTrainer
+
+from alignlaunch.train.data import Encoder
+from alignlaunch.train.encoding import Encoded, encode
+from alignlaunch.train.formats import Record, example
+from alignlaunch.train.reporting import MeasuredTrainer
+
+Config = SFTConfig
+IGNORED = -100
+
+
+def encoder(tokenizer: Any, args: Any) -> Encoder:
+    """Tokenise and truncate as `args` says (`max_length`, `truncation_mode`). Packing cuts for itself."""
+    limit = None if args.packing else args.max_length
+    cut = slice(None, limit) if args.truncation_mode == "keep_start" or limit is None else slice(-limit, None)
+
+    def encode_record(record: Record) -> Encoded:
+        found = example(record)
+        sequences = encode(tokenizer, found.prompt, found.completion)
+        rows = []
+        for tokens in sequences:
+            labels = [i if learnt else IGNORED for i, learnt in zip(tokens.ids, tokens.learnt, strict=True)][cut]
+            # The first token is never predicted.
+            if any(label != IGNORED for label in labels[1:]):
+                rows.append({"input_ids": tokens.ids[cut], "labels": labels})
+        return Encoded(rows, truncated=limit is not None and any(len(t.ids) > limit for t in sequences))
+
+    return encode_record
+
+
+class Trainer(MeasuredTrainer, SFTTrainer):
+    """TRL's trainer, with its speed measured."""
+
+
+def trainer(args: Any, model: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
+    """Make the trainer."""
+    return Trainer(model=model, args=args, processing_class=tokenizer, train_dataset=train, eval_dataset=evaluation)
