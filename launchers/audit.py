@@ -31,7 +31,21 @@ def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:
 
 
 def diff(folder: Path, files: dict[str, str]) -> str:
-    """Unified diff from what lies in `folder` to `files`; empty if they agree. A stray file counts as drift."""
+    """Unified diff from what lies in `folder` to `files`; empty if they agree. A stray file counts as drift.
+
+    Raises UsageError for a folder or file that cannot be read.
+    """
+    try:
+        return _diff(folder, files)
+    except OSError as error:
+        raise unreadable(error) from error
+
+
+def unreadable(error: OSError) -> UsageError:
+    return UsageError(f"{error.filename}: cannot be read: {error.strerror}\n    remedy: check its rights")
+
+
+def _diff(folder: Path, files: dict[str, str]) -> str:
     parts: list[str] = []
     stray = {path.name for path in folder.iterdir() if path.is_file()} - set(files) if folder.is_dir() else set()
     for name in sorted({*files, *stray}):
@@ -81,7 +95,9 @@ def write_atomic(path: Path, text: str) -> None:
 def unwritable(folder: Path, error: OSError) -> UsageError:
     """The one wording for a folder that cannot be written: no rights, no space, a file in the way."""
     place = error.filename or folder
-    return UsageError(f"{folder}: cannot be written: {error.strerror} ({place})\n    remedy: check rights, space and quota")
+    return UsageError(
+        f"{folder}: cannot be written: {error.strerror} ({place})\n    remedy: check rights, space and quota"
+    )
 
 
 def ensure(folder: Path, files: dict[str, str], *, accept: bool) -> str | None:
@@ -115,7 +131,11 @@ def require_committed(folder: Path) -> None:
 
 def locked_folders(path: Path) -> Iterator[Path]:
     """Every artifact folder at or below `path`, known by its lock file. The copies in run folders do not count."""
-    for root, folders, files in os.walk(path):
+
+    def fail(error: OSError) -> None:
+        raise unreadable(error)
+
+    for root, folders, files in os.walk(path, onerror=fail):
         folders[:] = sorted(name for name in folders if name not in (".git", ".venv"))
         if LOCK in files and provenance.FILE not in files:
             yield Path(root)
@@ -126,7 +146,9 @@ def check(folder: Path) -> str:
     lock = _read_lock(folder / LOCK)
     job_path = Path(os.path.normpath(folder / lock["job"]["path"]))
     if not job_path.is_file():
-        raise UsageError(f"{folder / LOCK}: its job file {job_path} is gone\n    remedy: restore it, or remove {folder}")
+        raise UsageError(
+            f"{folder / LOCK}: its job file {job_path} is gone\n    remedy: restore it, or remove {folder}"
+        )
     cluster = lock["cluster"]["name"] if lock["cluster"] else None
     fresh = job.load(job_path, tuple(lock["set"]), cluster)
     return diff(folder, render.render(fresh, lock["target"], lock["job"]["path"]))

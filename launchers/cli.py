@@ -35,7 +35,9 @@ def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What `slurm` and `local` have in common."""
     options = [
         click.option("--write", is_flag=True, help="Accept the new rendering where it differs from the one on disk."),
-        click.option("--require-committed", is_flag=True, help="Refuse unless git has script and job file as they are."),
+        click.option(
+            "--require-committed", is_flag=True, help="Refuse unless git has script and job file as they are."
+        ),
         click.option("--dry-run", is_flag=True, help="Print the script; write and submit nothing."),
         click.option("--follow", is_flag=True, help="Show the log until the end."),
         click.option("--wait", is_flag=True, help="Return when the run has ended, with its exit code."),
@@ -61,6 +63,9 @@ class Group(click.Group):
         except BrokenPipeError:  # `alignlaunch logs | head`
             sys.stderr.close()
             ctx.exit(0)
+        except OSError as error:  # no rights, no space, a name too long: wherever no module has a better word
+            say(f"error: {error.filename or ''}: {error.strerror}")
+            ctx.exit(2)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -112,7 +117,9 @@ def schema(cluster: bool) -> None:
 @main.command()
 @job_options
 @click.option("--target", "targets", type=click.Choice(["bash", "slurm"]), multiple=True, help="Default: all.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder instead of `launch/` beside the job file.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder instead of `launch/` beside the job file."
+)
 def render(
     job_file: Path, overrides: tuple[str, ...], cluster: str | None, targets: tuple[str, ...], output: Path | None
 ) -> None:
@@ -177,7 +184,7 @@ def slurm(
         say(launch.dry_run(job, files))
         return
     prepared = launch.prepare(job, "slurm", write=write, require_committed=require_committed, say=say)
-    run = launch.submit_slurm(prepared)
+    run = launch.submit_slurm(prepared, say)
     print_run(run, as_json)
     watch_run(run, follow=follow, wait=wait)
 
@@ -285,9 +292,11 @@ def logs(run: str, follow: bool, rank: int | None, node: int | None, tail: int |
     path, read = Path(found.log), 0
     lines: Iterable[str] = []
     if path.is_file():
-        lines, read = logs.tail(path, tail, wanted)
+        lines, read = logs.tail(path, tail, wanted, whole=follow)
     elif not follow:
-        raise LaunchError(f"{found.handle}: no log yet ({found.log or 'unknown place'})\n    remedy: --follow waits for it")
+        raise LaunchError(
+            f"{found.handle}: no log yet ({found.log or 'unknown place'})\n    remedy: --follow waits for it"
+        )
     if follow:
         lines = itertools.chain(lines, watch.follow(found, say, wanted, read))
     for line in lines:

@@ -40,9 +40,9 @@ class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cpus_per_task: Annotated[
         Annotated[int, Meta(ge=1)] | None, Meta(description="CPUs for each srun task.", examples=[16])
     ] = None
-    mem: Annotated[SbatchValue | None, Meta(description="Host memory a node; 0 is all of it.", examples=["0", "64G"])] = (
-        None
-    )
+    mem: Annotated[
+        SbatchValue | None, Meta(description="Host memory a node; 0 is all of it.", examples=["0", "64G"])
+    ] = None
     signal_seconds: Annotated[
         int, Meta(ge=0, le=65535, description="USR2 arrives this long before the time limit.", examples=[300])
     ] = 300
@@ -66,7 +66,9 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """`clusters/NAME.yaml`. Every key has a default that fits a plain Slurm with one python for all nodes."""
 
     slurm: Slurm = Slurm()
-    device: Annotated[Literal["gpu", "cpu"], Meta(description="cpu: no GPUs are asked for; gloo is the backend.")] = "gpu"
+    device: Annotated[Literal["gpu", "cpu"], Meta(description="cpu: no GPUs are asked for; gloo is the backend.")] = (
+        "gpu"
+    )
     gpu_type: Annotated[SbatchValue | None, Meta(description="GPU type in --gres.", examples=["h100"])] = None
     gpu_memory_gib: Annotated[
         Annotated[float, Meta(gt=0)] | None, Meta(description="Memory of one GPU in GiB.", examples=[80])
@@ -100,10 +102,8 @@ def find(name: str, job_dir: Path) -> Path:
         if (path := folder / f"{name}.yaml").is_file():
             return path
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    raise UsageError(
-        f"--cluster {name}: no {name}.yaml in {' or '.join(map(str, folders))}\n"
-        f"    remedy: {'use one of ' + ', '.join(known) if known else 'write one; `alignlaunch schema --cluster` lists its keys'}"
-    )
+    remedy = f"use one of {', '.join(known)}" if known else "write one; `alignlaunch schema --cluster` lists its keys"
+    raise UsageError(f"--cluster {name}: no {name}.yaml in {' or '.join(map(str, folders))}\n    remedy: {remedy}")
 
 
 def load(path: Path) -> tuple[Cluster, dict[str, Any]]:

@@ -1,8 +1,8 @@
 """What each stage does where the job file is silent: the values of the user's documents, each with its source.
 
-Sources: "ORPO", "RM", "SFT", "DeepSpeed" and "DDP" are the five documents (docs/sources.md says which is which), "§" their
-section. "script" is the default of the script that the document describes; "alignlaunch" is a choice of ours. `alignlaunch
-init STAGE` writes these into the starter file, so a reader sees them where they can be changed.
+Sources: "ORPO", "RM", "SFT", "DeepSpeed" and "DDP" are the five documents, "§" their section. "script" is a default of
+the script that a document describes; "alignlaunch" is a choice of ours. `alignlaunch init STAGE` writes these into the
+starter file, so a reader sees them where they can be changed.
 """
 
 from __future__ import annotations

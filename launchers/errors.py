@@ -1,4 +1,4 @@
-"""What can go wrong on the submitting side, each with its exit code. The CLI prints the message; nobody sees a traceback."""
+"""What can go wrong on the submitting side, each with its exit code. The CLI prints the message, never a traceback."""
 
 from __future__ import annotations
 

@@ -94,4 +94,6 @@ class _Progress:
 def _line(record: dict[str, Any], seconds: float) -> str:
     shown = {key: record[key] for key in ("loss", "eval_loss", "learning_rate", "tokens_per_second") if key in record}
     figures = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
-    return f"step {record.get('step')}/{record.get('max_steps')}  {figures or record.get('event', '')}  [{seconds:.0f} s]"
+    return (
+        f"step {record.get('step')}/{record.get('max_steps')}  {figures or record.get('event', '')}  [{seconds:.0f} s]"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,11 +156,13 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
 
     overrides: `a.b=c`, the value read as YAML. Raises JobFileError with every problem, UsageError for a bad override.
     """
+    if not path.name.isprintable():  # it stands in comments of shell scripts, where a line break would end the comment
+        raise UsageError(f"{path.name!r}: a job file's name must be printable text\n    remedy: rename it")
     document = yamlfile.read(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     for override in overrides:
         _override(document, override)
-    cluster, cluster_data, cluster_digest = Cluster(), {}, None
+    cluster, cluster_digest = Cluster(), None
+    cluster_data: dict[str, Any] = {}
     if cluster_name:
         cluster_path = clusters.find(cluster_name, path.parent)
         cluster, cluster_data = clusters.load(cluster_path)
@@ -171,7 +172,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
     stage = document.data.get("stage")
     data = document.data
     if isinstance(stage, str) and stage in defaults.STAGES:
-        data = defaults.merged(stage, data)  # type: ignore[arg-type]
+        data = defaults.merged(stage, data)
         _fit_to_data(data, document)
         problems += rules.trainer_arguments(stage, document, data)
     else:
@@ -196,7 +197,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         spec=msgspec.convert(data, JobSpec),
         cluster=cluster,
         path=path,
-        digest=digest,
+        digest=document.digest,
         cluster_name=cluster_name,
         cluster_digest=cluster_digest,
         overrides=overrides,
@@ -220,7 +221,7 @@ def _override(document: Document, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
         raise UsageError(f"--set {override}: not KEY=VALUE\n    remedy: for example --set train.max_steps=10")
-    legacy.put(document, tuple(key.split(".")), yamlfile.parse_value(text), f"--set {override}")
+    legacy.put(document, tuple(key.split(".")), yamlfile.parse_value(text, key), f"--set {override}")
 
 
 def _take_from_cluster(data: dict[str, Any], cluster: dict[str, Any]) -> None:
@@ -229,8 +230,9 @@ def _take_from_cluster(data: dict[str, Any], cluster: dict[str, Any]) -> None:
         below, above = cluster.get(key, {}), data.get(key, {})
         if isinstance(above, dict):
             data[key] = {**below, **above}
-            if isinstance(above.get("extra", []), list) and (below.get("extra") or above.get("extra")):
-                data[key]["extra"] = [*below.get("extra", []), *above.get("extra", [])]
+    below, above = cluster.get("slurm", {}).get("extra"), data.get("slurm", {})
+    if below and isinstance(above, dict) and isinstance(above["extra"], list) and above["extra"] is not below:
+        above["extra"] = [*below, *above["extra"]]
 
 
 def _as_lists(data: dict[str, Any]) -> None:
@@ -249,17 +251,10 @@ def _fit_to_data(data: dict[str, Any], document: Document) -> None:
                 train.pop(key, None)
 
 
-def _zero_config(
-    document: Document, data: dict[str, Any], job_dir: Path
-) -> tuple[ZeroConfig | None, list[Problem]]:
+def _zero_config(document: Document, data: dict[str, Any], job_dir: Path) -> tuple[ZeroConfig | None, list[Problem]]:
     try:
         if isinstance(data["zero"], str):
-            return zeros.custom(job_dir / data["zero"]), []
+            return zeros.custom(job_dir / data["zero"], data.get("offload", "none")), []
         return zeros.named(data["zero"], data.get("offload", "none")), []
     except ZeroError as error:
         return None, [Problem(document.place((error.key,)), error.key, data.get(error.key), error.rule, error.remedy)]
-
-
-def digest_of(value: Any) -> str:
-    """sha256 of plain data in a canonical form."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -16,7 +16,8 @@ _TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string
 
 def text(*, cluster: bool) -> str:
     """The schema as JSON, sorted, so that a file of it in git only changes when the schema does."""
-    return json.dumps(_cluster() if cluster else _job(), indent=2, sort_keys=True)
+    schema = json.dumps(_cluster() if cluster else _job(), indent=2, sort_keys=True)
+    return schema.replace("\\\\Z", "$")  # the end of the text in Python's patterns; JSON Schema has JavaScript's
 
 
 def _cluster() -> dict[str, Any]:

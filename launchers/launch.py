@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignlaunch.train.stages import IMPLEMENTED
+
 from . import audit, local, provenance, runfolder, runs, slurm
+from .errors import UsageError
 from .job import Job
 from .render import SBATCH, Target
 from .runs import Run, Status
@@ -28,6 +31,9 @@ class Prepared:
 
 def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, say: Say) -> Prepared:
     """Make the committed folder and the job agree. Raises DriftError where they do not."""
+    if job.spec.stage not in IMPLEMENTED:
+        stages = ", ".join(sorted(IMPLEMENTED))
+        raise UsageError(f"stage {job.spec.stage} cannot be trained by this version yet\n    remedy: one of {stages}")
     folder = audit.folder_of(job, target)
     files = audit.artifacts(job, target, folder)
     if done := audit.ensure(folder, files, accept=write):
@@ -38,13 +44,13 @@ def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, s
     return Prepared(job, target, folder, files)
 
 
-def submit_slurm(prepared: Prepared) -> Run:
+def submit_slurm(prepared: Prepared, say: Say) -> Run:
     """sbatch the artifact. A submission that fails leaves neither a folder nor a record."""
     job, files = prepared.job, prepared.files
+    for name in slurm.overriding_variables():
+        say(f"warning: {name} in your environment wins over the script; `unset {name}` to run what is committed")
     with runfolder.create(job, files) as folder:
-        runfolder.write_provenance(
-            folder, provenance.describe(job, "slurm", files, slurm.command(job, folder))
-        )
+        runfolder.write_provenance(folder, provenance.describe(job, "slurm", files, slurm.command(job, folder)))
         handle = slurm.submit(job, folder, files[SBATCH])
     log = folder / f"{job.spec.name}-{handle.rpartition('/')[2]}.out"
     return _record(job, handle, folder, log, Status("PENDING"))

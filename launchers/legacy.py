@@ -1,6 +1,6 @@
 """Argument names of the user's documents, and of transformers 4, that have another home today. They still work.
 
-A name under `train:` is moved to the key that does the same thing now, and a note says so; nothing is dropped in silence.
+A name under `train:` is moved to the key that does the same thing now, and a note says so; none is dropped in silence.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from .errors import Problem
 from .yamlfile import Document
 
 Convert = Callable[[Any], Any]
+_TRUE = (True, "true", "True")
 
 
 class Move(NamedTuple):
@@ -25,7 +26,7 @@ def _paths(value: Any) -> Any:
 
 
 def _when_true(result: Any, otherwise: Any = None) -> Convert:
-    return lambda value: result if value in (True, "true", "True") else otherwise
+    return lambda value: result if value in _TRUE else otherwise
 
 
 #: Old name under `train:` → where it went.
@@ -49,9 +50,9 @@ MOVES: dict[str, Move] = {
     "preprocessing_num_workers": Move("train.dataset_num_proc", "TRL's name"),
     "model_max_length": Move("train.max_length", "TRL's name"),
     "flash_attn": Move("attn_implementation", "transformers' name", _when_true("flash_attention_2")),
-    "load_in_8bit": Move("quantization", "the job's own key", _when_true("8bit", "none")),
-    "load_in_4bit": Move("quantization", "the job's own key", _when_true("4bit", "none")),
-    "qlora": Move("quantization", "the job's own key", _when_true("4bit", "none")),
+    "load_in_8bit": Move("quantization", "the job's own key", _when_true("8bit")),
+    "load_in_4bit": Move("quantization", "the job's own key", _when_true("4bit")),
+    "qlora": Move("quantization", "the job's own key", _when_true("4bit")),
     "quantization_type": Move("quantization", "the job's own key"),
     # Removed by transformers 5.
     "warmup_ratio": Move("train.warmup_steps", "transformers 5: below 1 it is a share of the steps"),
@@ -61,12 +62,10 @@ MOVES: dict[str, Move] = {
     "overwrite_output_dir": Move(None, "a new run always starts anew; a requeued one goes on from its checkpoint"),
     "overwrite_cache": Move(None, "the cache is keyed by content"),
     "save_safetensors": Move(None, "safetensors is the only format now"),
-    "group_by_length": Move(
-        "train.train_sampling_strategy", "transformers 5", _when_true("group_by_length", "random")
-    ),
+    "group_by_length": Move("train.train_sampling_strategy", "transformers 5", _when_true("group_by_length", "random")),
     "do_train": Move(None, "a job trains"),
     "do_eval": Move(None, "evaluation is on when `data.validation` is given"),
-    "use_peft": Move(None, "LoRA is on unless the job says `lora: null`"),
+    "use_peft": Move("lora", "null trains every weight", lambda value: None if value in _TRUE else False),
 }
 
 
@@ -77,7 +76,7 @@ def apply(document: Document) -> tuple[list[str], list[Problem]]:
     train = document.data.get("train")
     if not isinstance(train, dict):
         return notes, problems
-    _lengths(document, train, notes)
+    _lengths(document, train, notes, problems)
     for name in [name for name in train if name in MOVES]:
         move, value, place = MOVES[name], train.pop(name), document.key_place(("train", name))
         if move.to is None:
@@ -85,22 +84,27 @@ def apply(document: Document) -> tuple[list[str], list[Problem]]:
             continue
         value = move.convert(value)
         if value is None:
+            notes.append(f"{place}: train.{name} sets nothing here ({move.why})")
             continue
         notes.append(f"{place}: train.{name} is `{move.to}` today ({move.why})")
         path = tuple(move.to.split("."))
         if not put(document, path, value, document.values.get(("train", name), place), keep=True):
-            rule = f"given as `{move.to}` as well"
-            problems.append(Problem(place, f"train.{name}", None, rule, f"keep `{move.to}` alone"))
+            problems.append(_conflict(place, name, move.to))
     return notes, problems
 
 
-def _lengths(document: Document, train: dict[str, Any], notes: list[str]) -> None:
+def _conflict(place: str, name: str, to: str) -> Problem:
+    return Problem(place, f"train.{name}", None, f"given as `{to}` as well", f"keep `{to}` alone")
+
+
+def _lengths(document: Document, train: dict[str, Any], notes: list[str], problems: list[Problem]) -> None:
     """The documents limit source and target apart; one limit over both holds today."""
     if "max_source_length" in train and "max_target_length" in train:
         source, target = train.pop("max_source_length"), train.pop("max_target_length")
         place = document.key_place(("train", "max_source_length"))
         total = source + target if isinstance(source, int) and isinstance(target, int) else source
-        put(document, ("train", "max_length"), total, place, keep=True)
+        if not put(document, ("train", "max_length"), total, place, keep=True):
+            problems.append(_conflict(place, "max_source_length", "train.max_length"))
         notes.append(f"{place}: train.max_source_length + max_target_length are `train.max_length` today")
 
 
@@ -109,11 +113,16 @@ def put(document: Document, path: tuple[str, ...], value: Any, place: str, *, ke
     node = document.data
     for i, key in enumerate(path[:-1], start=1):
         if not isinstance(node.get(key), dict):
+            if keep and key in node:
+                return False
             node[key] = {}
             document.values.setdefault(path[:i], place)
         node = node[key]
     if keep and path[-1] in node:
         return bool(node[path[-1]] == value)
     node[path[-1]] = value
-    document.values[path] = document.keys[path] = place
+    for places in (document.values, document.keys):  # what stood inside the old value stands nowhere any more
+        for inner in [inner for inner in places if inner[: len(path)] == path]:
+            del places[inner]
+        places[path] = place
     return True

@@ -46,7 +46,7 @@ def check_machine(job: Job) -> None:
     gpus = _gpu_count()
     if 0 < gpus < job.world_size:
         raise UsageError(
-            f"the job has {job.world_size} processes ({job.spec.nnodes} x {job.spec.nproc_per_node}), this machine {gpus} GPUs\n"
+            f"the job has {job.world_size} processes, this machine {gpus} GPUs\n"
             f"    remedy: --set nnodes=1 --set nproc_per_node={gpus}"
         )
 
@@ -81,7 +81,9 @@ class LocalBackend:
         """A run that the record does not know: its folder is looked for in ./runs."""
         folder = Path("runs", handle.rpartition("/")[2]).resolve()
         if not (folder / "process.json").is_file():
-            raise UsageError(f"{handle}: not in the record of runs, and no {folder}\n    remedy: cd to the job's folder")
+            raise UsageError(
+                f"{handle}: not in the record of runs, and no {folder}\n    remedy: cd to the job's folder"
+            )
         provenance = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         return Run(handle, provenance["name"], str(folder), str(folder / f"{provenance['name']}.log"))
 

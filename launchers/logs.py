@@ -13,15 +13,15 @@ _LINE = re.compile(r"^(?:(?P<task>\d+): )?(?:\[rank(?P<rank>\d+)\]: ?)?")
 POLL_SECONDS = 0.5
 
 
-def selector(rank: int | None, node: int | None, tasks_per_node: int) -> Callable[[str], bool]:
-    """Which lines to show. With several tasks on each node (`launcher: direct`) a task is a rank."""
+def selector(rank: int | None, node: int | None, direct_per_node: int | None) -> Callable[[str], bool]:
+    """Which lines to show. `direct_per_node`: with `launcher: direct` a task is a rank, so many of them to a node."""
 
     def wanted(line: str) -> bool:
         match = _LINE.match(line)
         task = int(match["task"]) if match and match["task"] else None
         of_rank = int(match["rank"]) if match and match["rank"] else None
-        if tasks_per_node > 1:
-            of_rank, of_node = task, None if task is None else task // tasks_per_node
+        if direct_per_node:
+            of_rank, of_node = task, None if task is None else task // direct_per_node
         else:
             of_node = task
         return (rank is None or of_rank == rank) and (node is None or of_node == node)
@@ -29,19 +29,22 @@ def selector(rank: int | None, node: int | None, tasks_per_node: int) -> Callabl
     return wanted
 
 
-def tail(path: Path, count: int | None, wanted: Callable[[str], bool]) -> tuple[list[str], int]:
-    """The last `count` wanted lines (all of them for None), and the byte after the last whole line, to follow from."""
+def tail(path: Path, count: int | None, wanted: Callable[[str], bool], *, whole: bool = False) -> tuple[list[str], int]:
+    """The last `count` wanted lines (all of them for None), and the byte after them, to follow from.
+
+    whole: leave out a last line that is still being written.
+    """
     with path.open("rb") as file:
         end = path.stat().st_size
         kept: deque[str] = deque(maxlen=count)
         read = 0
         for raw in file:
-            if read + len(raw) > end or not raw.endswith(b"\n"):
+            if read + len(raw) > end or (whole and not raw.endswith(b"\n")):
                 break
             read += len(raw)
             line = raw.decode("utf-8", errors="replace")
             if wanted(line):
-                kept.append(line)
+                kept.append(line if line.endswith("\n") else f"{line}\n")
     return list(kept), read
 
 

@@ -27,6 +27,8 @@ def describe(job: Job, target: Target, files: dict[str, str], command: list[str]
         "name": job.spec.name,
         "stage": job.spec.stage,
         "target": target,
+        "launcher": job.spec.launcher,
+        "nproc_per_node": job.spec.nproc_per_node,
         "job_file": str(job.path.resolve()),
         "job_sha256": job.digest,
         "cluster": job.cluster_name,

@@ -36,7 +36,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # shell, not HTML: every value goes through `sh`
+        autoescape=False,  # noqa: S701 - shell, not HTML: every value goes through `sh`
     )
     env.filters["sh"] = lambda value: shlex.quote(str(value))
     env.filters["heredoc"] = heredoc
@@ -101,7 +101,7 @@ def _exported(job: Job) -> list[str]:
 def _resolved(job: Job) -> str:
     header = (
         f"# Made by alignlaunch {alignlaunch.__version__} from {job.path.name} (sha256 {job.digest}). Do not edit.\n"
-        f"# Every key with its value: all that `python -m alignlaunch.train` reads. Paths start from the job's folder.\n"
+        "# Every key with its value: all that `python -m alignlaunch.train` reads. Paths start from the job's folder.\n"
     )
     text: str = yaml.safe_dump(job.resolved(), sort_keys=False, allow_unicode=True, width=1000)
     return header + text

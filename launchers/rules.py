@@ -17,10 +17,16 @@ _SECRET = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS)\Z")
 #: Set by the launcher on each node; a job that sets one of them breaks its own rendezvous.
 _RESERVED = re.compile(
     r"(RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|NODE_RANK|PET_\w+|SLURM_\w+|ALIGNLAUNCH_\w+"
-    r"|RUN_DIR|PYTHON|HEAD_NODE|NODE_NAME_SUFFIX)\Z"
+    r"|RUN_DIR|PYTHON|HEAD_NODE|NODE_NAME_SUFFIX|TASK_EXIT_CODES|TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
+    # The rendered scripts' own variables.
+    r"|here|zero_stage|num_nodes|gpus_per_node|master_addr|master_port|node_rank|count|zero_json|python|total|train"
+    r"|hostfile|i|status|step|nodes|is_host|code)\Z"
 )
-#: bash does not let these be set, or would read the rest of the script differently.
-_BASH = frozenset({"UID", "EUID", "PPID", "BASHOPTS", "SHELLOPTS", "BASH_VERSINFO", "IFS"})
+#: bash sets these itself, does not let them be set, or would read the rest of the script differently.
+_BASH = re.compile(
+    r"(BASH\w*|UID|EUID|PPID|GROUPS|DIRSTACK|FUNCNAME|PIPESTATUS|S?RANDOM|LINENO|SECONDS|EPOCH(REALTIME|SECONDS)|HISTCMD"
+    r"|SHLVL|SHELLOPTS|IFS|_)\Z"
+)
 
 
 @cache
@@ -36,8 +42,11 @@ def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
     env, secrets = data.get("env"), data.get("secrets")
     for name in env if isinstance(env, dict) else []:
         place, key = document.key_place(("env", name)), f"env.{name}"
-        if not _VARIABLE.match(name) or name in _BASH:
-            rule, remedy = "not a name that a shell can export", "letters, digits and _, not starting with a digit"
+        if not _VARIABLE.match(name) or _BASH.match(name):
+            rule, remedy = (
+                "not a name that a shell can export",
+                "letters, digits and _, not starting with a digit, not bash's own",
+            )
             problems.append(Problem(place, key, None, rule, remedy))
         elif _RESERVED.match(name):
             rule, remedy = "set by the launcher on each node", "remove it; use nnodes and nproc_per_node"

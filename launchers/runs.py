@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
@@ -16,7 +15,10 @@ from .paths import state_home
 
 #: States after which nothing changes any more. Slurm's words; `local` and `k8s` use the same ones.
 FINAL = frozenset(
-    "COMPLETED FAILED CANCELLED TIMEOUT NODE_FAIL OUT_OF_MEMORY BOOT_FAIL DEADLINE PREEMPTED REVOKED UNKNOWN".split()
+    {
+        *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"),
+        *("BOOT_FAIL", "DEADLINE", "PREEMPTED", "REVOKED", "UNKNOWN"),
+    }
 )
 
 
@@ -117,8 +119,18 @@ def find(text: str) -> Run | None:
 
 
 def _run(text: str) -> Run:
-    data = json.loads(text)
-    return Run(**{**data, "status": Status(**data["status"])})
+    try:
+        data = json.loads(text)
+        return Run(**{**data, "status": Status(**data["status"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> UsageError:
+    return UsageError(
+        f"{state_home() / 'runs.sqlite'}: the record of runs cannot be read ({error})\n"
+        "    remedy: remove it and use handles; no job is lost with it"
+    )
 
 
 def _query(sql: str, values: tuple[Any, ...]) -> list[Any]:
@@ -129,7 +141,4 @@ def _query(sql: str, values: tuple[Any, ...]) -> list[Any]:
         with _database() as database:
             return database.execute(sql, values).fetchall()
     except (OSError, sqlite3.Error) as error:
-        raise UsageError(
-            f"{path}: the record of runs cannot be read ({error})\n"
-            "    remedy: remove it and use handles; no job is lost with it"
-        ) from error
+        raise _unreadable(error) from error

@@ -87,7 +87,7 @@ def _invalid(document: Document, path: Path_, value: Any, type_: Any, message: s
 
 
 def nearest(value: Any, choices: list[Any]) -> str:
-    """"did you mean ...?", or nothing if no choice is near."""
+    """ "did you mean ...?", or nothing if no choice is near."""
     near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1, cutoff=0.5)
     return f"did you mean `{near[0]}`?" if near else ""
 
@@ -96,7 +96,8 @@ def _metas(type_: Any) -> list[msgspec.Meta]:
     """The Meta notes of a field's type, also of the members of a union."""
     found = [meta for meta in getattr(type_, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
     for part in typing.get_args(type_):
-        found += _metas(part) if hasattr(part, "__metadata__") else []
+        if not isinstance(part, msgspec.Meta):
+            found += _metas(part)
     return found
 
 

@@ -23,7 +23,7 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
         )
     except FileNotFoundError as error:
         raise SchedulerError(
-            f"{arguments[0]}: command not found\n    remedy: run this on a login node of the cluster, or load its module"
+            f"{arguments[0]}: command not found\n    remedy: run this on a login node of the cluster"
         ) from error
     except subprocess.TimeoutExpired as error:
         raise SchedulerError(f"{arguments[0]}: no answer in {TIMEOUT_SECONDS} s") from error

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import shutil
 import sys
+from contextlib import redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import runfolder, shell
-from .errors import SchedulerError
+from .errors import SchedulerError, UsageError
 from .job import Job
 from .render import SBATCH
-from .runs import Run, Status
+from .runs import FINAL, Run, Status
 
 SCHEME = "slurm"
-_SEPARATOR = "\x1f"  # unit separator: no reason or node list holds one
 
-#: Words of sbatch's refusal → the option at fault.
+#: Words of sbatch's refusal → the options that may be at fault.
 _FAULTS = [
-    (r"partition", "--partition"),
-    (r"account", "--account"),
-    (r"qos", "--qos"),
-    (r"time", "--time"),
-    (r"gres|gpu", "--gres"),
-    (r"memory", "--mem"),
-    (r"node count|more nodes|nodes", "--nodes"),
-    (r"cpus? count|cpus", "--cpus-per-task"),
-    (r"option|--", "--"),
+    (r"partition name|partition specified", ("--partition",)),
+    (r"account", ("--account", "--partition")),
+    (r"qos", ("--qos",)),
+    (r"--time|time limit", ("--time",)),
+    (r"--signal", ("--signal",)),
+    (r"\(gres\)", ("--gres",)),
+    (r"[Mm]emory", ("--mem",)),
+    (r"node configuration", ("--nodes", "--gres", "--cpus-per-task", "--mem", "--ntasks-per-node")),
+    (r"node count", ("--nodes",)),
 ]
 
 
@@ -37,7 +40,15 @@ def command(job: Job, run_dir: Path) -> list[str]:
     The script's own `#SBATCH --export` lets these two variables through.
     """
     variables = [f"ALIGNLAUNCH_RUN_DIR={run_dir}", f"ALIGNLAUNCH_PYTHON={sys.executable}"]
-    return ["env", *variables, "sbatch", f"--chdir={job.dir.resolve()}", f"--output={run_dir}/%x-%j.out"]
+    # SBATCH_EXPORT would win over the script's --export, and the whole shell would leak into the job.
+    return [
+        "env",
+        "--unset=SBATCH_EXPORT",
+        *variables,
+        "sbatch",
+        f"--chdir={job.dir.resolve()}",
+        f"--output={run_dir}/%x-%j.out",
+    ]
 
 
 def submit(job: Job, run_dir: Path, script: str) -> str:
@@ -64,10 +75,16 @@ def _sbatch(script: str, run_dir: Path, command: list[str]) -> str:
             return [*command, str(submission_file_path)]
 
     try:
-        job: Any = RenderedExecutor(folder=run_dir)._submit_command("")
+        with redirect_stderr(io.StringIO()):  # submitit prints the refusal; we report it, with the line at fault
+            job: Any = RenderedExecutor(folder=run_dir)._submit_command("")
     except (FailedJobError, FailedSubmissionError) as error:
-        raise refused(str(error.__cause__ or error), script) from error
+        raise refused(str(error), script) from error
     return str(job.job_id)
+
+
+def overriding_variables() -> list[str]:
+    """SBATCH_* variables of this shell: sbatch lets them win over the script's own lines, so they are worth a word."""
+    return sorted(name for name in os.environ if name.startswith("SBATCH_") and name != "SBATCH_EXPORT")
 
 
 def test_only(job: Job, run_dir: Path) -> str | None:
@@ -82,17 +99,19 @@ def test_only(job: Job, run_dir: Path) -> str | None:
 
 
 def refused(words: str, script: str) -> SchedulerError:
-    """sbatch's own words, and the line of the script that they are about."""
-    said = [line for line in words.splitlines() if "sbatch:" in line] or words.strip().splitlines()[-1:]
-    lines = list(enumerate(script.splitlines(), start=1))
-    at_fault = ""
-    for pattern, option in _FAULTS:
-        if re.search(pattern, " ".join(said), re.IGNORECASE):
-            found = [f"\n    {SBATCH}:{n}: {line}" for n, line in lines if line.startswith(f"#SBATCH {option}")]
-            if found:
-                at_fault = "".join(found)
-                break
-    return SchedulerError("\n".join(said) + at_fault + "\n    nothing was submitted")
+    """sbatch's own words, and the lines of the script that they are about."""
+    said = "\n".join(line for line in words.splitlines() if line.strip())
+    options = next((options for pattern, options in _FAULTS if re.search(pattern, said)), ())
+    # An option that sbatch does not know is quoted in its words: "unrecognized option '--frobnicate=1'".
+    options = (*options, *re.findall(r"option '(--[\w-]+)", said))
+    numbered = enumerate(script.splitlines(), start=1)
+    lines = [f"\n    {SBATCH}:{n}: {line}" for n, line in numbered if _option_of(line) in options]
+    return SchedulerError(f"{said}{''.join(lines)}\n    nothing was submitted")
+
+
+def _option_of(line: str) -> str:
+    match = re.match(r"#SBATCH (--[\w-]+)", line)
+    return match[1] if match else ""
 
 
 def cluster_name() -> str:
@@ -105,7 +124,9 @@ def cluster_name() -> str:
 
 
 def unreachable(words: str) -> SchedulerError:
-    return SchedulerError(f"{words.strip() or 'Slurm does not answer'}\n    remedy: is slurmctld up? try `scontrol ping`")
+    return SchedulerError(
+        f"{words.strip() or 'Slurm does not answer'}\n    remedy: is slurmctld up? try `scontrol ping`"
+    )
 
 
 class SlurmBackend:
@@ -116,42 +137,74 @@ class SlurmBackend:
     def recover(self, handle: str) -> Run:
         """A run that the record does not know, from Slurm itself."""
         job_id = handle.rpartition("/")[2]
-        done = shell.run(["scontrol", "show", "job", job_id])
-        fields = dict(re.findall(r"^\s*(StdOut|JobName|SubmitTime)=(.*)$", done.stdout.replace(" JobName=", "\n JobName="), re.MULTILINE))
-        if done.returncode or "StdOut" not in fields:
-            return Run(handle, job_id, "", "")
-        log = Path(fields["StdOut"])
-        return Run(handle, fields.get("JobName", job_id), str(log.parent), str(log), submitted_at=fields.get("SubmitTime", ""))
+        if not job_id.isdigit():
+            raise UsageError(f"{handle}: not a Slurm handle\n    remedy: slurm://CLUSTER/JOBID")
+        shown = shell.run(["scontrol", "show", "job", job_id]).stdout
+        name = re.search(r"^JobId=\S+ JobName=(.*)$", shown, re.MULTILINE)
+        log = re.search(r"^ +StdOut=(.*)$", shown, re.MULTILINE)
+        submitted = re.search(r"\bSubmitTime=(\S+)", shown)
+        path = Path(log[1]) if log else None
+        return Run(
+            handle,
+            name[1] if name else job_id,
+            run_dir=str(path.parent) if path else "",
+            log=str(path) if path else "",
+            submitted_at=submitted[1] if submitted else "",
+        )
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         """One squeue for all runs; one sacct for those that squeue has forgotten."""
-        by_id = {run.id: run for run in runs}
-        found = _squeue(list(by_id))
-        lost = [job_id for job_id in by_id if job_id not in found]
-        found |= _sacct(lost) if lost else {}
-        return {run.handle: found.get(job_id) or _forgotten(run) for job_id, run in by_id.items()}
+        found = _squeue([run.id for run in runs])
+        forgotten = [run.id for run in runs if run.id not in found]
+        if forgotten:
+            found |= _sacct(forgotten)
+        return {run.handle: _with_own_code(run, found.get(run.id)) for run in runs}
 
     def cancel(self, run: Run) -> None:
         done = shell.run(["scancel", run.id])
         if done.returncode:
-            raise SchedulerError(done.stderr.strip())
+            raise unreachable(done.stderr)
 
 
 def _squeue(ids: list[str]) -> dict[str, Status]:
-    form = _SEPARATOR.join(["%i", "%T", "%r", "%N"])
-    done = shell.run(["squeue", "--noheader", "--states=all", f"--jobs={','.join(ids)}", f"--format={form}"])
+    """States of the jobs that slurmctld remembers: waiting, running, and ended in the last minutes."""
+    fields = "JobID:|,State:|,Reason:|,exit_code:|,NodeList:|"
+    done = shell.run(["squeue", "--noheader", "--states=all", f"--jobs={','.join(ids)}", f"--Format={fields}"])
     if done.returncode and "Invalid job id" not in done.stderr:  # said when the only job asked for is forgotten
         raise unreachable(done.stderr)
-    return {}
+    found = {}
+    for line in done.stdout.splitlines():
+        job_id, state, reason, wait_status, nodes, *_ = line.split("|")
+        ended = state in FINAL
+        code = os.waitstatus_to_exitcode(int(wait_status)) if ended else None
+        known = "" if reason == "None" else reason
+        found[job_id] = Status(state, code if code is None or code >= 0 else 128 - code, known, nodes)
+    return found
 
 
 def _sacct(ids: list[str]) -> dict[str, Status]:
-    return {}
+    """States of the jobs that the accounting knows; none where it is off."""
+    fields = "JobIDRaw,State,ExitCode,NodeList"
+    done = shell.run(
+        ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(ids)}", f"--format={fields}"]
+    )
+    found = {}
+    for line in done.stdout.splitlines() if done.returncode == 0 else []:
+        job_id, state, codes, nodes = line.split("|")
+        state = state.split()[0].rstrip("+")  # "CANCELLED by 1000"
+        code, _, signal = codes.partition(":")
+        exit_code = 128 + int(signal or 0) if int(signal or 0) else int(code)
+        found[job_id] = Status(state, exit_code if state in FINAL else None, "", nodes)
+    return found
 
 
-def _forgotten(run: Run) -> Status:
-    """Slurm has forgotten the job, and keeps no accounts: the script's own exit code is what is left."""
+def _with_own_code(run: Run, status: Status | None) -> Status:
+    """The exit code that the script wrote itself: Slurm's tools report 143 of a neighbour as 15, or not at all."""
     code = runfolder.exit_code(Path(run.run_dir)) if run.run_dir else None
-    if code is None:
-        return Status("UNKNOWN", reason="Slurm has forgotten the job, accounting is off, and it left no exit code")
-    return Status("COMPLETED" if code == 0 else "FAILED", code)
+    if status is None and code is None:
+        return Status("UNKNOWN", reason="Slurm has forgotten the job, keeps no accounts, and it left no exit code")
+    if status is None:
+        return Status("COMPLETED" if code == 0 else "FAILED", code)
+    if status.is_final and status.state != "COMPLETED" and code:
+        return replace(status, exit_code=code)
+    return status

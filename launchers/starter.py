@@ -35,7 +35,7 @@ def text(stage: str) -> str:
     if stage not in defaults.STAGES:
         raise UsageError(f"no stage {stage!r}\n    remedy: one of {', '.join(defaults.STAGES)}")
     sections: dict[str, list[defaults.Default]] = {"": [], "data": [], "lora": [], "train": []}
-    for default in defaults.for_stage(stage):  # type: ignore[arg-type]
+    for default in defaults.for_stage(stage):
         section, _, _ = default.key.rpartition(".")
         sections[section].append(default)
     lines = _HEAD.format(name=stage.replace("_", "-"), stage=stage).splitlines()

@@ -32,4 +32,6 @@ def table(runs: list[Run]) -> str:
         where = " ".join(part for part in (status.nodes, f"({status.reason})" if status.reason else "") if part)
         rows.append((run.handle, run.name, status.state, code, run.submitted_at[:19], where))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -133,4 +133,6 @@ def describe(run: Run) -> str:
 
 def selector(run: Run, rank: int | None, node: int | None) -> Callable[[str], bool]:
     """Which lines of the run's log belong to a rank or a node."""
-    return logs.selector(rank, node, int(provenance.read(Path(run.run_dir)).get("tasks_per_node", 1)))
+    made_from = provenance.read(Path(run.run_dir))
+    is_direct = run.scheme == "slurm" and made_from.get("launcher") == "direct"
+    return logs.selector(rank, node, made_from["nproc_per_node"] if is_direct else None)

@@ -6,8 +6,11 @@ Scalars follow YAML 1.2's core schema, because 1.1's surprises are real training
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,10 @@ MAX_BYTES = 1 << 20
 #: Nodes after aliases are expanded: an "anchor bomb" is a kilobyte that expands to gigabytes.
 MAX_NODES = 20_000
 MAX_DEPTH = 50
+#: Longer runs of digits stay text: a number of a million digits costs minutes to read.
+MAX_DIGITS = 100
+#: Values under this key are text as they were written: a variable of 12.10 shall not become 12.1.
+VERBATIM = "env"
 
 Path_ = tuple[str | int, ...]
 
@@ -28,6 +35,7 @@ _INT = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NON_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _BASES = {"0x": 16, "0o": 8}
+_WRONG_FILE = "a job file is short: is this the right file?"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -39,6 +47,7 @@ class Document:
     data: dict[str, Any]
     keys: dict[Path_, str] = field(default_factory=dict)
     values: dict[Path_, str] = field(default_factory=dict)
+    digest: str = ""  # sha256 of the file's bytes
 
     def place(self, path: Path_) -> str:
         """Where the value at `path` stands, or its nearest ancestor if the path was never written."""
@@ -54,20 +63,24 @@ def read(path: Path) -> Document:
     """Read a YAML mapping. Raises JobFileError for whatever is not one."""
     name = str(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise _error(name, "", size, f"at most {MAX_BYTES} bytes", "a job file is short: is this the right file?")
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)  # never more: the path may be a device
+        if len(content) > MAX_BYTES:
+            raise _error(name, "", None, f"more than {MAX_BYTES} bytes", _WRONG_FILE)
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise _error(name, "", None, f"not UTF-8 text (byte {error.start})", "save it as UTF-8") from error
     except OSError as error:
         raise _error(name, "", None, f"cannot be read: {error.strerror}", "check the path and its rights") from error
-    return parse(text, name)
+    document = parse(text, name)
+    document.digest = sha256(content).hexdigest()
+    return document
 
 
 def parse(text: str, name: str) -> Document:
     """As `read`, from text; `name` stands in messages."""
     try:
+        _scan(text, name)
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -77,8 +90,6 @@ def parse(text: str, name: str) -> Document:
         raise _error(place, "", None, f"not YAML: {error.problem or error.context}", remedy) from error
     except yaml.YAMLError as error:  # control characters: the reader's error has no mark
         raise _error(name, "", None, f"not YAML: {str(error).splitlines()[0]}", "is this a text file?") from error
-    except RecursionError as error:
-        raise _error(name, "", None, f"nested deeper than {MAX_DEPTH} levels", "flatten it") from error
     if root is None:
         raise _error(name, "", None, "the file is empty", "start from `alignlaunch init STAGE`")
     if not isinstance(root, yaml.MappingNode):
@@ -91,12 +102,34 @@ def parse(text: str, name: str) -> Document:
     return document
 
 
-def parse_value(text: str) -> Any:
-    """The value of a `--set key=value`, read as it would be in the file; text that is not YAML stays text."""
+def parse_value(text: str, key: str = "value") -> Any:
+    """The value of a `--set key=value`, read as it would be in the file.
+
+    Text that is not YAML, or that has several lines (YAML would fold them), stays text.
+    """
+    if "\n" in text or "\r" in text:
+        return text
+    root = key.partition(".")[0]
     try:
-        return parse(f"value: {text}", "--set").data["value"]
+        return parse(f"{root}: {text}", "--set").data[root]
     except JobFileError:
         return text
+
+
+def _scan(text: str, name: str) -> None:
+    """Refuse what is too deep or too large before it is composed: libyaml's composer recurses in C, and would crash."""
+    depth = nodes = 0
+    events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+    for event in events:
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        nodes += isinstance(event, yaml.NodeEvent)
+        place = f"{name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
+        if depth > MAX_DEPTH:
+            raise _error(place, "", None, f"nested deeper than {MAX_DEPTH} levels", "flatten it")
+        if nodes > MAX_NODES:
+            raise _error(place, "", None, f"more than {MAX_NODES} values", _WRONG_FILE)
+        if tag := getattr(event, "tag", None):  # only a tag that was written: resolved ones come later
+            raise _error(place, "", tag, "tags are not allowed", "write the plain value")
 
 
 def _error(place: str, key: str, value: Any, rule: str, remedy: str) -> JobFileError:
@@ -124,7 +157,7 @@ class _Builder:
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, i), depth + 1) for i, item in enumerate(node.value)]
-        return self._scalar(node, path, place)
+        return self._scalar(node, path, place)  # the third and last kind
 
     def _mapping(self, node: yaml.MappingNode, path: Path_, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -142,32 +175,40 @@ class _Builder:
             result[key] = self.build(value_node, (*path, key), depth + 1)
         return result
 
-    def _scalar(self, node: yaml.ScalarNode, path: Path_, place: str) -> Any:
+    def _scalar(self, node: yaml.Node, path: Path_, place: str) -> Any:
         text: str = node.value
-        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
-            self._problem(place, path, node.tag, "tags are not allowed", "write the plain value")
         if "\0" in text:
             self._problem(place, path, text, "a NUL character cannot reach any process", "remove it")
-        if node.style in ("'", '"', "|", ">"):
+        if node.style in ("'", '"', "|", ">"):  # type: ignore[attr-defined]  # only scalars come here
             return text
-        if _NULL.fullmatch(text):
-            return None
-        if _BOOL.fullmatch(text):
-            return text.lower() == "true"
-        if _NON_FINITE.fullmatch(text):
+        value = _plain(text)
+        if path[:1] == (VERBATIM,) and value is not None:
+            return text
+        if isinstance(value, float) and not math.isfinite(value):
             self._problem(place, path, text, "a finite number is due", "give a number, or leave the key out")
             return None
-        if _INT.fullmatch(text) and len(text) <= 100:
-            return int(text, _BASES.get(text[:2], 10))
-        if _FLOAT.fullmatch(text) and len(text) <= 100:
-            value = float(text)
-            if abs(value) == float("inf"):
-                self._problem(place, path, text, "a finite number is due", "give a number, or leave the key out")
-            return value
-        return text
+        return value
 
     def _problem(self, place: str, path: Path_, value: Any, rule: str, remedy: str) -> None:
         self.problems.append(Problem(place, dotted(path), value, rule, remedy))
+
+
+def _plain(text: str) -> Any:
+    """An unquoted scalar by YAML 1.2's core schema."""
+    value: Any = text
+    if _NULL.fullmatch(text):
+        value = None
+    elif _BOOL.fullmatch(text):
+        value = text.lower() == "true"
+    elif _NON_FINITE.fullmatch(text):
+        value = math.nan
+    elif len(text) > MAX_DIGITS:
+        value = text
+    elif _INT.fullmatch(text):
+        value = int(text, _BASES.get(text[:2], 10))
+    elif _FLOAT.fullmatch(text):
+        value = float(text)
+    return value
 
 
 def dotted(path: Path_) -> str:

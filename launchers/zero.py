@@ -59,19 +59,22 @@ def for_every_stage(offload: str) -> dict[int, ZeroConfig]:
     return {stage: config for stage, config in configs.items() if config}
 
 
-def custom(path: Path) -> ZeroConfig:
-    """The user's own JSON. Raises ZeroError if it cannot be read or names no stage."""
+def custom(path: Path, offload: str) -> ZeroConfig:
+    """The user's own JSON. Raises ZeroError if it cannot be read, names no stage, or an offload stands beside it."""
+    if offload != "none":
+        raise ZeroError("offload", "the DeepSpeed JSON decides this itself", "remove it")
     example = "see zero_configs/zero2.json for a whole one"
     try:
         text = path.read_text(encoding="utf-8")
         config = json.loads(text)
     except OSError as error:
         raise ZeroError("zero", f"cannot be read: {error.strerror}", "give 0, 1, 2, 3 or a JSON file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ZeroError("zero", f"not JSON: {error}", example) from error
-    stage = config.get("zero_optimization", {}).get("stage") if isinstance(config, dict) else None
-    if stage not in (0, 1, 2, 3):
-        raise ZeroError("zero", "no `zero_optimization.stage` of 0, 1, 2 or 3 in it", example)
+    section = config.get("zero_optimization") if isinstance(config, dict) else None
+    stage = section.get("stage") if isinstance(section, dict) else None
+    if type(stage) is not int or stage not in (1, 2, 3):  # stage 0 is plain DDP, which `zero: 0` says
+        raise ZeroError("zero", "no `zero_optimization.stage` of 1, 2 or 3 in it", example)
     return ZeroConfig(stage, f"zero{stage}_custom.json", text)
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,13 @@ def main() -> None:
         rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))
         if rank == "0" or not error.everywhere:
             print(f"alignlaunch.train: error: {error}", file=sys.stderr)  # noqa: T201 - the process's own words
+        else:
+            time.sleep(1)  # the first to leave has the launcher end the others: let rank 0 speak
         code = finish.BAD_INPUT
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last stop: recorded, then out without waiting
+    except KeyboardInterrupt:
+        print("alignlaunch.train: interrupted", file=sys.stderr)  # noqa: T201
+        code = finish.FAILED
+    except Exception as error:  # noqa: BLE001 - the last stop: recorded, then out without waiting
         finish.record_failure(error)
         code = finish.FAILED
     finish.leave(code)
@@ -65,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--deepspeed", metavar="FILE|none", help="DeepSpeed JSON in place of the job's; `none`: plain DDP"
     )
+    # The deepspeed launcher adds it, to older scripts' liking; LOCAL_RANK says the same.
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)
     return parser
 
 

@@ -62,7 +62,7 @@ def resolve(entries: list[str], role: str, cache_dir: str | None) -> list[Source
         if path.is_dir():
             files = sorted(p for p in path.rglob("*") if p.is_file() and p.name.endswith(SUFFIXES))
             if not files:
-                raise UserError(f"data.{role}: {entry}: the folder holds no {', '.join('*' + s for s in SUFFIXES)} file.")
+                raise UserError(f"data.{role}: {entry}: the folder holds no file of type {', '.join(SUFFIXES)}.")
             sources += [_file(p) for p in files]
         elif path.is_file():
             if not path.name.endswith(SUFFIXES):
@@ -77,7 +77,7 @@ def prepare(
     sources: list[Source], encode: Encoder, *, key: str, limit: int | None, cache_dir: str | None
 ) -> tuple[Path, Report]:
     """Tokenise the sources into an Arrow file, unless that was done before. Returns its folder."""
-    import datasets
+    import datasets  # type: ignore[import-untyped]
 
     code = "".join(inspect.getsource(module) for module in (formats, encoding))
     parts = [code, key, str(limit), *(source.identity for source in sources)]
@@ -109,7 +109,7 @@ def open_prepared(folder: Path) -> Any:
 
 
 def _write(path: Path, sources: list[Source], encode: Encoder, limit: int | None) -> Report:
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
 
     records = sequences = truncated = dropped = 0
     schema: Any = None
@@ -142,7 +142,7 @@ def _write(path: Path, sources: list[Source], encode: Encoder, limit: int | None
     flush()
     if writer is None:
         what = f"all {records} records were dropped: raise max_length" if records else "there is not one record"
-        raise UserError(f"{', '.join(source.place for source in sources)}: no training data: {what}.")
+        raise UserError(f"{', '.join(source.place for source in sources)}: no data: {what}.")
     writer.close()
     return Report(records=records, sequences=sequences, truncated=truncated, dropped=dropped)
 
@@ -205,7 +205,7 @@ def _json_document(path: Path, text: str) -> Iterator[tuple[str, Record]]:
 
 def _parquet(path: Path) -> Iterator[tuple[str, Record]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     try:
         number = 0
@@ -232,19 +232,18 @@ def _hub(entry: str, role: str, cache_dir: str | None) -> Source:
         raise UserError(f"data.{role}: {entry}: no such file or folder (looked in {Path.cwd()}).")
     try:
         splits = [split] if split else datasets.get_dataset_split_names(name)
-        wanted = splits if split else [s for s in (("train",) if role == "train" else ("validation", "test")) if s in splits]
-        if not wanted:
-            raise UserError(f"data.{role}: {entry}: has the splits {', '.join(splits)}; name one, as {name}:{splits[0]}.")
-        rows = datasets.load_dataset(name, split=wanted[0], cache_dir=cache_dir)
-    except UserError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the hub client raises anything from OSError to its own classes
+        usual = [split] if split else ["train"] if role == "train" else ["validation", "test"]
+        chosen = next((s for s in usual if s in splits), None)
+        rows = datasets.load_dataset(name, split=chosen, cache_dir=cache_dir) if chosen else None
+    except Exception as error:  # the hub client raises anything from OSError to its own classes
         raise UserError(
             f"data.{role}: {entry}: no such file or folder in {Path.cwd()}, and it could not be loaded from the "
-            f"Hugging Face hub ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). Check the "
-            "path; on a node without internet download it first and give the folder."
+            f"Hugging Face hub ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Check the path; on a "
+            "node without internet download it first and give the folder."
         ) from error
-    place = f"{name}:{wanted[0]}"
+    if rows is None:
+        raise UserError(f"data.{role}: {entry}: has the splits {', '.join(splits)}; name one: {name}:{splits[0]}.")
+    place = f"{name}:{chosen}"
     return Source(
         place,
         f"{place} {rows._fingerprint}",

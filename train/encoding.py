@@ -7,12 +7,11 @@ learnt when its characters lie in an answer: no token differs from what the mode
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from alignlaunch.train.formats import FormatError, Message, Turns
+from alignlaunch.train.formats import FormatError, Message, Turns, shared_length
 
 #: For tokenizers without a chat template of their own; it is saved with the tokenizer, so inference uses the same.
 FALLBACK_CHAT_TEMPLATE = (
@@ -78,8 +77,7 @@ def _answer_start(tokenizer: Any, messages: list[Message], index: int, text: str
     if not text.startswith(before):
         raise FormatError("the tokenizer's chat template changes the question when the answer is added to it")
     # The prompt that asks may go further than the answer does (an opening <think>): only what they share is given.
-    shared = os.path.commonprefix([render(tokenizer, messages[:index], ask=True), text])
-    return max(len(shared), len(before))
+    return max(shared_length(render(tokenizer, messages[:index], ask=True), text), len(before))
 
 
 def _tokenise(tokenizer: Any, text: str, spans: Iterable[Span], *, plain: bool = False) -> Tokens:

@@ -5,7 +5,6 @@ Text stays text: a chat template is applied later, and only where the record is 
 
 from __future__ import annotations
 
-import os.path
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,15 +94,20 @@ def preference(record: Record) -> Preference:
     return Preference(prompt, chosen, rejected)
 
 
+def shared_length(a: Turns, b: Turns) -> int:
+    """How many first characters (or messages) two texts (or conversations) share."""
+    differing = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    return next(differing, min(len(a), len(b)))
+
+
 def _split_common(chosen: Turns, rejected: Turns) -> tuple[Turns, Turns, Turns]:
     _same_kind(chosen=chosen, rejected=rejected)
     if isinstance(chosen, str) and isinstance(rejected, str):
-        size = len(os.path.commonprefix([chosen, rejected]))
+        size = shared_length(chosen, rejected)
         if size and chosen[size - 1] == " ":  # the space belongs to the word after it, as in TRL
             size -= 1
         return chosen[:size], chosen[size:], rejected[size:]
-    same = (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b)
-    size = next(same, min(len(chosen), len(rejected)))
+    size = shared_length(chosen, rejected)
     return chosen[:size], chosen[size:], rejected[size:]
 
 

@@ -26,7 +26,9 @@ def load_tokenizer(job: TrainConfig) -> Any:
     except (OSError, ValueError) as error:
         raise _unloadable(key, place, "tokenizer", error) from error
     if tokenizer.eos_token is None:
-        raise UserError(f"{key}: {place}: its tokenizer has no end-of-sequence token; set one in tokenizer_config.json.")
+        raise UserError(
+            f"{key}: {place}: its tokenizer has no end-of-sequence token; set one in tokenizer_config.json."
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # never learnt from: padding is masked by position, not by value
     if not tokenizer.chat_template:
@@ -73,17 +75,19 @@ def _quantized(job: TrainConfig, compute_dtype: Any, args: Any) -> dict[str, Any
         )
     try:
         import bitsandbytes  # noqa: F401 - asked for here, so that its absence has a name
-    except Exception as error:  # noqa: BLE001 - it raises RuntimeError and OSError where its library does not load
+    except Exception as error:  # it raises RuntimeError and OSError where its library does not load
         raise UserError(
             f"quantization: {job.quantization} needs bitsandbytes, which cannot be used here ({error}). "
             "`pip install 'alignlaunch[quantization]'` on every node, or set `quantization: none`."
         ) from error
-    from transformers import BitsAndBytesConfig
+    import transformers
+
+    make: Any = transformers.BitsAndBytesConfig
 
     config = (
-        BitsAndBytesConfig(load_in_8bit=True)
+        make(load_in_8bit=True)
         if job.quantization == "8bit"
-        else BitsAndBytesConfig(
+        else make(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -91,24 +95,25 @@ def _quantized(job: TrainConfig, compute_dtype: Any, args: Any) -> dict[str, Any
         )
     )
     options: dict[str, Any] = {"quantization_config": config}
-    if _zero_stage(args) != 3:  # noqa: PLR2004 - ZeRO-3 places the weights itself
+    if _zero_stage(args) != 3:
         options["device_map"] = {"": args.device}  # this process's device; "auto" would spread each rank over all GPUs
     return options
 
 
 def _with_adapter(model: Any, lora: Lora, args: Any, *, quantized: bool) -> Any:
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    import peft
 
-    zero3 = _zero_stage(args) == 3  # noqa: PLR2004
+    zero3 = _zero_stage(args) == 3
     if args.gradient_checkpointing and zero3:
         # Without re-entrant checkpointing, ZeRO-3 has released the frozen weights when they are recomputed
         # (transformers#47254).
         args.gradient_checkpointing_kwargs = (args.gradient_checkpointing_kwargs or {}) | {"use_reentrant": True}
     if quantized:
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=args.gradient_checkpointing)
+        prepare: Any = peft.prepare_model_for_kbit_training
+        model = prepare(model, use_gradient_checkpointing=args.gradient_checkpointing)
     elif args.gradient_checkpointing:
         model.enable_input_require_grads()  # or nothing before the first adapter has a gradient to checkpoint
-    config = LoraConfig(
+    config = peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -116,7 +121,7 @@ def _with_adapter(model: Any, lora: Lora, args: Any, *, quantized: bool) -> Any:
         target_modules=_target_modules(model, lora),
     )
     # PEFT would hold the adapter in fp32 over a bf16 base, which ZeRO-3 cannot gather together (DeepSpeed#8072).
-    return get_peft_model(model, config, autocast_adapter_dtype=not (zero3 and not quantized))
+    return peft.get_peft_model(model, config, autocast_adapter_dtype=not (zero3 and not quantized))
 
 
 def _target_modules(model: Any, lora: Lora) -> str | list[str]:

@@ -144,6 +144,9 @@ class ORPOTrainer(MeasuredTrainer, transformers.Trainer):
     # The loss below is already divided by the totals of all accumulated micro-batches.
     loss_is_scaled_for_ga = True
 
+    args: Any  # an ORPOConfig; the base class declares a TrainingArguments
+    _signature_columns: Any
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs, compute_metrics=self._evaluation_metrics)
         self._sums: torch.Tensor | None = None

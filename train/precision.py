@@ -13,11 +13,8 @@ def choose(train: Mapping[str, Any], *, cuda: bool, bf16_supported: bool) -> tup
 
     A job that says nothing wants bf16, as TRL's configs do; `bf16: false` (without `fp16`) wants fp32.
     """
-    wanted: Precision
-    if train.get("fp16"):
-        wanted = "fp16"
-    else:
-        wanted = "bf16" if train.get("bf16", True) is not False else "fp32"
+    half: Precision = "fp16" if train.get("fp16") else "bf16"
+    wanted: Precision = "fp32" if half == "bf16" and train.get("bf16") is False else half
     if wanted != "fp32" and not cuda:
         return "fp32", f"{wanted} was asked for; there is no GPU here, training in fp32"
     if wanted == "bf16" and not bf16_supported:

@@ -58,11 +58,9 @@ def _standard(env: Mapping[str, str]) -> Rendezvous:
             "On Kubernetes the operator gives one RANK to each pod: start the processes inside it with "
             "`torchrun -m alignlaunch.train ...`, or set LOCAL_RANK if each pod really holds one process."
         )
-    dialect: Dialect
-    if "TORCHELASTIC_RUN_ID" in env:
-        dialect = "torchrun"
-    else:
-        dialect = "deepspeed" if "CROSS_SIZE" in env else "environment"
+    # CROSS_SIZE is the deepspeed launcher's mark.
+    by_hand: Dialect = "deepspeed" if "CROSS_SIZE" in env else "environment"
+    dialect: Dialect = "torchrun" if "TORCHELASTIC_RUN_ID" in env else by_hand
     world_size = _int(env, "WORLD_SIZE")
     # The deepspeed launcher calls it LOCAL_SIZE.
     local_size = next((name for name in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE") if name in env), None)
@@ -111,7 +109,7 @@ def _tasks_on_this_node(env: Mapping[str, str], world_size: int) -> int:
     return counts[node]
 
 
-def _place(  # noqa: PLR0913 - one parameter a field, all by keyword
+def _place(
     env: Mapping[str, str], dialect: Dialect, *, rank: int, local_rank: int, world_size: int, local_world_size: int
 ) -> Rendezvous:
     alone = world_size == 1
@@ -201,7 +199,8 @@ def initialise(place: Rendezvous, timeout_s: int) -> None:
         torch.cuda.set_device(gpu)
     backend = "gloo" if gpu is None else "nccl"
     if place.world_size == 1:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
     else:
         dist.init_process_group(backend, timeout=timeout)
 

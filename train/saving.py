@@ -24,7 +24,8 @@ def save(trainer: Any, output_dir: Path, about: dict[str, Any]) -> None:
     trainer.save_model(str(output_dir))
     if trainer.is_world_process_zero():
         share(output_dir)
-        (output_dir / "provenance.json").write_text(json.dumps(about, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        text = json.dumps(about, indent=2, sort_keys=True) + "\n"
+        (output_dir / "provenance.json").write_text(text, encoding="utf-8")
     trainer.accelerator.wait_for_everyone()
 
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import datasets
+import datasets  # type: ignore[import-untyped]
 import torch
 import torch.distributed as dist
 import transformers
@@ -37,6 +37,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     args = training_arguments(job, stage.Config, chosen, zero, cuda=cuda)
     transformers.set_seed(args.seed)
 
+    _make_writable(output_dir)
     resume = checkpoints.choose(output_dir, args.resume_from_checkpoint, place.restart_count)
     dist.barrier()  # all have looked before rank 0 tidies up
     if resume is None and place.rank == 0 and (aside := checkpoints.set_aside(output_dir)):
@@ -48,9 +49,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     train_rows = _rows("train", job, args, tokenizer, encode, place)
     eval_rows = _rows("validation", job, args, tokenizer, encode, place) if job.data.validation else None
     network = model.load_model(job, args, tokenizer, chosen)
-    about = saving.provenance(
-        job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero
-    )
+    about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
     trainer = stage.trainer(args, network, tokenizer, train_rows, eval_rows)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
@@ -71,7 +70,8 @@ def training_arguments(
     known = {f.name for f in fields(config_class) if f.init}
     if unknown := sorted(job.train.keys() - known):
         raise UserError(
-            f"train: {config_class.__name__} has no argument {', '.join(unknown)}. Remove it from the job.", everywhere=True
+            f"train: {config_class.__name__} has no argument {', '.join(unknown)}. Remove it from the job.",
+            everywhere=True,
         )
     given = dict(job.train)
     given |= {
@@ -94,6 +94,17 @@ def training_arguments(
         raise UserError(f"train: {config_class.__name__} refuses these arguments: {error}", everywhere=True) from error
 
 
+def _make_writable(folder: Path) -> None:
+    """Find out now, and not after hours of training, that nothing can be saved."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError as error:
+        raise UserError(f"output_dir: {folder}: {error.strerror}. Choose a folder this user can write to.") from error
+    if not writable:
+        raise UserError(f"output_dir: {folder}: not writable on {platform.node()}. Choose another or change its owner.")
+
+
 def _quieten(place: Rendezvous) -> None:
     """Warnings from one process are enough, and progress bars make no sense in a log file."""
     hf_logging: Any = transformers.utils.logging
@@ -106,12 +117,14 @@ def _quieten(place: Rendezvous) -> None:
 
 
 def _settle_deepspeed(*, cuda: bool) -> None:
-    if cuda:
-        return
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    # DeepSpeed's shared-memory collectives for CPU would be compiled first: a minute, and a compiler on every node.
-    ops: Any = importlib.import_module("deepspeed.ops")
-    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    """Make DeepSpeed use our process group; left to itself it would count a world of one under ZeRO-3."""
+    if not cuda:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        # DeepSpeed's shared-memory collectives for CPU would be compiled first: a minute, and a compiler on every node.
+        ops: Any = importlib.import_module("deepspeed.ops")
+        ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed: Any = importlib.import_module("deepspeed")
+    deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False)
 
 
 def _rows(role: str, job: TrainConfig, args: Any, tokenizer: Any, encode: data.Encoder, place: Rendezvous) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, encode

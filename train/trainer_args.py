@@ -65,7 +65,7 @@ def text() -> str:
 
 def _configs() -> dict[str, Any]:
     from transformers import TrainingArguments
-    from trl import DPOConfig, RewardConfig, SFTConfig
+    from trl import DPOConfig, RewardConfig, SFTConfig  # type: ignore[attr-defined]
 
     from alignlaunch.train.orpo import ORPOConfig
 
@@ -101,8 +101,9 @@ def _type(hint: Any) -> dict[str, Any]:
         if member is type(None):
             continue
         if origin is typing.Literal:
-            choices |= {str(value) for value in typing.get_args(member)}
-            words.add("str")
+            values = typing.get_args(member)
+            words |= {_WORDS.get(type(value), "any") for value in values}
+            choices |= {value for value in values if isinstance(value, str)}
         elif isinstance(origin, type) and issubclass(origin, enum.Enum):
             choices |= {str(value.value) for value in origin}
             words.add("str")

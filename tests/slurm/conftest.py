@@ -33,8 +33,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSlurm]:
 def slurm_acct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSlurm]:
     """Two nodes with slurmdbd.
 
-    slurmctld forgets a finished job in seconds, so that only sacct knows it; and both nodes have one host name, so that a
-    rendezvous which works by the luck of host names fails here.
+    slurmctld forgets a finished job in seconds, so that only sacct knows it; and both nodes have one host name, so that
+    a rendezvous which works by the luck of host names fails here.
     """
     slurm_ready(accounting=True)
     root = tmp_path_factory.mktemp("slurm_acct")

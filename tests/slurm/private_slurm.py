@@ -52,6 +52,8 @@ wait $!
 
 SLURM_CONF = """\
 ClusterName={cluster}
+# Jobs derive ports from their ids, and all Slurms on this machine share its ports: not every one may start at 1.
+FirstJobId={first_job}
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={ctld_port}
 SlurmUser=root
@@ -74,7 +76,8 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 # A node set DOWN by hand stays down until RESUME; one that was silent comes back by itself.
 ReturnToService=1
-SlurmdTimeout={slurmd_timeout}
+# A silent node is DOWN after this and a ping's time-out: 27 s, measured.
+SlurmdTimeout=10
 SlurmctldTimeout=30
 MessageTimeout={message_timeout}
 MinJobAge={min_job_age}
@@ -144,10 +147,9 @@ class PrivateSlurm:
     """Start on entry, stop on exit. `env` is what squeue, sbatch, sacct and scontrol need to reach this Slurm.
 
     `min_job_age`: seconds after which slurmctld forgets a finished job (Slurm's default is 300).
-    `slurmd_timeout`: seconds after which a silent node is DOWN.
     `message_timeout`: how long a client waits for a slurmctld that is down (Slurm's default is 10; squeue tries twice).
-    `own_hostnames`: `hostname` says n1 and n2; without, both say this machine's name, as on sites whose host names are not
-    Slurm's node names: there torchrun's c10d rendezvous fails unless it is told `is_host` and `--local-addr`.
+    `own_hostnames`: `hostname` says n1 and n2; without, both say this machine's name, as where host names are not the
+    node names: there torchrun's c10d rendezvous fails unless it is told `is_host` and `--local-addr`.
     With accounting, account `lab` and the QOS `normal` and `high` exist, and others are refused, as sites do.
     """
 
@@ -157,7 +159,6 @@ class PrivateSlurm:
         accounting: bool,
         *,
         min_job_age: int = 300,
-        slurmd_timeout: int = 10,
         message_timeout: int = 10,
         own_hostnames: bool = True,
     ) -> None:
@@ -168,7 +169,6 @@ class PrivateSlurm:
         self.cluster = f"private{secrets.token_hex(3)}"
         self._settings = {
             "min_job_age": min_job_age,
-            "slurmd_timeout": slurmd_timeout,
             "message_timeout": message_timeout,
         }
         self._own_hostnames = own_hostnames
@@ -290,6 +290,7 @@ class PrivateSlurm:
                 **values,
                 **self._settings,
                 cluster=self.cluster,
+                first_job=1 + secrets.randbelow(60_000),
                 ctld_port=ctld_port,
                 nodes=nodes,
                 accounting=accounting,

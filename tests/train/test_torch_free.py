@@ -1,0 +1,29 @@
+"""What the submit host may import must not need torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    "module", ["config", "stages", "rendezvous", "finish", "checkpoints", "formats", "trainer_args"]
+)
+def test_no_torch(module: str) -> None:
+    code = (
+        f"import sys, alignlaunch.train.{module}; "
+        "print(*(m for m in ('torch', 'transformers', 'datasets', 'trl', 'numpy') if m in sys.modules))"
+    )
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_implemented_stages() -> None:
+    from alignlaunch.train import stages
+
+    assert {"sft", "orpo"} <= stages.IMPLEMENTED
