@@ -178,8 +178,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
     else:
         data = {"nnodes": 1, "nproc_per_node": 1, "launcher": "torchrun", "zero": 0, **data}
     _take_from_cluster(data, cluster_data)
-    if "output_dir" not in data and isinstance(data.get("name"), str):
-        data["output_dir"] = f"output/{data['name']}"
+    data.setdefault("output_dir", f"output/{data.get('name')}")
     if data.get("lora") is False:
         data["lora"] = None
     if isinstance(data.get("data"), dict):

@@ -17,7 +17,7 @@ _SECRET = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS)\Z")
 #: Set by the launcher on each node; a job that sets one of them breaks its own rendezvous.
 _RESERVED = re.compile(
     r"(RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|NODE_RANK|PET_\w+|SLURM_\w+|ALIGNLAUNCH_\w+"
-    r"|RUN_DIR|PYTHON|HEAD_NODE|NODE_NAME_SUFFIX|TASK_EXIT_CODES|TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
+    r"|RUN_DIR|PYTHON|HEAD_NODE|NODE_NAME_SUFFIX|TASK_EXIT_CODES|SRUN_CPUS_PER_TASK|TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
     # The rendered scripts' own variables.
     r"|here|zero_stage|num_nodes|gpus_per_node|master_addr|master_port|node_rank|count|zero_json|python|total|train"
     r"|hostfile|i|status|step|nodes|is_host|code)\Z"

@@ -9,6 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No deadline: the machine is shared with whatever else runs on it.
+settings.register_profile("alignlaunch", max_examples=60, deadline=None)
+settings.load_profile("alignlaunch")
 
 #: The shortest job file there is; a stage's defaults fill in the rest.
 MINIMAL = "name: tiny\nstage: sft\nmodel: model\ndata: {train: [data]}\n"

@@ -1,0 +1,102 @@
+"""The stages' defaults are valid, sourced, and what `init` writes down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignlaunch.launchers import defaults, job, rules, starter, yamlfile
+from alignlaunch.launchers.errors import UsageError
+
+from .conftest import MINIMAL, Cli
+
+every_stage = pytest.mark.parametrize("stage", defaults.STAGES)
+VALIDATION = "data.validation=[v]"  # without it the evaluation defaults do not apply
+
+
+@every_stage
+def test_each_default_reaches_the_resolved_job(tmp_path: Path, stage: defaults.Stage) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(MINIMAL)
+    resolved: Any = job.load(path, (f"stage={stage}", VALIDATION)).resolved()
+    for default in defaults.for_stage(stage):
+        value = resolved
+        for part in default.key.split("."):
+            value = value[part]
+        assert (value, type(value)) == (default.value, type(default.value)), default.key
+
+
+@every_stage
+def test_each_default_has_one_value_and_a_source(stage: defaults.Stage) -> None:
+    table = defaults.for_stage(stage)
+    keys = [default.key for default in table]
+    assert len(keys) == len(set(keys))
+    documents = ("ORPO", "RM", "SFT", "DeepSpeed", "DDP", "§", "script", "alignlaunch")
+    assert [default for default in table if not default.source.startswith(documents)] == []
+
+
+@every_stage
+def test_train_defaults_are_arguments_of_the_stage(stage: defaults.Stage) -> None:
+    known = rules.trainer_args()["stages"][stage]
+    used = {default.key.removeprefix("train.") for default in defaults.for_stage(stage) if default.key.startswith("train.")}
+    assert used <= set(known)
+
+
+@every_stage
+def test_the_starter_is_a_valid_job_equal_to_the_defaults(tmp_path: Path, stage: defaults.Stage) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(starter.text(stage))
+    started = job.load(path, (VALIDATION,)).resolved()
+    path.write_text(MINIMAL)
+    same = ("name", "model", "output_dir")
+    overrides = tuple(f"{key}={started[key]}" for key in same)
+    bare = job.load(path, (*overrides, f"stage={stage}", "data.train=[../data/train]", VALIDATION)).resolved()
+    assert started == bare
+
+
+@every_stage
+def test_the_starters_commented_keys_are_keys_too(tmp_path: Path, stage: defaults.Stage) -> None:
+    """Taking the `#` away must give a valid job."""
+    lines = []
+    for line in starter.text(stage).splitlines():
+        bare = line.lstrip()
+        key = bare.removeprefix("# ")
+        is_key = bare.startswith("# ") and not bare[2:3].isupper() and ": " in key and " " not in key.partition(":")[0]
+        lines.append(line.replace("# ", "", 1) if is_key and "yaml-language-server" not in line else line)
+    path = tmp_path / "job.yaml"
+    path.write_text("\n".join(lines).replace("offload: optimizer ", "offload: none"))
+    loaded = job.load(path)
+    assert (loaded.spec.tokenizer, loaded.spec.time) == ("../output/tokenizers_merge", "12:00:00")
+    assert loaded.spec.data.validation == ["../data/eval"]
+    assert loaded.spec.slurm.partition == "gpu"
+
+
+@every_stage
+def test_the_starter_names_the_schema_first_and_each_source(stage: defaults.Stage) -> None:
+    first, *rest = starter.text(stage).splitlines()
+    assert first == "# yaml-language-server: $schema=alignlaunch.schema.json"
+    for default in defaults.for_stage(stage):
+        name = default.key.rpartition(".")[2]
+        assert any(line.strip().startswith(f"{name}: ") and line.endswith(f"# {default.source}") for line in rest), name
+
+
+def test_an_unknown_stage() -> None:
+    with pytest.raises(UsageError, match="remedy: one of orpo, rm, sft, pt, dpo, safe_dpo"):
+        starter.text("ppo")
+
+
+def test_init_writes_a_file_once(cli: Cli, tmp_path: Path) -> None:
+    assert cli("init", "orpo", "-o", "job.yaml").returncode == 0
+    assert (tmp_path / "job.yaml").read_text() == cli("init", "orpo").stdout
+    assert yamlfile.read(tmp_path / "job.yaml").data["stage"] == "orpo"
+    again = cli("init", "sft", "-o", "job.yaml")
+    assert (again.returncode, "exists already" in again.stderr) == (2, True)
+    nowhere = cli("init", "sft", "-o", "absent/job.yaml")
+    assert (nowhere.returncode, "No such file" in nowhere.stderr) == (2, True)
+
+
+def test_an_explicit_null_replaces_a_whole_map() -> None:
+    assert defaults.merged("sft", {"lora": None})["lora"] is None
+    assert defaults.merged("sft", {"lora": {"r": 1}})["lora"] == {"r": 1, "alpha": 16, "dropout": 0.05, "target_modules": "all"}

@@ -1,0 +1,439 @@
+"""The job file's rules: every broken one is reported at once, with its place and a remedy; what is right is filled in."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alignlaunch.launchers import defaults, job, render, rules
+from alignlaunch.launchers.cluster import Cluster
+from alignlaunch.launchers.errors import JobFileError, UsageError
+from alignlaunch.launchers.job import JobSpec
+
+from .conftest import MINIMAL
+
+EXAMPLE = Path(__file__).parent / "goldens" / "jobs" / "qwen3-orpo.yaml"
+
+
+def write(folder: Path, text: str = MINIMAL, **more: Any) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(text + "".join(f"{key}: {json.dumps(value)}\n" for key, value in more.items()))
+    return path
+
+
+def problems(path: Path, *overrides: str, cluster: str | None = None) -> list[str]:
+    """"place key rule" of every problem, places without the folder."""
+    with pytest.raises(JobFileError) as caught:
+        job.load(path, overrides, cluster)
+    assert all(problem.remedy for problem in caught.value.problems)
+    return [f"{p.place.removeprefix(f'{path.parent}/')} {p.key} {p.rule}" for p in caught.value.problems]
+
+
+def problem(path: Path, *overrides: str) -> tuple[str, str]:
+    """(rule, remedy) of the one problem there is."""
+    with pytest.raises(JobFileError) as caught:
+        job.load(path, overrides)
+    (only,) = caught.value.problems
+    return only.rule, only.remedy
+
+
+def test_all_problems_at_once_in_the_order_of_lines(tmp_path: Path) -> None:
+    text = """\
+name: "a $(touch x)"
+stage: orpo
+model: ""
+data: {train: [], validaton: [x]}
+nnodes: -1
+nproc_per_node: 1.5
+zero: 7
+launcher: mpirun
+train:
+  learning_rate: fast
+  max_stesp: 3
+  output_dirr: x
+env: {RANK: "0", "A B": x, HF_TOKEN: hf_abc}
+slurm: {extra: ["--comment=a b"]}
+"""
+    found = problems(write(tmp_path, text))
+    assert [line.split()[:2] for line in found] == [
+        ["job.yaml:1:7", "name"],
+        ["job.yaml:3:8", "model"],
+        ["job.yaml:4:15", "data.train"],
+        ["job.yaml:4:19", "data.validaton"],
+        ["job.yaml:5:9", "nnodes"],
+        ["job.yaml:6:17", "nproc_per_node"],
+        ["job.yaml:7:7", "zero"],
+        ["job.yaml:8:11", "launcher"],
+        ["job.yaml:10:18", "train.learning_rate"],
+        ["job.yaml:11:3", "train.max_stesp"],
+        ["job.yaml:12:3", "train.output_dirr"],
+        ["job.yaml:13:7", "env.RANK"],
+        ["job.yaml:13:18", "env.A"],
+        ["job.yaml:13:28", "env.HF_TOKEN"],
+        ["job.yaml:14:17", "slurm.extra[0]"],
+    ]
+
+
+def test_the_message_has_place_key_value_rule_and_remedy(tmp_path: Path) -> None:
+    path = write(tmp_path, nnodes=0)
+    with pytest.raises(JobFileError) as caught:
+        job.load(path)
+    assert str(caught.value) == (
+        f"{path}:5:9: nnodes = 0: expected `int` >= 1\n    remedy: for example `nnodes: 2`\n"
+        "1 problem; nothing was written or submitted"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("nodes", "nnodes"), ("nproc", "nproc_per_node"), ("modle", "model"), ("ouput_dir", "output_dir"), ("sets", "secrets")],
+)
+def test_an_unknown_key_suggests_the_nearest(tmp_path: Path, wrong: str, right: str) -> None:
+    assert problem(write(tmp_path, **{wrong: "x"})) == ("unknown key", f"did you mean `{right}`?")
+
+
+def test_a_key_like_no_other_lists_them_all(tmp_path: Path) -> None:
+    rule, remedy = problem(write(tmp_path, qqqqqq=1))
+    assert rule == "unknown key"
+    assert remedy == f"known keys here: {', '.join(sorted(f.name for f in msgspec.structs.fields(JobSpec)))}"
+
+
+def test_missing_keys(tmp_path: Path) -> None:
+    found = problems(write(tmp_path, "train: {}\n"))
+    assert found == [f"job.yaml:1:1 {key} this key is required" for key in ("name", "stage", "model", "data")]
+
+
+@pytest.mark.parametrize("name", ["a b", "A", "-a", "a-", "1a", "a" * 51, "a\n", "../a", "$(id)", "`id`", "é", ""])
+def test_names_that_a_scheduler_or_shell_would_choke_on(tmp_path: Path, name: str) -> None:
+    rule, remedy = problem(write(tmp_path), f"name={json.dumps(name)}")
+    assert "Lower-case letters" in rule
+    assert remedy == 'for example `name: "qwen3-orpo"`'
+
+
+@pytest.mark.parametrize("name", ["a", "a-1", "a" * 50])
+def test_good_names(tmp_path: Path, name: str) -> None:
+    assert job.load(write(tmp_path), (f"name={name}",)).spec.name == name
+
+
+def test_a_file_name_cannot_leave_the_comment_that_it_stands_in(tmp_path: Path) -> None:
+    path = tmp_path / "job\ntouch evil\n.yaml"
+    path.write_text(MINIMAL)
+    with pytest.raises(UsageError, match="must be printable text"):
+        job.load(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("nnodes=-1", ">= 1"),
+        ("nnodes=true", "int"),
+        ("nnodes=two", "int"),
+        ("nnodes=[2]", "int"),
+        ("nproc_per_node=0", ">= 1"),
+        ("data.max_train_samples=-5", ">= 1"),
+        ("lora.r=0", ">= 1"),
+        ("lora.dropout=-0.1", ">= 0"),
+        ("lora.dropout=1", "< 1"),
+        ("lora=8", "object"),
+        ("lora.rank=8", "unknown key"),
+        ("data=x", "object"),
+        ("data.train=3", "array"),
+        ("train=3", "object"),
+        ("stage=ppo", "must be one of pt, sft, rm, dpo, orpo, safe_dpo"),
+        ("offload=cpu", "must be one of none, optimizer, optimizer+param"),
+        ("zero=4", "<= 3"),
+        ("zero=-1", ">= 0"),
+        ("zero=2.0", "int"),
+        ("time=tomorrow", "HH:MM:SS"),
+        ("time=[12]", "str"),
+        ("env.A={b: 1}", "expected"),
+        ("env=3", "object"),
+        ("secrets=HF_TOKEN", "array"),
+        ("secrets=[hf_abc-def]", "never by its value"),
+        ("slurm.partition=a b", "no spaces"),
+        ("slurm.partition=a\\\n#SBATCH --x", "no spaces"),
+        ("slurm.extra=[--x=$HOME]", "without spaces"),
+        ("slurm.extra=[-x]", "without spaces"),
+        ("slurm.signal_seconds=-1", ">= 0"),
+        ("train.learning_rate=-1", "must not be negative"),
+        ("train.per_device_train_batch_size=0", "must be 1 or more"),
+        ("train.gradient_accumulation_steps=-2", "must be 1 or more"),
+        ("train.gradient_accumulation_steps=true", "a value of type int is due"),
+        ("train.bf16=1", "a value of type bool"),
+        ("train.learning_rate=null", "a value of type float is due"),
+        ("train.eval_strategy=sometimes", "must be one of"),
+        ("train.fsdp=full_shard", "the job decides this by another key"),
+        ("train.dataset_text_field=x", "not to be set here"),
+        ("train.beta=0.1", "not an argument of the sft trainer's config"),
+    ],
+)
+def test_one_bad_value(tmp_path: Path, override: str, said: str) -> None:
+    rule, _ = problem(write(tmp_path), override)
+    assert said in rule
+
+
+def test_an_unknown_trainer_argument_suggests_the_nearest(tmp_path: Path) -> None:
+    assert problem(write(tmp_path), "train.lerning_rate=1e-4")[1] == "did you mean `learning_rate`?"
+
+
+def test_set_wins_over_the_file_and_says_its_own_place(tmp_path: Path) -> None:
+    path = write(tmp_path, nnodes=2, train={"max_steps": 5, "learning_rate": 1e-4})
+    loaded = job.load(path, ("nnodes=3", "train.max_steps=7", "data.train=[a, b]", "lora=null", "env.A=1.10"))
+    assert (loaded.spec.nnodes, loaded.spec.data.train, loaded.spec.lora) == (3, ["a", "b"], None)
+    assert (loaded.spec.train["max_steps"], loaded.spec.train["learning_rate"]) == (7, 1e-4)
+    assert loaded.env == {"A": "1.10"}
+    assert problems(path, "train.max_steps=many") == [
+        "--set train.max_steps=many train.max_steps a value of type int is due"
+    ]
+    # A whole map that was replaced: nothing in it stands on the file's lines any more.
+    assert problems(path, "train={max_steps: many}")[0].startswith("--set train={max_steps: many} train.max_steps")
+
+
+@pytest.mark.parametrize("override", ["nnodes", "=3", "a b=3", "a..b=3", "data.train[0]=x", "-x=1"])
+def test_an_override_that_is_not_key_value(tmp_path: Path, override: str) -> None:
+    with pytest.raises(UsageError, match="not KEY=VALUE"):
+        job.load(write(tmp_path), (override,))
+
+
+def test_effective_batch_size_and_paths(tmp_path: Path) -> None:
+    train = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 5}
+    loaded = job.load(write(tmp_path, nnodes=2, nproc_per_node=4, train=train))
+    assert (loaded.world_size, loaded.effective_batch_size) == (8, 3 * 8 * 5)
+    assert loaded.dir == tmp_path
+    assert loaded.spec.output_dir == "output/tiny"
+    assert loaded.resolved()["model"] == "model"  # relative to the job file wherever it is read
+
+
+def test_the_documents_comma_separated_folders(tmp_path: Path) -> None:
+    loaded = job.load(write(tmp_path), ("data.train=a, b,", "data.validation=c"))
+    assert (loaded.spec.data.train, loaded.spec.data.validation) == (["a", "b"], ["c"])
+
+
+def test_evaluation_defaults_need_validation_data(tmp_path: Path) -> None:
+    assert "eval_steps" not in job.load(write(tmp_path)).spec.train
+    assert job.load(write(tmp_path), ("data.validation=[v]",)).spec.train["eval_steps"] == 50
+    assert job.load(write(tmp_path), ("train.eval_steps=7",)).spec.train["eval_steps"] == 7
+
+
+@pytest.mark.parametrize("stage", defaults.STAGES)
+def test_the_minimal_job_of_each_stage(tmp_path: Path, stage: str) -> None:
+    loaded = job.load(write(tmp_path), (f"stage={stage}",))
+    for target in render.TARGETS:
+        assert render.RESOLVED in render.render(loaded, target, "job.yaml")
+
+
+def test_the_example_of_the_issue() -> None:
+    loaded = job.load(EXAMPLE)
+    assert loaded.notes == []
+    assert loaded.effective_batch_size == 1 * 8 * 4
+
+
+def test_resolved_is_complete_and_loads_to_the_same(tmp_path: Path) -> None:
+    """The resolved file is itself a job file: nothing that matters is left to a default that may change."""
+    resolved = job.load(EXAMPLE).resolved()
+    del resolved["deepspeed"]
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(resolved))
+    assert job.load(path).spec == job.load(EXAMPLE).spec
+
+
+def test_quantised_weights_need_an_adapter(tmp_path: Path) -> None:
+    assert job.load(write(tmp_path), ("quantization=4bit",)).spec.lora is not None
+    for off in ("lora=null", "lora=false"):
+        assert problem(write(tmp_path), "quantization=4bit", off)[0] == "quantised weights cannot be trained"
+
+
+def test_lora_false_is_null(tmp_path: Path) -> None:
+    assert job.load(write(tmp_path), ("lora=false",)).spec.lora is None
+
+
+def test_the_deepspeed_launcher_needs_zero(tmp_path: Path) -> None:
+    assert "no use" in problem(write(tmp_path), "launcher=deepspeed", "zero=0")[0]
+
+
+@pytest.mark.parametrize(
+    ("zero", "offload", "said"),
+    [(0, "optimizer", "offload needs ZeRO"), (1, "optimizer+param", "cannot offload"), (2, "optimizer+param", "cannot")],
+)
+def test_offload_that_does_not_exist(tmp_path: Path, zero: int, offload: str, said: str) -> None:
+    assert said in problem(write(tmp_path), f"zero={zero}", f"offload={offload}")[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file"),
+        ("{", "not JSON"),
+        ("\xff", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "no `zero_optimization.stage`"),
+        ("{}", "no `zero_optimization.stage`"),
+        ('{"zero_optimization": null}', "no `zero_optimization.stage`"),
+        ('{"zero_optimization": [2]}', "no `zero_optimization.stage`"),
+        ('{"zero_optimization": {"stage": 4}}', "no `zero_optimization.stage`"),
+        ('{"zero_optimization": {"stage": true}}', "no `zero_optimization.stage`"),
+        ('{"zero_optimization": {"stage": 0}}', "no `zero_optimization.stage`"),
+        ('{"zero_optimization": {"stage": [1]}}', "no `zero_optimization.stage`"),
+    ],
+)
+def test_a_custom_zero_json_that_is_none(tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "ds.json").write_text(content, encoding="latin-1")
+    assert said in problem(write(tmp_path, zero="ds.json"))[0]
+
+
+def test_a_custom_zero_json_is_copied_as_it_is(tmp_path: Path) -> None:
+    text = '{"zero_optimization":\n   {"stage": 2}, "note": "é"}'
+    (tmp_path / "ds.json").write_text(text)
+    path = write(tmp_path, zero="ds.json")
+    loaded = job.load(path)
+    assert loaded.zero is not None
+    assert (loaded.zero.stage, loaded.zero.text) == (2, text)
+    assert render.render(loaded, "bash", "job.yaml")[loaded.zero.file_name] == text
+    assert problem(path, "offload=optimizer")[0] == "the DeepSpeed JSON decides this itself"
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "MASTER_ADDR", "PET_NNODES", "SLURM_JOB_ID", "UID", "IFS", "RANDOM"])
+def test_variables_that_are_not_the_jobs(tmp_path: Path, name: str) -> None:
+    assert problem(write(tmp_path), f"env.{name}=1")[0]
+
+
+def test_no_variable_of_a_rendered_script_can_be_set_by_the_job(tmp_path: Path) -> None:
+    """A job's `env: {total: 3}` would otherwise change what the script computes, or be changed by it."""
+    job_ = job.load(EXAMPLE)
+    scripts = [text for target in render.TARGETS for text in render.render(job_, target, "job.yaml").values()]
+    assigned = {
+        name
+        for text in scripts
+        for line in text.splitlines()
+        if not line.startswith("#") and not re.search("NCCL_DEBUG|echo ", line)
+        for name in re.findall(r"(?:^|[ (])([A-Za-z_]\w*)=[^=]", line)
+    }
+    assert {"total", "python", "zero_json", "PET_NNODES", "HEAD_NODE", "status"} <= assigned
+    # These the job may set: the script leaves the first as it finds it, and sets the second to the same end.
+    for name in assigned - {"OMP_NUM_THREADS", "PYTHONUNBUFFERED"}:
+        assert problems(write(tmp_path), f"env.{name}=1"), name
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET", "DB_PASSWORD", "TOKEN"])
+def test_a_secrets_value_is_refused_and_not_repeated(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, env={name: "hf_abcdef"})
+    with pytest.raises(JobFileError) as caught:
+        job.load(path)
+    assert "looks like a secret" in str(caught.value)
+    assert "hf_abcdef" not in str(caught.value)
+
+
+def test_bash_agrees_on_which_names_can_be_exported(tmp_path: Path) -> None:
+    for name in ("a", "_a1", "A1", "1A", "A-B", "A.B", "é", "UID", "SHELLOPTS", "BASHOPTS", "EUID", "PPID", "RANDOM", "LINENO"):
+        done = subprocess.run(
+            ["bash", "-c", f"set -eu; export {name}=12345; printenv {name}"], capture_output=True, text=True, check=False
+        )
+        kept = done.stdout == "12345\n"
+        document = job.yamlfile.parse(f"env: {{{name}: '12345'}}", "job.yaml")
+        assert bool(rules.environment(document, document.data)) is not kept, name
+
+
+# --- cluster profiles ---
+
+
+def profile(folder: Path, **keys: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "lab.yaml").write_text(json.dumps(keys))
+
+
+def test_profiles_beside_the_job_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    path = write(tmp_path)
+    profile(tmp_path / "config" / "alignlaunch" / "clusters", gpu_type="user")
+    assert job.load(path, (), "lab").cluster.gpu_type == "user"
+    profile(tmp_path / "clusters", gpu_type="beside")
+    assert job.load(path, (), "lab").cluster.gpu_type == "beside"
+    with pytest.raises(UsageError, match=r"(?s)--cluster other: no other\.yaml in .*remedy: use one of lab"):
+        job.load(path, (), "other")
+
+
+def test_the_job_wins_over_the_profile_and_extras_add_up(tmp_path: Path) -> None:
+    profile(
+        tmp_path / "clusters",
+        slurm={"partition": "cluster", "qos": "low", "mem": "0", "extra": ["--a=1"]},
+        env={"A": "cluster", "B": "cluster", "extra": "x"},
+    )
+    path = write(tmp_path, slurm={"partition": "job", "extra": ["--b=2"]}, env={"A": "job"})
+    loaded = job.load(path, ("slurm.qos=set",), "lab")
+    slurm = loaded.spec.slurm
+    assert (slurm.partition, slurm.qos, slurm.mem, slurm.extra) == ("job", "set", "0", ["--a=1", "--b=2"])
+    assert loaded.env == {"A": "job", "B": "cluster", "extra": "x"}
+    assert job.load(path).spec.slurm.extra == ["--b=2"]
+    assert job.load(write(tmp_path), (), "lab").spec.slurm.extra == ["--a=1"]
+
+
+def test_a_profile_is_checked_like_a_job(tmp_path: Path) -> None:
+    profile(tmp_path / "clusters", devise="gpu", container={"runtime": "docker", "image": ""}, gpu_memory_gib=-1)
+    found = problems(write(tmp_path), cluster="lab")
+    assert [line.split()[1] for line in found] == ["devise", "container.runtime", "container.image", "gpu_memory_gib"]
+    assert all("clusters/lab.yaml:1:" in line for line in found)
+
+
+# --- whatever is in the file ---
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=2**63, max_value=2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(alphabet="ab1 .,'\"${}é\n%-", max_size=5),
+)
+trees = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "1", ""]), inner, max_size=3), max_leaves=6)
+KEYS = [field.name for field in msgspec.structs.fields(JobSpec)]
+
+
+def nested(keys: list[str]) -> st.SearchStrategy[Any]:
+    return st.dictionaries(st.sampled_from(keys), trees, max_size=4)
+
+
+maps = st.one_of(
+    trees,
+    nested(["train", "validation", "max_train_samples"]),
+    nested(["r", "alpha", "dropout", "target_modules"]),
+    nested(["partition", "extra", "requeue", "mem"]),
+    nested(["learning_rate", "warmup_ratio", "train_file_dir", "use_peft", "lora_rank", "max_source_length", "max_target_length",
+            "load_in_8bit", "deepspeed", "eval_strategy", "accelerator_config", "max_steps"]),
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), maps, max_size=6), st.sampled_from(sorted(defaults.STAGES)))
+def test_any_values_at_all_are_a_job_or_a_job_file_error(values: dict[str, Any], stage: str) -> None:
+    base: dict[str, Any] = {"name": "tiny", "stage": stage, "model": "m", "data": {"train": ["d"]}}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "job.yaml"
+        path.write_text(json.dumps(base | values))
+        try:
+            loaded = job.load(path)
+        except JobFileError as error:
+            assert all(p.rule and p.remedy for p in error.problems)
+        else:
+            for target in render.TARGETS:
+                render.render(loaded, target, "job.yaml")
+
+
+@given(nested([field.name for field in msgspec.structs.fields(Cluster)]))
+def test_any_profile_at_all_is_one_or_a_job_file_error(values: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder))
+        profile(path.parent / "clusters", **values)
+        try:
+            job.load(path, (), "lab")
+        except JobFileError as error:
+            assert error.problems
