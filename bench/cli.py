@@ -37,7 +37,7 @@ class Command:
     argv: list[str]
     cwd: Path
     env: dict[str, str]
-    check: Callable[[str], None] = lambda stdout: None
+    check: Callable[[str], None] | None = None
     seconds: list[float] = field(default_factory=list)
 
     def run(self) -> float:
@@ -50,7 +50,8 @@ class Command:
             err.seek(0)
             if process.returncode:
                 raise SystemExit(f"{' '.join(self.argv)}: exit code {process.returncode}\n{err.read()}")
-            self.check(out.read())
+            if self.check:
+                self.check(out.read())
         return usage.ru_utime + usage.ru_stime
 
     @property
@@ -143,8 +144,8 @@ def report(scratch: Path, torchx: Path, rounds: int) -> tuple[str, bool]:
         ("bare `python -c pass`, the floor of both", str(bare), "", "", ""),
     ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    text = f"""CPU seconds (user and system, children included) of whole processes: median (least to most) of {rounds} rounds;
-each round runs every command once, after one round that is not counted and leaves compiled bytecode for both.
+    text = f"""CPU seconds (user and system, children included) of whole processes: median (least to most)
+of {rounds} rounds. Each round runs every command once; a first one, not counted, leaves compiled bytecode for both.
 Neither tool finds a Slurm: PATH holds git alone, or a stub that counts its calls for `list`.
 `JOB` is `{JOB.relative_to(ROOT)}`, validated in full.
 
@@ -207,7 +208,9 @@ def record_runs(state: Path, folders: Path) -> None:
     for number in range(1, RECORDED + 1):
         folder = folders / f"bench-{number}"
         log = folder / f"bench-{number}.out"
-        recorded.append(runs.Run(f"slurm://bench/{number}", "bench", str(folder), str(log), status=runs.Status("PENDING")))
+        recorded.append(
+            runs.Run(f"slurm://bench/{number}", "bench", str(folder), str(log), status=runs.Status("PENDING"))
+        )
     runs.save(recorded)
 
 

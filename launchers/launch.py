@@ -34,6 +34,8 @@ def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, s
     if job.spec.stage not in IMPLEMENTED:
         stages = ", ".join(sorted(IMPLEMENTED))
         raise UsageError(f"stage {job.spec.stage} cannot be trained by this version yet\n    remedy: one of {stages}")
+    for key, path in missing_paths(job):
+        say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
     folder = audit.folder_of(job, target)
     files = audit.artifacts(job, target, folder)
     if done := audit.ensure(folder, files, accept=write):
@@ -42,6 +44,23 @@ def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, s
         audit.require_committed(folder)
         audit.require_committed(job.path)
     return Prepared(job, target, folder, files)
+
+
+def missing_paths(job: Job) -> list[tuple[str, str]]:
+    """Keys whose value looks like a path and does not exist here: a queue is a slow way to learn of a typing error.
+
+    "org/name" may be a hub id, so only what is absolute, begins with a dot or ends as a data file does is looked up.
+    """
+    spec = job.spec
+    named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
+    named += [("data.train", path) for path in spec.data.train]
+    named += [("data.validation", path) for path in spec.data.validation]
+    return [
+        (key, path)
+        for key, path in named
+        if path.startswith((".", "/")) or path.endswith((".json", ".jsonl", ".parquet", ".txt"))
+        if not (job.dir / path).exists()
+    ]
 
 
 def submit_slurm(prepared: Prepared, say: Say) -> Run:

@@ -13,15 +13,15 @@ _LINE = re.compile(r"^(?:(?P<task>\d+): )?(?:\[rank(?P<rank>\d+)\]: ?)?")
 POLL_SECONDS = 0.5
 
 
-def selector(rank: int | None, node: int | None, direct_per_node: int | None) -> Callable[[str], bool]:
-    """Which lines to show. `direct_per_node`: with `launcher: direct` a task is a rank, so many of them to a node."""
+def selector(rank: int | None, node: int | None, tasks_per_node: int | None) -> Callable[[str], bool]:
+    """Which lines to show. `tasks_per_node`: given where each srun task is one rank (`launcher: direct`)."""
 
     def wanted(line: str) -> bool:
         match = _LINE.match(line)
         task = int(match["task"]) if match and match["task"] else None
         of_rank = int(match["rank"]) if match and match["rank"] else None
-        if direct_per_node:
-            of_rank, of_node = task, None if task is None else task // direct_per_node
+        if tasks_per_node:
+            of_rank, of_node = task, None if task is None else task // tasks_per_node
         else:
             of_node = task
         return (rank is None or of_rank == rank) and (node is None or of_node == node)

@@ -173,7 +173,7 @@ def test_bash_carries_every_zero_stage_and_slurm_the_jobs_own() -> None:
 
 @pytest.mark.parametrize(
     ("launcher", "container", "modules"),
-    itertools.product(["torchrun", "deepspeed", "direct"], ["pyxis", "apptainer", None], [True, False]),
+    list(itertools.product(["torchrun", "deepspeed", "direct"], ["pyxis", "apptainer", None], [True, False])),
 )
 def test_every_combination_is_clean_shell(tmp_path: Path, launcher: str, container: str | None, modules: bool) -> None:
     assert SHELLCHECK is not None
@@ -185,7 +185,9 @@ def test_every_combination_is_clean_shell(tmp_path: Path, launcher: str, contain
     )
     job_ = job.load(tmp_path / "jobs" / "custom-zero.yaml", (f"launcher={launcher}",), "odd")
     script = render.render(job_, "slurm", "job.yaml")[render.SBATCH]
-    done = subprocess.run([SHELLCHECK, "-"], input=script, capture_output=True, text=True, check=False)
+    # SC2016: "expressions don't expand in single quotes", which is what a value that looks like one needs.
+    command = [SHELLCHECK, "--exclude=SC2016", "-"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 

@@ -22,7 +22,7 @@ from submitit.slurm.slurm import SlurmExecutor
 
 ROOT = Path(__file__).parents[1]
 ALIGNLAUNCH = [sys.executable, "-m", "alignlaunch.launchers.cli"]
-SECRET = "hf_this-value-stands-nowhere"  # noqa: S105 - a made-up one
+SECRET = "hf_this-value-stands-nowhere"
 
 JOB = """
 name: gruesse
@@ -164,7 +164,6 @@ def latin1(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("locales")
     if shutil.which("localedef") is None:
         pytest.skip("no localedef here to make a latin-1 locale")
-    # glibc's own definition: its POSIX locale in another charset needs no file of the `locales` package but the charmap
     done = subprocess.run(
         ["localedef", "-c", "-i", "POSIX", "-f", "ISO-8859-1", folder / "xx_XX.ISO-8859-1"],
         capture_output=True,
@@ -218,6 +217,11 @@ def test_sbatch_gets_exactly_the_rendered_bytes(user: User) -> None:
     assert Path(script).parent == folder
 
 
+def test_the_job_id_is_found_among_other_words(user: User) -> None:
+    user.slurm.answer("lua: 2 nodes will be charged to lab\nSubmitted batch job 4711 on cluster main\n")
+    assert user.submit().stdout == b"slurm://stub/4711\n"
+
+
 def test_in_a_locale_without_any_of_the_characters(user: User) -> None:
     done = user.submit(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert done.returncode == 0, done.stderr.decode()
@@ -265,7 +269,10 @@ def test_a_secret_is_passed_by_name_and_its_value_stands_nowhere(user: User) -> 
 
 
 def test_a_refusal_is_told_once_in_sbatchs_words_with_the_line_at_fault(user: User) -> None:
-    said = "sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job submission failed: Invalid partition name specified"
+    said = (
+        "sbatch: error: invalid partition specified: gpu\n"
+        "sbatch: error: Batch job submission failed: Invalid partition name specified"
+    )
     user.slurm.refuse(f"{said}\n")
     words = refused(user.submit(), user)
     assert words.count(said) == 1

@@ -92,7 +92,9 @@ def _deepspeed_config(job: TrainConfig, options: argparse.Namespace) -> dict[str
 
 
 def _require(job: TrainConfig, *, deepspeed: bool) -> None:
-    names = [*REQUIRED, *(["deepspeed"] if deepspeed else []), *(["peft"] if job.lora else [])]
+    wandb = "wandb" in (job.train.get("report_to") or [])
+    asked = {"deepspeed": deepspeed, "peft": job.lora, "wandb": wandb}
+    names = [*REQUIRED, *(name for name, needed in asked.items() if needed)]
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(

@@ -37,7 +37,7 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     dropout: Annotated[float, Meta(ge=0, lt=1, description="Dropout before the adapter.")] = 0.05
     target_modules: Annotated[
         NonEmptyStr | list[NonEmptyStr],
-        Meta(description="`all` (every linear layer but the output head) or module names, as a list or comma-separated."),
+        Meta(description="`all` (each linear layer but the output head) or module names: a list or comma-separated."),
     ] = "all"
 
 

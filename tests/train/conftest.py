@@ -14,46 +14,17 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.tiny import make_model, write_data
+
 ROOT = Path(__file__).parents[2]
-# Each answer ends with the end of sequence, as in chat templates of the field; the tests compare with plain text too.
-CHAT_TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
-WORDS = [
-    "the",
-    "capital",
-    "of",
-    "France",
-    "is",
-    "Paris",
-    "and",
-    "a",
-    "good",
-    "answer",
-    "is",
-    "short",
-    "while",
-    "a",
-    "bad",
-    "one",
-    "never",
-    "ends",
-]
 
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The job file's folder: `model/`, `sft.jsonl`, `pairs.jsonl`."""
     place = tmp_path_factory.mktemp("workplace")
-    _make_model(place / "model")
-    sft = [{"messages": [_user(i), _assistant(i)] * (1 + i % 2)} for i in range(16)]
-    pairs = [
-        {"prompt": _say(i, 3), "chosen": " " + _say(i + 1, 2 + i % 5), "rejected": " " + _say(i + 7, 7 - i % 4)}
-        for i in range(16)
-    ]
-    for name, records in (("sft", sft), ("pairs", pairs), ("pairs_eval", pairs[:7])):
-        (place / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    make_model(place / "model")
+    write_data(place)
     for stage in (1, 2, 3):
         (place / f"zero{stage}.json").write_text(json.dumps(zero_json(stage)))
     return place
@@ -71,53 +42,6 @@ def zero_json(stage: int) -> dict[str, Any]:
         "zero_optimization": {"stage": stage}
         | ({"stage3_gather_16bit_weights_on_model_save": True} if stage == 3 else {}),
     }
-
-
-def _user(i: int) -> dict[str, str]:
-    return {"role": "user", "content": _say(i, 4)}
-
-
-def _assistant(i: int) -> dict[str, str]:
-    return {"role": "assistant", "content": _say(3 * i, 2 + i % 5)}
-
-
-def _say(start: int, count: int) -> str:
-    return " ".join(WORDS[(start + k) % len(WORDS)] for k in range(count))
-
-
-def _make_model(folder: Path) -> None:
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    specials = ["<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"]
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator(
-        [" ".join(WORDS)] * 4, trainers.BpeTrainer(vocab_size=300, special_tokens=specials, initial_alphabet=alphabet)
-    )
-    special = {"eos_token": "<|end|>", "pad_token": "<|pad|>"}
-    make: Any = PreTrainedTokenizerFast
-    tokenizer = make(tokenizer_object=core, **special)
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        initializer_range=0.1,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
 
 
 @dataclass(frozen=True)

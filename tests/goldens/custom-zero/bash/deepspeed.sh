@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from custom-zero.yaml (sha256 d2dda719a28f65d50d51d37fcc3e97f62763544180c3ee3b20538ed4d8d25187).
+# Made by alignlaunch 0.1.0 from custom-zero.yaml (sha256 5a43de8ad14893a216dc0159ed5f37b4b5a1d69d71c33948b0e2dc036606756b).
 # Do not edit: change the job file and render again. Run from the folder of custom-zero.yaml, on every node:
 #     [NODE_RANK=N] bash launch/pt-custom/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the
@@ -8,7 +8,7 @@
 set -euo pipefail
 
 export NCCL_DEBUG=INFO
-export GREETING='it'"'"'s $HOME; `id`'
+export GREETING='it'"'"'s a; "quoted" text'
 export PYTHONUNBUFFERED=1
 
 fail() {
