@@ -53,8 +53,9 @@ def command(job: Job, run_dir: Path) -> list[str]:
 
 def submit(job: Job, run_dir: Path, script: str) -> str:
     """sbatch `script`, byte for byte. Returns the handle. Raises SchedulerError with sbatch's own words."""
-    if shutil.which("sbatch") is None:
-        raise SchedulerError("sbatch: command not found\n    remedy: run this on a login node of the cluster")
+    for name in ("sbatch", "srun"):  # submitit asks for srun as well
+        if shutil.which(name) is None:
+            raise SchedulerError(f"{name}: command not found\n    remedy: run this on a login node of the cluster")
     cluster = cluster_name()
     return f"{SCHEME}://{cluster}/{_sbatch(script, run_dir, command(job, run_dir))}"
 
@@ -67,18 +68,21 @@ def _sbatch(script: str, run_dir: Path, command: list[str]) -> str:
         """submitit's submission with our script in place of its generated one: no pickle, no wrapper."""
 
         def _make_submission_file_text(self, command: str, uid: str) -> str:
-            return script
+            return ""  # submitit would write it in the locale's encoding
 
         def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-            # submitit wrote the text in the locale's encoding; sbatch shall read the bytes that were rendered.
             submission_file_path.write_bytes(script.encode())
             return [*command, str(submission_file_path)]
 
     try:
         with redirect_stderr(io.StringIO()):  # submitit prints the refusal; we report it, with the line at fault
             job: Any = RenderedExecutor(folder=run_dir)._submit_command("")
-    except (FailedJobError, FailedSubmissionError) as error:
+    except FailedJobError as error:
         raise refused(str(error), script) from error
+    except FailedSubmissionError as error:
+        raise SchedulerError(
+            f"sbatch took the script, but its answer names no job: {error}\n    remedy: look for it with `squeue --me`"
+        ) from error
     return str(job.job_id)
 
 
@@ -146,7 +150,7 @@ class SlurmBackend:
         path = Path(log[1]) if log else None
         return Run(
             handle,
-            name[1] if name else job_id,
+            name[1] if name else "",
             run_dir=str(path.parent) if path else "",
             log=str(path) if path else "",
             submitted_at=submitted[1] if submitted else "",
@@ -154,10 +158,11 @@ class SlurmBackend:
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         """One squeue for all runs; one sacct for those that squeue has forgotten."""
-        found = _squeue([run.id for run in runs])
-        forgotten = [run.id for run in runs if run.id not in found]
+        names = {run.id: run.name for run in runs}
+        found = _of_these(names, _squeue(list(names)))
+        forgotten = [job_id for job_id in names if job_id not in found]
         if forgotten:
-            found |= _sacct(forgotten)
+            found |= _of_these(names, _sacct(forgotten))
         return {run.handle: _with_own_code(run, found.get(run.id)) for run in runs}
 
     def cancel(self, run: Run) -> None:
@@ -166,35 +171,40 @@ class SlurmBackend:
             raise unreachable(done.stderr)
 
 
-def _squeue(ids: list[str]) -> dict[str, Status]:
-    """States of the jobs that slurmctld remembers: waiting, running, and ended in the last minutes."""
-    fields = "JobID:|,State:|,Reason:|,exit_code:|,NodeList:|"
+def _of_these(names: dict[str, str], answers: list[tuple[str, str, Status]]) -> dict[str, Status]:
+    """Answers about our jobs: another cluster, or this one after its ids began anew, has other jobs of the same ids."""
+    return {job_id: status for job_id, name, status in answers if names.get(job_id) in (name, "")}
+
+
+def _squeue(ids: list[str]) -> list[tuple[str, str, Status]]:
+    """(id, name, status) of the jobs that slurmctld remembers: waiting, running, and ended in the last minutes."""
+    fields = "JobID:|,Name:128|,State:|,Reason:|,exit_code:|,NodeList:1024|"
     done = shell.run(["squeue", "--noheader", "--states=all", f"--jobs={','.join(ids)}", f"--Format={fields}"])
     if done.returncode and "Invalid job id" not in done.stderr:  # said when the only job asked for is forgotten
         raise unreachable(done.stderr)
-    found = {}
+    found = []
     for line in done.stdout.splitlines():
-        job_id, state, reason, wait_status, nodes, *_ = line.split("|")
+        job_id, name, state, reason, wait_status, nodes, *_ = (part.strip() for part in line.split("|"))
         ended = state in FINAL
         code = os.waitstatus_to_exitcode(int(wait_status)) if ended else None
         known = "" if reason == "None" else reason
-        found[job_id] = Status(state, code if code is None or code >= 0 else 128 - code, known, nodes)
+        found.append((job_id, name, Status(state, code if code is None or code >= 0 else 128 - code, known, nodes)))
     return found
 
 
-def _sacct(ids: list[str]) -> dict[str, Status]:
-    """States of the jobs that the accounting knows; none where it is off."""
-    fields = "JobIDRaw,State,ExitCode,NodeList"
+def _sacct(ids: list[str]) -> list[tuple[str, str, Status]]:
+    """(id, name, status) of the jobs that the accounting knows; none where it is off."""
+    fields = "JobIDRaw,JobName,State,ExitCode,NodeList"
     done = shell.run(
         ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(ids)}", f"--format={fields}"]
     )
-    found = {}
+    found = []
     for line in done.stdout.splitlines() if done.returncode == 0 else []:
-        job_id, state, codes, nodes = line.split("|")
+        job_id, name, state, codes, nodes = line.split("|")
         state = state.split()[0].rstrip("+")  # "CANCELLED by 1000"
         code, _, signal = codes.partition(":")
         exit_code = 128 + int(signal or 0) if int(signal or 0) else int(code)
-        found[job_id] = Status(state, exit_code if state in FINAL else None, "", nodes)
+        found.append((job_id, name, Status(state, exit_code if state in FINAL else None, "", nodes)))
     return found
 
 

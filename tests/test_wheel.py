@@ -21,7 +21,7 @@ import pytest
 
 import alignlaunch
 
-from .test_submitit import JOB, StubSlurm
+from .stub_slurm import JOB, StubSlurm
 
 ROOT = Path(__file__).parents[1]
 NAME = f"alignlaunch-{alignlaunch.__version__}"
@@ -47,7 +47,11 @@ def package_files(root: Path) -> list[str]:
     found = [
         path for folder, patterns in SHIPPED.items() for pattern in patterns for path in (root / folder).glob(pattern)
     ]
-    return ["alignlaunch/__init__.py", *(f"alignlaunch/{path.relative_to(root)}" for path in found)]
+    return [
+        "alignlaunch/__init__.py",
+        "alignlaunch/py.typed",
+        *(f"alignlaunch/{path.relative_to(root)}" for path in found),
+    ]
 
 
 def build(kind: str, source: Path, output: Path) -> Path:
