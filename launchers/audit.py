@@ -164,7 +164,7 @@ def _read_lock(path: Path) -> dict[str, Any]:
             and all(isinstance(item, str) for item in lock["set"])
             and (lock["cluster"] is None or isinstance(lock["cluster"]["name"], str))
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: not a lock file of alignlaunch ({error})\n    remedy: {remedy}") from error
     if not valid:
         raise UsageError(f"{path}: not a lock file of alignlaunch\n    remedy: {remedy}")

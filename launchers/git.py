@@ -22,9 +22,13 @@ def commit(folder: Path) -> str | None:
     return head.strip() if head else None
 
 
-def uncommitted(folder: Path) -> list[str] | None:
-    """Files at or below `folder` that git does not have as they are on disk, ignored ones too. None: no repository."""
-    status = _git(folder, "status", "--porcelain", "--ignored", "--untracked-files=all", "-z", "--", ".")
+def uncommitted(path: Path) -> list[str] | None:
+    """The file, or files below the folder, that git does not have as they are on disk, ignored ones too.
+
+    None: no repository.
+    """
+    folder, name = (path, ".") if path.is_dir() else (path.parent, path.name)
+    status = _git(folder, "status", "--porcelain", "--ignored", "--untracked-files=all", "-z", "--", f"./{name}")
     if status is None:
         return None
     return [entry[3:] for entry in status.split("\0") if entry]

@@ -25,6 +25,8 @@ LOCK = "alignlaunch.lock"
 SBATCH = "job.sbatch"
 TORCHRUN = "torchrun.sh"
 DEEPSPEED = "deepspeed.sh"
+#: Line breaks to YAML: PyYAML writes them as they are, and reads them back as spaces.
+_FOLDED = re.compile(r"[\x85\u2028\u2029]")
 
 
 @cache
@@ -103,8 +105,15 @@ def _resolved(job: Job) -> str:
         f"# Made by alignlaunch {alignlaunch.__version__} from {job.path.name} (sha256 {job.digest}). Do not edit.\n"
         "# Every key with its value: all that `python -m alignlaunch.train` reads. Paths start from the job's folder.\n"
     )
-    text: str = yaml.safe_dump(job.resolved(), sort_keys=False, allow_unicode=True, width=1000)
+    text = _yaml(job.resolved(), readable=True)
+    if _FOLDED.search(text):
+        text = _yaml(job.resolved(), readable=False)
     return header + text
+
+
+def _yaml(data: dict[str, Any], *, readable: bool) -> str:
+    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=readable, width=1000)
+    return text
 
 
 def lock(job: Job, target: Target, job_path: str, files: dict[str, str]) -> str:

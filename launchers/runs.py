@@ -70,7 +70,8 @@ class Run:
 
     def as_json(self) -> dict[str, Any]:
         data = asdict(self)
-        return {**data, **data.pop("status")}
+        status = data.pop("status")
+        return {**data, **status}
 
 
 @contextmanager

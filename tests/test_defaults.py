@@ -40,7 +40,9 @@ def test_each_default_has_one_value_and_a_source(stage: defaults.Stage) -> None:
 @every_stage
 def test_train_defaults_are_arguments_of_the_stage(stage: defaults.Stage) -> None:
     known = rules.trainer_args()["stages"][stage]
-    used = {default.key.removeprefix("train.") for default in defaults.for_stage(stage) if default.key.startswith("train.")}
+    used = {
+        default.key.removeprefix("train.") for default in defaults.for_stage(stage) if default.key.startswith("train.")
+    }
     assert used <= set(known)
 
 
@@ -99,4 +101,9 @@ def test_init_writes_a_file_once(cli: Cli, tmp_path: Path) -> None:
 
 def test_an_explicit_null_replaces_a_whole_map() -> None:
     assert defaults.merged("sft", {"lora": None})["lora"] is None
-    assert defaults.merged("sft", {"lora": {"r": 1}})["lora"] == {"r": 1, "alpha": 16, "dropout": 0.05, "target_modules": "all"}
+    assert defaults.merged("sft", {"lora": {"r": 1}})["lora"] == {
+        "r": 1,
+        "alpha": 16,
+        "dropout": 0.05,
+        "target_modules": "all",
+    }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -88,13 +89,19 @@ printf 'node0\\nnode1\\n'
 """
 
 
+def as_yaml(data: dict[str, Any]) -> str:
+    """JSON, with what YAML would read differently escaped: to YAML some of these are line breaks."""
+    text = json.dumps(data, ensure_ascii=False)
+    return re.sub("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 class Place:
     """A job's folder with its rendered scripts and a stub for python."""
 
     def __init__(self, folder: Path, **keys: Any) -> None:
         self.folder = folder
         base: dict[str, Any] = {"name": "hostile", "stage": "sft", "model": "m", "data": {"train": ["d"]}, "lora": None}
-        (folder / "job.yaml").write_text(json.dumps(base | keys))
+        (folder / "job.yaml").write_text(as_yaml(base | keys), encoding="utf-8")
         self.job = job.load(folder / "job.yaml")
         for target in ("bash", "slurm"):
             where = audit.folder_of(self.job, target)  # type: ignore[arg-type]
@@ -160,7 +167,10 @@ def check_unchanged(at: Place, target: str, told: dict[str, Any], values: list[s
     plain = yaml.safe_load(resolved.read_text(encoding="utf-8"))
     loaded = config.load(resolved)
     assert plain["env"] == {f"V{i}": value for i, value in enumerate(values)}
-    for got in ((plain["model"], plain["data"]["train"], plain["output_dir"]), (loaded.model, loaded.data.train, loaded.output_dir)):
+    for got in (
+        (plain["model"], plain["data"]["train"], plain["output_dir"]),
+        (loaded.model, loaded.data.train, loaded.output_dir),
+    ):
         assert got == (values[0], values, values[0])
     assert not Path("/tmp/evil").exists()  # noqa: S108 - what one of the values would make
 
@@ -171,9 +181,8 @@ def check_bash(values: list[str]) -> None:
         assert done.returncode == 0, done.stderr
         check_unchanged(at, "bash", at.told(), values)
         # Each figure still stands on a line of its own.
-        assert [line.split()[0] for line in done.stdout.splitlines()] == (
-            "job model data output ZeRO nodes processes batch".split()
-        )
+        starts = [line.partition(" ")[0] for line in done.stdout.rstrip("\n").split("\n")]
+        assert starts == ["job", "model", "data", "output", "ZeRO", "nodes", "processes", "batch"]
 
 
 def check_sbatch(values: list[str], launcher: str) -> None:
@@ -196,13 +205,16 @@ def test_all_hostile_values_in_slurm(launcher: str) -> None:
 
 #: What an environment variable can hold, mostly signs that mean something to bash, YAML or Jinja.
 texts = st.text(
-    st.one_of(st.sampled_from(" '\"$`\\\n\r\t#!{}%-*()[];&|<>~=:,ENDa1"), st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    st.one_of(
+        st.sampled_from(" '\"$`\\\n\r\t#!{}%-*()[];&|<>~=:,ENDa1"),
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"),
+    ),
     min_size=1,
     max_size=20,
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.lists(texts, min_size=12, max_size=12))
 def test_any_values_in_bash(values: list[str]) -> None:
     check_bash(values)
@@ -306,7 +318,9 @@ def test_one_process_needs_no_launcher(at: Place) -> None:
         ([], {"ALIGNLAUNCH_PYTHON": "no-such-python"}, "no no-such-python here"),
     ],
 )
-def test_arguments_are_checked(at: Place, script: str, arguments: list[str], env: dict[str, str], said: str | None) -> None:
+def test_arguments_are_checked(
+    at: Place, script: str, arguments: list[str], env: dict[str, str], said: str | None
+) -> None:
     done = at.bash(*arguments, script=script, **env)
     if said is None:
         assert done.returncode == 0, done.stderr
@@ -336,7 +350,6 @@ def test_head_node_port_and_rendezvous(tmp_path: Path) -> None:
         expected = {
             "PET_NNODES": "2",
             "PET_NPROC_PER_NODE": "3",
-            "PET_NODE_RANK": rank,
             "PET_RDZV_BACKEND": "c10d",
             "PET_RDZV_ENDPOINT": "node0:23456",
             "PET_RDZV_CONF": f"is_host={int(rank == '0')}",

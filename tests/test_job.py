@@ -32,7 +32,7 @@ def write(folder: Path, text: str = MINIMAL, **more: Any) -> Path:
 
 
 def problems(path: Path, *overrides: str, cluster: str | None = None) -> list[str]:
-    """"place key rule" of every problem, places without the folder."""
+    """ "place key rule" of every problem, places without the folder."""
     with pytest.raises(JobFileError) as caught:
         job.load(path, overrides, cluster)
     assert all(problem.remedy for problem in caught.value.problems)
@@ -96,7 +96,13 @@ def test_the_message_has_place_key_value_rule_and_remedy(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("nodes", "nnodes"), ("nproc", "nproc_per_node"), ("modle", "model"), ("ouput_dir", "output_dir"), ("sets", "secrets")],
+    [
+        ("nodes", "nnodes"),
+        ("nproc", "nproc_per_node"),
+        ("modle", "model"),
+        ("ouput_dir", "output_dir"),
+        ("sets", "secrets"),
+    ],
 )
 def test_an_unknown_key_suggests_the_nearest(tmp_path: Path, wrong: str, right: str) -> None:
     assert problem(write(tmp_path, **{wrong: "x"})) == ("unknown key", f"did you mean `{right}`?")
@@ -263,7 +269,11 @@ def test_the_deepspeed_launcher_needs_zero(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("zero", "offload", "said"),
-    [(0, "optimizer", "offload needs ZeRO"), (1, "optimizer+param", "cannot offload"), (2, "optimizer+param", "cannot")],
+    [
+        (0, "optimizer", "offload needs ZeRO"),
+        (1, "optimizer+param", "cannot offload"),
+        (2, "optimizer+param", "cannot"),
+    ],
 )
 def test_offload_that_does_not_exist(tmp_path: Path, zero: int, offload: str, said: str) -> None:
     assert said in problem(write(tmp_path), f"zero={zero}", f"offload={offload}")[0]
@@ -303,7 +313,9 @@ def test_a_custom_zero_json_is_copied_as_it_is(tmp_path: Path) -> None:
     assert problem(path, "offload=optimizer")[0] == "the DeepSpeed JSON decides this itself"
 
 
-@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "MASTER_ADDR", "PET_NNODES", "SLURM_JOB_ID", "UID", "IFS", "RANDOM"])
+@pytest.mark.parametrize(
+    "name", ["RANK", "WORLD_SIZE", "MASTER_ADDR", "PET_NNODES", "SLURM_JOB_ID", "UID", "IFS", "RANDOM"]
+)
 def test_variables_that_are_not_the_jobs(tmp_path: Path, name: str) -> None:
     assert problem(write(tmp_path), f"env.{name}=1")[0]
 
@@ -335,9 +347,27 @@ def test_a_secrets_value_is_refused_and_not_repeated(tmp_path: Path, name: str) 
 
 
 def test_bash_agrees_on_which_names_can_be_exported(tmp_path: Path) -> None:
-    for name in ("a", "_a1", "A1", "1A", "A-B", "A.B", "é", "UID", "SHELLOPTS", "BASHOPTS", "EUID", "PPID", "RANDOM", "LINENO"):
+    for name in (
+        "a",
+        "_a1",
+        "A1",
+        "1A",
+        "A-B",
+        "A.B",
+        "é",
+        "UID",
+        "SHELLOPTS",
+        "BASHOPTS",
+        "EUID",
+        "PPID",
+        "RANDOM",
+        "LINENO",
+    ):
         done = subprocess.run(
-            ["bash", "-c", f"set -eu; export {name}=12345; printenv {name}"], capture_output=True, text=True, check=False
+            ["bash", "-c", f"set -eu; export {name}=12345; printenv {name}"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         kept = done.stdout == "12345\n"
         document = job.yamlfile.parse(f"env: {{{name}: '12345'}}", "job.yaml")
@@ -395,7 +425,13 @@ scalars = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.text(alphabet="ab1 .,'\"${}é\n%-", max_size=5),
 )
-trees = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "1", ""]), inner, max_size=3), max_leaves=6)
+trees = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "1", ""]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 KEYS = [field.name for field in msgspec.structs.fields(JobSpec)]
 
 
@@ -408,8 +444,22 @@ maps = st.one_of(
     nested(["train", "validation", "max_train_samples"]),
     nested(["r", "alpha", "dropout", "target_modules"]),
     nested(["partition", "extra", "requeue", "mem"]),
-    nested(["learning_rate", "warmup_ratio", "train_file_dir", "use_peft", "lora_rank", "max_source_length", "max_target_length",
-            "load_in_8bit", "deepspeed", "eval_strategy", "accelerator_config", "max_steps"]),
+    nested(
+        [
+            "learning_rate",
+            "warmup_ratio",
+            "train_file_dir",
+            "use_peft",
+            "lora_rank",
+            "max_source_length",
+            "max_target_length",
+            "load_in_8bit",
+            "deepspeed",
+            "eval_strategy",
+            "accelerator_config",
+            "max_steps",
+        ]
+    ),
 )
 
 

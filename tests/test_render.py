@@ -181,7 +181,7 @@ def test_every_combination_is_clean_shell(tmp_path: Path, launcher: str, contain
     profile = tmp_path / "jobs" / "clusters" / "odd.yaml"
     profile.write_text(
         (f"container: {{runtime: {container}, image: 'it''s an image', mounts: ['/a b:/c']}}\n" if container else "")
-        + ("modules: [\"a b\", \"$(c)\"]\n" if modules else "python: \"/opt/my python\"\n")
+        + ('modules: ["a b", "$(c)"]\n' if modules else 'python: "/opt/my python"\n')
     )
     job_ = job.load(tmp_path / "jobs" / "custom-zero.yaml", (f"launcher={launcher}",), "odd")
     script = render.render(job_, "slurm", "job.yaml")[render.SBATCH]

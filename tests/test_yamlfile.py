@@ -75,10 +75,14 @@ def test_bad_input_is_a_job_file_error(tmp_path: Path, text: str, said: str) -> 
 def test_all_problems_at_once() -> None:
     with pytest.raises(JobFileError) as caught:
         yamlfile.parse("a: .nan\na: 1\nb: {c: .inf, c: 2}\n", "job.yaml")
-    assert [problem.place for problem in caught.value.problems] == [f"job.yaml:{at}" for at in ("1:4", "2:1", "3:8", "3:14")]
+    assert [problem.place for problem in caught.value.problems] == [
+        f"job.yaml:{at}" for at in ("1:4", "2:1", "3:8", "3:14")
+    ]
 
 
-@pytest.mark.parametrize("content", [b"a: caf\xe9\n", bytes(range(256)), b"\x89PNG\r\n\x1a\n\x00", "a: é".encode("utf-16")])
+@pytest.mark.parametrize(
+    "content", [b"a: caf\xe9\n", bytes(range(256)), b"\x89PNG\r\n\x1a\n\x00", "a: é".encode("utf-16")]
+)
 def test_bytes_that_are_not_utf_8(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "job.yaml"
     path.write_bytes(content)

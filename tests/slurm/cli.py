@@ -26,7 +26,7 @@ class Login:
     env: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        clusters = self.folder / "clusters"
+        clusters = self.folder / "config/alignlaunch/clusters"
         clusters.mkdir(parents=True, exist_ok=True)
         (clusters / "private.yaml").write_text(yaml.safe_dump({"device": "cpu", "python": self.python}))
         self.env = {

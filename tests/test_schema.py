@@ -1,0 +1,104 @@
+"""`alignlaunch schema` agrees with the validation itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignlaunch.launchers import defaults, jsonschema, starter, yamlfile
+
+ROOT = Path(__file__).parent.parent
+JOBS = [*sorted((ROOT / "tests" / "goldens" / "jobs").glob("*.yaml")), *sorted((ROOT / "examples").glob("*.yaml"))]
+PROFILES = sorted((ROOT / "tests" / "goldens" / "jobs" / "clusters").glob("*.yaml"))
+validators: Any = pytest.importorskip("jsonschema")
+
+
+def validator(*, cluster: bool = False) -> Any:
+    schema = json.loads(jsonschema.text(cluster=cluster))
+    kind = validators.validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)
+
+
+def errors(data: Any, *, cluster: bool = False) -> list[str]:
+    return [error.message for error in validator(cluster=cluster).iter_errors(data)]
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.stem)
+def test_job_files_validate(path: Path) -> None:
+    assert errors(yamlfile.read(path).data) == []
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_cluster_profiles_validate(path: Path) -> None:
+    assert errors(yamlfile.read(path).data, cluster=True) == []
+
+
+@pytest.mark.parametrize("stage", defaults.STAGES)
+def test_starters_validate(stage: str) -> None:
+    assert errors(yamlfile.parse(starter.text(stage), "job.yaml").data) == []
+
+
+BASE = {"name": "tiny", "stage": "sft", "model": "m", "data": {"train": ["d"]}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "A b"},
+        {"name": 3},
+        {"stage": "ppo"},
+        {"modle": "m"},
+        {"data": ["d"]},
+        {"data": {"train": []}},
+        {"data": {"validation": ["d"]}},
+        {"nnodes": 0},
+        {"zero": 4},
+        {"lora": {"rank": 8}},
+        {"lora": True},
+        {"train": {"learning_rate": "fast"}},
+        {"train": {"eval_strategy": "sometimes"}},
+        {"time": "tomorrow"},
+        {"slurm": {"partition": "a b"}},
+        {"slurm": {"partitoin": "a"}},
+        {"secrets": "HF_TOKEN"},
+    ],
+    ids=str,
+)
+def test_bad_jobs_do_not(change: dict[str, Any]) -> None:
+    assert errors(BASE) == []
+    assert errors(BASE | change)
+
+
+@pytest.mark.parametrize("key", BASE)
+def test_required_keys(key: str) -> None:
+    assert errors({name: value for name, value in BASE.items() if name != key})
+
+
+@pytest.mark.parametrize(
+    "change", [{"lora": False}, {"lora": None}, {"data": {"train": "a,b"}}, {"zero": "ds.json"}], ids=str
+)
+def test_every_form_that_is_read_validates(change: dict[str, Any]) -> None:
+    assert errors(BASE | change) == []
+
+
+@pytest.mark.parametrize(
+    "profile", [{"gpus": 3}, {"device": "tpu"}, {"container": {"runtime": "docker", "image": "x"}}], ids=str
+)
+def test_bad_profiles_do_not(profile: dict[str, Any]) -> None:
+    assert errors(profile, cluster=True)
+
+
+@pytest.mark.parametrize("cluster", [False, True])
+def test_patterns_are_javascripts_too(cluster: bool) -> None:
+    r"""Editors run them as JavaScript, to which `\Z` is the letter Z."""
+    assert "\\Z" not in jsonschema.text(cluster=cluster)
+
+
+def test_every_key_of_a_job_is_described() -> None:
+    properties = json.loads(jsonschema.text(cluster=False))["$defs"]["JobSpec"]["properties"]
+    bare = [key for key, schema in properties.items() if "description" not in json.dumps(schema)]
+    assert bare == []

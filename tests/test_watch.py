@@ -1,0 +1,76 @@
+"""Many runs cost few questions. A stub squeue counts them; what Slurm really answers is tested in tests/slurm/."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alignlaunch.launchers import runs
+from alignlaunch.launchers.runs import Run, Status
+
+SQUEUE = r"""#!/bin/bash
+here=$(dirname "$0")
+echo squeue >> "$here/calls"
+for argument; do case $argument in --jobs=*) ids=${argument#--jobs=} ;; esac; done
+IFS=,
+for id in $ids; do
+    if ((id % 2)); then echo "$id|many|RUNNING|None|0|n[1-2]|"; else echo "$id|$FOUND_NAME|COMPLETED|None|0|n1|"; fi
+done
+"""
+SACCT = '#!/bin/bash\necho sacct >> "$(dirname "$0")/calls"\n'
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """1,000 Slurm runs in the record, none of them known to have ended; returns the stubs' folder."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    runs.save([Run(f"slurm://c/{i}", "many", "", "", status=Status("PENDING")) for i in range(1, 1001)])
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for name, text in {"squeue": SQUEUE, "sacct": SACCT}.items():
+        (bin_ / name).write_text(text)
+        (bin_ / name).chmod(0o755)
+    return bin_
+
+
+def list_runs(bin_: Path, found_name: str = "many") -> list[dict[str, object]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "alignlaunch.launchers.cli", "list", "-n", "1000", "--json"],
+        env={**os.environ, "PATH": f"{bin_}{os.pathsep}/usr/bin:/bin", "FOUND_NAME": found_name},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown: list[dict[str, object]] = json.loads(done.stdout)
+    return shown
+
+
+def calls(bin_: Path) -> list[str]:
+    return (bin_ / "calls").read_text().split()
+
+
+def test_a_thousand_runs_cost_one_call(recorded: Path) -> None:
+    shown = list_runs(recorded)
+    assert calls(recorded) == ["squeue"]
+    assert [run["state"] for run in shown] == ["COMPLETED", "RUNNING"] * 500
+
+
+def test_what_has_ended_is_not_asked_for_again(recorded: Path) -> None:
+    list_runs(recorded)
+    (recorded / "squeue").write_text('#!/bin/bash\necho "$@" >> "$(dirname "$0")/calls"\n')
+    list_runs(recorded)
+    asked = (recorded / "calls").read_text().splitlines()[1]
+    assert "999" in asked
+    assert "1000" not in asked  # it had ended
+
+
+def test_a_job_of_another_name_is_not_ours(recorded: Path) -> None:
+    """Another cluster, or this one after its ids began anew, has other jobs with the same ids."""
+    shown = list_runs(recorded, found_name="stranger")
+    assert {run["state"] for run in shown} == {"RUNNING", "UNKNOWN"}
+    assert calls(recorded) == ["squeue", "sacct"]
