@@ -55,8 +55,8 @@ def convert(gguf: Path, folder: Path) -> None:
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     os.environ["DS_ACCELERATOR"] = "cpu"
     # Imported here: they take 20 s, and a finished folder or a missing package needs neither.
-    import torch  # noqa: PLC0415
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: PLC0415
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,

@@ -154,7 +154,11 @@ def test_completion(cli: Cli, shell: str) -> None:
     if shell == "bash":
         assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
     # What that script calls: the installed command, which finds its variable by its own name.
-    asked = {"_ALIGNLAUNCH_COMPLETE": f"{shell}_complete", "COMP_WORDS": "alignlaunch sl", "COMP_CWORD": "1"}
+    asked = {
+        "_ALIGNLAUNCH_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": "alignlaunch sl",
+        "COMP_CWORD": "sl" if shell == "fish" else "1",
+    }
     command = [Path(sys.executable).parent / "alignlaunch"]
     answer = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True, check=False)
     assert (answer.returncode, "slurm" in answer.stdout) == (0, True)

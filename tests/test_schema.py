@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ PROFILES = sorted((ROOT / "tests" / "goldens" / "jobs" / "clusters").glob("*.yam
 validators: Any = pytest.importorskip("jsonschema")
 
 
+@cache
 def validator(*, cluster: bool = False) -> Any:
     schema = json.loads(jsonschema.text(cluster=cluster))
     kind = validators.validators.validator_for(schema)

@@ -62,11 +62,9 @@ train=(alignlaunch.train "$here/job.resolved.yaml" --deepspeed "$zero_json")
 # With --no_ssh each node starts its own processes; the hostfile only says how many nodes and processes there are.
 # Without --no_ssh, deepspeed ignores --node_rank, and without a hostfile it refuses --num_nodes 2.
 hostfile=$(mktemp)
+trap 'rm -f "$hostfile"' EXIT
 for ((i = 0; i < num_nodes; i++)); do
     echo "node-$i slots=$gpus_per_node"
 done > "$hostfile"
-status=0
 "$python" -m deepspeed.launcher.runner --hostfile "$hostfile" --no_ssh --node_rank "$node_rank" \
-    --master_addr "$master_addr" --master_port "$master_port" --no_local_rank --module "${train[@]}" || status=$?
-rm -f "$hostfile"
-exit "$status"
+    --master_addr "$master_addr" --master_port "$master_port" --no_local_rank --module "${train[@]}"
