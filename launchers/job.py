@@ -220,6 +220,8 @@ def _override(document: Document, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
         raise UsageError(f"--set {override}: not KEY=VALUE\n    remedy: for example --set train.max_steps=10")
+    if not text.isascii() and text.encode(errors="ignore").decode() != text:
+        raise UsageError(f"--set {override!a}: not UTF-8 text\n    remedy: write it as UTF-8")
     legacy.put(document, tuple(key.split(".")), yamlfile.parse_value(text, key), f"--set {override}")
 
 

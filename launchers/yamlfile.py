@@ -88,6 +88,8 @@ def parse(text: str, name: str) -> Document:
         tab = "\t" in text
         remedy = "indent with spaces, not tabs" if tab else "check indentation, colons and quotes around this place"
         raise _error(place, "", None, f"not YAML: {error.problem or error.context}", remedy) from error
+    except UnicodeEncodeError as error:  # half a character: a byte of the command line that is not UTF-8
+        raise _error(name, "", None, "not UTF-8 text", "write it as UTF-8") from error
     except yaml.YAMLError as error:  # control characters: the reader's error has no mark
         raise _error(name, "", None, f"not YAML: {str(error).splitlines()[0]}", "is this a text file?") from error
     if root is None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_check_goes_on_after_an_error(cli: Cli, folder: Path, job_file: Path) ->
     assert "Traceback" not in done.stderr
 
 
-LOCK = {"target": "bash", "job": {"path": "../../../job.yaml"}, "set": [], "cluster": None}
+LOCK: dict[str, Any] = {"target": "bash", "job": {"path": "../../../job.yaml"}, "set": [], "cluster": None}
 
 
 @pytest.mark.parametrize(

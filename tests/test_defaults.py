@@ -9,6 +9,7 @@ import pytest
 
 from alignlaunch.launchers import defaults, job, rules, starter, yamlfile
 from alignlaunch.launchers.errors import UsageError
+from alignlaunch.train.config import Stage
 
 from .conftest import MINIMAL, Cli
 
@@ -17,7 +18,7 @@ VALIDATION = "data.validation=[v]"  # without it the evaluation defaults do not 
 
 
 @every_stage
-def test_each_default_reaches_the_resolved_job(tmp_path: Path, stage: defaults.Stage) -> None:
+def test_each_default_reaches_the_resolved_job(tmp_path: Path, stage: Stage) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(MINIMAL)
     resolved: Any = job.load(path, (f"stage={stage}", VALIDATION)).resolved()
@@ -29,7 +30,7 @@ def test_each_default_reaches_the_resolved_job(tmp_path: Path, stage: defaults.S
 
 
 @every_stage
-def test_each_default_has_one_value_and_a_source(stage: defaults.Stage) -> None:
+def test_each_default_has_one_value_and_a_source(stage: Stage) -> None:
     table = defaults.for_stage(stage)
     keys = [default.key for default in table]
     assert len(keys) == len(set(keys))
@@ -38,7 +39,7 @@ def test_each_default_has_one_value_and_a_source(stage: defaults.Stage) -> None:
 
 
 @every_stage
-def test_train_defaults_are_arguments_of_the_stage(stage: defaults.Stage) -> None:
+def test_train_defaults_are_arguments_of_the_stage(stage: Stage) -> None:
     known = rules.trainer_args()["stages"][stage]
     used = {
         default.key.removeprefix("train.") for default in defaults.for_stage(stage) if default.key.startswith("train.")
@@ -47,7 +48,7 @@ def test_train_defaults_are_arguments_of_the_stage(stage: defaults.Stage) -> Non
 
 
 @every_stage
-def test_the_starter_is_a_valid_job_equal_to_the_defaults(tmp_path: Path, stage: defaults.Stage) -> None:
+def test_the_starter_is_a_valid_job_equal_to_the_defaults(tmp_path: Path, stage: Stage) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(starter.text(stage))
     started = job.load(path, (VALIDATION,)).resolved()
@@ -59,7 +60,7 @@ def test_the_starter_is_a_valid_job_equal_to_the_defaults(tmp_path: Path, stage:
 
 
 @every_stage
-def test_the_starters_commented_keys_are_keys_too(tmp_path: Path, stage: defaults.Stage) -> None:
+def test_the_starters_commented_keys_are_keys_too(tmp_path: Path, stage: Stage) -> None:
     """Taking the `#` away must give a valid job."""
     lines = []
     for line in starter.text(stage).splitlines():
@@ -76,7 +77,7 @@ def test_the_starters_commented_keys_are_keys_too(tmp_path: Path, stage: default
 
 
 @every_stage
-def test_the_starter_names_the_schema_first_and_each_source(stage: defaults.Stage) -> None:
+def test_the_starter_names_the_schema_first_and_each_source(stage: Stage) -> None:
     first, *rest = starter.text(stage).splitlines()
     assert first == "# yaml-language-server: $schema=alignlaunch.schema.json"
     for default in defaults.for_stage(stage):

@@ -86,9 +86,7 @@ def test_no_question_stands_twice(kind: str) -> None:
 
 def prepare_model(output: Path, *python_flags: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *python_flags, str(EXAMPLES / "prepare_model.py"), "--output", str(output)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""}
-    )
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""})
 
 
 def test_prepare_model_without_its_package(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Hostile values in the environment and in paths reach the process unchanged, and the scripts check what they are given.
+"""Hostile values in environment and in paths reach the process unchanged; the scripts check what they are given.
 
 The scripts are the real ones, run by the real bash. In the place of python stands a stub that tells what it was given.
 """
@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignlaunch.launchers import audit, job
+from alignlaunch.launchers.render import TARGETS
 from alignlaunch.train import config
 
 HOSTILE = [
@@ -103,9 +104,9 @@ class Place:
         base: dict[str, Any] = {"name": "hostile", "stage": "sft", "model": "m", "data": {"train": ["d"]}, "lora": None}
         (folder / "job.yaml").write_text(as_yaml(base | keys), encoding="utf-8")
         self.job = job.load(folder / "job.yaml")
-        for target in ("bash", "slurm"):
-            where = audit.folder_of(self.job, target)  # type: ignore[arg-type]
-            audit.write(where, audit.artifacts(self.job, target, where))  # type: ignore[arg-type]
+        for target in TARGETS:
+            where = audit.folder_of(self.job, target)
+            audit.write(where, audit.artifacts(self.job, target, where))
         self.python = self._script("python stub", STUB.format(python=sys.executable, out=str(folder / "told")))
         self.bin = folder / "bin"
 

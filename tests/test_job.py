@@ -1,4 +1,4 @@
-"""The job file's rules: every broken one is reported at once, with its place and a remedy; what is right is filled in."""
+"""The job file's rules: every broken one is reported at once, with place and remedy; what is right is filled in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignlaunch.launchers import defaults, job, render, rules
+from alignlaunch.launchers import defaults, job, render, rules, yamlfile
 from alignlaunch.launchers.cluster import Cluster
 from alignlaunch.launchers.errors import JobFileError, UsageError
 from alignlaunch.launchers.job import JobSpec
@@ -211,6 +211,13 @@ def test_an_override_that_is_not_key_value(tmp_path: Path, override: str) -> Non
         job.load(write(tmp_path), (override,))
 
 
+@pytest.mark.parametrize("key", ["env.A", "model", "name"])
+def test_an_override_that_is_not_utf_8(tmp_path: Path, key: str) -> None:
+    """As Python hands on a byte of the command line that is none."""
+    with pytest.raises(UsageError, match="not UTF-8 text"):
+        job.load(write(tmp_path), (f"{key}=caf\udce9",))
+
+
 def test_effective_batch_size_and_paths(tmp_path: Path) -> None:
     train = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 5}
     loaded = job.load(write(tmp_path, nnodes=2, nproc_per_node=4, train=train))
@@ -370,7 +377,7 @@ def test_bash_agrees_on_which_names_can_be_exported(tmp_path: Path) -> None:
             check=False,
         )
         kept = done.stdout == "12345\n"
-        document = job.yamlfile.parse(f"env: {{{name}: '12345'}}", "job.yaml")
+        document = yamlfile.parse(f"env: {{{name}: '12345'}}", "job.yaml")
         assert bool(rules.environment(document, document.data)) is not kept, name
 
 
