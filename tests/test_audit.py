@@ -27,10 +27,12 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 @pytest.fixture
-def folder(cli: Cli, job_file: Path) -> Path:
+def folder(job_file: Path) -> Path:
     """The bash artifacts of the minimal job."""
-    assert cli("render", job_file, "--target", "bash").returncode == 0
-    return job_file.parent / "launch" / "tiny" / "bash"
+    loaded = job.load(job_file)
+    place = audit.folder_of(loaded, "bash")
+    audit.write(place, audit.artifacts(loaded, "bash", place))
+    return place
 
 
 def test_ensure_writes_what_is_absent_and_then_nothing(tmp_path: Path) -> None:

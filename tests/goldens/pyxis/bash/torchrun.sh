@@ -7,8 +7,8 @@
 
 set -euo pipefail
 
-export NCCL_DEBUG=WARN
 export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0
+export NCCL_DEBUG=WARN
 export PYTHONUNBUFFERED=1
 
 fail() {
