@@ -7,15 +7,24 @@ from pathlib import Path
 
 import alignlaunch
 
+from .errors import UsageError
+
 #: The installed package: templates/, zero_configs/ and train/ lie in it.
 PACKAGE = Path(alignlaunch.__file__).parent
 
 
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # neither HOME nor an entry in the password file, as in some containers
+        raise UsageError("no home folder is known on this machine\n    remedy: set HOME") from error
+
+
 def config_home() -> Path:
     """The user's settings: cluster profiles."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "alignlaunch"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or _home() / ".config") / "alignlaunch"
 
 
 def state_home() -> Path:
     """What alignlaunch remembers for the user: the record of runs."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "alignlaunch"
+    return Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state") / "alignlaunch"

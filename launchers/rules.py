@@ -83,6 +83,8 @@ _AT_LEAST_ONE = {
     "max_length",
     "ddp_timeout",
 }
+#: A share of the run (below 1) or a count (from 1 on): nothing happens every 0 steps.
+_ABOVE_ZERO = {"logging_steps", "eval_steps", "save_steps", "num_train_epochs"}
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
@@ -133,6 +135,8 @@ def _broken_rule(key: str, value: Any, spec: dict[str, Any]) -> str | None:
         return f"a value of type {spec['type']} is due"
     if key in _AT_LEAST_ONE and value < 1:
         return "must be 1 or more"
+    if key in _ABOVE_ZERO and value <= 0:
+        return "must be more than 0"
     if key in ("learning_rate", "weight_decay", "warmup_steps") and value < 0:
         return "must not be negative"
     return None

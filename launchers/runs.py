@@ -99,7 +99,7 @@ def save(runs: list[Run]) -> None:
                 " ON CONFLICT (handle) DO UPDATE SET final = excluded.final, run = excluded.run",
                 [(run.handle, run.name, run.status.is_final, json.dumps(asdict(run))) for run in runs],
             )
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UsageError) as error:  # UsageError: no home folder
         sys.stderr.write(f"alignlaunch: warning: the record of runs cannot be written ({error}); keep the handle\n")
 
 

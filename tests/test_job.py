@@ -172,6 +172,8 @@ def test_a_file_name_cannot_leave_the_comment_that_it_stands_in(tmp_path: Path) 
         ("slurm.extra=[-x]", "without spaces"),
         ("slurm.signal_seconds=-1", ">= 0"),
         ("train.learning_rate=-1", "must not be negative"),
+        ("train.logging_steps=0", "must be more than 0"),
+        ("train.num_train_epochs=-1", "must be more than 0"),
         ("train.per_device_train_batch_size=0", "must be 1 or more"),
         ("train.gradient_accumulation_steps=-2", "must be 1 or more"),
         ("train.gradient_accumulation_steps=true", "a value of type int is due"),
