@@ -94,6 +94,16 @@ def preference(record: Record) -> Preference:
     return Preference(prompt, chosen, rejected)
 
 
+def text(record: Record) -> str:
+    """Read one pretraining record: {text: ...}."""
+    if "text" not in record:
+        raise _unknown(record, ("text",))
+    found = _text(record, "text")
+    if not found.strip():
+        raise FormatError("`text` is empty: there is nothing to learn")
+    return found
+
+
 def shared_length(a: Turns, b: Turns) -> int:
     """How many first characters (or messages) two texts (or conversations) share."""
     differing = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)

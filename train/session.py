@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 import transformers
 
-from alignlaunch.train import checkpoints, data, finish, model, precision, reporting, saving, stages
+from alignlaunch.train import adapter, checkpoints, data, finish, model, precision, reporting, saving, stages
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
@@ -48,9 +48,10 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     encode = stage.encoder(tokenizer, args)
     train_rows = _rows("train", job, args, tokenizer, encode, place)
     eval_rows = _rows("validation", job, args, tokenizer, encode, place) if job.data.validation else None
-    network = model.load_model(job, args, tokenizer, chosen)
+    network = model.load_model(job, args, tokenizer, chosen, head=stage.HEAD)
+    lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
-    trainer = stage.trainer(args, network, tokenizer, train_rows, eval_rows)
+    trainer = stage.trainer(args, network, lora, tokenizer, train_rows, eval_rows)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
     trainer.add_callback(saving.SharedCheckpoints())
