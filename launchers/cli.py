@@ -252,7 +252,11 @@ def list_(count: int, as_json: bool) -> None:
     """List the latest runs with their states."""
     from . import runs, watch
 
-    show(watch.refresh(runs.load(count)), as_json)
+    unanswered: list[LaunchError] = []
+    show(watch.refresh(runs.load(count), unanswered.append), as_json)
+    for error in unanswered:
+        say(f"error: {error}\n    the states above are the last known ones")
+        sys.exit(error.exit_code)
 
 
 @main.command()

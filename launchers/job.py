@@ -33,8 +33,8 @@ Name = Annotated[
 TimeLimit = Annotated[
     str,
     Meta(
-        pattern=r"^([0-9]+-)?[0-9]{1,4}(:[0-9]{2}){0,2}\Z",
-        description="Time limit: HH:MM:SS, D-HH:MM:SS or minutes, in quotes.",
+        pattern=r"^(([0-9]{1,3}-)?[0-9]{1,6}(:[0-9]{2}){0,2}|UNLIMITED)\Z",
+        description="Time limit: HH:MM:SS, D-HH:MM:SS, minutes or UNLIMITED, in quotes.",
         examples=["12:00:00"],
     ),
 ]
@@ -59,8 +59,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     output_dir: Annotated[
         NonEmptyStr, Meta(description="Where model, checkpoints and metrics go.", examples=["../output/orpo_zero3"])
     ]
-    nnodes: Annotated[Count, Meta(description="Number of nodes.", examples=[2])]
-    nproc_per_node: Annotated[Count, Meta(description="Processes (GPUs) on each node.", examples=[4])]
+    nnodes: Annotated[Count, Meta(le=100_000, description="Number of nodes.", examples=[2])]
+    nproc_per_node: Annotated[Count, Meta(le=1000, description="Processes (GPUs) on each node.", examples=[4])]
     launcher: Annotated[
         Literal["torchrun", "deepspeed", "direct"],
         Meta(description="What starts the processes; direct: one srun task a process."),
@@ -102,7 +102,6 @@ class Job:
     cluster_digest: str | None
     overrides: tuple[str, ...]
     zero: ZeroConfig | None
-    custom_zero: bool
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -135,6 +134,20 @@ class Job:
         return {name: _env_text(value) for name, value in self.spec.env.items()}
 
     @property
+    def paths(self) -> list[str]:
+        """What the job reads and writes by path, as the job file has it; hub ids are left out."""
+        spec = self.spec
+        named = [spec.model, spec.tokenizer, *spec.data.train, *spec.data.validation, spec.data.cache_dir]
+        return [*(path for path in named if path and looks_like_path(path)), spec.output_dir]
+
+    @property
+    def signal_seconds(self) -> int:
+        """How long before the time limit Slurm warns; 0 where the whole job is shorter than that."""
+        limit = seconds(self.spec.time) if self.spec.time else None
+        wanted = self.spec.slurm.signal_seconds
+        return 0 if limit is not None and limit <= wanted else wanted
+
+    @property
     def tasks_per_node(self) -> int:
         """srun tasks on each node: a launcher starts the processes itself, `direct` gives each its own task."""
         return self.spec.nproc_per_node if self.spec.launcher == "direct" else 1
@@ -145,6 +158,21 @@ class Job:
         data["deepspeed"] = self.zero.file_name if self.zero else None
         data["env"] = self.env
         return data
+
+
+def looks_like_path(text: str) -> bool:
+    """Whether a value that may be a hub id ("org/name") can only be a path."""
+    return text.startswith((".", "/")) or text.endswith((".json", ".jsonl", ".parquet", ".txt"))
+
+
+def seconds(limit: str) -> int | None:
+    """Slurm's time limit in seconds: minutes, M:SS, H:MM:SS, D-H, D-H:MM, D-H:MM:SS; None for UNLIMITED."""
+    if limit == "UNLIMITED":
+        return None
+    days, dash, clock = limit.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    units = (3600, 60, 1) if dash or len(parts) > 2 else (60, 1)  # after days come hours; alone, it is minutes
+    return int(days or 0) * 86400 + sum(part * unit for part, unit in zip(parts, units, strict=False))
 
 
 def _env_text(value: Scalar) -> str:
@@ -185,13 +213,14 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         _as_lists(data["data"])
     problems += schema.check(JobSpec, document, data)
     problems += rules.environment(document, data)
-    zero, custom = None, isinstance(data.get("zero"), str)
+    problems += rules.sbatch_options(document, data)
+    zero = None
     if not [p for p in problems if p.key in ("zero", "offload")]:
         zero, zero_problems = _zero_config(document, data, path.parent)
         problems += zero_problems
     problems += rules.combinations(document, data)
     if problems:
-        raise JobFileError(sorted(set_of(problems), key=_by_line))
+        raise JobFileError(sorted({str(p): p for p in problems}.values(), key=_by_line))  # a key can break a rule twice
     return Job(
         spec=msgspec.convert(data, JobSpec),
         cluster=cluster,
@@ -201,14 +230,8 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         cluster_digest=cluster_digest,
         overrides=overrides,
         zero=zero,
-        custom_zero=custom,
         notes=notes,
     )
-
-
-def set_of(problems: list[Problem]) -> list[Problem]:
-    """Problems without repeats (the same key can break one rule twice), order kept."""
-    return list({str(problem): problem for problem in problems}.values())
 
 
 def _by_line(problem: Problem) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from alignlaunch.train.stages import IMPLEMENTED
 
 from . import audit, local, provenance, runfolder, runs, slurm
 from .errors import UsageError
-from .job import Job
+from .job import Job, looks_like_path
 from .render import SBATCH, Target
 from .runs import Run, Status
 
@@ -34,6 +35,11 @@ def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, s
     if job.spec.stage not in IMPLEMENTED:
         stages = ", ".join(sorted(IMPLEMENTED))
         raise UsageError(f"stage {job.spec.stage} cannot be trained by this version yet\n    remedy: one of {stages}")
+    if target == "bash":
+        local.check_machine(job)
+    for name in job.spec.secrets:
+        if name not in os.environ:
+            say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
     for key, path in missing_paths(job):
         say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
     folder = audit.folder_of(job, target)
@@ -55,17 +61,17 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
     named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
     named += [("data.train", path) for path in spec.data.train]
     named += [("data.validation", path) for path in spec.data.validation]
-    return [
-        (key, path)
-        for key, path in named
-        if path.startswith((".", "/")) or path.endswith((".json", ".jsonl", ".parquet", ".txt"))
-        if not (job.dir / path).exists()
-    ]
+    return [(key, path) for key, path in named if looks_like_path(path) and not (job.dir / path).exists()]
 
 
 def submit_slurm(prepared: Prepared, say: Say) -> Run:
     """sbatch the artifact. A submission that fails leaves neither a folder nor a record."""
     job, files = prepared.job, prepared.files
+    if job.tasks_per_node < job.spec.nproc_per_node and job.spec.slurm.cpus_per_task is None:
+        say(
+            "warning: no slurm.cpus_per_task: many clusters then give one CPU to all "
+            f"{job.spec.nproc_per_node} processes of a node and their data loaders; 8 for each GPU is usual"
+        )
     for name in slurm.overriding_variables():
         say(f"warning: {name} in your environment wins over the script; `unset {name}` to run what is committed")
     with runfolder.create(job, files) as folder:
@@ -78,7 +84,6 @@ def submit_slurm(prepared: Prepared, say: Say) -> Run:
 def start_local(prepared: Prepared) -> tuple[Run, subprocess.Popen[bytes]]:
     """Start the bash artifact on this machine."""
     job, files = prepared.job, prepared.files
-    local.check_machine(job)
     with runfolder.create(job, files) as folder:
         arguments = local.command(job, str(folder / local.script_name(job)))
         runfolder.write_provenance(folder, provenance.describe(job, "bash", files, arguments))

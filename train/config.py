@@ -37,7 +37,7 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     dropout: Annotated[float, Meta(ge=0, lt=1, description="Dropout before the adapter.")] = 0.05
     dora: Annotated[bool, Meta(description="DoRA: learn magnitude and direction apart (arXiv 2402.09353).")] = False
     target_modules: Annotated[
-        NonEmptyStr | list[NonEmptyStr],
+        NonEmptyStr | Annotated[list[NonEmptyStr], Meta(min_length=1)],
         Meta(description="`all` (each linear layer but the output head) or module names: a list or comma-separated."),
     ] = "all"
 

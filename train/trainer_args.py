@@ -21,6 +21,7 @@ FILE = Path(__file__).with_suffix(".json")
 OWNED = {
     "output_dir": "output_dir",
     "deepspeed": "zero",
+    "hub_token": "secrets: [HF_TOKEN]",
     "fsdp": "zero",
     "fsdp_config": "zero",
     "parallelism_config": "zero",
