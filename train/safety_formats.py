@@ -62,12 +62,11 @@ def safe_preference(record: Record) -> SafePreference:
         safer = 0 if safe[0] else 1
     if better is None and safer is None and safe == (None, None):
         raise FormatError("nothing says which response is the better, the safer or a safe one")
-    if not (prompt := optional_text(record, "prompt").strip()):
-        raise FormatError("`prompt` is empty")
     if texts[0] == texts[1]:
         raise FormatError(f"`{columns[0]}` and `{columns[1]}` are the same: there is nothing to prefer")
     first, second = (answer(text, column) for text, column in zip(texts, columns, strict=True))
-    return SafePreference(dialogue(record, prompt), first, second, better, safer, safe, category)
+    prompt = dialogue(record, optional_text(record, "prompt"))
+    return SafePreference(prompt, first, second, better, safer, safe, category)
 
 
 def _judged_by(record: Record) -> tuple[Index | None, Index | None]:

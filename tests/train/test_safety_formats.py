@@ -65,7 +65,7 @@ def test_system_and_history_come_before_the_prompt() -> None:
     ("record", "says"),
     [
         ({"prompt": "q", "chosen": "a", "rejected": "b"}, "columns found: prompt, chosen, rejected; accepted: "),
-        (PAIR | {"prompt": " "}, "`prompt` is empty"),
+        (PAIR | {"prompt": " "}, "the question is empty"),
         (PAIR | {"chosen_response": ""}, "`chosen_response` is empty"),
         (PAIR | {"rejected_response": "a"}, "`chosen_response` and `rejected_response` are the same"),
         (PAIR | {"rejected_response": 3}, "`rejected_response` holds int, not text"),
