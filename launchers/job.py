@@ -190,6 +190,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         zero, zero_problems = _zero_config(document, data, path.parent)
         problems += zero_problems
     problems += rules.combinations(document, data)
+    problems += rules.sources(document, data.get("data"))
     if problems:
         raise JobFileError(sorted(set_of(problems), key=_by_line))
     return Job(
@@ -246,7 +247,9 @@ def _as_lists(data: dict[str, Any]) -> None:
 def _fit_to_data(data: dict[str, Any], document: Document) -> None:
     """The stage's evaluation defaults make no sense without validation data."""
     sources, train = data.get("data"), data.get("train")
-    if isinstance(sources, dict) and isinstance(train, dict) and not sources.get("validation"):
+    if not isinstance(sources, dict) or not isinstance(train, dict):
+        return
+    if not sources.get("validation") and sources.get("validation_share") is None:
         for key in ("eval_strategy", "eval_steps"):
             if ("train", key) not in document.values:
                 train.pop(key, None)

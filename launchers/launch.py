@@ -53,8 +53,8 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
     """
     spec = job.spec
     named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
-    named += [("data.train", path) for path in spec.data.train]
-    named += [("data.validation", path) for path in spec.data.validation]
+    named += [("data.train", source.path) for source in spec.data.sources("train")]
+    named += [("data.validation", source.path) for source in spec.data.sources("validation")]
     return [
         (key, path)
         for key, path in named

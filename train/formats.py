@@ -5,7 +5,7 @@ Text stays text: a chat template is applied later, and only where the record is 
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,7 +196,7 @@ def _margin(record: Record) -> float | None:
     value = record.get("margin")
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise FormatError(f"`margin` is {value!r}; a finite number is due")
     return float(value)
 
