@@ -10,7 +10,7 @@ from pathlib import Path
 
 from alignlaunch.train.stages import IMPLEMENTED
 
-from . import audit, local, provenance, runfolder, runs, slurm
+from . import audit, datacheck, local, provenance, runfolder, runs, slurm
 from .errors import UsageError
 from .job import Job
 from .render import SBATCH, Target
@@ -29,13 +29,17 @@ class Prepared:
     files: dict[str, str]
 
 
-def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, say: Say) -> Prepared:
-    """Make the committed folder and the job agree. Raises DriftError where they do not."""
+def prepare(
+    job: Job, target: Target, *, write: bool, require_committed: bool, say: Say, check_data: bool = True
+) -> Prepared:
+    """Make the committed folder and the job agree. Raises DriftError where they do not, UsageError for bad data."""
     if job.spec.stage not in IMPLEMENTED:
         stages = ", ".join(sorted(IMPLEMENTED))
         raise UsageError(f"stage {job.spec.stage} cannot be trained by this version yet\n    remedy: one of {stages}")
     for key, path in missing_paths(job):
         say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
+    for line in datacheck.check(job) if check_data else ():
+        say(line)
     folder = audit.folder_of(job, target)
     files = audit.artifacts(job, target, folder)
     if done := audit.ensure(folder, files, accept=write):

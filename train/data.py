@@ -163,7 +163,7 @@ def _encoded(
     for place, found in itertools.chain.from_iterable(part.read() for part in source):
         try:
             if isinstance(found, FormatError):
-                raise found  # noqa: TRY301 - as the encoder below does
+                raise found
             if data.validation_share is None or _held_out(found, data.validation_share) == (role == "validation"):
                 yield place, encode(found)
         except FormatError as error:

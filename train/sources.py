@@ -11,6 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ Item = tuple[str, Record | FormatError]
 JSON_SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 ROWS_AT_ONCE = 1000
 _MARK = b"\xef\xbb\xbf"  # Windows editors put it first
-_SPACE = re.compile(r"[ \t\r\n]*")
+_VISIBLE = re.compile(r"[^ \t\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +66,19 @@ def files(path: Path, role: str, *, stage: str) -> list[Path]:
 def read(path: Path, columns: dict[str, str]) -> Iterator[Item]:
     """The records of a file; `columns`: accepted column → the data's own name of it."""
     reader = {".parquet": _parquet, ".txt": _text}.get(path.suffix, _json)
-    try:
+    with _reading(path):
         yield from _renamed(reader(path), columns)
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{path}: not a whole gzip file: {error}. Make it again.") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}. Check its rights.") from error
 
 
-def is_document(path: Path) -> bool:
-    """Whether a file is one JSON value, read at once, and not one record a line, whatever its name says."""
-    with _open(path) as file:
-        return _is_document(next((line for line in file if line.strip()), b""))
+def is_one_piece(path: Path) -> bool:
+    """Whether a file can only be read whole: text, or one JSON value (an array, whatever the file's name says)."""
+    if path.suffix in (".parquet", ".txt"):
+        return path.suffix == ".txt"
+    with _reading(path), _open(path) as file:
+        first: bytes = next((line for line in file if line.strip()), b"")
+    # A pretty-printed object begins with a lone bracket; what else is no JSON is a broken line of many.
+    first = first.removeprefix(_MARK).strip()
+    return first == b"{" or first.startswith(b"[")
 
 
 def _file(path: Path, columns: dict[str, str]) -> Part:
@@ -98,13 +100,23 @@ def _renamed(items: Iterator[Item], columns: dict[str, str]) -> Iterator[Item]:
             yield place, rest | {accepted: found[name] for accepted, name in columns.items()}
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{path}: not a whole gzip file: {error}. Make it again.") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}. Check its rights.") from error
+
+
 def _open(path: Path) -> Any:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def _json(path: Path) -> Iterator[Item]:
     """Records of a JSON array, one object, or one object a line."""
-    if is_document(path):
+    if is_one_piece(path):
         with _open(path) as file:
             yield from _document(path, file.read())
         return
@@ -114,15 +126,9 @@ def _json(path: Path) -> Iterator[Item]:
                 yield f"{path}:{number}", _line(line.removeprefix(_MARK) if number == 1 else line)
 
 
-def _is_document(first: bytes) -> bool:
-    # A pretty-printed object begins with a lone bracket; what else is no JSON is a broken line of many.
-    first = first.removeprefix(_MARK).strip()
-    return first == b"{" or first.startswith(b"[")
-
-
 def _line(line: bytes) -> Record | FormatError:
     try:
-        text = line.decode()
+        text = line.rstrip(b"\r\n").decode()  # so that a cut line is not told to hold a line break
         return _record(json.loads(text), text)
     except UnicodeDecodeError as error:
         return FormatError(f"not UTF-8 text: {error.reason} at byte {error.start + 1} of the line")
@@ -166,25 +172,31 @@ def _decoded(path: Path, content: bytes) -> str:
 
 def _values(text: str) -> Iterator[tuple[int, int, Any]]:
     """Beginning, end and value of each item of a JSON array; one object by itself is such an item."""
-    decode, skip = json.JSONDecoder().raw_decode, lambda at: _SPACE.match(text, at).end()  # type: ignore[union-attr]
-    at, opening = skip(0), "["
+    decode = json.JSONDecoder().raw_decode
+    at, opening = _skip(text, 0), "["
     if not text.startswith("[", at):
         value, end = decode(text, at)
         yield at, end, value
         at = end
     else:
         while text.startswith(opening, at):
-            at = skip(at + 1)
+            at = _skip(text, at + 1)
             if opening == "[" and text.startswith("]", at):
                 break
             value, end = decode(text, at)
             yield at, end, value
-            at, opening = skip(end), ","
+            at, opening = _skip(text, end), ","
         if not text.startswith("]", at):
             raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
         at += 1
-    if skip(at) != len(text):
-        raise json.JSONDecodeError("Extra data", text, skip(at))
+    if (at := _skip(text, at)) != len(text):
+        raise json.JSONDecodeError("Extra data", text, at)
+
+
+def _skip(text: str, at: int) -> int:
+    """Where the white space ends that begins at `at`."""
+    found = _VISIBLE.search(text, at)
+    return found.start() if found else len(text)
 
 
 def _text(path: Path) -> Iterator[Item]:

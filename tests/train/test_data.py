@@ -79,7 +79,8 @@ def test_prepared_once_and_again_when_the_file_changes(tmp_path: Path, monkeypat
 def test_another_job_that_was_faster_keeps_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be reading it already. Both prepare: the second one meets the first one's folder only at the end."""
     path = lines(tmp_path / "x.jsonl", "a", "bb")
-    write, first = data._write, []
+    write = data._write
+    first: list[int] = []
 
     def slow_write(*args: Any) -> None:
         write(*args)

@@ -79,6 +79,7 @@ def test_places_are_lines(tmp_path: Path) -> None:
         ('{"a": 1}\n{bad\n{"a": 3}', 2, "not JSON: Expecting property name"),
         ('{"a": 1\n{"a": 2}\n{"a": 3}', 1, "not JSON: Expecting ',' delimiter"),
         ('{"a": 1}\n{"a": 2}\n{"a": "cut o', 3, "not JSON: Unterminated string"),
+        ('{"a": 1}\r\n{"a": "cut o\r\n{"a": 3}', 2, "not JSON: Unterminated string"),
         ('{"a": 1}\n[1]\n{"a": 3}', 2, "holds a list"),
         ('{"a": 1}\n"text"\n{"a": 3}', 2, "holds a str"),
         ('[{"a": 1},\n3,\n{"a": 2}]', 2, "holds a int"),
