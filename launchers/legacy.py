@@ -49,6 +49,7 @@ MOVES: dict[str, Move] = {
     "deepspeed": Move("zero", "the job's own key"),
     "preprocessing_num_workers": Move("train.dataset_num_proc", "TRL's name"),
     "model_max_length": Move("train.max_length", "TRL's name"),
+    "block_size": Move("train.max_length", "TRL's name"),
     "flash_attn": Move("attn_implementation", "transformers' name", _when_true("flash_attention_2")),
     "load_in_8bit": Move("quantization", "the job's own key", _when_true("8bit")),
     "load_in_4bit": Move("quantization", "the job's own key", _when_true("4bit")),

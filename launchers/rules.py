@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -102,16 +103,17 @@ def sources(document: Document, data: Any) -> list[Problem]:
     return problems
 
 
-#: Arguments that are counts of something: one at least.
-_AT_LEAST_ONE = {
-    "gradient_accumulation_steps",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "max_length",
-    "ddp_timeout",
+_ONE_AT_LEAST = ("must be 1 or more", lambda value: value >= 1)
+_POSITIVE = ("must be more than 0", lambda value: value > 0)
+_NOT_NEGATIVE = ("must not be negative", lambda value: value >= 0)
+#: Bounds that the trainers' configs leave out, or check only on the node.
+_BOUNDS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    **dict.fromkeys(("gradient_accumulation_steps", "max_length", "ddp_timeout"), _ONE_AT_LEAST),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _ONE_AT_LEAST),
+    # Below 1 a share of the run, from 1 on a count: nothing happens every 0 steps.
+    **dict.fromkeys(("logging_steps", "eval_steps", "save_steps", "num_train_epochs"), _POSITIVE),
+    **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps"), _NOT_NEGATIVE),
 }
-#: A share of the run (below 1) or a count (from 1 on): nothing happens every 0 steps.
-_ABOVE_ZERO = {"logging_steps", "eval_steps", "save_steps", "num_train_epochs"}
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
@@ -160,10 +162,5 @@ def _broken_rule(key: str, value: Any, spec: dict[str, Any]) -> str | None:
     is_flag = isinstance(value, bool)  # a bool is an int to Python, but never a count to a person
     if "any" not in words and (bool not in allowed if is_flag else not isinstance(value, tuple(allowed))):
         return f"a value of type {spec['type']} is due"
-    if key in _AT_LEAST_ONE and value < 1:
-        return "must be 1 or more"
-    if key in _ABOVE_ZERO and value <= 0:
-        return "must be more than 0"
-    if key in ("learning_rate", "weight_decay", "warmup_steps") and value < 0:
-        return "must not be negative"
-    return None
+    rule, holds = _BOUNDS.get(key, ("", lambda _: True))
+    return None if holds(value) else rule

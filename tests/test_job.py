@@ -252,7 +252,7 @@ def test_sources_with_weights_and_columns(tmp_path: Path) -> None:
     ("data", "found"),
     [
         ("{train: [a, {pth: b}]}", ["data.train[1].path this key is required", "data.train[1].pth unknown key"]),
-        ("{train: [a, {path: b, weight: 0}]}", ["data.train[1].weight expected `float` > 0.0"]),
+        ("{train: [{path: b, weight: 0}]}", ["data.train[0].weight expected `float` > 0.0"]),
         ("{train: [{path: b, columns: {prompt: 3}}]}", ["data.train[0].columns expected `str`, got `int`"]),
         ("{train: [a, 3]}", ["data.train[1] expected `str | object`, got `int`"]),
         ("{train: [{path: b, weight: 1}, a]}", ["data.train[1] no weight, but other sources have one"]),
@@ -279,8 +279,8 @@ def test_bad_sources(tmp_path: Path, data: str, found: list[str]) -> None:
 
 def test_evaluation_defaults_need_validation_data(tmp_path: Path) -> None:
     assert "eval_steps" not in job.load(write(tmp_path)).spec.train
-    for given in ("data.validation=[v]", "data.validation_share=0.1"):
-        assert job.load(write(tmp_path), (given,)).spec.train["eval_steps"] == 50
+    for override in ("data.validation=[v]", "data.validation_share=0.1"):
+        assert job.load(write(tmp_path), (override,)).spec.train["eval_steps"] == 50
     assert job.load(write(tmp_path), ("train.eval_steps=7",)).spec.train["eval_steps"] == 7
 
 

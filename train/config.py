@@ -90,6 +90,7 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     r: Annotated[Count, Meta(description="Rank.")] = 8
     alpha: Annotated[Count, Meta(description="Scale; the adapter's output is multiplied by alpha / r.")] = 16
     dropout: Annotated[float, Meta(ge=0, lt=1, description="Dropout before the adapter.")] = 0.05
+    dora: Annotated[bool, Meta(description="DoRA: learn magnitude and direction apart (arXiv 2402.09353).")] = False
     target_modules: Annotated[
         NonEmptyStr | list[NonEmptyStr],
         Meta(description="`all` (each linear layer but the output head) or module names: a list or comma-separated."),
