@@ -38,6 +38,7 @@ def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--require-committed", is_flag=True, help="Refuse unless git has script and job file as they are."
         ),
+        click.option("--no-data-check", is_flag=True, help="Do not read the data that this machine sees."),
         click.option("--dry-run", is_flag=True, help="Print the script; write and submit nothing."),
         click.option("--follow", is_flag=True, help="Show the log until the end."),
         click.option("--wait", is_flag=True, help="Return when the run has ended, with its exit code."),
@@ -168,6 +169,7 @@ def slurm(
     cluster: str | None,
     write: bool,
     require_committed: bool,
+    no_data_check: bool,
     dry_run: bool,
     follow: bool,
     wait: bool,
@@ -183,7 +185,9 @@ def slurm(
         click.echo(files["job.sbatch"], nl=False)
         say(launch.dry_run(job, files))
         return
-    prepared = launch.prepare(job, "slurm", write=write, require_committed=require_committed, say=say)
+    prepared = launch.prepare(
+        job, "slurm", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
+    )
     run = launch.submit_slurm(prepared, say)
     print_run(run, as_json)
     watch_run(run, follow=follow, wait=wait)
@@ -197,6 +201,7 @@ def local(
     cluster: str | None,
     write: bool,
     require_committed: bool,
+    no_data_check: bool,
     dry_run: bool,
     follow: bool,
     wait: bool,
@@ -211,7 +216,9 @@ def local(
         folder = audit.folder_of(job, "bash")
         click.echo(audit.artifacts(job, "bash", folder)[local.script_name(job)], nl=False)
         return
-    prepared = launch.prepare(job, "bash", write=write, require_committed=require_committed, say=say)
+    prepared = launch.prepare(
+        job, "bash", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
+    )
     run, process = launch.start_local(prepared)
     print_run(run, as_json)
     sys.exit(foreground.attend(run, process, follow=follow, say=say))

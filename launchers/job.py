@@ -137,7 +137,8 @@ class Job:
     def paths(self) -> list[str]:
         """What the job reads and writes by path, as the job file has it; hub ids are left out."""
         spec = self.spec
-        named = [spec.model, spec.tokenizer, *spec.data.train, *spec.data.validation, spec.data.cache_dir]
+        sources = [source.path for role in ("train", "validation") for source in spec.data.sources(role)]
+        named = [spec.model, spec.tokenizer, *sources, spec.data.cache_dir]
         return [*(path for path in named if path and looks_like_path(path)), spec.output_dir]
 
     @property
@@ -219,6 +220,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         zero, zero_problems = _zero_config(document, data, path.parent)
         problems += zero_problems
     problems += rules.combinations(document, data)
+    problems += rules.sources(document, data.get("data"))
     if problems:
         raise JobFileError(sorted({str(p): p for p in problems}.values(), key=_by_line))  # a key can break a rule twice
     return Job(
@@ -269,7 +271,9 @@ def _as_lists(data: dict[str, Any]) -> None:
 def _fit_to_data(data: dict[str, Any], document: Document) -> None:
     """The stage's evaluation defaults make no sense without validation data."""
     sources, train = data.get("data"), data.get("train")
-    if isinstance(sources, dict) and isinstance(train, dict) and not sources.get("validation"):
+    if not isinstance(sources, dict) or not isinstance(train, dict):
+        return
+    if not sources.get("validation") and sources.get("validation_share") is None:
         for key in ("eval_strategy", "eval_steps"):
             if ("train", key) not in document.values:
                 train.pop(key, None)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alignlaunch.train.stages import IMPLEMENTED
 
-from . import audit, local, provenance, runfolder, runs, slurm
+from . import audit, datacheck, local, provenance, runfolder, runs, slurm
 from .errors import UsageError
 from .job import Job, looks_like_path
 from .render import SBATCH, Target
@@ -30,8 +30,10 @@ class Prepared:
     files: dict[str, str]
 
 
-def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, say: Say) -> Prepared:
-    """Make the committed folder and the job agree. Raises DriftError where they do not."""
+def prepare(
+    job: Job, target: Target, *, write: bool, require_committed: bool, say: Say, check_data: bool = True
+) -> Prepared:
+    """Make the committed folder and the job agree. Raises DriftError where they do not, UsageError for bad data."""
     if job.spec.stage not in IMPLEMENTED:
         stages = ", ".join(sorted(IMPLEMENTED))
         raise UsageError(f"stage {job.spec.stage} cannot be trained by this version yet\n    remedy: one of {stages}")
@@ -42,6 +44,8 @@ def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, s
             say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
     for key, path in missing_paths(job):
         say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
+    for line in datacheck.check(job) if check_data else ():
+        say(line)
     folder = audit.folder_of(job, target)
     files = audit.artifacts(job, target, folder)
     if done := audit.ensure(folder, files, accept=write):
@@ -59,8 +63,8 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
     """
     spec = job.spec
     named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
-    named += [("data.train", path) for path in spec.data.train]
-    named += [("data.validation", path) for path in spec.data.validation]
+    named += [("data.train", source.path) for source in spec.data.sources("train")]
+    named += [("data.validation", source.path) for source in spec.data.sources("validation")]
     return [(key, path) for key, path in named if looks_like_path(path) and not (job.dir / path).exists()]
 
 

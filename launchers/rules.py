@@ -110,6 +110,33 @@ def combinations(document: Document, data: dict[str, Any]) -> list[Problem]:
     return problems
 
 
+def sources(document: Document, data: Any) -> list[Problem]:
+    """Weights are for all training sources or for none; evaluation has one origin, and takes all of it."""
+    if not isinstance(data, dict):
+        return []  # the schema says so
+    problems = []
+    weighted = {
+        role: [isinstance(entry, dict) and entry.get("weight") is not None for entry in data[role]]
+        for role in ("train", "validation")
+        if isinstance(data.get(role), list)
+    }
+    train, validation = weighted.get("train", []), weighted.get("validation", [])
+    if any(train) and not all(train):
+        at, rule = train.index(False), "no weight, but other sources have one"
+        remedy = "give each source `{path: ..., weight: ...}`, or none a weight"
+        place = document.place(("data", "train", at))
+        problems.append(Problem(place, f"data.train[{at}]", data["train"][at], rule, remedy))
+    if any(validation):
+        at, rule = validation.index(True), "evaluation reads every record once"
+        place = document.place(("data", "validation", at, "weight"))
+        problems.append(Problem(place, f"data.validation[{at}].weight", None, rule, "remove the weight"))
+    if data.get("validation") and data.get("validation_share") is not None:
+        rule, remedy = "`data.validation` is given as well", "keep one of the two"
+        place = document.place(("data", "validation_share"))
+        problems.append(Problem(place, "data.validation_share", data["validation_share"], rule, remedy))
+    return problems
+
+
 _ONE_AT_LEAST = ("must be 1 or more", lambda value: value >= 1)
 _POSITIVE = ("must be more than 0", lambda value: value > 0)
 _NOT_NEGATIVE = ("must not be negative", lambda value: value >= 0)

@@ -1,7 +1,8 @@
 """Reward models by TRL's RewardTrainer: one score a sequence, trained with -log sigmoid(r_chosen - r_rejected).
 
 Chosen and rejected answers go through the model in one forward. Evaluation reports the share of pairs in the right
-order (`eval_accuracy`) and their mean distance (`eval_margin`).
+order (`eval_accuracy`) and their mean distance (`eval_margin`). A record's `margin` is the distance that is wanted:
+-log sigmoid(r_chosen - r_rejected - margin).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
         rejected = encode(tokenizer, found.prompt, found.rejected)[-1].ids
         if limit is not None and max(len(chosen), len(rejected)) > limit:
             return Encoded([])
-        return Encoded([{"chosen_ids": chosen, "rejected_ids": rejected}])
+        margin = {} if found.margin is None else {"margin": found.margin}
+        return Encoded([{"chosen_ids": chosen, "rejected_ids": rejected} | margin])
 
     return encode_record
 

@@ -19,7 +19,7 @@ import torch.distributed as dist
 import transformers
 
 from alignlaunch.train import adapter, checkpoints, data, finish, model, precision, reporting, saving, stages
-from alignlaunch.train.config import TrainConfig
+from alignlaunch.train.config import Role, TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
 from alignlaunch.train.reporting import say
@@ -48,7 +48,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     tokenizer = model.load_tokenizer(job)
     encode = stage.encoder(tokenizer, args)
     train_rows = _rows("train", job, args, tokenizer, encode, place)
-    eval_rows = _rows("validation", job, args, tokenizer, encode, place) if job.data.validation else None
+    eval_rows = _rows("validation", job, args, tokenizer, encode, place) if job.data.evaluates else None
     network = model.load_model(job, args, tokenizer, chosen, head=stage.HEAD)
     lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
@@ -86,7 +86,7 @@ def training_arguments(
     }
     given.setdefault("report_to", ["tensorboard"] if find_spec("tensorboard") else [])
     given.setdefault("run_name", job.name)
-    if not job.data.validation:
+    if not job.data.evaluates:
         given |= {"eval_strategy": "no"}
     if not cuda:
         given |= {"dataloader_pin_memory": False, "tf32": None}
@@ -146,30 +146,9 @@ def _settle_deepspeed(*, cuda: bool) -> None:
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False)
 
 
-def _rows(role: str, job: TrainConfig, args: Any, tokenizer: Any, encode: data.Encoder, place: Rendezvous) -> Any:
-    """Have one process of each node prepare the data, tell all how it went, and open the result."""
-    entries, limit = (
-        (job.data.train, job.data.max_train_samples)
-        if role == "train"
-        else (job.data.validation, job.data.max_eval_samples)
-    )
-    outcome: Any = None
-    if place.local_rank == 0:
-        try:
-            sources = data.resolve(entries, role, job.data.cache_dir)
-            key = f"{job.stage} {_identity(tokenizer)} {_limits(args)}"
-            outcome = data.prepare(sources, encode, key=key, limit=limit, cache_dir=job.data.cache_dir)
-        except UserError as error:
-            outcome = error
-    gathered: list[Any] = [None] * place.world_size
-    dist.all_gather_object(gathered, (platform.node(), outcome))
-    outcomes = {node: found for node, found in gathered if found is not None}
-    for found in outcomes.values():
-        if isinstance(found, UserError):
-            raise UserError(str(found), everywhere=True)
-    folder, report = outcomes[platform.node()]
-    say(f"data.{role}: {report}")
-    return data.open_prepared(folder)
+def _rows(role: Role, job: TrainConfig, args: Any, tokenizer: Any, encode: data.Encoder, place: Rendezvous) -> Any:
+    key = f"{job.stage} {_identity(tokenizer)} {_limits(args)}"
+    return data.load(role, job, encode, key=key, seed=args.seed, place=place)
 
 
 def _identity(tokenizer: Any) -> str:

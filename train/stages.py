@@ -10,9 +10,12 @@ A stage is a module with four names:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from alignlaunch.train import formats, safety_formats
+from alignlaunch.train.config import Stage
 from alignlaunch.train.errors import UserError
 
 _MODULES = {
@@ -23,6 +26,15 @@ _MODULES = {
     "orpo": "alignlaunch.train.orpo",
 }
 IMPLEMENTED = frozenset(_MODULES)
+#: What reads a stage's records; raises FormatError for a bad one.
+READERS: dict[Stage, Callable[[formats.Record], object]] = {
+    "pt": formats.text,
+    "sft": formats.example,
+    "rm": formats.preference,
+    "dpo": formats.preference,
+    "orpo": formats.preference,
+    "safe_dpo": safety_formats.safe_preference,
+}
 
 
 def load(stage: str) -> Any:
