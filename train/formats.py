@@ -41,11 +41,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """For preference training: two answers to one prompt."""
+    """For preference training: two answers to one prompt.
+
+    margin: by how much the chosen answer is the better one, on the scale of whoever judged; None where nobody did.
+    """
 
     prompt: Turns
     chosen: Turns
     rejected: Turns
+    margin: float | None = None
 
 
 def example(record: Record) -> Example:
@@ -63,29 +67,29 @@ def example(record: Record) -> Example:
             raise FormatError("`completion` is empty: there is nothing to learn")
         return Example(prompt, completion)
     if {"instruction", "output"} <= record.keys():
-        instruction, extra = _text(record, "instruction"), _text(record, "input")
+        instruction, extra = optional_text(record, "instruction"), optional_text(record, "input")
         question = f"{instruction}\n{extra}" if extra else instruction
-        return Example(_dialogue(record, question), [_message("assistant", _text(record, "output"))])
-    raise _unknown(record, SFT_FORMATS)
+        return Example(dialogue(record, question), [message("assistant", optional_text(record, "output"))])
+    raise unknown(record, SFT_FORMATS)
 
 
 def preference(record: Record) -> Preference:
     """Read one preference record in any of PREFERENCE_FORMATS."""
     if {"question", "response_chosen", "response_rejected"} <= record.keys():
         return Preference(
-            _dialogue(record, _text(record, "question")),
-            [_message("assistant", _text(record, "response_chosen"))],
-            [_message("assistant", _text(record, "response_rejected"))],
+            dialogue(record, optional_text(record, "question")),
+            [message("assistant", optional_text(record, "response_chosen"))],
+            [message("assistant", optional_text(record, "response_rejected"))],
         )
     if not {"chosen", "rejected"} <= record.keys():
-        raise _unknown(record, PREFERENCE_FORMATS)
+        raise unknown(record, PREFERENCE_FORMATS)
     chosen, rejected = _turns(record["chosen"], "chosen"), _turns(record["rejected"], "rejected")
     if record.get("prompt") is not None:
         prompt = _turns(record["prompt"], "prompt")
         if isinstance(prompt, str) and isinstance(chosen, list):  # UltraFeedback: the prompt once more, as text
             prompt, chosen, rejected = _split_common(chosen, rejected)
         elif isinstance(prompt, list) and isinstance(chosen, str) and isinstance(rejected, str):
-            chosen, rejected = [_message("assistant", chosen)], [_message("assistant", rejected)]
+            chosen, rejected = [message("assistant", chosen)], [message("assistant", rejected)]
     else:
         prompt, chosen, rejected = _split_common(chosen, rejected)
     _same_kind(prompt=prompt, chosen=chosen, rejected=rejected)
@@ -119,24 +123,24 @@ def _sharegpt(record: Record) -> list[Message]:
     for turn in turns:
         if turn["from"] not in _ROLES:
             raise FormatError(f"`conversations` has from: {turn['from']!r}; known are {', '.join(_ROLES)}")
-        messages.append(_message(_ROLES[turn["from"]], turn["value"]))
-    system = _text(record, "system_prompt")
+        messages.append(message(_ROLES[turn["from"]], turn["value"]))
+    system = optional_text(record, "system_prompt")
     if system and not (messages and messages[0]["role"] == "system"):
-        messages.insert(0, _message("system", system))
+        messages.insert(0, message("system", system))
     return _answered(messages, "conversations")
 
 
-def _dialogue(record: Record, question: str) -> list[Message]:
+def dialogue(record: Record, question: str) -> list[Message]:
     """System, history and question of the documents' formats as messages."""
-    system = _text(record, "system")
-    messages = [_message("system", system)] if system else []
+    system = optional_text(record, "system")
+    messages = [message("system", system)] if system else []
     history = record.get("history") or []
     pair_size = 2
     if not isinstance(history, list) or not all(isinstance(p, (list, tuple)) and len(p) == pair_size for p in history):
         raise FormatError("`history` must be a list of [question, answer] pairs")
     for asked, answered in history:
-        messages += [_message("user", asked), _message("assistant", answered)]
-    return [*messages, _message("user", question)]
+        messages += [message("user", asked), message("assistant", answered)]
+    return [*messages, message("user", question)]
 
 
 def _turns(value: Any, column: str) -> Turns:
@@ -156,13 +160,23 @@ def _answered(messages: list[Message], column: str) -> list[Message]:
     return messages
 
 
-def _message(role: str, content: Any) -> Message:
+def message(role: str, content: Any) -> Message:
+    """One turn. Raises FormatError unless its content is text."""
     if not isinstance(content, str):
         raise FormatError(f"a {role} turn holds {type(content).__name__}, not text")
     return {"role": role, "content": content}
 
 
-def _text(record: Record, column: str) -> str:
+def answer(content: Any, column: str) -> list[Message]:
+    """An assistant's turn that is to be learnt or compared: never empty."""
+    turn = message("assistant", content)
+    if not turn["content"].strip():
+        raise FormatError(f"`{column}` is empty: there is nothing to learn")
+    return [turn]
+
+
+def optional_text(record: Record, column: str) -> str:
+    """The text of a column; empty where it is missing or null."""
     value = record.get(column)
     if value is None:
         return ""
@@ -176,6 +190,7 @@ def _same_kind(**columns: Turns) -> None:
         raise FormatError(f"{', '.join(f'`{c}`' for c in columns)} must all be text or all be lists of messages")
 
 
-def _unknown(record: Record, formats: tuple[str, ...]) -> FormatError:
+def unknown(record: Record, formats: tuple[str, ...]) -> FormatError:
+    """The error for a record in none of the accepted formats."""
     found = ", ".join(map(str, record)) or "none"
     return FormatError(f"columns found: {found}; accepted: " + "; or ".join(formats))
