@@ -121,8 +121,7 @@ def _write(path: Path, sources: list[Source], encode: Encoder, limit: int | None
         if not pending:
             return
         if writer is None:
-            kinds = {k: pa.list_(pa.int32()) if isinstance(v, list) else pa.int32() for k, v in pending[0].items()}
-            schema = pa.schema(list(kinds.items()))
+            schema = pa.schema([(name, _arrow_type(value)) for name, value in pending[0].items()])
             writer = pa.ipc.new_stream(str(path), schema)
         writer.write_batch(pa.RecordBatch.from_pylist(pending, schema=schema))
         pending.clear()
@@ -145,6 +144,14 @@ def _write(path: Path, sources: list[Source], encode: Encoder, limit: int | None
         raise UserError(f"{', '.join(source.place for source in sources)}: no data: {what}.")
     writer.close()
     return Report(records=records, sequences=sequences, truncated=truncated, dropped=dropped)
+
+
+def _arrow_type(value: Any) -> Any:
+    import pyarrow as pa
+
+    if isinstance(value, list):
+        return pa.list_(pa.int32())
+    return pa.string() if isinstance(value, str) else pa.int32()
 
 
 def _limited(sources: list[Source], limit: int | None) -> Iterator[tuple[str, Record]]:

@@ -93,6 +93,7 @@ class PairTrainer(MeasuredTrainer, transformers.Trainer):
         super().__init__(**kwargs, compute_metrics=self._evaluation_metrics)
         self._sums: torch.Tensor | None = None
         self._steps = 0
+        self._step_shares = torch.zeros(())
 
     def measure(self, model: Any, inputs: Batch) -> torch.Tensor:
         """The `metrics` of each pair (B, M), those of the loss with their gradient."""
@@ -114,6 +115,7 @@ class PairTrainer(MeasuredTrainer, transformers.Trainer):
         """The micro-batches of one step, and each metric's total count in them over all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._steps += 1
+        self._step_shares = torch.zeros(())
         totals = torch.zeros(len(self.metrics), dtype=torch.long, device=device)
         for batch in batches:
             totals += self.counts(batch).sum(0)
@@ -126,8 +128,13 @@ class PairTrainer(MeasuredTrainer, transformers.Trainer):
         if num_items_in_batch is None or return_outputs:
             raise NotImplementedError("the loss needs the step's totals and gives no outputs; see prediction_step")
         shares = self.measure(model, inputs).sum(0) / num_items_in_batch.clamp(min=1)
+        self._step_shares = self._step_shares + shares.detach()
         self._sums = shares.detach() if self._sums is None else self._sums + shares.detach()
         return self.loss_of(self._named(shares)) * self.accelerator.num_processes
+
+    def step_mean(self, metric: str) -> float:
+        """The metric's mean over the step that is just done. A collective."""
+        return float(self.accelerator.reduce(self._step_shares[self.metrics.index(metric)], "sum"))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means since the last record; one small reduction over the processes, and only here."""

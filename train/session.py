@@ -160,7 +160,8 @@ def _identity(tokenizer: Any) -> str:
 
 
 def _limits(args: Any) -> list[Any]:
-    return [getattr(args, name, None) for name in ("max_length", "max_prompt_length", "truncation_mode", "packing")]
+    names = ("max_length", "max_prompt_length", "truncation_mode", "packing", "objective")
+    return [getattr(args, name, None) for name in names]
 
 
 def _evaluated_last_step(trainer: Any) -> bool:

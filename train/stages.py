@@ -17,6 +17,7 @@ from alignlaunch.train.errors import UserError
 _MODULES = {
     "sft": "alignlaunch.train.sft",
     "orpo": "alignlaunch.train.orpo",
+    "safe_dpo": "alignlaunch.train.safe_dpo",
 }
 IMPLEMENTED = frozenset(_MODULES)
 

@@ -68,6 +68,7 @@ def _configs() -> dict[str, Any]:
     from trl import DPOConfig, RewardConfig, SFTConfig  # type: ignore[attr-defined]
 
     from alignlaunch.train.orpo import ORPOConfig
+    from alignlaunch.train.safe_dpo_config import SafeDPOConfig
 
     pretraining = dataclasses.make_dataclass("PretrainingConfig", [("block_size", int | None)])
     return {
@@ -75,7 +76,7 @@ def _configs() -> dict[str, Any]:
         "sft": (SFTConfig,),
         "rm": (RewardConfig,),
         "dpo": (DPOConfig,),
-        "safe_dpo": (DPOConfig,),
+        "safe_dpo": (SafeDPOConfig,),
         "orpo": (ORPOConfig,),
     }
 
