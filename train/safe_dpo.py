@@ -10,11 +10,12 @@ from `scoring`, precomputed or live.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
-from alignlaunch.train import objectives, pairs, scoring
+from alignlaunch.train import objectives, pairs, score_columns, scoring
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, Row
 from alignlaunch.train.errors import UserError
@@ -179,21 +180,36 @@ def trainer(args: Any, model: Any, tokenizer: Any, train: Any, evaluation: Any) 
     """Make the trainer; with `scores: precomputed` score all rows first."""
     _require_orders(args.objective, train)
     folders = _reward_models(args)
-    collate = collator(tokenizer.pad_token_id)
     live: dict[str, Scorer] = {}
-    if not scoring.has_adapter(model):
-        live["reference"] = scoring.reference_copy(model, args)
-    for name, folder in folders.items():
-        live[name] = scoring.reward_model(f"train.{name}_reward_model", folder, tokenizer, args)
+    if args.scores == "precomputed":
+        sets = [rows for rows in (train, evaluation) if rows is not None]
+        train, *rest = _with_scores(sets, folders, args, model, tokenizer)
+        evaluation = rest[0] if rest else None
+    else:
+        if not scoring.has_adapter(model):
+            live["reference"] = scoring.reference_copy(model, args)
+        live |= {name: scoring.reward_model(name, folder, tokenizer, args) for name, folder in folders.items()}
     return SafeDPOTrainer(
         live,
         model=model,
         args=args,
-        data_collator=collate,
+        data_collator=collator(tokenizer.pad_token_id),
         processing_class=tokenizer,
         train_dataset=train,
         eval_dataset=evaluation,
     )
+
+
+def _with_scores(sets: list[Any], folders: dict[str, str], args: Any, model: Any, tokenizer: Any) -> list[Any]:
+    """The data sets with columns for the reference and each reward model, one model after the other."""
+    add = partial(score_columns.add, sides=SIDES, collate=pairs.collator(SIDES, tokenizer.pad_token_id), args=args)
+    loaded_as = (getattr(model.config, name, None) for name in ("_commit_hash", "quantization_config"))
+    identity = score_columns.identity(model.config.name_or_path, args, model.dtype, len(tokenizer), *loaded_as)
+    sets = add(sets, name="reference", identity=identity, load=partial(scoring.reference, model, args))
+    for name, folder in folders.items():
+        load = partial(scoring.reward, name, folder, tokenizer, args)
+        sets = add(sets, name=name, identity=score_columns.identity(folder, args), load=load)
+    return sets
 
 
 def _require_orders(objective: Objective, rows: Any) -> None:

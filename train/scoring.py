@@ -47,14 +47,23 @@ def has_adapter(model: Any) -> bool:
 
 @contextlib.contextmanager
 def without_adapter(model: Any, unwrapped: Any) -> Iterator[None]:
-    """The start model, in eval mode: the policy with its adapter switched off."""
+    """The start model, in eval mode: the policy with its adapter, if it has one, switched off."""
     was_training = model.training
     model.eval()
     try:
-        with unwrapped.disable_adapter():
+        with unwrapped.disable_adapter() if has_adapter(unwrapped) else contextlib.nullcontext():
             yield
     finally:
         model.train(was_training)
+
+
+@contextlib.contextmanager
+def reference(model: Any, args: Any) -> Iterator[Scorer]:
+    """Score with the start model itself, before its training begins; under ZeRO-3 it is whole on every process."""
+    with _gathered(model), without_adapter(model, model), _autocast(args):
+        if model.device.type != args.device.type:
+            model.to(args.device)
+        yield lambda inputs: reference_logps(model, inputs)
 
 
 def reference_copy(model: Any, args: Any) -> Scorer:
@@ -76,14 +85,21 @@ def reference_copy(model: Any, args: Any) -> Scorer:
     return score
 
 
-def reward_model(key: str, folder: str, tokenizer: Any, args: Any) -> Scorer:
+@contextlib.contextmanager
+def reward(name: str, folder: str, tokenizer: Any, args: Any) -> Iterator[Scorer]:
+    """Score with a reward model that nobody else keeps."""
+    yield reward_model(name, folder, tokenizer, args)
+
+
+def reward_model(name: str, folder: str, tokenizer: Any, args: Any) -> Scorer:
     """Load the output of an `rm` job: a LoRA adapter with its score head, or a full sequence classifier.
 
-    Raises UserError naming `key` when the folder holds no reward model, or one with another vocabulary: the policy's
-    tokens are scored as they are.
+    Raises UserError when the folder holds no reward model, or one with another vocabulary: the policy's tokens are
+    scored as they are.
     """
     from transformers import AutoTokenizer
 
+    key = f"train.{name}_reward_model"
     if not Path(folder).is_dir():
         raise UserError(f"{key}: {folder}: no such folder (looked in {Path.cwd()}). Name the output of an `rm` job.")
     try:

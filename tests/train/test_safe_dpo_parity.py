@@ -62,3 +62,15 @@ def test_two_processes_with_live_scores(
     assert len(set(found.logged("lambda"))) == TRAIN["max_steps"]
     assert found.logged("kl")[0] == pytest.approx(0, abs=1e-9)
     assert found.logged("kl")[-1] > 1e-4
+
+
+@pytest.mark.parametrize(("weights", "zero"), [("full", None), ("lora", "zero3.json"), ("full", "zero3.json")])
+def test_two_processes_with_precomputed_scores(
+    weights: str, zero: str | None, run_job: Runner, alone: dict[str, Finished]
+) -> None:
+    name = f"two-safe-columns-{weights}-{zero}"
+    data = DATA | {"cache_dir": f"cache-{name}"}
+    found = run_job(name, nproc=2, zero=zero, stage="safe_dpo", train=TRAIN, data=data, **WEIGHTS[weights])
+    assert_same(found, alone[weights])
+    for scored in ("reference", "helpful", "harmless"):
+        assert f"scoring {scored}: shard 2 of 2" in found.stdout  # training and evaluation rows
