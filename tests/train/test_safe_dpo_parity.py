@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -74,3 +75,20 @@ def test_two_processes_with_precomputed_scores(
     assert_same(found, alone[weights])
     for scored in ("reference", "helpful", "harmless"):
         assert f"scoring {scored}: shard 2 of 2" in found.stdout  # training and evaluation rows
+
+
+def test_a_resumed_run_goes_on_with_its_lambda_and_its_scores(run_job: Runner) -> None:
+    train = TRAIN | {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "eval_strategy": "no"}
+    data = {"train": ["safe.jsonl"], "cache_dir": "cache-resumed"}
+    first = run_job("safe-resumed", stage="safe_dpo", train=train, data=data)
+    assert first.code == 0, first.stderr
+    assert "scoring harmless: shard 1 of 1" in first.stdout
+    saved = json.loads((first.output_dir / "checkpoint-2" / "trainer_state.json").read_text())
+    assert saved["stateful_callbacks"]["lambda"]["value"] == pytest.approx(first.logged("lambda")[1])
+    (first.output_dir / "checkpoint-4" / "checkpoint-is-incomplete.txt").touch()
+    second = run_job("safe-resumed", stage="safe_dpo", train=train, data=data, env={"SLURM_RESTART_COUNT": "1"})
+    assert second.code == 0, second.stderr
+    assert "resuming from out/safe-resumed/checkpoint-2" in second.stdout
+    assert "scoring" not in second.stdout
+    for name in ("lambda", "loss", "cost"):
+        assert second.logged(name) == first.logged(name)
