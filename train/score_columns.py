@@ -76,7 +76,8 @@ def add(
 
 
 def _shards(rows: Any, folder: str) -> list[Path]:
-    place = Path(rows.cache_files[0]["filename"]).parent / folder
+    # The fingerprint: several selections of rows may share one file.
+    place = Path(rows.cache_files[0]["filename"]).parent / f"{folder}-{rows._fingerprint}"
     return [place / f"{index:05d}.arrow" for index in range(-(-len(rows) // ROWS_IN_SHARD))]
 
 

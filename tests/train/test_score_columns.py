@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 import torch
+from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alignlaunch.train import data, pairs, safe_dpo, score_columns, scoring
+from alignlaunch.train import pairs, safe_dpo, score_columns, scoring
 
 from .test_safe_dpo import OBJECTIVES, leave_reference
 
@@ -22,15 +25,26 @@ def setting(workplace: Path, tmp_path: Path) -> Any:
     """Rows on disk, the tokenizer and the arguments."""
     tokenizer = AutoTokenizer.from_pretrained(workplace / "model")
 
-    def make(**options: Any) -> tuple[Any, Any, Any]:
+    def make(objective: Any = "lagrangian", **options: Any) -> tuple[Any, Any, Any]:
         rewards: dict[str, Any] = {f"{name}_reward_model": str(workplace / name) for name in ("helpful", "harmless")}
         args = safe_dpo.Config(
-            output_dir=str(tmp_path), report_to="none", use_cpu=True, bf16=False, **rewards, **options
+            output_dir=str(tmp_path),
+            objective=objective,
+            report_to="none",
+            use_cpu=True,
+            bf16=False,
+            **rewards,
+            **options,
         )
-        sources = data.resolve([str(workplace / "safe.jsonl")], "train", None)
         encode = safe_dpo.encoder(tokenizer, args)
-        folder, _ = data.prepare(sources, encode, key=args.objective, limit=None, cache_dir=str(tmp_path))
-        return args, tokenizer, data.open_prepared(folder)
+        records = map(json.loads, (workplace / "safe.jsonl").read_text().splitlines())
+        table = pa.Table.from_pylist([row for record in records for row in encode(record).rows])
+        path = tmp_path / objective / "data.arrow"
+        if not path.exists():
+            path.parent.mkdir()
+            with pa.ipc.new_stream(str(path), table.schema) as stream:
+                stream.write_table(table)
+        return args, tokenizer, Dataset.from_file(str(path))
 
     return make
 
@@ -83,7 +97,7 @@ def test_scored_once_and_resumed_after_a_kill(setting: Any, monkeypatch: pytest.
     monkeypatch.setattr(score_columns, "ROWS_IN_SHARD", 6)  # 16 rows: shards of 6, 6 and 4
     args, tokenizer, rows = setting(per_device_eval_batch_size=2)
 
-    def add(load: Counting, identity: str = "x") -> Any:
+    def add(load: Counting, identity: str = "x", rows: Any = rows) -> Any:
         collate = pairs.collator(safe_dpo.SIDES, tokenizer.pad_token_id)
         return score_columns.add([rows], safe_dpo.SIDES, "helpful", identity, load, collate, args)[0]
 
@@ -96,6 +110,12 @@ def test_scored_once_and_resumed_after_a_kill(setting: Any, monkeypatch: pytest.
     assert (again.loads, again.batches) == (0, 0)
     add(other, "y")
     assert other.batches == 3 + 3 + 2
+    some, once_more = Counting(), Counting()
+    selected = add(some, rows=rows.select([5, 3, 3]))
+    assert some.batches == 2
+    assert selected["a_helpful"][:] == [len(rows["a_input_ids"][i]) for i in (5, 3, 3)]
+    add(once_more, rows=Dataset.from_file(rows.cache_files[0]["filename"]).select([5, 3, 3]))
+    assert once_more.batches == 0
     for side in safe_dpo.SIDES:
         assert found[f"{side}_helpful"][:] == [len(ids) for ids in rows[f"{side}_input_ids"]]
 
