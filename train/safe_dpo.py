@@ -9,13 +9,15 @@ from `scoring`, precomputed or live.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from alignlaunch.train import objectives, pairs, score_columns, scoring
+from alignlaunch.train import objectives, pairs, safety_eval, score_columns, scoring
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, Row
 from alignlaunch.train.errors import UserError
@@ -23,11 +25,13 @@ from alignlaunch.train.formats import FormatError, Record
 from alignlaunch.train.multiplier import Multiplier
 from alignlaunch.train.pairs import Batch, PairTrainer
 from alignlaunch.train.safe_dpo_config import REWARDS, Objective, SafeDPOConfig
+from alignlaunch.train.safety_eval import SafetyEval
 from alignlaunch.train.safety_formats import SafePreference, safe_preference
 from alignlaunch.train.scoring import Scorer
 
 Config = SafeDPOConfig
 SIDES = ("a", "b")
+REWARD_MODELS = ("helpful", "harmless")
 LABELS = ("better", "safer", "a_safe", "b_safe")
 _SIGN: dict[int | None, int] = {0: 1, 1: -1, None: 0}
 
@@ -85,10 +89,11 @@ class SafeDPOTrainer(PairTrainer):
         *LABELS,
     )
 
-    def __init__(self, live: dict[str, Scorer], **kwargs: Any) -> None:
+    def __init__(self, live: dict[str, Scorer], after_training: SafetyEval | None, **kwargs: Any) -> None:
         """live: what is scored with each batch; `reference` missing there and in the rows: the adapter switched off."""
         super().__init__(**kwargs)
         self._live = live
+        self._safety_eval = after_training
         self.multiplier: Multiplier | None = None
         losses: tuple[str, ...] = ("pair_loss",)
         if self.args.objective == "lagrangian":
@@ -135,6 +140,20 @@ class SafeDPOTrainer(PairTrainer):
             logs["lambda"] = self.multiplier.value
         super().log(logs, start_time)
 
+    def evaluate_safety(self, output_dir: Path) -> None:
+        """Answer and judge the held-out prompts that `eval_generate` asks for, into safety_eval.json. A collective."""
+        if self._safety_eval is None:
+            return
+        folders = _reward_models(self.args, REWARD_MODELS, "train.eval_generate")
+        rewards = {
+            name: self._live.get(name) or scoring.reward_model(name, folder, self.processing_class, self.args)
+            for name, folder in folders.items()
+        }
+        found = self._safety_eval.run(self.accelerator.unwrap_model(self.model), rewards)
+        self.log({f"safety_eval/{name}": value for name, value in safety_eval.flat(found).items()})
+        if self.is_world_process_zero():
+            (output_dir / "safety_eval.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
     def _losses(self, h: torch.Tensor, inputs: Batch) -> list[torch.Tensor]:
         """h and the margins are those of a over b; a pair's order turns them round."""
         args, better, safer = self.args, inputs["better"], inputs["safer"]
@@ -179,7 +198,8 @@ def _margin(scores: torch.Tensor) -> torch.Tensor:
 def trainer(args: Any, model: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
     """Make the trainer; with `scores: precomputed` score all rows first."""
     _require_orders(args.objective, train)
-    folders = _reward_models(args)
+    folders = _reward_models(args, REWARDS[args.objective], f"train.objective {args.objective}")
+    after_training = _safety_eval(args, model, tokenizer, evaluation) if args.eval_generate else None
     live: dict[str, Scorer] = {}
     if args.scores == "precomputed":
         sets = [rows for rows in (train, evaluation) if rows is not None]
@@ -191,6 +211,7 @@ def trainer(args: Any, model: Any, tokenizer: Any, train: Any, evaluation: Any) 
         live |= {name: scoring.reward_model(name, folder, tokenizer, args) for name, folder in folders.items()}
     return SafeDPOTrainer(
         live,
+        after_training,
         model=model,
         args=args,
         data_collator=collator(tokenizer.pad_token_id),
@@ -224,14 +245,27 @@ def _require_orders(objective: Objective, rows: Any) -> None:
                 )
 
 
-def _reward_models(args: Any) -> dict[str, str]:
-    """The folders of the reward models that the objective reads."""
-    folders = {name: getattr(args, f"{name}_reward_model") for name in REWARDS[args.objective]}
+def _reward_models(args: Any, names: tuple[str, ...], reader: str) -> dict[str, str]:
+    """The folders of these reward models, whose scores the reader needs."""
+    folders = {name: getattr(args, f"{name}_reward_model") for name in names}
     for name, folder in folders.items():
         if folder is None:
             raise UserError(
-                f"train.{name}_reward_model: missing, and objective {args.objective} reads its scores. Name the "
-                "output folder of an `rm` job, or choose another objective.",
+                f"train.{name}_reward_model: missing, and {reader} reads its scores. Name the output folder of an "
+                f"`rm` job, or change {reader}.",
                 everywhere=True,
             )
     return folders
+
+
+def _safety_eval(args: Any, model: Any, tokenizer: Any, evaluation: Any) -> SafetyEval:
+    """Refuse now what could not be evaluated in the end, and have the start model answer."""
+    _reward_models(args, REWARD_MODELS, "train.eval_generate")
+    if evaluation is None:
+        raise UserError("train.eval_generate asks held-out prompts: name them in data.validation.", everywhere=True)
+    return SafetyEval(model, tokenizer, evaluation, args)
+
+
+def finish(trainer: SafeDPOTrainer, output_dir: Path) -> None:
+    """Once the weights are saved: the evaluation by generation, where one is asked for."""
+    trainer.evaluate_safety(output_dir)

@@ -57,6 +57,10 @@ class SafeDPOConfig(TrainingArguments):
     kl_coef: float = field(
         default=0.1, metadata={"help": "lagrangian: weight of KL(policy || reference) on the responses."}
     )
+    eval_generate: int = field(
+        default=0, metadata={"help": "After training, have this many held-out prompts answered and judged."}
+    )
+    eval_max_new_tokens: int = field(default=256, metadata={"help": "Longest answer in that evaluation, in tokens."})
     max_length: int | None = field(default=1024, metadata={"help": "Tokens of prompt and response; responses are cut."})
     max_prompt_length: int | None = field(default=512, metadata={"help": "Tokens of the prompt; its end is kept."})
     disable_dropout: bool = field(default=True, metadata={"help": "Set the model's own dropout to 0."})

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
-from alignlaunch.train import pairs, scoring
+from alignlaunch.train import pairs, scoring, spread
 from alignlaunch.train.encoding import Row
 from alignlaunch.train.pairs import Batch
 from alignlaunch.train.reporting import say
@@ -38,7 +37,7 @@ def identity(place: str, args: Any, *more: object) -> str:
         for path in _model_files(Path(place)):
             with path.open("rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
-    return str(gather(digest.hexdigest())[0][:32])
+    return str(spread.gather(digest.hexdigest())[0][:32])
 
 
 def _model_files(folder: Path) -> list[Path]:
@@ -63,14 +62,14 @@ def add(
 
     shards = [_shards(rows, f"{name}-{identity}") for rows in sets]
     wanted = [(i, k) for i, paths in enumerate(shards) for k in range(len(paths))]
-    absent = gather([(i, k) for i, k in wanted if not shards[i][k].is_file()])  # a node may have its own disk
+    absent = spread.gather([(i, k) for i, k in wanted if not shards[i][k].is_file()])  # a node may have its own disk
     if missing := sorted({shard for found in absent for shard in found}):
         with load() as score:
             for done, (i, k) in enumerate(missing):
                 say(f"scoring {name}: shard {done + 1} of {len(missing)}")
                 part = range(k * ROWS_IN_SHARD, min((k + 1) * ROWS_IN_SHARD, len(sets[i])))
                 _write(shards[i][k], _score(sets[i], part, sides, name, score, collate, args), args)
-    gather(None)  # the others wait for the writers
+    spread.gather(None)  # the others wait for the writers
     scores = [datasets.concatenate_datasets([datasets.Dataset.from_file(str(p)) for p in paths]) for paths in shards]
     return [datasets.concatenate_datasets([a, b], axis=1) for a, b in zip(sets, scores, strict=True)]
 
@@ -85,11 +84,9 @@ def _score(
     rows: Any, part: range, sides: tuple[str, str], name: str, score: Scorer, collate: Any, args: Any
 ) -> list[Row]:
     """The values of a part of the rows, on every process; each scores an equal share of it."""
-    share = -(-len(part) // args.world_size)
-    # The shares are of one length, the last row scored more than once if need be.
-    mine = [part[min(args.process_index + i * args.world_size, len(part) - 1)] for i in range(share)]
+    mine = [part[i] for i in spread.share(len(part), args)]
     found: list[Row] = []
-    for start in range(0, share, args.per_device_eval_batch_size):
+    for start in range(0, len(mine), args.per_device_eval_batch_size):
         batch = collate([rows[i] for i in mine[start : start + args.per_device_eval_batch_size]])
         with torch.no_grad():
             values = score({key: value.to(args.device) for key, value in batch.items()})
@@ -98,8 +95,7 @@ def _score(
         found += [
             {f"{sides[0]}_{name}": a, f"{sides[1]}_{name}": b} for a, b in zip(lists[:half], lists[half:], strict=True)
         ]
-    gathered = gather(found)
-    return [gathered[i % args.world_size][i // args.world_size] for i in range(len(part))]
+    return spread.join(found, len(part), args)
 
 
 def _as_lists(values: torch.Tensor, batch: Batch) -> list[Any]:
@@ -122,12 +118,3 @@ def _write(path: Path, found: list[Row], args: Any) -> None:
         with pa.ipc.new_stream(str(work), schema) as writer:
             writer.write_batch(pa.RecordBatch.from_pylist(found, schema=schema))
         work.replace(path)
-
-
-def gather(value: Any) -> list[Any]:
-    """Every process's value, on every process. A collective."""
-    if not dist.is_initialized():
-        return [value]
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values

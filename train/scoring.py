@@ -60,9 +60,7 @@ def without_adapter(model: Any, unwrapped: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def reference(model: Any, args: Any) -> Iterator[Scorer]:
     """Score with the start model itself, before its training begins; under ZeRO-3 it is whole on every process."""
-    with _gathered(model), without_adapter(model, model), _autocast(args):
-        if model.device.type != args.device.type:
-            model.to(args.device)
+    with whole(model, args), without_adapter(model, model), autocast(args):
         yield lambda inputs: reference_logps(model, inputs)
 
 
@@ -79,7 +77,7 @@ def reference_copy(model: Any, args: Any) -> Scorer:
     copy.eval().requires_grad_(False).to(args.device)
 
     def score(inputs: Batch) -> torch.Tensor:
-        with _autocast(args):
+        with autocast(args):
             return reference_logps(copy, inputs)
 
     return score
@@ -156,7 +154,7 @@ def _dtype(args: Any) -> torch.dtype:
     return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
 
 
-def _autocast(args: Any) -> Any:
+def autocast(args: Any) -> Any:
     """The precision in which the policy computes."""
     return torch.autocast(args.device.type, dtype=_dtype(args), enabled=args.bf16 or args.fp16)
 
@@ -173,6 +171,15 @@ def _unsharded(args: Any) -> Iterator[None]:
     finally:
         if getattr(args, "hf_deepspeed_config", None) is not None:
             deepspeed.set_hf_deepspeed_config(args.hf_deepspeed_config)
+
+
+@contextlib.contextmanager
+def whole(model: Any, args: Any) -> Iterator[None]:
+    """Let a model that no trainer has prepared yet compute on this process's device. A collective."""
+    with _gathered(model):
+        if model.device.type != args.device.type:
+            model.to(args.device)
+        yield
 
 
 def _gathered(model: Any) -> Any:

@@ -60,6 +60,8 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         trainer.evaluate()
     saving.save(trainer, output_dir, about)
     say(f"saved {'the adapter' if job.lora else 'the model'} in {output_dir}")
+    if hasattr(stage, "finish"):
+        stage.finish(trainer, output_dir)
     return finish.DONE
 
 

@@ -5,6 +5,8 @@ A stage is a module with three names:
     encoder(tokenizer, args)        a function from one record of data to `encoding.Encoded`
     trainer(args, model, tokenizer, train, evaluation)
                                     its trainer, ready to train
+and perhaps
+    finish(trainer, output_dir)     what is left to do once the weights are saved
 """
 
 from __future__ import annotations

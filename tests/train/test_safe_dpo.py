@@ -202,7 +202,7 @@ def test_a_missing_label(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"harmless_reward_model": None}, "train.harmless_reward_model: missing, and objective lagrangian reads"),
+        ({"harmless_reward_model": None}, "train.harmless_reward_model: missing, and train.objective lagrangian reads"),
         ({"helpful_reward_model": "absent"}, "train.helpful_reward_model: absent: no such folder"),
         ({"helpful_reward_model": "model"}, "it has no score head with one output"),
         ({"harmless_reward_model": "other"}, "another vocabulary than the policy's"),
