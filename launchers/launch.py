@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from alignlaunch.train.config import rewards_read
 from alignlaunch.train.stages import IMPLEMENTED
 
 from . import audit, local, provenance, runfolder, runs, slurm
@@ -55,12 +56,15 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
     named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
     named += [("data.train", path) for path in spec.data.train]
     named += [("data.validation", path) for path in spec.data.validation]
-    return [
+    named = [
         (key, path)
         for key, path in named
         if path.startswith((".", "/")) or path.endswith((".json", ".jsonl", ".parquet", ".txt"))
-        if not (job.dir / path).exists()
     ]
+    if spec.stage == "safe_dpo":  # reward models are always folders
+        rewards = [f"{name}_reward_model" for name in rewards_read(spec.train)]
+        named += [(f"train.{key}", spec.train[key]) for key in rewards if spec.train.get(key)]
+    return [(key, path) for key, path in named if not (job.dir / path).exists()]
 
 
 def submit_slurm(prepared: Prepared, say: Say) -> Run:

@@ -18,13 +18,14 @@ from typing import Any
 import torch
 
 from alignlaunch.train import objectives, pairs, safety_eval, score_columns, scoring
+from alignlaunch.train.config import REWARDS
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, Row
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.formats import FormatError, Record
 from alignlaunch.train.multiplier import Multiplier
 from alignlaunch.train.pairs import Batch, PairTrainer
-from alignlaunch.train.safe_dpo_config import REWARDS, Objective, SafeDPOConfig
+from alignlaunch.train.safe_dpo_config import Objective, SafeDPOConfig
 from alignlaunch.train.safety_eval import SafetyEval
 from alignlaunch.train.safety_formats import SafePreference, safe_preference
 from alignlaunch.train.scoring import Scorer

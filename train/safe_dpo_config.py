@@ -80,14 +80,3 @@ class SafeDPOConfig(TrainingArguments):
         }
         if broken := [rule for rule, kept in rules.items() if not kept]:
             raise ValueError("; ".join(broken))
-
-
-#: The reward models that an objective reads.
-REWARDS: dict[Objective, tuple[str, ...]] = {
-    "dpo": (),
-    "mm_dpo": ("helpful",),
-    "modpo": ("harmless",),
-    "safedpo": (),
-    "bfpo": (),
-    "lagrangian": ("helpful", "harmless"),
-}
