@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Stage
+from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Stage, rewards_read
 
 from . import cluster as clusters
 from . import defaults, legacy, rules, schema, yamlfile
@@ -134,12 +134,20 @@ class Job:
         return {name: _env_text(value) for name, value in self.spec.env.items()}
 
     @property
+    def reward_models(self) -> dict[str, str]:
+        """The reward models that a safe_dpo job reads, which are always folders: {key under `train:`: path}."""
+        names = rewards_read(self.spec.train) if self.spec.stage == "safe_dpo" else ()
+        keys = [f"{name}_reward_model" for name in names]
+        return {key: self.spec.train[key] for key in keys if self.spec.train.get(key)}
+
+    @property
     def paths(self) -> list[str]:
         """What the job reads and writes by path, as the job file has it; hub ids are left out."""
         spec = self.spec
         sources = [source.path for role in ("train", "validation") for source in spec.data.sources(role)]
         named = [spec.model, spec.tokenizer, *sources, spec.data.cache_dir]
-        return [*(path for path in named if path and looks_like_path(path)), spec.output_dir]
+        read = (path for path in named if path and looks_like_path(path))
+        return [*read, *self.reward_models.values(), spec.output_dir]
 
     @property
     def signal_seconds(self) -> int:

@@ -9,10 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignlaunch.train.stages import IMPLEMENTED
-
 from . import audit, datacheck, local, provenance, runfolder, runs, slurm
-from .errors import UsageError
 from .job import Job, looks_like_path
 from .render import SBATCH, Target
 from .runs import Run, Status
@@ -34,9 +31,6 @@ def prepare(
     job: Job, target: Target, *, write: bool, require_committed: bool, say: Say, check_data: bool = True
 ) -> Prepared:
     """Make the committed folder and the job agree. Raises DriftError where they do not, UsageError for bad data."""
-    if job.spec.stage not in IMPLEMENTED:
-        stages = ", ".join(sorted(IMPLEMENTED))
-        raise UsageError(f"stage {job.spec.stage} cannot be trained by this version yet\n    remedy: one of {stages}")
     if target == "bash":
         local.check_machine(job)
     for name in job.spec.secrets:
@@ -65,7 +59,9 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
     named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
     named += [("data.train", source.path) for source in spec.data.sources("train")]
     named += [("data.validation", source.path) for source in spec.data.sources("validation")]
-    return [(key, path) for key, path in named if looks_like_path(path) and not (job.dir / path).exists()]
+    named = [(key, path) for key, path in named if looks_like_path(path)]
+    named += [(f"train.{key}", path) for key, path in job.reward_models.items()]
+    return [(key, path) for key, path in named if not (job.dir / path).exists()]
 
 
 def submit_slurm(prepared: Prepared, say: Say) -> Run:

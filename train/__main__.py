@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import config, finish, rendezvous, stages
+from alignlaunch.train import config, finish, rendezvous
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
 
@@ -47,8 +47,6 @@ def run(argv: list[str]) -> int:
         raise UserError(str(error)) from error
     place = rendezvous.read(os.environ)
     rendezvous.die_with_launcher(place)
-    if job.stage not in stages.IMPLEMENTED:
-        stages.load(job.stage)
     zero = _deepspeed_config(job, options)
     _require(job, deepspeed=zero is not None)
     rendezvous.initialise(place, int(job.train.get("ddp_timeout", 1800)))

@@ -62,6 +62,8 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         trainer.evaluate()
     saving.save(trainer, output_dir, about)
     say(f"saved {'the adapter' if job.lora else 'the model'} in {output_dir}")
+    if hasattr(stage, "finish"):
+        stage.finish(trainer, output_dir)
     return finish.DONE
 
 
@@ -158,7 +160,8 @@ def _identity(tokenizer: Any) -> str:
 
 
 def _limits(args: Any) -> list[Any]:
-    return [getattr(args, name, None) for name in ("max_length", "max_prompt_length", "truncation_mode", "packing")]
+    names = ("max_length", "max_prompt_length", "truncation_mode", "packing", "objective")
+    return [getattr(args, name, None) for name in names]
 
 
 def _evaluated_last_step(trainer: Any) -> bool:
