@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import config, finish, rendezvous, stages
+from alignlaunch.train import config, finish, outputs, rendezvous, stages
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
 
@@ -93,7 +93,8 @@ def _deepspeed_config(job: TrainConfig, options: argparse.Namespace) -> dict[str
 
 def _require(job: TrainConfig, *, deepspeed: bool) -> None:
     wandb = "wandb" in (job.train.get("report_to") or [])
-    asked = {"deepspeed": deepspeed, "peft": job.lora, "wandb": wandb}
+    adapted = job.lora or outputs.kind(Path(job.model)) == "adapter"
+    asked = {"deepspeed": deepspeed, "peft": adapted, "wandb": wandb}
     names = [*REQUIRED, *(name for name, needed in asked.items() if needed)]
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:

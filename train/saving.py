@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +35,8 @@ def provenance(job_file: Path, place: Rendezvous, *, device: str, precision: str
     return {
         "alignlaunch": alignlaunch.__version__,
         "python": platform.python_version(),
+        "executable": sys.executable,
+        "working_dir": str(Path.cwd()),
         "versions": {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
         "device": device,

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets  # type: ignore[import-untyped]
+import msgspec
 import torch
 import torch.distributed as dist
 import transformers
 
-from alignlaunch.train import checkpoints, data, finish, model, precision, reporting, saving, stages
+from alignlaunch.train import checkpoints, data, finish, merge, model, outputs, precision, reporting, saving, stages
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
@@ -32,6 +33,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     chosen, why = precision.choose(job.train, cuda=cuda, bf16_supported=cuda and torch.cuda.is_bf16_supported())
     say(why)
     _quieten(place)
+    job = with_whole_model(job, place)
     stage = stages.load(job.stage)
     output_dir = Path(job.output_dir)
     args = training_arguments(job, stage.Config, chosen, zero, cuda=cuda)
@@ -61,6 +63,32 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     saving.save(trainer, output_dir, about)
     say(f"saved {'the adapter' if job.lora else 'the model'} in {output_dir}")
     return finish.DONE
+
+
+def with_whole_model(job: TrainConfig, place: Rendezvous) -> TrainConfig:
+    """The job, with an adapter that it names as its model merged into its base: once, while the others wait.
+
+    Call it before the training arguments are made: with ZeRO-3 they would have the base sharded.
+    """
+    adapter = Path(job.model)
+    kinds: list[Any] = [None] * place.world_size
+    dist.all_gather_object(kinds, outputs.kind(adapter))
+    if "adapter" not in kinds:
+        return job
+    found: Any = None
+    # First one process of the job, then one of each node, for which a shared folder already has it.
+    for has_turn in (place.rank == 0, place.local_rank == 0 and place.rank != 0, True):
+        if has_turn:
+            try:
+                found = str(merge.merged(adapter, trust_remote_code=job.trust_remote_code))
+            except UserError as error:
+                found = error
+        answers: list[Any] = [None] * place.world_size
+        dist.all_gather_object(answers, found)
+        if errors := [answer for answer in answers if isinstance(answer, UserError)]:
+            raise UserError(f"model: {errors[0]}", everywhere=True)
+    say(f"model: {adapter} is an adapter; starting from {found}, merged")
+    return msgspec.structs.replace(job, model=found)
 
 
 def training_arguments(
