@@ -27,8 +27,9 @@ def main() -> None:
     options = parser.parse_args()
     try:
         said = export(options.folder, options.output, merge_it=options.merge, base=options.base)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the command's own words
+    except (UserError, ImportError) as error:
+        remedy = f" ({sys.executable}; ALIGNLAUNCH_PYTHON names another)" if isinstance(error, ImportError) else ""
+        print(f"alignlaunch: error: {error}{remedy}", file=sys.stderr)  # noqa: T201 - the command's own words
         sys.exit(finish.BAD_INPUT)
     print(said)  # noqa: T201
 

@@ -37,7 +37,7 @@ def provenance(job_file: Path, place: Rendezvous, *, device: str, precision: str
         "python": platform.python_version(),
         "executable": sys.executable,
         "working_dir": str(Path.cwd()),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "host": platform.node(),
         "device": device,
         "precision": precision,
@@ -51,6 +51,11 @@ def provenance(job_file: Path, place: Rendezvous, *, device: str, precision: str
         "run": _run_record(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """The installed versions of what decides a run's figures."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str | None:

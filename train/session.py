@@ -32,7 +32,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         _settle_deepspeed(cuda=cuda)
     chosen, why = precision.choose(job.train, cuda=cuda, bf16_supported=cuda and torch.cuda.is_bf16_supported())
     say(why)
-    _quieten(place)
+    quieten(place)
     job = with_whole_model(job, place)
     stage = stages.load(job.stage)
     output_dir = Path(job.output_dir)
@@ -48,8 +48,8 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
 
     tokenizer = model.load_tokenizer(job)
     encode = stage.encoder(tokenizer, args)
-    train_rows = _rows("train", job, args, tokenizer, encode, place)
-    eval_rows = _rows("validation", job, args, tokenizer, encode, place) if job.data.validation else None
+    train_rows = rows("train", job, args, tokenizer, encode, place)
+    eval_rows = rows("validation", job, args, tokenizer, encode, place) if job.data.validation else None
     network = model.load_model(job, args, tokenizer, chosen)
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
     trainer = stage.trainer(args, network, tokenizer, train_rows, eval_rows)
@@ -133,7 +133,7 @@ def _make_writable(folder: Path) -> None:
         raise UserError(f"output_dir: {folder}: not writable on {platform.node()}. Choose another or change its owner.")
 
 
-def _quieten(place: Rendezvous) -> None:
+def quieten(place: Rendezvous) -> None:
     """Warnings from one process are enough, and progress bars make no sense in a log file."""
     hf_logging: Any = transformers.utils.logging
     if place.rank != 0:
@@ -155,7 +155,7 @@ def _settle_deepspeed(*, cuda: bool) -> None:
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False)
 
 
-def _rows(role: str, job: TrainConfig, args: Any, tokenizer: Any, encode: data.Encoder, place: Rendezvous) -> Any:
+def rows(role: str, job: TrainConfig, args: Any, tokenizer: Any, encode: data.Encoder, place: Rendezvous) -> Any:
     """Have one process of each node prepare the data, tell all how it went, and open the result."""
     entries, limit = (
         (job.data.train, job.data.max_train_samples)
