@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 JOB = click.argument("job_file", metavar="JOB", type=click.Path(path_type=Path))
 RUN = click.argument("run", metavar="[RUN]", default="last")
+TRAINED = click.argument("run", metavar="[RUN|DIR]", default="last")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -337,6 +338,36 @@ def wait(run: str, as_json: bool) -> None:
     if as_json:
         show([found], as_json)
     sys.exit(found.status.process_code)
+
+
+@main.command()
+@TRAINED
+@click.option("--merge", is_flag=True, help="Merge a LoRA adapter into its base: a whole model.")
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--base", metavar="DIR", help="The adapter's base, where it is not where it was.")
+def export(run: str, merge: bool, output: Path | None, base: str | None) -> None:
+    """Write the weights of RUN (or of a trained folder) to DIR, as a model folder of their own."""
+    from . import trained
+
+    found = trained.find(run)
+    output = output or found.folder.with_name(f"{found.folder.name}-{'merged' if merge else 'exported'}")
+    arguments = [str(output.absolute()), *(["--merge"] if merge else []), *(["--base", base] if base else [])]
+    trained.run(found, "alignlaunch.train.export", str(found.folder), *arguments)
+    click.echo(output)
+
+
+@main.command("eval")
+@TRAINED
+@click.option("--data", metavar="PATH", multiple=True, help="Data to evaluate on instead of the job's validation data.")
+@JSON
+def evaluate(run: str, data: tuple[str, ...], as_json: bool) -> None:
+    """Evaluate RUN (or a trained folder) here, as its stage evaluates; also written to its eval.json."""
+    import json
+
+    from . import summary, trained
+
+    found = trained.evaluate(trained.find(run), data)
+    click.echo(json.dumps(found) if as_json else summary.metrics(found))
 
 
 @main.command()

@@ -14,7 +14,7 @@ from msgspec import Meta
 from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Stage, rewards_read
 
 from . import cluster as clusters
-from . import defaults, legacy, rules, schema, yamlfile
+from . import defaults, legacy, rules, schema, yamlfile, zerorules
 from . import zero as zeros
 from .cluster import Cluster, Slurm
 from .errors import JobFileError, Problem, UsageError
@@ -290,7 +290,9 @@ def _fit_to_data(data: dict[str, Any], document: Document) -> None:
 def _zero_config(document: Document, data: dict[str, Any], job_dir: Path) -> tuple[ZeroConfig | None, list[Problem]]:
     try:
         if isinstance(data["zero"], str):
-            return zeros.custom(job_dir / data["zero"], data.get("offload", "none")), []
+            path = job_dir / data["zero"]
+            zero = zeros.custom(path, data.get("offload", "none"))
+            return zero, zerorules.check(str(path), zero, data)
         return zeros.named(data["zero"], data.get("offload", "none")), []
     except ZeroError as error:
         return None, [Problem(document.place((error.key,)), error.key, data.get(error.key), error.rule, error.remedy)]

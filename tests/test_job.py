@@ -360,7 +360,10 @@ def test_a_custom_zero_json_that_is_none(tmp_path: Path, content: str | None, sa
 
 
 def test_a_custom_zero_json_is_copied_as_it_is(tmp_path: Path) -> None:
-    text = '{"zero_optimization":\n   {"stage": 2}, "note": "é"}'
+    text = (
+        '{"zero_optimization":\n   {"stage": 2}, "gradient_clipping": "auto", "gradient_accumulation_steps": "auto",'
+        '\n\t"train_batch_size": "auto", "tensorboard": {"job_name": "é"}}'
+    )
     (tmp_path / "ds.json").write_text(text)
     path = write(tmp_path, zero="ds.json")
     loaded = job.load(path)

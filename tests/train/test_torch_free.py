@@ -11,7 +11,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["config", "stages", "rendezvous", "finish", "checkpoints", "formats", "trainer_args"]
+    "module",
+    ["config", "stages", "rendezvous", "finish", "checkpoints", "outputs", "formats", "trainer_args", "deepspeed_keys"],
 )
 def test_no_torch(module: str) -> None:
     code = (
