@@ -24,7 +24,8 @@ def attend(run: Run, process: subprocess.Popen[bytes], *, follow: bool, say: Cal
     log = Path(run.log)
     progress = _Progress(Path(run.output_dir) / METRICS, began)
     for number in (signal.SIGTERM, signal.SIGHUP):  # `timeout`, a CI job, a closed terminal: as Ctrl-C
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` ignores a closed terminal
+            signal.signal(number, signal.default_int_handler)
     try:
         if follow:
             for line in logs.follow(log, 0, lambda _: True, lambda: process.poll() is not None):

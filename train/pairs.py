@@ -78,6 +78,7 @@ def token_logps(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
 class PairTrainer(MeasuredTrainer, transformers.Trainer):
     """The Trainer with a loss made of means over pairs (or over what they hold)."""
 
+    sequences_per_sample = 2
     # The loss below is already divided by the totals of all accumulated micro-batches.
     loss_is_scaled_for_ga = True
 

@@ -41,6 +41,8 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
 class Trainer(MeasuredTrainer, RewardTrainer):
     """TRL's trainer on rows that are tokenised already, with its speed measured and an exact evaluation."""
 
+    sequences_per_sample = 2
+
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
 
