@@ -15,6 +15,7 @@ from .errors import LaunchError, UsageError
 
 if TYPE_CHECKING:
     from .job import Job
+    from .pipeline import Pipeline
     from .runs import Run
 
 # What a command does is imported when it runs: `--help` and completion stay quick.
@@ -80,11 +81,17 @@ def say(message: str) -> None:
 
 
 def load(job_file: Path, overrides: tuple[str, ...], cluster: str | None) -> Job:
-    from . import job, summary
+    (job,) = load_pipeline(job_file, overrides, cluster).jobs.values()
+    return job
 
-    loaded = job.load(job_file, overrides, cluster)
-    for line in summary.lines(loaded):
-        say(line)
+
+def load_pipeline(job_file: Path, overrides: tuple[str, ...], cluster: str | None) -> Pipeline:
+    from . import pipeline, summary
+
+    loaded = pipeline.load(job_file, overrides, cluster)
+    for job in loaded.jobs.values():
+        for line in summary.lines(job):
+            say(line)
     return loaded
 
 
@@ -127,12 +134,12 @@ def render(
     from . import audit
     from .render import TARGETS
 
-    job = load(job_file, overrides, cluster)
-    for target in TARGETS:
-        if not targets or target in targets:
-            folder = audit.folder_of(job, target, output)
-            audit.write(folder, audit.artifacts(job, target, folder))
-            click.echo(folder)
+    for job in load_pipeline(job_file, overrides, cluster).jobs.values():
+        for target in TARGETS:
+            if not targets or target in targets:
+                folder = audit.folder_of(job, target, output)
+                audit.write(folder, audit.artifacts(job, target, folder))
+                click.echo(folder)
 
 
 @main.command()
