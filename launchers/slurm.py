@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +35,9 @@ _FAULTS = [
 ]
 
 
-def command(job: Job, run_dir: Path) -> list[str]:
-    """sbatch with what only the moment of submission knows: where to start from, where the log goes, the run's folder.
+def command(job: Job, run_dir: Path, after: Sequence[str] = ()) -> list[str]:
+    """sbatch with what only the moment of submission knows: where to start from, where the log goes, the run's folder,
+    and the ids of the jobs to wait for. If one of those fails, this job is cancelled: Slurm would keep it for ever.
 
     The script's own `#SBATCH --export` lets these two variables through.
     """
@@ -48,16 +50,17 @@ def command(job: Job, run_dir: Path) -> list[str]:
         "sbatch",
         f"--chdir={job.dir.resolve()}",
         f"--output={run_dir}/%x-%j.out",
+        *([f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []),
     ]
 
 
-def submit(job: Job, run_dir: Path, script: str) -> str:
-    """sbatch `script`, byte for byte. Returns the handle. Raises SchedulerError with sbatch's own words."""
+def submit(command: list[str], run_dir: Path, script: str) -> str:
+    """Run `command` on `script`, byte for byte. Returns the handle. Raises SchedulerError with sbatch's own words."""
     for name in ("sbatch", "srun"):  # submitit asks for srun as well
         if shutil.which(name) is None:
             raise SchedulerError(f"{name}: command not found\n    remedy: run this on a login node of the cluster")
     cluster = cluster_name()
-    return f"{SCHEME}://{cluster}/{_sbatch(script, run_dir, command(job, run_dir))}"
+    return f"{SCHEME}://{cluster}/{_sbatch(script, run_dir, command)}"
 
 
 def _sbatch(script: str, run_dir: Path, command: list[str]) -> str:

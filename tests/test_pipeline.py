@@ -143,7 +143,7 @@ def test_what_is_wrong_is_said_where_it_stands(chain: Path, text: str, said: str
         ("name: first}, b: {job: jobs/sft.yaml", "46: jobs.b.name = 'first': that of step a too"),
         (
             "output_dir: out/first}, b: {job: jobs/sft.yaml",
-            "50: jobs.b.output_dir = '../out/first': that of step a too",
+            "56: jobs.b.output_dir = '../out/first': that of step a too",
         ),
     ],
 )

@@ -35,7 +35,7 @@ def test_saved_runs_are_found_by_handle_name_and_last() -> None:
     assert runs.load(1) == [saved[2]]
     assert runs.load(name="b") == [saved[1]]
     assert [runs.find(text) for text in ("slurm://c/2", "a", "last", "slurm://c/9", "z")] == [
-        saved[1], saved[2], saved[2], None, None
+        [saved[1]], [saved[2]], [saved[2]], [], []
     ]  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def test_an_update_keeps_the_place_in_the_order() -> None:
 
 
 def test_nothing_is_recorded_and_asking_makes_no_file(record: Path) -> None:
-    assert (runs.load(), runs.find("last")) == ([], None)
+    assert (runs.load(), runs.find("last")) == ([], [])
     assert not record.exists()
 
 
