@@ -197,17 +197,21 @@ def _squeue(ids: list[str]) -> list[tuple[str, str, Status]]:
 
 def _sacct(ids: list[str]) -> list[tuple[str, str, Status]]:
     """(id, name, status) of the jobs that the accounting knows; none where it is off."""
-    fields = "JobIDRaw,JobName,State,ExitCode,NodeList"
+    fields = "JobIDRaw,JobName,State,ExitCode,Reason,NodeList"
     done = shell.run(
         ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(ids)}", f"--format={fields}"]
     )
     found = []
     for line in done.stdout.splitlines() if done.returncode == 0 else []:
-        job_id, name, state, codes, nodes = line.split("|")
+        job_id, name, state, codes, reason, nodes = line.split("|")
         state = state.split()[0].rstrip("+")  # "CANCELLED by 1000"
         code, _, signal = codes.partition(":")
         exit_code = 128 + int(signal or 0) if int(signal or 0) else int(code)
-        found.append((job_id, name, Status(state, exit_code if state in FINAL else None, "", nodes)))
+        if nodes == "None assigned":
+            nodes = ""
+        else:
+            reason = ""  # sacct's is what kept the job waiting, long past when it has begun
+        found.append((job_id, name, Status(state, exit_code if state in FINAL else None, reason, nodes)))
     return found
 
 
@@ -218,6 +222,6 @@ def _with_own_code(run: Run, status: Status | None) -> Status:
         return Status("UNKNOWN", reason="Slurm has forgotten the job, keeps no accounts, and it left no exit code")
     if status is None:
         return Status("COMPLETED" if code == 0 else "FAILED", code)
-    if status.is_final and status.state != "COMPLETED" and code:
-        return replace(status, exit_code=code)
+    if status.is_final and status.state != "COMPLETED":
+        return replace(status, exit_code=code or status.exit_code or None)  # Slurm's 0 is no code: nothing succeeded
     return status

@@ -39,6 +39,25 @@ def test_saved_runs_are_found_by_handle_name_and_last() -> None:
     ]  # fmt: skip
 
 
+def test_the_runs_of_a_pipeline_are_found_together() -> None:
+    once = [run(1, "sft", chain="both/1"), run(2, "rm", chain="both/1")]
+    runs.save(once)
+    again = [run(3, "sft", chain="both/2"), run(4, "rm", chain="both/2")]
+    runs.save([*again, run(5, "both-x", chain="both-x/3")])
+    assert [runs.find(text) for text in ("both", "both/1", "sft", "slurm://c/1")] == [
+        again,
+        once,
+        [again[0]],
+        [once[0]],
+    ]
+    assert [runs.find(text) for text in ("bot", "both/", "%", "*")] == [[], [], [], []]
+    assert [found.id for found in runs.find("last")] == ["5"]
+    runs.save([run(6, "both")])  # a job of that name, and the latest
+    assert [found.id for found in runs.find("both")] == ["6"]
+    runs.save([again[0].with_status(Status("COMPLETED", 0))])
+    assert [found.status.state for found in runs.find("both/2")] == ["COMPLETED", "UNKNOWN"]
+
+
 def test_an_update_keeps_the_place_in_the_order() -> None:
     runs.save([run(1), run(2)])
     runs.save([run(1).with_status(Status("COMPLETED", 0))])
