@@ -19,7 +19,10 @@ from .test_train import TINY
 from .test_watch import until
 
 # `launcher: direct` calls it as python; what it does is told by the job's environment.
-STUB = '#!/bin/bash\ncase "$ACT" in sleep) sleep 300 ;; *) exit "$ACT" ;; esac\n'
+STUB = """#!/bin/bash
+touch "$RUN_DIR/started"
+case "$ACT" in sleep) sleep 300 ;; *) exit "$ACT" ;; esac
+"""
 
 
 def write_pipeline(login: Login, name: str, jobs: dict[str, Any]) -> None:
@@ -125,7 +128,7 @@ def test_a_failure_ends_what_waited_for_it_and_nothing_else(login: Login) -> Non
 def test_all_steps_are_cancelled_at_once(login: Login) -> None:
     write_pipeline(login, "sleeps", {"a": step("base", "sleep"), "b": step("${a.output}", "0")})
     login.submit("sleeps")
-    until(lambda: login.status("sleeps-a")["state"] == "RUNNING")
+    until(lambda: bool(list(login.folder.glob("runs/sleeps-a-*/started"))))
     login.call("cancel", "sleeps")
     assert login.call("wait", "last", code=143).stderr.count("CANCELLED") == 2
 
