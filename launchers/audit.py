@@ -13,7 +13,7 @@ from typing import Any
 from . import git, job, pipeline, provenance, render
 from .errors import LaunchError, UsageError
 from .job import Job
-from .render import LOCK, Target
+from .render import LOCK, RESOLVED, SBATCH, TORCHRUN, Target
 
 
 class DriftError(LaunchError):
@@ -31,7 +31,7 @@ def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:
 
 
 def diff(folder: Path, files: dict[str, str]) -> str:
-    """Unified diff from what lies in `folder` to `files`; empty if they agree. A stray file counts as drift.
+    """Unified diff from what lies in `folder` to `files`; empty if they agree. A file of an earlier rendering counts.
 
     Raises UsageError for a folder or file that cannot be read.
     """
@@ -47,8 +47,7 @@ def unreadable(error: OSError) -> UsageError:
 
 def _diff(folder: Path, files: dict[str, str]) -> str:
     parts: list[str] = []
-    stray = {path.name for path in folder.iterdir() if path.is_file()} - set(files) if folder.is_dir() else set()
-    for name in sorted({*files, *stray}):
+    for name in sorted({*files, *_outdated(folder, files)}):
         path = folder / name
         old = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else None
         new = files.get(name)
@@ -64,16 +63,28 @@ def _diff(folder: Path, files: dict[str, str]) -> str:
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
-    """Put `files` into `folder` so that no reader, and no crash, ever sees half of one. Stray files go."""
+    """Put `files` into `folder` so that no reader, and no crash, ever sees half of one.
+
+    Files of an earlier rendering go; what anybody else put there stays.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        outdated = _outdated(folder, files)
         for name, text in files.items():
             write_atomic(folder / name, text)
-        for path in folder.iterdir():
-            if path.is_file() and path.name not in files:
-                path.unlink()
+        for name in outdated:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+def _outdated(folder: Path, files: dict[str, str]) -> set[str]:
+    """Names that the lock in `folder` lists, that lie there, and that are not in `files`."""
+    try:
+        listed = json.loads((folder / LOCK).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+    return {name for name in listed if Path(name).name == name and (folder / name).is_file()} - set(files)
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -130,14 +141,18 @@ def require_committed(folder: Path) -> None:
 
 
 def locked_folders(path: Path) -> Iterator[Path]:
-    """Every artifact folder at or below `path`, known by its lock file. The copies in run folders do not count."""
+    """Every artifact folder at or below `path`, known by its lock file or a script of ours whose lock is gone.
+
+    The copies in run folders, which hold a run.json, do not count.
+    """
 
     def fail(error: OSError) -> None:
         raise unreadable(error)
 
     for root, folders, files in os.walk(path, onerror=fail):
         folders[:] = sorted(name for name in folders if name not in (".git", ".venv"))
-        if LOCK in files and provenance.FILE not in files:
+        ours = LOCK in files or (RESOLVED in files and {SBATCH, TORCHRUN} & set(files))
+        if ours and not provenance.read(Path(root)):
             yield Path(root)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
-from . import audit, foreground, launch, local, slurm, watch
+from . import audit, foreground, launch, slurm, watch
 from .audit import DriftError
 from .errors import LaunchError
 from .launch import Prepared, Say
@@ -13,15 +14,16 @@ from .render import Target
 from .runs import Run
 
 
-def prepare(
-    pipeline: Pipeline, target: Target, *, write: bool, require_committed: bool, say: Say
-) -> dict[str, Prepared]:
-    """Make the committed folders and the steps agree. Raises DriftError with what differs in all of them."""
+def prepare(pipeline: Pipeline, target: Target, *, require_committed: bool, **options: Any) -> dict[str, Prepared]:
+    """Make the committed folders and the steps agree; options as for `launch.prepare`.
+
+    Raises DriftError with what differs in all of them.
+    """
     prepared: dict[str, Prepared] = {}
     refused: list[str] = []
     for step, job in pipeline.jobs.items():
         try:
-            prepared[step] = launch.prepare(job, target, write=write, require_committed=require_committed, say=say)
+            prepared[step] = launch.prepare(job, target, require_committed=require_committed, **options)
         except DriftError as error:
             refused.append(str(error))
     if refused:
@@ -39,7 +41,7 @@ def submit_slurm(pipeline: Pipeline, prepared: dict[str, Prepared], say: Say) ->
     try:
         for step, one in prepared.items():
             after = [runs[need].id for need in pipeline.needs[step]]
-            runs[step] = launch.submit_slurm(one, after=after, chain=chain)
+            runs[step] = launch.submit_slurm(one, say, after=after, chain=chain)
     except BaseException:
         if pipeline.name:
             say(f"{step} could not be submitted, so none shall be")
@@ -59,8 +61,6 @@ def _take_back(run: Run, say: Say) -> None:
 
 def queue_local(pipeline: Pipeline, prepared: dict[str, Prepared]) -> list[Run]:
     """A run for every step, none of them started."""
-    for job in pipeline.jobs.values():
-        local.check_machine(job)
     chain = _new_id(pipeline)
     return [launch.queue_local(one, chain=chain) for one in prepared.values()]
 

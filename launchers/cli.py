@@ -38,6 +38,7 @@ def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--require-committed", is_flag=True, help="Refuse unless git has script and job file as they are."
         ),
+        click.option("--no-data-check", is_flag=True, help="Do not read the data that this machine sees."),
         click.option("--dry-run", is_flag=True, help="Print the script; write and submit nothing."),
         click.option("--follow", is_flag=True, help="Show the log until the end."),
         click.option("--wait", is_flag=True, help="Return when the run has ended, with its exit code."),
@@ -169,6 +170,7 @@ def slurm(
     cluster: str | None,
     write: bool,
     require_committed: bool,
+    no_data_check: bool,
     dry_run: bool,
     follow: bool,
     wait: bool,
@@ -184,7 +186,9 @@ def slurm(
             click.echo(files["job.sbatch"], nl=False)
             say(launch.dry_run(job, files))
         return
-    prepared = chain.prepare(pipeline, "slurm", write=write, require_committed=require_committed, say=say)
+    prepared = chain.prepare(
+        pipeline, "slurm", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
+    )
     runs = chain.submit_slurm(pipeline, prepared, say)
     print_runs(pipeline, runs, as_json)
     watch_runs(pipeline, runs, follow=follow, wait=wait)
@@ -198,6 +202,7 @@ def local(
     cluster: str | None,
     write: bool,
     require_committed: bool,
+    no_data_check: bool,
     dry_run: bool,
     follow: bool,
     wait: bool,
@@ -213,7 +218,9 @@ def local(
             files = audit.artifacts(job, "bash", audit.folder_of(job, "bash"))
             click.echo(files[local.script_name(job)], nl=False)
         return
-    prepared = chain.prepare(pipeline, "bash", write=write, require_committed=require_committed, say=say)
+    prepared = chain.prepare(
+        pipeline, "bash", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
+    )
     runs = chain.queue_local(pipeline, prepared)
     print_runs(pipeline, runs, as_json)
     sys.exit(chain.run_local(prepared, runs, follow=follow, say=say))
@@ -267,7 +274,11 @@ def list_(count: int, as_json: bool) -> None:
     """List the latest runs with their states."""
     from . import runs, watch
 
-    show(watch.refresh(runs.load(count)), as_json)
+    unanswered: list[LaunchError] = []
+    show(watch.refresh(runs.load(count), unanswered.append), as_json)
+    for error in unanswered:
+        say(f"error: {error}\n    the states above are the last known ones")
+        sys.exit(error.exit_code)
 
 
 @main.command()

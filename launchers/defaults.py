@@ -63,6 +63,7 @@ STAGES: dict[Stage, list[Default]] = {
         Default("train.lr_scheduler_type", "cosine", "script"),
         Default("train.beta", 0.1, "script"),
         Default("train.max_length", 512, "script: 256 source + 256 target"),
+        Default("train.max_prompt_length", 256, "script: 256 source"),
         *_LORA_8,
     ],
     "rm": [

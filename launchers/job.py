@@ -34,8 +34,8 @@ Name = Annotated[
 TimeLimit = Annotated[
     str,
     Meta(
-        pattern=r"^([0-9]+-)?[0-9]{1,4}(:[0-9]{2}){0,2}\Z",
-        description="Time limit: HH:MM:SS, D-HH:MM:SS or minutes, in quotes.",
+        pattern=r"^(([0-9]{1,3}-)?[0-9]{1,6}(:[0-9]{2}){0,2}|UNLIMITED)\Z",
+        description="Time limit: HH:MM:SS, D-HH:MM:SS, minutes or UNLIMITED, in quotes.",
         examples=["12:00:00"],
     ),
 ]
@@ -60,8 +60,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     output_dir: Annotated[
         NonEmptyStr, Meta(description="Where model, checkpoints and metrics go.", examples=["../output/orpo_zero3"])
     ]
-    nnodes: Annotated[Count, Meta(description="Number of nodes.", examples=[2])]
-    nproc_per_node: Annotated[Count, Meta(description="Processes (GPUs) on each node.", examples=[4])]
+    nnodes: Annotated[Count, Meta(le=100_000, description="Number of nodes.", examples=[2])]
+    nproc_per_node: Annotated[Count, Meta(le=1000, description="Processes (GPUs) on each node.", examples=[4])]
     launcher: Annotated[
         Literal["torchrun", "deepspeed", "direct"],
         Meta(description="What starts the processes; direct: one srun task a process."),
@@ -110,7 +110,6 @@ class Job:
     cluster_digest: str | None
     overrides: tuple[str, ...]
     zero: ZeroConfig | None
-    custom_zero: bool
     notes: list[str] = field(default_factory=list)
     step: Step | None = None  # where the pipeline file makes the job another one than its job file says
     upcoming: tuple[str, ...] = ()  # outputs of the pipeline's earlier steps, as this job's paths name them
@@ -145,6 +144,21 @@ class Job:
         return {name: _env_text(value) for name, value in self.spec.env.items()}
 
     @property
+    def paths(self) -> list[str]:
+        """What the job reads and writes by path, as the job file has it; hub ids are left out."""
+        spec = self.spec
+        sources = [source.path for role in ("train", "validation") for source in spec.data.sources(role)]
+        named = [spec.model, spec.tokenizer, *sources, spec.data.cache_dir]
+        return [*(path for path in named if path and looks_like_path(path)), spec.output_dir]
+
+    @property
+    def signal_seconds(self) -> int:
+        """How long before the time limit Slurm warns; 0 where the whole job is shorter than that."""
+        limit = seconds(self.spec.time) if self.spec.time else None
+        wanted = self.spec.slurm.signal_seconds
+        return 0 if limit is not None and limit <= wanted else wanted
+
+    @property
     def tasks_per_node(self) -> int:
         """srun tasks on each node: a launcher starts the processes itself, `direct` gives each its own task."""
         return self.spec.nproc_per_node if self.spec.launcher == "direct" else 1
@@ -155,6 +169,21 @@ class Job:
         data["deepspeed"] = self.zero.file_name if self.zero else None
         data["env"] = self.env
         return data
+
+
+def looks_like_path(text: str) -> bool:
+    """Whether a value that may be a hub id ("org/name") can only be a path."""
+    return text.startswith((".", "/")) or text.endswith((".json", ".jsonl", ".parquet", ".txt"))
+
+
+def seconds(limit: str) -> int | None:
+    """Slurm's time limit in seconds: minutes, M:SS, H:MM:SS, D-H, D-H:MM, D-H:MM:SS; None for UNLIMITED."""
+    if limit == "UNLIMITED":
+        return None
+    days, dash, clock = limit.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    units = (3600, 60, 1) if dash or len(parts) > 2 else (60, 1)  # after days come hours; alone, it is minutes
+    return int(days or 0) * 86400 + sum(part * unit for part, unit in zip(parts, units, strict=False))
 
 
 def _env_text(value: Scalar) -> str:
@@ -218,11 +247,13 @@ def build(
         _as_lists(data["data"])
     problems += schema.check(JobSpec, document, data)
     problems += rules.environment(document, data)
-    zero, custom = None, isinstance(data.get("zero"), str)
+    problems += rules.sbatch_options(document, data)
+    zero = None
     if not [p for p in problems if p.key in ("zero", "offload")]:
         zero, zero_problems = _zero_config(document, data, path.parent)
         problems += zero_problems
     problems += rules.combinations(document, data)
+    problems += rules.sources(document, data.get("data"))
     if problems:
         raise JobFileError(in_order(problems))
     return Job(
@@ -234,7 +265,6 @@ def build(
         cluster_digest=cluster_digest,
         overrides=overrides,
         zero=zero,
-        custom_zero=custom,
         notes=notes,
         step=step,
         upcoming=upcoming,
@@ -282,7 +312,9 @@ def _as_lists(data: dict[str, Any]) -> None:
 def _fit_to_data(data: dict[str, Any], document: Document) -> None:
     """The stage's evaluation defaults make no sense without validation data."""
     sources, train = data.get("data"), data.get("train")
-    if isinstance(sources, dict) and isinstance(train, dict) and not sources.get("validation"):
+    if not isinstance(sources, dict) or not isinstance(train, dict):
+        return
+    if not sources.get("validation") and sources.get("validation_share") is None:
         for key in ("eval_strategy", "eval_steps"):
             if ("train", key) not in document.values:
                 train.pop(key, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,9 +11,9 @@ from pathlib import Path, PurePath
 
 from alignlaunch.train.stages import IMPLEMENTED
 
-from . import audit, local, provenance, runfolder, runs, slurm
+from . import audit, datacheck, local, provenance, runfolder, runs, slurm
 from .errors import UsageError
-from .job import Job
+from .job import Job, looks_like_path
 from .render import SBATCH, Target
 from .runs import Run, Status
 
@@ -29,13 +30,22 @@ class Prepared:
     files: dict[str, str]
 
 
-def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, say: Say) -> Prepared:
-    """Make the committed folder and the job agree. Raises DriftError where they do not."""
+def prepare(
+    job: Job, target: Target, *, write: bool, require_committed: bool, say: Say, check_data: bool = True
+) -> Prepared:
+    """Make the committed folder and the job agree. Raises DriftError where they do not, UsageError for bad data."""
     if job.spec.stage not in IMPLEMENTED:
         stages = ", ".join(sorted(IMPLEMENTED))
         raise UsageError(f"stage {job.spec.stage} cannot be trained by this version yet\n    remedy: one of {stages}")
+    if target == "bash":
+        local.check_machine(job)
+    for name in job.spec.secrets:
+        if name not in os.environ:
+            say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
     for key, path in missing_paths(job):
         say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
+    for line in datacheck.check(job) if check_data else ():
+        say(line)
     folder = audit.folder_of(job, target)
     files = audit.artifacts(job, target, folder)
     if done := audit.ensure(folder, files, accept=write):
@@ -54,19 +64,24 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
     """
     spec = job.spec
     named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
-    named += [("data.train", path) for path in spec.data.train]
-    named += [("data.validation", path) for path in spec.data.validation]
+    named += [("data.train", source.path) for source in spec.data.sources("train")]
+    named += [("data.validation", source.path) for source in spec.data.sources("validation")]
     return [
         (key, path)
         for key, path in named
-        if path.startswith((".", "/")) or path.endswith((".json", ".jsonl", ".parquet", ".txt"))
-        if not (job.dir / path).exists() and not any(PurePath(path).is_relative_to(made) for made in job.upcoming)
+        if looks_like_path(path) and not (job.dir / path).exists()
+        if not any(PurePath(path).is_relative_to(made) for made in job.upcoming)
     ]
 
 
-def submit_slurm(prepared: Prepared, *, after: Sequence[str] = (), chain: str = "") -> Run:
+def submit_slurm(prepared: Prepared, say: Say, *, after: Sequence[str] = (), chain: str = "") -> Run:
     """sbatch the artifact, behind the jobs of these ids. If it fails, neither a folder nor a record stays."""
     job, files = prepared.job, prepared.files
+    if job.tasks_per_node < job.spec.nproc_per_node and job.spec.slurm.cpus_per_task is None:
+        say(
+            "warning: no slurm.cpus_per_task: many clusters then give one CPU to all "
+            f"{job.spec.nproc_per_node} processes of a node and their data loaders; 8 for each GPU is usual"
+        )
     with runfolder.create(job, files) as folder:
         command = slurm.command(job, folder, after)
         runfolder.write_provenance(folder, provenance.describe(job, "slurm", files, command))

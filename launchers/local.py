@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from . import audit, runfolder
+from . import audit, provenance, runfolder
 from .errors import LaunchError, UsageError
 from .job import Job
 from .render import DEEPSPEED, TORCHRUN
@@ -47,7 +47,7 @@ def command(job: Job, script: str) -> list[str]:
 
 def check_machine(job: Job) -> None:
     """Raise UsageError if this machine has GPUs, but fewer than the job has processes."""
-    gpus = _gpu_count()
+    gpus = 0 if job.cluster.device == "cpu" else _gpu_count()
     if 0 < gpus < job.world_size:
         raise UsageError(
             f"the job has {job.world_size} processes, this machine {gpus} GPUs\n"
@@ -77,7 +77,11 @@ def start(job: Job, run_dir: Path, log: Path, arguments: list[str]) -> subproces
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    _identify(run_dir, process.pid)
+    try:
+        _identify(run_dir, process.pid)
+    except OSError:  # a run that nobody could find again must not go on
+        _signal(process.pid, signal.SIGKILL)
+        raise
     (run_dir / _WAITING).unlink()
     return process
 
@@ -99,11 +103,14 @@ class LocalBackend:
             raise UsageError(
                 f"{handle}: not in the record of runs, and no {folder}\n    remedy: cd to the job's folder"
             )
-        provenance = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return Run(handle, provenance["name"], str(folder), str(folder / f"{provenance['name']}.log"))
+        name = provenance.read(folder).get("name", "")
+        return Run(handle, name, str(folder), str(folder / f"{name}.log"))
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         return {run.handle: self._status(Path(run.run_dir)) for run in runs}
+
+    def require_here(self, run: Run) -> None:
+        """Any folder of this machine can be looked into."""
 
     def cancel(self, run: Run) -> None:
         """End every process of the run: TERM, and KILL after GRACE_SECONDS."""
@@ -141,9 +148,10 @@ def _living_pid(folder: Path) -> int | None:
     try:
         identity = json.loads((folder / "process.json").read_text(encoding="utf-8"))
         pid = int(identity["pid"])
-    except (OSError, ValueError, KeyError):
+        started = identity["started"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return pid if _start_time(pid) == identity["started"] else None
+    return pid if _start_time(pid) == started else None
 
 
 def _start_time(pid: int) -> str | None:

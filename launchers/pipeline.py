@@ -86,7 +86,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
             )
         except JobFileError as error:
             problems += error.problems
-    problems += _collisions(document, jobs)
+    problems += _collisions(document, jobs) + _dependencies(document, jobs, needs)
     if problems:
         raise JobFileError(job.in_order(problems))
     return Pipeline(document.data["name"], path, jobs, needs)
@@ -217,3 +217,14 @@ def _collisions(document: Document, jobs: dict[str, Job]) -> list[Problem]:
                 shown = getattr(job_.spec, key)
                 problems.append(Problem(document.place((STEPS, step)), f"{STEPS}.{step}.{key}", shown, rule, remedy))
     return problems
+
+
+def _dependencies(document: Document, jobs: dict[str, Job], needs: dict[str, list[str]]) -> list[Problem]:
+    """sbatch options of a step that waits which the submission would silently put its own in place of."""
+    rule, remedy = "the pipeline decides this", "use the step's `after`"
+    return [
+        Problem(document.place((STEPS, step)), f"{STEPS}.{step}.slurm.extra", option, rule, remedy)
+        for step, job_ in jobs.items()
+        for option in job_.spec.slurm.extra
+        if needs[step] and option.startswith(("--dependency", "--kill-on-invalid-dep"))
+    ]

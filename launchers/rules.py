@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -13,14 +14,16 @@ from .schema import nearest, unknown_key
 from .yamlfile import Document
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_SECRET = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS)\Z")
+_SECRET = re.compile(r"(^|_)(TOKEN|(API)?KEY|SECRET|PASS(WORD|WD)?|CREDENTIALS?|AUTH)\Z", re.IGNORECASE)
+#: Values that stand where a name is due: a Hugging Face token, an OpenAI-style key, a W&B key.
+_SECRET_VALUE = re.compile(r"hf_\w{8,}|sk-.+|[0-9a-f]{40}")
 #: Set by the launcher on each node; a job that sets one of them breaks its own rendezvous.
 _RESERVED = re.compile(
     r"(RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|NODE_RANK|PET_\w+|SLURM_\w+|ALIGNLAUNCH_\w+"
     r"|RUN_DIR|PYTHON|HEAD_NODE|NODE_NAME_SUFFIX|TASK_EXIT_CODES|SRUN_CPUS_PER_TASK|TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
     # The rendered scripts' own variables.
     r"|here|zero_stage|num_nodes|gpus_per_node|master_addr|master_port|node_rank|count|zero_json|python|total|train"
-    r"|hostfile|i|status|step|nodes|is_host|code)\Z"
+    r"|hostfile|i|status|step|nodes|is_host|code|signalled|mounts|path)\Z"
 )
 #: bash sets these itself, does not let them be set, or would read the rest of the script differently.
 _BASH = re.compile(
@@ -55,10 +58,42 @@ def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
             rule = "looks like a secret, and this file is committed"
             problems.append(Problem(place, key, None, rule, f"export {name} in your shell; `secrets: [{name}]`"))
     for i, name in enumerate(secrets if isinstance(secrets, list) else []):
-        if isinstance(name, str) and not _VARIABLE.match(name):
+        if isinstance(name, str) and (not _VARIABLE.match(name) or _SECRET_VALUE.fullmatch(name)):
             rule = "a secret is passed by its variable's name, never by its value"
             remedy = "export it in your shell and give the variable's name"
             problems.append(Problem(document.place(("secrets", i)), f"secrets[{i}]", None, rule, remedy))
+    return problems
+
+
+#: sbatch options that the templates or the submission set themselves, with the job's key for them ("" for none).
+_OWN_OPTIONS = {
+    "job-name": "name",
+    "nodes": "nnodes",
+    **dict.fromkeys(("ntasks", "ntasks-per-node", "gres", "gpus", "gpus-per-node", "gpus-per-task"), "nproc_per_node"),
+    "time": "time",
+    "partition": "slurm.partition",
+    "account": "slurm.account",
+    "qos": "slurm.qos",
+    "cpus-per-task": "slurm.cpus_per_task",
+    "mem": "slurm.mem",
+    "signal": "slurm.signal_seconds",
+    **dict.fromkeys(("requeue", "no-requeue"), "slurm.requeue"),
+    **dict.fromkeys(("array", "chdir", "error", "export", "export-file", "open-mode", "output"), ""),
+    **dict.fromkeys(("parsable", "test-only", "wait", "wrap"), ""),
+}
+
+
+def sbatch_options(document: Document, data: dict[str, Any]) -> list[Problem]:
+    """`slurm.extra` holds nothing that the script says already: sbatch would take the last word in silence."""
+    problems = []
+    options = data.get("slurm", {}).get("extra") if isinstance(data.get("slurm"), dict) else None
+    for i, option in enumerate(options if isinstance(options, list) else []):
+        name = str(option).partition("=")[0].removeprefix("--")
+        if name in _OWN_OPTIONS:
+            key = _OWN_OPTIONS[name]
+            remedy = f"use `{key}`" if key else "remove it"
+            rule = "alignlaunch decides this itself"
+            problems.append(Problem(document.place(("slurm", "extra", i)), f"slurm.extra[{i}]", option, rule, remedy))
     return problems
 
 
@@ -75,16 +110,44 @@ def combinations(document: Document, data: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-#: Arguments that are counts of something: one at least.
-_AT_LEAST_ONE = {
-    "gradient_accumulation_steps",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "max_length",
-    "ddp_timeout",
+def sources(document: Document, data: Any) -> list[Problem]:
+    """Weights are for all training sources or for none; evaluation has one origin, and takes all of it."""
+    if not isinstance(data, dict):
+        return []  # the schema says so
+    problems = []
+    weighted = {
+        role: [isinstance(entry, dict) and entry.get("weight") is not None for entry in data[role]]
+        for role in ("train", "validation")
+        if isinstance(data.get(role), list)
+    }
+    train, validation = weighted.get("train", []), weighted.get("validation", [])
+    if any(train) and not all(train):
+        at, rule = train.index(False), "no weight, but other sources have one"
+        remedy = "give each source `{path: ..., weight: ...}`, or none a weight"
+        place = document.place(("data", "train", at))
+        problems.append(Problem(place, f"data.train[{at}]", data["train"][at], rule, remedy))
+    if any(validation):
+        at, rule = validation.index(True), "evaluation reads every record once"
+        place = document.place(("data", "validation", at, "weight"))
+        problems.append(Problem(place, f"data.validation[{at}].weight", None, rule, "remove the weight"))
+    if data.get("validation") and data.get("validation_share") is not None:
+        rule, remedy = "`data.validation` is given as well", "keep one of the two"
+        place = document.place(("data", "validation_share"))
+        problems.append(Problem(place, "data.validation_share", data["validation_share"], rule, remedy))
+    return problems
+
+
+_ONE_AT_LEAST = ("must be 1 or more", lambda value: value >= 1)
+_POSITIVE = ("must be more than 0", lambda value: value > 0)
+_NOT_NEGATIVE = ("must not be negative", lambda value: value >= 0)
+#: Bounds that the trainers' configs leave out, or check only on the node.
+_BOUNDS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    **dict.fromkeys(("gradient_accumulation_steps", "max_length", "ddp_timeout"), _ONE_AT_LEAST),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _ONE_AT_LEAST),
+    # Below 1 a share of the run, from 1 on a count: nothing happens every 0 steps.
+    **dict.fromkeys(("logging_steps", "eval_steps", "save_steps", "num_train_epochs"), _POSITIVE),
+    **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps"), _NOT_NEGATIVE),
 }
-#: A share of the run (below 1) or a count (from 1 on): nothing happens every 0 steps.
-_ABOVE_ZERO = {"logging_steps", "eval_steps", "save_steps", "num_train_epochs"}
 _TYPES: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
@@ -114,7 +177,8 @@ def trainer_arguments(stage: str, document: Document, data: dict[str, Any]) -> l
             owner = owned[key]
             remedy = "leave it out" if owner.startswith("(") else f"use the job's `{owner}`"
             rule = f"not to be set here {owner}" if owner.startswith("(") else "the job decides this by another key"
-            problems.append(Problem(document.key_place(path), name, value, rule, remedy))
+            shown = None if _SECRET.search(key) else value
+            problems.append(Problem(document.key_place(path), name, shown, rule, remedy))
         else:
             problem = unknown_key(document, path, list(known))
             remedy = problem.remedy if problem.remedy.startswith("did you mean") else "see the trainer's documentation"
@@ -133,10 +197,5 @@ def _broken_rule(key: str, value: Any, spec: dict[str, Any]) -> str | None:
     is_flag = isinstance(value, bool)  # a bool is an int to Python, but never a count to a person
     if "any" not in words and (bool not in allowed if is_flag else not isinstance(value, tuple(allowed))):
         return f"a value of type {spec['type']} is due"
-    if key in _AT_LEAST_ONE and value < 1:
-        return "must be 1 or more"
-    if key in _ABOVE_ZERO and value <= 0:
-        return "must be more than 0"
-    if key in ("learning_rate", "weight_decay", "warmup_steps") and value < 0:
-        return "must not be negative"
-    return None
+    rule, holds = _BOUNDS.get(key, ("", lambda _: True))
+    return None if holds(value) else rule

@@ -83,8 +83,7 @@ def _database() -> Iterator[sqlite3.Connection]:
     try:
         with connection:  # one transaction
             connection.execute(
-                "CREATE TABLE IF NOT EXISTS runs"
-                " (number INTEGER PRIMARY KEY, handle TEXT UNIQUE, name TEXT, final INTEGER, run TEXT)"
+                "CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY, handle TEXT UNIQUE, name TEXT, run TEXT)"
             )
             yield connection
     finally:
@@ -96,9 +95,9 @@ def save(runs: list[Run]) -> None:
     try:
         with _database() as database:
             database.executemany(
-                "INSERT INTO runs (handle, name, final, run) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (handle) DO UPDATE SET final = excluded.final, run = excluded.run",
-                [(run.handle, run.name, run.status.is_final, json.dumps(asdict(run))) for run in runs],
+                "INSERT INTO runs (handle, name, run) VALUES (?, ?, ?)"
+                " ON CONFLICT (handle) DO UPDATE SET run = excluded.run",
+                [(run.handle, run.name, json.dumps(asdict(run))) for run in runs],
             )
     except (OSError, sqlite3.Error, UsageError) as error:  # UsageError: no home folder
         sys.stderr.write(f"alignlaunch: warning: the record of runs cannot be written ({error}); keep the handle\n")

@@ -44,6 +44,10 @@ def check(struct: type[msgspec.Struct], document: Document, data: dict[str, Any]
         if nested and isinstance(value, dict):
             problems += check(nested, document, value, path)
             continue
+        of_items = _check_items(fields[key].type, document, value, path)
+        if of_items:
+            problems += of_items
+            continue
         try:
             msgspec.convert(value, fields[key].type)
         except msgspec.ValidationError as error:
@@ -54,6 +58,15 @@ def check(struct: type[msgspec.Struct], document: Document, data: dict[str, Any]
             place = document.place(at)
             problems.append(Problem(place, dotted(path), None, "this key is required", _example(key, field.type)))
     return problems
+
+
+def _check_items(type_: Any, document: Document, value: Any, at: Path_) -> list[Problem]:
+    """The problems of the maps in a list that may hold structs."""
+    nested = _struct_in(_item_type(type_))
+    if nested is None or not isinstance(value, list):
+        return []
+    maps = [(i, item) for i, item in enumerate(value) if isinstance(item, dict)]
+    return [problem for i, item in maps for problem in check(nested, document, item, (*at, i))]
 
 
 def unknown_key(document: Document, path: Path_, known: list[str]) -> Problem:
@@ -83,6 +96,8 @@ def _invalid(document: Document, path: Path_, value: Any, type_: Any, message: s
         rule = "; ".join(meta.description for meta in _metas(type_) if meta.description and meta.pattern) or rule
     elif wanted := re.search(r"xpected `(\w+)", message):
         remedy = remedy or _HINTS.get(wanted[1], "")
+    if path[0] in ("secrets", "env"):
+        value = None  # a secret's value may stand here, where it must not: it is not repeated
     return Problem(document.place(path), dotted(path), value, rule, remedy or "see `alignlaunch schema`")
 
 
@@ -116,6 +131,14 @@ def _choices(type_: Any) -> list[Any]:
         if found := _choices(part):
             return found
     return []
+
+
+def _item_type(type_: Any) -> Any:
+    """The type of the items of a field that holds a list, else None."""
+    if typing.get_origin(type_) is list:
+        return typing.get_args(type_)[0]
+    parts = typing.get_args(type_) if typing.get_origin(type_) not in (dict, typing.Literal) else ()
+    return next((found for part in parts if (found := _item_type(part))), None)
 
 
 def _struct_in(type_: Any) -> type[msgspec.Struct] | None:

@@ -19,7 +19,7 @@ model: ../model/Qwen/Qwen3-0.6B        # a folder or a hub id
 # tokenizer: ../output/tokenizers_merge
 data:
   train: [../data/train]               # files, folders or hub ids
-  # validation: [../data/eval]
+  # validation: [../data/eval]         # or validation_share: 0.05, held out of the training data
 """
 _TAIL = """
 # offload: optimizer                   # none | optimizer | optimizer+param (ZeRO-3)

@@ -173,6 +173,10 @@ def test_a_file_name_cannot_leave_the_comment_that_it_stands_in(tmp_path: Path) 
         ("slurm.signal_seconds=-1", ">= 0"),
         ("train.learning_rate=-1", "must not be negative"),
         ("train.logging_steps=0", "must be more than 0"),
+        ("train.hub_token=hf_abcdefghijk", "the job decides this by another key"),
+        ('slurm.extra=["--exclusive", "--job-name=x"]', "alignlaunch decides this itself"),
+        ('secrets=["hf_abcdefghijk"]', "a secret is passed by its variable's name, never by its value"),
+        ("env.my_pass=x", "looks like a secret, and this file is committed"),
         ("train.num_train_epochs=-1", "must be more than 0"),
         ("train.per_device_train_batch_size=0", "must be 1 or more"),
         ("train.gradient_accumulation_steps=-2", "must be 1 or more"),
@@ -234,9 +238,53 @@ def test_the_documents_comma_separated_folders(tmp_path: Path) -> None:
     assert (loaded.spec.data.train, loaded.spec.data.validation) == (["a", "b"], ["c"])
 
 
+def test_sources_with_weights_and_columns(tmp_path: Path) -> None:
+    entries = [{"path": "a", "weight": 0.3, "columns": {"prompt": "q"}}, {"path": "b", "weight": 2}]
+    keys = {"train": entries, "columns": {"prompt": "x"}, "validation_share": 0.05, "skip_bad_records": True}
+    data = job.load(write(tmp_path), (f"data={json.dumps(keys)}",)).spec.data
+    assert [(s.path, s.weight, s.columns) for s in data.sources("train")] == [
+        ("a", 0.3, {"prompt": "q"}),
+        ("b", 2.0, {"prompt": "x"}),
+    ]
+    assert (data.sources("validation"), data.evaluates, data.skip_bad_records) == ([], True, True)
+    mixed = job.load(write(tmp_path), ('data.train=["a, b", {path: "c,d"}]',)).spec.data
+    assert [source.path for source in mixed.sources("train")] == ["a", "b", "c,d"]
+    assert not mixed.evaluates
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        ("{train: [a, {pth: b}]}", ["data.train[1].path this key is required", "data.train[1].pth unknown key"]),
+        ("{train: [{path: b, weight: 0}]}", ["data.train[0].weight expected `float` > 0.0"]),
+        ("{train: [{path: b, columns: {prompt: 3}}]}", ["data.train[0].columns expected `str`, got `int`"]),
+        ("{train: [a, 3]}", ["data.train[1] expected `str | object`, got `int`"]),
+        ("{train: [{path: b, weight: 1}, a]}", ["data.train[1] no weight, but other sources have one"]),
+        ("{train: [{path: b, weight: 1}, {path: a}]}", ["data.train[1] no weight, but other sources have one"]),
+        (
+            "{train: [a], validation: [{path: b, weight: 1}]}",
+            ["data.validation[0].weight evaluation reads every record once"],
+        ),
+        (
+            "{train: [a], validation: [b], validation_share: 0.1}",
+            ["data.validation_share `data.validation` is given as well"],
+        ),
+        ("{train: [a], validation_share: 1}", ["data.validation_share expected `float` < 1.0"]),
+        ("{train: [a], validation_share: 0}", ["data.validation_share expected `float` > 0.0"]),
+        ("{train: [a], columns: [x]}", ["data.columns expected `object`, got `array`"]),
+    ],
+)
+def test_bad_sources(tmp_path: Path, data: str, found: list[str]) -> None:
+    text = MINIMAL.replace("data: {train: [data]}", f"data: {data}")
+    said = problems(write(tmp_path, text))
+    assert sorted(line.partition(" ")[2] for line in said) == found
+    assert all(line.startswith("job.yaml:4:") for line in said)
+
+
 def test_evaluation_defaults_need_validation_data(tmp_path: Path) -> None:
     assert "eval_steps" not in job.load(write(tmp_path)).spec.train
-    assert job.load(write(tmp_path), ("data.validation=[v]",)).spec.train["eval_steps"] == 50
+    for override in ("data.validation=[v]", "data.validation_share=0.1"):
+        assert job.load(write(tmp_path), (override,)).spec.train["eval_steps"] == 50
     assert job.load(write(tmp_path), ("train.eval_steps=7",)).spec.train["eval_steps"] == 7
 
 
@@ -450,7 +498,8 @@ def nested(keys: list[str]) -> st.SearchStrategy[Any]:
 
 maps = st.one_of(
     trees,
-    nested(["train", "validation", "max_train_samples"]),
+    nested(["train", "validation", "max_train_samples", "validation_share", "columns"]),
+    st.fixed_dictionaries({"train": st.lists(nested(["path", "weight", "columns"]) | scalars, max_size=3)}),
     nested(["r", "alpha", "dropout", "target_modules"]),
     nested(["partition", "extra", "requeue", "mem"]),
     nested(
@@ -496,3 +545,25 @@ def test_any_profile_at_all_is_one_or_a_job_file_error(values: dict[str, Any]) -
             job.load(path, (), "lab")
         except JobFileError as error:
             assert error.problems
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [
+        ("10080", 604800),
+        ("5:30", 330),
+        ("12:00:00", 43200),
+        ("2-0", 172800),
+        ("1-12:30", 131400),
+        ("1-00:00:01", 86401),
+        ("UNLIMITED", None),
+    ],
+)
+def test_time_limits_as_slurm_reads_them(tmp_path: Path, limit: str, seconds: int | None) -> None:
+    assert job.load(write(tmp_path), (f'time="{limit}"',)).spec.time == limit
+    assert job.seconds(limit) == seconds
+
+
+def test_a_job_shorter_than_the_warning_gets_none(tmp_path: Path) -> None:
+    assert job.load(write(tmp_path), ('time="5:00"',)).signal_seconds == 0
+    assert job.load(write(tmp_path), ('time="5:01"',)).signal_seconds == 300

@@ -151,6 +151,15 @@ def test_what_is_wrong_with_a_steps_keys(chain: Path, keys: str, said: str) -> N
     assert f"chain.yaml:2:{said}" in broken(f"name: c\njobs: {{a: {{job: pairs.yaml, {keys}}}}}")
 
 
+def test_a_dependency_of_the_steps_own_would_be_lost(chain: Path) -> None:
+    text = "name: c\njobs:\n  a: {job: jobs/sft.yaml}\n  b: {job: pairs.yaml, slurm: {extra: [--dependency=singleton]}"
+    assert broken(f"{text}, after: [a]}}") == [
+        "chain.yaml:4:6: jobs.b.slurm.extra = '--dependency=singleton': the pipeline decides this"
+    ]
+    chain.write_text(f"{text}}}")  # a step that waits for no other may have it
+    assert list(pipeline.load(chain).jobs) == ["a", "b"]
+
+
 def test_a_job_file_that_is_not_there(chain: Path) -> None:
     said = "gone.yaml: cannot be read: No such file or directory"
     assert broken("name: c\njobs: {a: {job: gone.yaml}}") == [said]

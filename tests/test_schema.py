@@ -57,6 +57,9 @@ BASE = {"name": "tiny", "stage": "sft", "model": "m", "data": {"train": ["d"]}}
         {"data": ["d"]},
         {"data": {"train": []}},
         {"data": {"validation": ["d"]}},
+        {"data": {"train": [{"weight": 1}]}},
+        {"data": {"train": [{"path": "d", "weight": 0}]}},
+        {"data": {"train": ["d"], "validation_share": 1}},
         {"nnodes": 0},
         {"zero": 4},
         {"lora": {"rank": 8}},
@@ -81,7 +84,15 @@ def test_required_keys(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"lora": False}, {"lora": None}, {"data": {"train": "a,b"}}, {"zero": "ds.json"}], ids=str
+    "change",
+    [
+        {"lora": False},
+        {"lora": None},
+        {"data": {"train": "a,b"}},
+        {"data": {"train": ["a", {"path": "b", "weight": 0.3, "columns": {"prompt": "q"}}]}},
+        {"zero": "ds.json"},
+    ],
+    ids=str,
 )
 def test_every_form_that_is_read_validates(change: dict[str, Any]) -> None:
     assert errors(BASE | change) == []

@@ -19,7 +19,7 @@ def say(start: int, count: int) -> str:
 
 
 def write_data(folder: Path) -> None:
-    """`sft.jsonl` (messages) and `pairs.jsonl` (prompt, chosen, rejected), 16 records each of differing lengths."""
+    """`sft.jsonl` (messages), `pairs.jsonl` (prompt, chosen, rejected) and `texts.jsonl`, of differing lengths."""
     sft = [
         {
             "messages": [
@@ -34,7 +34,8 @@ def write_data(folder: Path) -> None:
         {"prompt": say(i, 3), "chosen": " " + say(i + 1, 2 + i % 5), "rejected": " " + say(i + 7, 7 - i % 4)}
         for i in range(16)
     ]
-    for name, records in (("sft", sft), ("pairs", pairs), ("pairs_eval", pairs[:7])):
+    texts = [{"text": say(i, 5 + 7 * (i % 5))} for i in range(40)]
+    for name, records in (("sft", sft), ("pairs", pairs), ("pairs_eval", pairs[:7]), ("texts", texts)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 

@@ -1,8 +1,9 @@
-"""Which checkpoint a run starts from. No torch here."""
+"""Which checkpoint a run starts from, and whose checkpoints lie in its output folder. No torch here."""
 
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -10,48 +11,74 @@ from typing import Any
 from alignlaunch.train.errors import UserError
 
 INCOMPLETE = "checkpoint-is-incomplete.txt"
+#: Names the run that the checkpoints of an output folder belong to.
+OWNER = ".run"
+
+
+def settle(output_dir: Path, asked: Any, restart_count: int, run_id: str) -> Path | None:
+    """Make the output folder this run's; returns the checkpoint to resume from, None to start afresh.
+
+    A restarted run goes on from its own last checkpoint. One that starts resumes where it is `asked` to (a folder, or
+    true: the last there is). All other checkpoints are set aside, so that no restart takes them for this run's.
+    Raises UserError when the one asked for is not there or not complete.
+    """
+    found = complete_checkpoints(output_dir)
+    restarted = restart_count > 0 and _owner(output_dir) == run_id
+    if restarted and found:
+        resume: Path | None = found[-1]
+    elif isinstance(asked, str):
+        resume = _complete(Path(asked))
+    else:
+        resume = found[-1] if asked and found else None
+    if asked and resume is None and restart_count == 0:
+        raise UserError(
+            f"train.resume_from_checkpoint: true, but {output_dir} holds no complete checkpoint. Remove the key to "
+            "start afresh.",
+            everywhere=True,
+        )
+    _set_aside(output_dir, resume)
+    (output_dir / OWNER).write_text(run_id, encoding="utf-8")
+    return resume
 
 
 def complete_checkpoints(output_dir: Path) -> list[Path]:
     """The checkpoints that were written to their end, oldest first."""
+    return [folder for folder in _folders(output_dir) if _is_complete(folder)]
+
+
+def _is_complete(folder: Path) -> bool:
     # trainer_state.json is the last file that the trainer writes.
-    return [f for f in _folders(output_dir) if not (f / INCOMPLETE).exists() and (f / "trainer_state.json").is_file()]
+    return not (folder / INCOMPLETE).exists() and (folder / "trainer_state.json").is_file()
 
 
-def choose(output_dir: Path, asked: Any, restart_count: int) -> Path | None:
-    """The checkpoint to resume from: the one asked for, or after a restart the last; None starts afresh.
-
-    Raises UserError when the one asked for is not there or not complete.
-    """
-    if isinstance(asked, str):
-        folder = Path(asked)
-        if not (folder / "trainer_state.json").is_file() or (folder / INCOMPLETE).exists():
-            raise UserError(
-                f"train.resume_from_checkpoint: {asked}: not a complete checkpoint (no trainer_state.json, or "
-                f"{INCOMPLETE} is in it). Name an older checkpoint-N folder, or `true` for the last complete one."
-            )
-        return folder
-    if not asked and restart_count == 0:
-        return None
-    found = complete_checkpoints(output_dir)
-    if asked and not found and restart_count == 0:
+def _complete(folder: Path) -> Path:
+    if not _is_complete(folder):
         raise UserError(
-            f"train.resume_from_checkpoint: true, but {output_dir} holds no complete checkpoint. Remove the key to "
-            "start afresh."
+            f"train.resume_from_checkpoint: {folder}: not a complete checkpoint (no trainer_state.json, or "
+            f"{INCOMPLETE} is in it). Name an older checkpoint-N folder, or `true` for the last complete one.",
+            everywhere=True,
         )
-    return found[-1] if found else None
+    return folder
 
 
-def set_aside(output_dir: Path) -> Path | None:
-    """Move an earlier run's checkpoints out of the way of a fresh run, so that no restart resumes from them."""
-    old = _folders(output_dir)
-    if not old:
+def _owner(output_dir: Path) -> str | None:
+    try:
+        return (output_dir / OWNER).read_text(encoding="utf-8")
+    except OSError:
         return None
-    aside = output_dir / time.strftime("previous-%Y%m%dT%H%M%S")
-    aside.mkdir()
-    for folder in old:
-        folder.rename(aside / folder.name)
-    return aside
+
+
+def _set_aside(output_dir: Path, resume: Path | None) -> None:
+    """Move all checkpoints away but the one to resume from and those before it."""
+    folders = _folders(output_dir)
+    names = [folder.name for folder in folders]
+    here = resume is not None and resume.resolve().parent == output_dir.resolve() and resume.name in names
+    later = folders[names.index(resume.name) + 1 :] if here and resume else folders
+    if later:
+        aside = output_dir / f"{time.strftime('previous-%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
+        aside.mkdir()
+        for folder in later:
+            folder.rename(aside / folder.name)
 
 
 def _folders(output_dir: Path) -> list[Path]:

@@ -15,18 +15,73 @@ from msgspec import Meta
 Stage = Literal["pt", "sft", "rm", "dpo", "orpo", "safe_dpo"]
 NonEmptyStr = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
+Role = Literal["train", "validation"]
+
+
+Columns = dict[NonEmptyStr, NonEmptyStr]
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One place that examples come from."""
+
+    path: Annotated[
+        NonEmptyStr, Meta(description="File, folder (searched recursively) or hub id.", examples=["../data/reward"])
+    ]
+    weight: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="Share of the training examples, relative to the other sources' weights.", examples=[0.3]),
+    ] = None
+    columns: Annotated[Columns | None, Meta(description="For this source in place of `data.columns`.")] = None
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the examples come from."""
 
     train: Annotated[
-        list[NonEmptyStr], Meta(min_length=1, description="Files, folders (searched recursively) or hub ids.")
+        list[NonEmptyStr | Source],
+        Meta(
+            min_length=1,
+            description="Files, folders (searched recursively) or hub ids; or maps of path, weight, columns.",
+            examples=[["../data/train"]],
+        ),
     ]
-    validation: Annotated[list[NonEmptyStr], Meta(description="As `train`; empty: no evaluation.")] = []
+    validation: Annotated[
+        list[NonEmptyStr | Source], Meta(description="As `train`, without weights; empty: no evaluation.")
+    ] = []
+    validation_share: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Meta(description="Share of the training records to hold out for evaluation.", examples=[0.05]),
+    ] = None
+    columns: Annotated[
+        Columns,
+        Meta(description="Accepted column: the data's own name of it.", examples=[{"prompt": "question"}]),
+    ] = {}
+    skip_bad_records: Annotated[bool, Meta(description="Count and list bad records instead of ending there.")] = False
     max_train_samples: Annotated[Count | None, Meta(description="Use at most this many training examples.")] = None
     max_eval_samples: Annotated[Count | None, Meta(description="Use at most this many evaluation examples.")] = None
     cache_dir: Annotated[NonEmptyStr | None, Meta(description="Cache of prepared data and hub downloads.")] = None
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is anything to evaluate on."""
+        return bool(self.validation) or self.validation_share is not None
+
+    def sources(self, role: Role) -> list[Source]:
+        """`train` or `validation`, each entry as a map with its own columns.
+
+        A text may be a comma-separated list, as the documents write it.
+        """
+        entries = self.train if role == "train" else self.validation
+        sources: list[Source] = []
+        for entry in entries:
+            if isinstance(entry, str):
+                paths = [part.strip() for part in entry.split(",") if part.strip()]
+                sources += [Source(path=path, columns=self.columns) for path in paths]
+            elif entry.columns is None:
+                sources.append(msgspec.structs.replace(entry, columns=self.columns))
+            else:
+                sources.append(entry)
+        return sources
 
 
 class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,8 +90,9 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     r: Annotated[Count, Meta(description="Rank.")] = 8
     alpha: Annotated[Count, Meta(description="Scale; the adapter's output is multiplied by alpha / r.")] = 16
     dropout: Annotated[float, Meta(ge=0, lt=1, description="Dropout before the adapter.")] = 0.05
+    dora: Annotated[bool, Meta(description="DoRA: learn magnitude and direction apart (arXiv 2402.09353).")] = False
     target_modules: Annotated[
-        NonEmptyStr | list[NonEmptyStr],
+        NonEmptyStr | Annotated[list[NonEmptyStr], Meta(min_length=1)],
         Meta(description="`all` (each linear layer but the output head) or module names: a list or comma-separated."),
     ] = "all"
 

@@ -1,257 +1,216 @@
-"""From the job's sources to token sequences on disk.
+"""From the job's data to token sequences on disk.
 
-Each node's first process reads, checks and tokenises once and writes one Arrow file under a name made from all that it
-depends on; every process then maps that file into memory, so that all train on the same rows in the same order.
+Records are read, checked and tokenised once, into one Arrow file under a name made from all that it depends on; every
+process then maps that file into memory, so that all train on the same rows in the same order.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import inspect
+import itertools
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import encoding, formats
-from alignlaunch.train.encoding import Encoded
+from alignlaunch.train import mixing, sources
+from alignlaunch.train.config import Data, Role, TrainConfig
+from alignlaunch.train.encoding import Encoded, Row
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.formats import FormatError, Record
+from alignlaunch.train.rendezvous import Rendezvous
+from alignlaunch.train.sources import Part
 
 Encoder = Callable[[Record], Encoded]
-SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".parquet")
 ROWS_AT_ONCE = 1000
-UTF8 = "utf-8-sig"  # with or without the mark that Windows editors put first
+#: Bad records that are listed one by one; all are counted.
+LISTED = 20
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Report:
     """What became of the records."""
 
-    records: int
-    sequences: int
-    truncated: int
-    dropped: int
+    records: int = 0
+    truncated: int = 0
+    dropped: int = 0
+    skipped: int = 0
+    #: Of each source of the job.
+    sequences: list[int] = field(default_factory=list)
+    #: The first LISTED of the records that were skipped: place and broken rule.
+    bad: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return (
-            f"{self.records} records -> {self.sequences} sequences "
+        text = (
+            f"{self.records} records -> {sum(self.sequences)} sequences "
             f"({self.truncated} truncated, {self.dropped} dropped: no token to learn within the length limit)"
         )
+        if self.skipped:
+            more = f"\n  and {self.skipped - len(self.bad)} more" if self.skipped > len(self.bad) else ""
+            text += f"; {self.skipped} bad records skipped:\n  " + "\n  ".join(self.bad) + more
+        return text
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One file, or one split of a hub data set."""
+def load(role: Role, job: TrainConfig, encode: Encoder, *, key: str, seed: int, place: Rendezvous) -> Any:
+    """The rows to train or evaluate on, as a `datasets.Dataset`: the same in every process.
 
-    place: str
-    identity: str
-    read: Callable[[], Iterator[tuple[str, Record]]]
-
-
-def resolve(entries: list[str], role: str, cache_dir: str | None) -> list[Source]:
-    """Find what the job's list names. An entry may itself be a comma-separated list, as the documents write it."""
-    sources: list[Source] = []
-    for entry in (part.strip() for text in entries for part in text.split(",") if part.strip()):
-        path = Path(entry)
-        if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file() and p.name.endswith(SUFFIXES))
-            if not files:
-                raise UserError(f"data.{role}: {entry}: the folder holds no file of type {', '.join(SUFFIXES)}.")
-            sources += [_file(p) for p in files]
-        elif path.is_file():
-            if not path.name.endswith(SUFFIXES):
-                raise UserError(f"data.{role}: {entry}: not one of the file types {', '.join(SUFFIXES)}.")
-            sources.append(_file(path))
-        else:
-            sources.append(_hub(entry, role, cache_dir))
-    return sources
-
-
-def prepare(
-    sources: list[Source], encode: Encoder, *, key: str, limit: int | None, cache_dir: str | None
-) -> tuple[Path, Report]:
-    """Tokenise the sources into an Arrow file, unless that was done before. Returns its folder."""
+    key: what the encoder depends on. seed: for the mixture of weighted sources. Raises UserError in every process.
+    """
     import datasets  # type: ignore[import-untyped]
 
-    code = "".join(inspect.getsource(module) for module in (formats, encoding))
-    parts = [code, key, str(limit), *(source.identity for source in sources)]
-    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-    root = Path(cache_dir or datasets.config.HF_DATASETS_CACHE) / "alignlaunch"
+    from alignlaunch.train import sharing
+    from alignlaunch.train.reporting import say
+
+    root = Path(job.data.cache_dir or datasets.config.HF_DATASETS_CACHE) / "alignlaunch"
+    folder, report = sharing.once(lambda: prepare(role, job.data, job.stage, encode, key=key, root=root), root, place)
+    say(f"data.{role}: {report}")
+    rows = datasets.Dataset.from_file(str(folder / "data.arrow"))
+    if (weights := _weights(role, job.data)) is None:
+        return rows
+    taken = mixing.takes(report.sequences, weights, job.data.max_train_samples)
+    for source, count, take in zip(job.data.sources(role), report.sequences, taken, strict=True):
+        say(f"data.{role}: {take} from the {count} sequences of {source.path} ({take / sum(taken):.1%})")
+    return rows.select(mixing.indices(report.sequences, taken, seed))
+
+
+def prepare(role: Role, data: Data, stage: str, encode: Encoder, *, key: str, root: Path) -> tuple[Path, Report]:
+    """Tokenise the data of a role into `data.arrow` below `root`, unless that was done before. Returns its folder.
+
+    A finished folder is never changed or removed: another job may be reading it.
+    """
+    origin = _origin(role, data)
+    parts = [sources.find(s, origin, stage=stage, cache_dir=data.cache_dir) for s in data.sources(origin)]
+    settings = (
+        f"{key} {role} {data.validation_share} {data.skip_bad_records} {_limit(role, data)} {_quotas(role, data)}"
+    )
+    code = (file.read_text(encoding="utf-8") for file in sorted(Path(__file__).parent.glob("*.py")))
+    identities = (part.identity for part in itertools.chain(*parts))
+    name = hashlib.sha256("\0".join([*code, settings, *identities]).encode()).hexdigest()[:32]
     folder = root / name
     if not (folder / "report.json").is_file():
-        root.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=root, prefix=f".{name}."))
-        work.chmod(0o777 & ~_umask())  # mkdtemp's 0700 would keep the others of a group out of a shared cache
         try:
-            report = _write(work / "data.arrow", sources, encode, limit)
-            (work / "report.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            work.rename(folder)
-        except OSError:
-            if not (folder / "report.json").is_file():  # else another node was faster on a shared folder: same bytes
-                raise
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}.", ignore_cleanup_errors=True) as scratch:
+                work = Path(scratch) / name
+                work.mkdir()
+                report = Report()
+                _write(work / "data.arrow", _rows(role, data, parts, encode, report))
+                _refuse_empty(role, data, report)
+                (work / "report.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
+                _publish(work, folder)
+        except OSError as error:
+            raise UserError(
+                f"data.cache_dir: {root}: {error.strerror or error}. Make room, or name another."
+            ) from error
     return folder, Report(**json.loads((folder / "report.json").read_text(encoding="utf-8")))
 
 
-def open_prepared(folder: Path) -> Any:
-    """The rows of a prepared folder as a `datasets.Dataset`, mapped into memory."""
-    import datasets
+def _publish(work: Path, folder: Path) -> None:
+    try:
+        work.rename(folder)
+    except OSError:
+        if (folder / "report.json").is_file():  # another job was faster: the same bytes
+            return
+        folder.rename(work.with_suffix(".broken"))  # somebody removed a part of it
+        work.rename(folder)
 
-    return datasets.Dataset.from_file(str(folder / "data.arrow"))
+
+def _origin(role: Role, data: Data) -> Role:
+    """What is held out for evaluation comes from the training data."""
+    return role if data.validation_share is None else "train"
 
 
-def _write(path: Path, sources: list[Source], encode: Encoder, limit: int | None) -> Report:
+def _limit(role: Role, data: Data) -> int | None:
+    return data.max_train_samples if role == "train" else data.max_eval_samples
+
+
+def _weights(role: Role, data: Data) -> list[float] | None:
+    weights = [source.weight for source in data.sources("train") if source.weight is not None]
+    return weights if role == "train" and weights else None
+
+
+def _quotas(role: Role, data: Data) -> list[int] | None:
+    """With weights and a limit: how many records of each source to read."""
+    limit, weights = _limit(role, data), _weights(role, data)
+    return [max(1, n) for n in mixing.apportion(limit, weights)] if limit and weights else None
+
+
+def _rows(role: Role, data: Data, parts: list[list[Part]], encode: Encoder, report: Report) -> Iterator[Row]:
+    """The rows of all sources in turn; fills the report."""
+    limit, quotas = _limit(role, data), _quotas(role, data)
+    columns: set[str] = set()
+    for i, source in enumerate(parts):
+        most = quotas[i] if quotas else None if limit is None else limit - report.records
+        report.sequences.append(0)
+        for place, encoded in itertools.islice(_encoded(role, data, source, encode, report), most):
+            report.records += 1
+            report.truncated += encoded.truncated
+            report.dropped += not encoded.rows
+            report.sequences[i] += len(encoded.rows)
+            for row in encoded.rows:
+                columns = columns or set(row)
+                if odd := sorted(columns ^ set(row)):
+                    raise UserError(f"{place}: `{odd[0]}` must stand in every record or in none.")
+                yield row
+
+
+def _encoded(
+    role: Role, data: Data, source: list[Part], encode: Encoder, report: Report
+) -> Iterator[tuple[str, Encoded]]:
+    """The good records of one source that belong to the role."""
+    for place, found in itertools.chain.from_iterable(part.read() for part in source):
+        try:
+            if isinstance(found, FormatError):
+                raise found
+            if data.validation_share is None or _held_out(found, data.validation_share) == (role == "validation"):
+                yield place, encode(found)
+        except FormatError as error:
+            if not data.skip_bad_records:
+                raise UserError(
+                    f"{place}: {error}. Mend or remove it; `data.skip_bad_records: true` leaves such records out."
+                ) from error
+            report.skipped += 1
+            if len(report.bad) < LISTED:
+                report.bad.append(f"{place}: {error}")
+
+
+def _held_out(record: Record, share: float) -> bool:
+    """Whether a record is for evaluation: decided by its content alone, so that a copy of it is on the same side."""
+    content = json.dumps(record, sort_keys=True, default=str).encode()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) < share * 2**64
+
+
+def _write(path: Path, rows: Iterator[Row]) -> None:
+    """An Arrow stream, which `datasets` can map; nothing where there are no rows."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
-    records = sequences = truncated = dropped = 0
-    schema: Any = None
-    writer: Any = None
-    pending: list[encoding.Row] = []
-
-    def flush() -> None:
-        nonlocal schema, writer
-        if not pending:
-            return
-        if writer is None:
-            kinds = {k: pa.list_(pa.int32()) if isinstance(v, list) else pa.int32() for k, v in pending[0].items()}
-            schema = pa.schema(list(kinds.items()))
-            writer = pa.ipc.new_stream(str(path), schema)
-        writer.write_batch(pa.RecordBatch.from_pylist(pending, schema=schema))
-        pending.clear()
-
-    for place, record in _limited(sources, limit):
-        records += 1
-        try:
-            encoded = encode(record)
-        except FormatError as error:
-            raise UserError(f"{place}: {error}.") from error
-        truncated += encoded.truncated
-        dropped += not encoded.rows
-        sequences += len(encoded.rows)
-        pending += encoded.rows
-        if len(pending) >= ROWS_AT_ONCE:
-            flush()
-    flush()
-    if writer is None:
-        what = f"all {records} records were dropped: raise max_length" if records else "there is not one record"
-        raise UserError(f"{', '.join(source.place for source in sources)}: no data: {what}.")
-    writer.close()
-    return Report(records=records, sequences=sequences, truncated=truncated, dropped=dropped)
-
-
-def _limited(sources: list[Source], limit: int | None) -> Iterator[tuple[str, Record]]:
-    count = 0
-    for source in sources:
-        for item in source.read():
-            if limit is not None and count >= limit:
-                return
-            count += 1
-            yield item
-
-
-def _file(path: Path) -> Source:
-    stat = path.stat()
-    reader = _parquet if path.suffix == ".parquet" else _json
-    identity = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-    return Source(str(path), identity, lambda: reader(path))
-
-
-def _json(path: Path) -> Iterator[tuple[str, Record]]:
-    """Records of a JSON array, one object, or one object a line, whatever the file's name says."""
-    with gzip.open(path, "rt", encoding=UTF8) if path.suffix == ".gz" else path.open(encoding=UTF8) as file:
-        try:
-            first = next((line for line in file if line.strip()), "")
-            file.seek(0)
-            if first.lstrip().startswith("[") or not _is_object(first):
-                yield from _json_document(path, file.read())
-                return
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    try:
-                        yield f"{path}:{number}", _record(f"{path}:{number}", json.loads(line))
-                    except json.JSONDecodeError as error:
-                        raise UserError(f"{path}:{number}: not JSON: {error.msg} (column {error.colno}).") from error
-        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-            raise UserError(f"{path}: not a text file in UTF-8: {error}.") from error
-
-
-def _is_object(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except json.JSONDecodeError:
-        # A broken first line of JSON lines, or a pretty-printed document, whose first line is a lone bracket.
-        return line.strip() not in ("", "{", "[")
-
-
-def _json_document(path: Path, text: str) -> Iterator[tuple[str, Record]]:
-    if not text.strip():
+    first = next(rows, None)
+    if first is None:
         return
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno}).") from error
-    for number, record in enumerate(document if isinstance(document, list) else [document], 1):
-        place = f"{path}: record {number}"
-        yield place, _record(place, record)
+    kinds: dict[Any, Any] = {int: pa.int32(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+    schema = pa.schema([(k, pa.list_(pa.int32()) if isinstance(v, list) else kinds[type(v)]) for k, v in first.items()])
+    rows = itertools.chain([first], rows)
+    with pa.ipc.new_stream(str(path), schema) as stream:
+        while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
+            stream.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, Record]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
-    try:
-        number = 0
-        for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE):
-            for record in batch.to_pylist():
-                number += 1
-                yield f"{path}: record {number}", record
-    except pa.ArrowException as error:
-        raise UserError(f"{path}: not a parquet file: {error}.") from error
-
-
-def _record(place: str, value: Any) -> Record:
-    if not isinstance(value, dict):
-        raise UserError(f"{place}: holds a {type(value).__name__}; a record is an object with named columns.")
-    return value
-
-
-def _hub(entry: str, role: str, cache_dir: str | None) -> Source:
-    """`owner/name` or `owner/name:split` on the hub."""
-    import datasets
-
-    name, _, split = entry.partition(":")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise UserError(f"data.{role}: {entry}: no such file or folder (looked in {Path.cwd()}).")
-    try:
-        splits = [split] if split else datasets.get_dataset_split_names(name)
-        usual = [split] if split else ["train"] if role == "train" else ["validation", "test"]
-        chosen = next((s for s in usual if s in splits), None)
-        rows = datasets.load_dataset(name, split=chosen, cache_dir=cache_dir) if chosen else None
-    except Exception as error:  # the hub client raises anything from OSError to its own classes
-        raise UserError(
-            f"data.{role}: {entry}: no such file or folder in {Path.cwd()}, and it could not be loaded from the "
-            f"Hugging Face hub ({type(error).__name__}: {str(error).partition(chr(10))[0]}). Check the path; on a "
-            "node without internet download it first and give the folder."
-        ) from error
-    if rows is None:
-        raise UserError(f"data.{role}: {entry}: has the splits {', '.join(splits)}; name one: {name}:{splits[0]}.")
-    place = f"{name}:{chosen}"
-    return Source(
-        place,
-        f"{place} {rows._fingerprint}",
-        lambda: ((f"{place}: record {i}", dict(row)) for i, row in enumerate(rows, 1)),
-    )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _refuse_empty(role: Role, data: Data, report: Report) -> None:
+    weighted = _weights(role, data) is not None
+    if sum(report.sequences) and not (weighted and 0 in report.sequences):
+        return
+    named = data.sources(_origin(role, data))
+    empty = [source.path for source, count in zip(named, report.sequences, strict=True) if not count]
+    if weighted and len(empty) < len(named):
+        what = "it cannot have the share that its weight gives it"
+    elif report.records:
+        what = f"all {report.records} records were dropped: raise max_length"
+    elif report.skipped:
+        what = f"all {report.skipped} records are bad, such as {report.bad[0]}"
+    elif data.validation_share:
+        what = f"{data.validation_share:.1%} of so few records is none for {role}: change data.validation_share"
+    else:
+        what = "there is not one record"
+    raise UserError(f"data.{role}: {', '.join(empty)}: no data: {what}.")

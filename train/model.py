@@ -1,4 +1,4 @@
-"""The tokenizer and the model: loading, quantisation, the LoRA adapter.
+"""The tokenizer and the model: loading and quantisation. The adapter is put on in `adapter`.
 
 Weights are loaded in fp32 for a full fine-tune (mixed precision then keeps fp32 master weights) and in the training
 precision under a LoRA adapter, whose frozen base needs no masters. `train.model_init_kwargs: {dtype: ...}` overrides.
@@ -7,12 +7,14 @@ precision under a LoRA adapter, whose frozen base needs no masters. `train.model
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
-from alignlaunch.train.config import Lora, TrainConfig
+from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.encoding import FALLBACK_CHAT_TEMPLATE
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.precision import Precision
+
+Head = Literal["lm", "score"]
 
 
 def load_tokenizer(job: TrainConfig) -> Any:
@@ -36,13 +38,13 @@ def load_tokenizer(job: TrainConfig) -> Any:
     return tokenizer
 
 
-def load_model(job: TrainConfig, args: Any, tokenizer: Any, precision: Precision) -> Any:
-    """Load the model and put the adapter on it.
+def load_model(job: TrainConfig, args: Any, tokenizer: Any, precision: Precision, *, head: Head = "lm") -> Any:
+    """Load the model: with head "lm" one that predicts tokens, with "score" one that gives a sequence one number.
 
     Call it after the training arguments are made: with ZeRO-3 they have the weights sharded while they load.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     dtypes: dict[Precision, Any] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     options: dict[str, Any] = {"dtype": dtypes[precision] if job.lora else torch.float32}
@@ -52,8 +54,12 @@ def load_model(job: TrainConfig, args: Any, tokenizer: Any, precision: Precision
         options["attn_implementation"] = job.attn_implementation
     if job.quantization != "none":
         options |= _quantized(job, dtypes[precision], args)
+    auto: Any = AutoModelForCausalLM
+    if head == "score":
+        auto = AutoModelForSequenceClassification
+        options["num_labels"] = 1  # the score; its head is new unless `model` is a reward model already
     try:
-        model = AutoModelForCausalLM.from_pretrained(job.model, trust_remote_code=job.trust_remote_code, **options)
+        model = auto.from_pretrained(job.model, trust_remote_code=job.trust_remote_code, **options)
     except (OSError, ValueError, ImportError) as error:
         raise _unloadable("model", job.model, "model", error) from error
     if len(tokenizer) > model.config.get_text_config().vocab_size:
@@ -63,7 +69,7 @@ def load_model(job: TrainConfig, args: Any, tokenizer: Any, precision: Precision
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-    return _with_adapter(model, job.lora, args, quantized=job.quantization != "none") if job.lora else model
+    return model
 
 
 def _quantized(job: TrainConfig, compute_dtype: Any, args: Any) -> dict[str, Any]:
@@ -95,56 +101,13 @@ def _quantized(job: TrainConfig, compute_dtype: Any, args: Any) -> dict[str, Any
         )
     )
     options: dict[str, Any] = {"quantization_config": config}
-    if _zero_stage(args) != 3:
+    if zero_stage(args) != 3:
         options["device_map"] = {"": args.device}  # this process's device; "auto" would spread each rank over all GPUs
     return options
 
 
-def _with_adapter(model: Any, lora: Lora, args: Any, *, quantized: bool) -> Any:
-    import peft
-
-    zero3 = _zero_stage(args) == 3
-    if args.gradient_checkpointing and zero3:
-        # Without re-entrant checkpointing, ZeRO-3 has released the frozen weights when they are recomputed
-        # (transformers#47254).
-        args.gradient_checkpointing_kwargs = (args.gradient_checkpointing_kwargs or {}) | {"use_reentrant": True}
-    if quantized:
-        prepare: Any = peft.prepare_model_for_kbit_training
-        model = prepare(model, use_gradient_checkpointing=args.gradient_checkpointing)
-    elif args.gradient_checkpointing:
-        model.enable_input_require_grads()  # or nothing before the first adapter has a gradient to checkpoint
-    config = peft.LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=_target_modules(model, lora),
-    )
-    # PEFT would hold the adapter in fp32 over a bf16 base, which ZeRO-3 cannot gather together (DeepSpeed#8072).
-    return peft.get_peft_model(model, config, autocast_adapter_dtype=not (zero3 and not quantized))
-
-
-def _target_modules(model: Any, lora: Lora) -> str | list[str]:
-    if lora.target_modules == "all":
-        return "all-linear"  # every linear layer but the output head
-    wanted = lora.target_modules
-    names = [part.strip() for part in wanted.split(",") if part.strip()] if isinstance(wanted, str) else wanted
-    modules = [name for name, _ in model.named_modules()]
-    # PEFT complains only when not one of the names is there.
-    unknown = [n for n in names if not any(m == n or m.endswith(f".{n}") for m in modules)]
-    if unknown:
-        import torch
-
-        linear = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-        raise UserError(
-            f"lora.target_modules: the model has no module {', '.join(unknown)}; its linear layers are "
-            f"{', '.join(sorted(linear))}. Name some of these, or `all`.",
-            everywhere=True,
-        )
-    return names
-
-
-def _zero_stage(args: Any) -> int:
+def zero_stage(args: Any) -> int:
+    """The ZeRO stage of some training arguments; 0: plain DDP."""
     plugin = getattr(args, "deepspeed_plugin", None)
     return int(plugin.zero_stage) if plugin is not None else 0
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 import transformers
 from transformers import TrainingArguments
 
+from alignlaunch.train.adapter import add
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, Row, Tokens, encode
 from alignlaunch.train.formats import Record, preference
@@ -36,6 +37,7 @@ class ORPOConfig(TrainingArguments):
     model_init_kwargs: dict[str, Any] | None = field(default=None, metadata={"help": "For `from_pretrained`."})
 
 
+HEAD = "lm"
 Config = ORPOConfig
 
 
@@ -221,10 +223,10 @@ def _chosen(batch: torch.Tensor) -> torch.Tensor:
     return batch.chunk(2)[0]
 
 
-def trainer(args: Any, model: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
+def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
     """Make the trainer."""
     return ORPOTrainer(
-        model=model,
+        model=add(model, adapter, args) if adapter else model,
         args=args,
         data_collator=collator(tokenizer.pad_token_id),
         processing_class=tokenizer,

@@ -29,6 +29,8 @@ class Rendezvous:
     master_port: int
     dialect: Dialect
     restart_count: int
+    #: The same for every attempt of a run, another for every run.
+    run_id: str
 
 
 def read(env: Mapping[str, str]) -> Rendezvous:
@@ -130,6 +132,7 @@ def _place(
         master_port=_int(env, "MASTER_PORT") if env.get("MASTER_PORT") else 0,
         dialect=dialect,
         restart_count=_int(env, restarts) if restarts else 0,
+        run_id=next((env[n] for n in ("ALIGNLAUNCH_RUN_DIR", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID") if env.get(n)), ""),
     )
 
 

@@ -7,21 +7,24 @@ import os
 import platform
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets  # type: ignore[import-untyped]
 import torch
 import torch.distributed as dist
 import transformers
 
-from alignlaunch.train import checkpoints, data, finish, model, precision, reporting, saving, stages
-from alignlaunch.train.config import TrainConfig
+from alignlaunch.train import adapter, checkpoints, data, finish, model, precision, reporting, saving, stages
+from alignlaunch.train.config import Role, TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
 from alignlaunch.train.reporting import say
+
+T = TypeVar("T")
 
 
 def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, Any] | None) -> int:
@@ -38,19 +41,18 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     transformers.set_seed(args.seed)
 
     _make_writable(output_dir)
-    resume = checkpoints.choose(output_dir, args.resume_from_checkpoint, place.restart_count)
-    dist.barrier()  # all have looked before rank 0 tidies up
-    if resume is None and place.rank == 0 and (aside := checkpoints.set_aside(output_dir)):
-        say(f"{output_dir}: an earlier run's checkpoints are now in {aside}")
+    asked = args.resume_from_checkpoint
+    resume = _by_rank_0(place, lambda: checkpoints.settle(output_dir, asked, place.restart_count, place.run_id))
     say(f"resuming from {resume}" if resume else "starting afresh")
 
     tokenizer = model.load_tokenizer(job)
     encode = stage.encoder(tokenizer, args)
     train_rows = _rows("train", job, args, tokenizer, encode, place)
-    eval_rows = _rows("validation", job, args, tokenizer, encode, place) if job.data.validation else None
-    network = model.load_model(job, args, tokenizer, chosen)
+    eval_rows = _rows("validation", job, args, tokenizer, encode, place) if job.data.evaluates else None
+    network = model.load_model(job, args, tokenizer, chosen, head=stage.HEAD)
+    lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
-    trainer = stage.trainer(args, network, tokenizer, train_rows, eval_rows)
+    trainer = stage.trainer(args, network, lora, tokenizer, train_rows, eval_rows)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
     trainer.add_callback(saving.SharedCheckpoints())
@@ -84,7 +86,7 @@ def training_arguments(
     }
     given.setdefault("report_to", ["tensorboard"] if find_spec("tensorboard") else [])
     given.setdefault("run_name", job.name)
-    if not job.data.validation:
+    if not job.data.evaluates:
         given |= {"eval_strategy": "no"}
     if not cuda:
         given |= {"dataloader_pin_memory": False, "tf32": None}
@@ -92,6 +94,23 @@ def training_arguments(
         return config_class(**given)
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"train: {config_class.__name__} refuses these arguments: {error}", everywhere=True) from error
+
+
+def _by_rank_0(place: Rendezvous, decide: Callable[[], T]) -> T:
+    """What rank 0 decides, on every rank: each looking for itself, nodes may see different states of a shared folder.
+
+    Raises the UserError that rank 0 met.
+    """
+    outcome: list[Any] = [None]
+    if place.rank == 0:
+        try:
+            outcome = [decide()]
+        except UserError as error:
+            outcome = [error]
+    dist.broadcast_object_list(outcome, src=0)
+    if isinstance(outcome[0], UserError):
+        raise outcome[0]
+    return outcome[0]  # type: ignore[no-any-return]
 
 
 def _make_writable(folder: Path) -> None:
@@ -127,30 +146,9 @@ def _settle_deepspeed(*, cuda: bool) -> None:
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False)
 
 
-def _rows(role: str, job: TrainConfig, args: Any, tokenizer: Any, encode: data.Encoder, place: Rendezvous) -> Any:
-    """Have one process of each node prepare the data, tell all how it went, and open the result."""
-    entries, limit = (
-        (job.data.train, job.data.max_train_samples)
-        if role == "train"
-        else (job.data.validation, job.data.max_eval_samples)
-    )
-    outcome: Any = None
-    if place.local_rank == 0:
-        try:
-            sources = data.resolve(entries, role, job.data.cache_dir)
-            key = f"{job.stage} {_identity(tokenizer)} {_limits(args)}"
-            outcome = data.prepare(sources, encode, key=key, limit=limit, cache_dir=job.data.cache_dir)
-        except UserError as error:
-            outcome = error
-    gathered: list[Any] = [None] * place.world_size
-    dist.all_gather_object(gathered, (platform.node(), outcome))
-    outcomes = {node: found for node, found in gathered if found is not None}
-    for found in outcomes.values():
-        if isinstance(found, UserError):
-            raise UserError(str(found), everywhere=True)
-    folder, report = outcomes[platform.node()]
-    say(f"data.{role}: {report}")
-    return data.open_prepared(folder)
+def _rows(role: Role, job: TrainConfig, args: Any, tokenizer: Any, encode: data.Encoder, place: Rendezvous) -> Any:
+    key = f"{job.stage} {_identity(tokenizer)} {_limits(args)}"
+    return data.load(role, job, encode, key=key, seed=args.seed, place=place)
 
 
 def _identity(tokenizer: Any) -> str:

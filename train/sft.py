@@ -16,6 +16,7 @@ from alignlaunch.train.encoding import Encoded, encode
 from alignlaunch.train.formats import Record, example
 from alignlaunch.train.reporting import MeasuredTrainer
 
+HEAD = "lm"
 Config = SFTConfig
 IGNORED = -100
 
@@ -43,6 +44,13 @@ class Trainer(MeasuredTrainer, SFTTrainer):
     """TRL's trainer, with its speed measured."""
 
 
-def trainer(args: Any, model: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
+def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
     """Make the trainer."""
-    return Trainer(model=model, args=args, processing_class=tokenizer, train_dataset=train, eval_dataset=evaluation)
+    return Trainer(
+        model=model,
+        args=args,
+        processing_class=tokenizer,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        peft_config=adapter,
+    )

@@ -21,6 +21,7 @@ FILE = Path(__file__).with_suffix(".json")
 OWNED = {
     "output_dir": "output_dir",
     "deepspeed": "zero",
+    "hub_token": "secrets: [HF_TOKEN]",
     "fsdp": "zero",
     "fsdp_config": "zero",
     "parallelism_config": "zero",
@@ -64,30 +65,20 @@ def text() -> str:
 
 
 def _configs() -> dict[str, Any]:
-    from transformers import TrainingArguments
-    from trl import DPOConfig, RewardConfig, SFTConfig  # type: ignore[attr-defined]
+    from trl import DPOConfig  # type: ignore[attr-defined]
 
-    from alignlaunch.train.orpo import ORPOConfig
+    from alignlaunch.train import stages
 
-    pretraining = dataclasses.make_dataclass("PretrainingConfig", [("block_size", int | None)])
+    return {stage: stages.load(stage).Config for stage in stages.IMPLEMENTED} | {"safe_dpo": DPOConfig}
+
+
+def _arguments(config: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(config)
     return {
-        "pt": (TrainingArguments, pretraining),
-        "sft": (SFTConfig,),
-        "rm": (RewardConfig,),
-        "dpo": (DPOConfig,),
-        "safe_dpo": (DPOConfig,),
-        "orpo": (ORPOConfig,),
+        field.name: _type(hints[field.name])
+        for field in dataclasses.fields(config)
+        if field.init and field.name not in OWNED and not field.name.startswith("_")
     }
-
-
-def _arguments(configs: tuple[Any, ...]) -> dict[str, Any]:
-    found = {}
-    for config in configs:
-        hints = typing.get_type_hints(config)
-        for field in dataclasses.fields(config):
-            if field.init and field.name not in OWNED and not field.name.startswith("_"):
-                found[field.name] = _type(hints[field.name])
-    return found
 
 
 def _type(hint: Any) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def write_job(workplace: Path, name: str, **changes: Any) -> Path:
         "name": name,
         "stage": stage,
         "model": "model",
-        "data": {"train": ["sft.jsonl" if stage == "sft" else "pairs.jsonl"], "cache_dir": "cache"},
+        "data": {"train": [{"pt": "texts.jsonl", "sft": "sft.jsonl"}.get(stage, "pairs.jsonl")], "cache_dir": "cache"},
         "output_dir": f"out/{name}",
         "train": train,
     } | changes

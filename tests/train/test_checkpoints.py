@@ -1,4 +1,4 @@
-"""Which checkpoint a run starts from."""
+"""Which checkpoint a run starts from, and that no run takes another's for its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from alignlaunch.train import checkpoints
+from alignlaunch.train.checkpoints import settle
 from alignlaunch.train.errors import UserError
 
 
@@ -22,28 +23,49 @@ def output(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_last_complete_one_after_a_restart_or_when_asked(output: Path) -> None:
-    assert checkpoints.choose(output, None, restart_count=1) == output / "checkpoint-10"
-    assert checkpoints.choose(output, True, restart_count=0) == output / "checkpoint-10"
-    assert checkpoints.choose(output, None, restart_count=0) is None
-    assert checkpoints.choose(output, str(output / "checkpoint-5"), restart_count=1) == output / "checkpoint-5"
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("checkpoint-*")}
+
+
+def test_a_restarted_run_goes_on_from_its_own_last_complete_checkpoint(output: Path) -> None:
+    (output / checkpoints.OWNER).write_text("mine")
+    assert settle(output, None, 1, "mine") == output / "checkpoint-10"
+    assert settle(output, str(output / "checkpoint-5"), 1, "mine") == output / "checkpoint-10"
+
+
+@pytest.mark.parametrize("owner", [None, "theirs"])
+def test_a_restart_never_resumes_from_another_runs_checkpoint(output: Path, owner: str | None) -> None:
+    """The first attempt was preempted before it came to look at the folder."""
+    if owner:
+        (output / checkpoints.OWNER).write_text(owner)
+    assert settle(output, None, 1, "mine") is None
+    assert settle(output, None, 2, "mine") is None
+
+
+def test_a_run_that_starts_resumes_where_it_is_asked_to(output: Path) -> None:
+    assert settle(output, True, 0, "mine") == output / "checkpoint-10"
+    assert names(output) == {"checkpoint-5", "checkpoint-10"}
+    assert settle(output, str(output / "checkpoint-5"), 0, "mine") == output / "checkpoint-5"
+    assert names(output) == {"checkpoint-5"}, "a restart would go on from a later checkpoint than the one asked for"
 
 
 @pytest.mark.parametrize("name", ["checkpoint-20", "checkpoint-100", "checkpoint-7"])
 def test_an_incomplete_one_is_refused(output: Path, name: str) -> None:
     with pytest.raises(UserError, match="not a complete checkpoint"):
-        checkpoints.choose(output, str(output / name), restart_count=0)
+        settle(output, str(output / name), 0, "mine")
 
 
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
-    assert checkpoints.choose(tmp_path, None, restart_count=3) is None
+    assert settle(tmp_path, None, 3, "mine") is None
     with pytest.raises(UserError, match="holds no complete checkpoint"):
-        checkpoints.choose(tmp_path, True, restart_count=0)
+        settle(tmp_path, True, 0, "mine")
 
 
 def test_a_fresh_run_moves_old_ones_away_and_loses_none(output: Path) -> None:
-    aside = checkpoints.set_aside(output)
-    assert aside is not None
-    assert sorted(p.name for p in aside.iterdir()) == [f"checkpoint-{s}" for s in (10, 100, 20, 5)]
-    assert checkpoints.choose(output, None, restart_count=1) is None
-    assert checkpoints.set_aside(output) is None
+    everything = names(output)
+    assert settle(output, None, 0, "mine") is None
+    assert names(output) == set()
+    (aside,) = output.glob("previous-*")
+    assert names(aside) == everything
+    assert settle(output, None, 0, "mine") is None
+    assert list(output.glob("previous-*")) == [aside]

@@ -96,7 +96,10 @@ def test_bad_data_ends_all_processes_with_one_message(run_job: Runner, workplace
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"stage": "rm"}, "stage: rm cannot be trained by this version of alignlaunch; it has orpo, sft."),
+        (
+            {"stage": "safe_dpo"},
+            "stage: safe_dpo cannot be trained by this version of alignlaunch; it has dpo, orpo, pt, rm, sft.",
+        ),
         ({"deepspeed": "absent.json"}, "absent.json: not a readable JSON file"),
         ({"env": {"RANK": "1", "WORLD_SIZE": "2"}}, "RANK=1 is set without LOCAL_RANK"),
         ({"stage": "none"}, "not a job.resolved.yaml"),

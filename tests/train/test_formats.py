@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.train.formats import Example, FormatError, Preference, example, preference
+from alignlaunch.train.formats import Example, FormatError, Preference, example, preference, text
 
 Q, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 B = {"role": "assistant", "content": "b"}
@@ -56,15 +56,63 @@ def test_sft(record: dict[str, Any], expected: Example) -> None:
         ({"chosen": [Q, A], "rejected": [Q, B]}, Preference([Q], [A], [B])),
         ({"prompt": "q", "chosen": [Q, A], "rejected": [Q, B]}, Preference([Q], [A], [B])),
         ({"chosen": "the sky is blue", "rejected": "the sky is green"}, Preference("the sky is", " blue", " green")),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "margin": 2}, Preference("p", "a", "b", 2.0)),
+        (
+            {"question": "q", "response_chosen": "a", "response_rejected": "b", "margin": -0.5},
+            Preference([Q], [A], [B], -0.5),
+        ),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "margin": None}, Preference("p", "a", "b", None)),
     ],
 )
 def test_preferences(record: dict[str, Any], expected: Preference) -> None:
     assert preference(record) == expected
 
 
+def test_text() -> None:
+    assert text({"text": " as it is\n", "id": 3}) == " as it is\n"
+
+
+def test_words_may_be_missing_beside_a_tool_call() -> None:
+    called = {"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}
+    assert example({"messages": [Q, called | {"content": None}, A]}) == Example([], [Q, called, A])
+
+
+def parts(*texts: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": each} for each in texts]
+
+
+def test_content_in_parts_is_left_to_the_template() -> None:
+    asked = {"role": "user", "content": parts("look", "at")}
+    assert example({"messages": [asked, A]}) == Example([], [asked, A])
+
+
 @pytest.mark.parametrize(
     ("read", "record", "says"),
     [
+        (text, {"txt": "x"}, ["columns found: txt; accepted: text"]),
+        (text, {"text": " \n"}, ["`text` is empty"]),
+        (text, {"text": ["x"]}, ["`text` holds list, not text"]),
+        (example, {"conversations": [ASK, {"from": "gpt", "value": " "}]}, ["`conversations` has an empty assistant"]),
+        (example, {"conversations": [ASK, {"from": ["gpt"], "value": "x"}]}, ["from: ['gpt']"]),
+        (example, {"messages": [Q, {"role": "assistant", "content": ""}]}, ["`messages` has an empty assistant turn"]),
+        (example, {"messages": [Q, {"role": "bot", "content": "a"}]}, ["`messages` has role: 'bot'; known are system"]),
+        (example, {"messages": [Q, {"role": "assistant", "content": 3}]}, ["a assistant turn holds int, not text"]),
+        (example, {"messages": [Q, {"role": "assistant", "content": ["a"]}]}, ["holds list, not text"]),
+        (example, {"instruction": "q", "output": ""}, ["`output` is empty"]),
+        (example, {"instruction": "q", "output": None}, ["`output` holds NoneType"]),
+        (example, {"instruction": "", "output": "a"}, ["the question is empty"]),
+        (
+            preference,
+            {"question": "q", "response_chosen": "a", "response_rejected": ""},
+            ["`response_rejected` is empt"],
+        ),
+        (preference, {"question": "q", "response_chosen": "a", "response_rejected": "a"}, ["are the same"]),
+        (preference, {"question": None, "response_chosen": "a", "response_rejected": "b"}, ["the question is empty"]),
+        (preference, {"prompt": [Q], "chosen": [A], "rejected": [Q]}, ["`rejected` has no assistant turn"]),
+        (preference, {"chosen": [Q, A], "rejected": [Q]}, ["is the beginning of the other"]),
+        (preference, {"chosen": "the sky", "rejected": "the sky is"}, ["is the beginning of the other"]),
+        (preference, {"prompt": "p", "chosen": "a", "rejected": "b", "margin": "1"}, ["`margin` is '1'"]),
+        (preference, {"prompt": "p", "chosen": "a", "rejected": "b", "margin": float("nan")}, ["`margin` is nan"]),
         (example, {"text": "x", "id": 1}, ["columns found: text, id", "accepted: conversations"]),
         (example, {}, ["columns found: none"]),
         (example, {"conversations": [{"from": "robot", "value": "x"}]}, ["'robot'"]),
@@ -76,8 +124,8 @@ def test_preferences(record: dict[str, Any], expected: Preference) -> None:
         (example, {"prompt": "p", "completion": ""}, ["`completion` is empty"]),
         (example, {"instruction": ["q"], "output": "a"}, ["`instruction` holds list"]),
         (preference, {"prompt": "p", "chosen": "c"}, ["columns found: prompt, chosen", "response_rejected"]),
-        (preference, {"prompt": "p", "chosen": "a", "rejected": ""}, ["must both hold an answer"]),
-        (preference, {"chosen": "same", "rejected": "same"}, ["must both hold an answer"]),
+        (preference, {"prompt": "p", "chosen": "a", "rejected": ""}, ["`rejected` is empty"]),
+        (preference, {"chosen": "same", "rejected": "same"}, ["`chosen` and `rejected` are the same"]),
         (preference, {"prompt": "p", "chosen": "a", "rejected": [B]}, ["all be text or all be lists"]),
         (
             preference,

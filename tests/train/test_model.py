@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from alignlaunch.train import model, orpo
+from alignlaunch.train import adapter, model, orpo
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.encoding import FALLBACK_CHAT_TEMPLATE
 from alignlaunch.train.errors import UserError
@@ -32,7 +32,8 @@ def load(workplace: Path, *, train: dict[str, Any] | None = None, **changes: Any
     """The model of a job as the entrypoint loads it."""
     wanted = job(workplace, **changes)
     args = orpo.Config(output_dir="out", use_cpu=True, report_to="none", **(train or {}))
-    return model.load_model(wanted, args, model.load_tokenizer(wanted), "bf16")
+    network = model.load_model(wanted, args, model.load_tokenizer(wanted), "bf16")
+    return adapter.add(network, adapter.configure(wanted.lora, network, head="lm"), args) if wanted.lora else network
 
 
 def trainable(network: Any) -> set[str]:

@@ -36,7 +36,7 @@ def ours(records: list[dict[str, Any]], tokenizer: Any, model: Any, folder: Path
     args = orpo.Config(output_dir=str(folder), **COMMON)
     encode = orpo.encoder(tokenizer, args)
     rows = Dataset.from_list([row for record in records for row in encode(record).rows])
-    return orpo.trainer(args, model, tokenizer, rows, None), rows
+    return orpo.trainer(args, model, None, tokenizer, rows, None), rows
 
 
 def step(trainer: Any, model: Any, batches: list[dict[str, Any]]) -> tuple[float, dict[str, Any]]:

@@ -7,9 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from .conftest import ROOT, Finished, Runner, write_job
 
@@ -17,14 +21,30 @@ EVALUATION = {"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_
 PAIRS = {"train": ["pairs.jsonl"], "validation": ["pairs_eval.jsonl"], "cache_dir": "cache"}
 
 
+#: What each stage trains on and logs beside loss and gradient norm.
+STAGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "pt": ({"train": {"max_length": 32}}, ()),
+    "sft": ({}, ()),
+    "rm": ({"train": EVALUATION, "data": PAIRS}, ("margin", "eval_loss", "eval_accuracy", "eval_margin")),
+    "dpo": ({}, ("rewards/margins",)),
+    "orpo": (
+        {"train": EVALUATION, "data": PAIRS},
+        ("nll_loss", "rewards/margins", "eval_loss", "eval_rewards/margins"),
+    ),
+}
+
+
 @pytest.fixture(scope="session")
-def alone(run_job: Runner) -> dict[str, Finished]:
+def alone(run_job: Runner) -> Callable[[str], Finished]:
     """One process; two accumulated micro-batches for the two processes."""
-    accumulate = {"gradient_accumulation_steps": 2}
-    return {
-        "sft": run_job("alone-sft", stage="sft", train=accumulate),
-        "orpo": run_job("alone-orpo", stage="orpo", train=accumulate | EVALUATION, data=PAIRS),
-    }
+
+    @cache
+    def run(stage: str) -> Finished:
+        changes = dict(STAGES[stage][0])
+        train = changes.pop("train", {}) | {"gradient_accumulation_steps": 2}
+        return run_job(f"alone-{stage}", stage=stage, train=train, **changes)
+
+    return run
 
 
 def assert_same(found: Finished, expected: Finished, *names: str) -> None:
@@ -32,33 +52,47 @@ def assert_same(found: Finished, expected: Finished, *names: str) -> None:
     assert expected.code == 0, expected.stdout + expected.stderr
     for name in ("loss", "grad_norm", *names):
         assert len(expected.logged(name)) >= 2
-        assert found.logged(name) == pytest.approx(expected.logged(name), abs=2e-6, rel=2e-6), name
+        assert found.logged(name) == pytest.approx(expected.logged(name), abs=1e-5, rel=1e-5), name
 
 
 @pytest.mark.parametrize("zero", [None, "zero1.json", "zero2.json", "zero3.json"])
-def test_orpo(zero: str | None, run_job: Runner, alone: dict[str, Finished]) -> None:
-    # Micro-batches of one pair, so that answers of different lengths meet across processes and micro-batches.
-    split = EVALUATION | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
-    found = run_job(f"two-orpo-{zero}", nproc=2, zero=zero, stage="orpo", train=split, data=PAIRS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_equal_one(
+    stage: str, zero: str | None, run_job: Runner, alone: Callable[[str], Finished]
+) -> None:
+    changes, names = STAGES[stage]
+    found = run_job(f"two-{stage}-{zero}", nproc=2, zero=zero, stage=stage, **changes)
     assert "process 0 of 2 (torchrun)" in found.stdout
-    assert_same(found, alone["orpo"], "nll_loss", "rewards/margins", "eval_loss", "eval_rewards/accuracies")
-    assert found.logged("loss")[0] - found.logged("loss")[-1] > 0.1
+    assert_same(found, alone(stage), *names)
+    if stage in ("pt", "sft", "orpo"):
+        assert found.logged("loss")[0] - found.logged("loss")[-1] > 0.1
+    saved, expected = (load_file(run.output_dir / "model.safetensors") for run in (found, alone(stage)))
+    assert saved.keys() == expected.keys()
+    # In the mean: Adam divides by the gradient's size, so where it is nearly 0 the order of a sum decides.
+    assert max(float((weight - saved[name]).abs().mean()) for name, weight in expected.items()) < 1e-5
 
 
-@pytest.mark.parametrize("zero", ["zero1.json", "zero2.json", "zero3.json"])
-def test_sft(zero: str, run_job: Runner, alone: dict[str, Finished]) -> None:
-    found = run_job(f"two-sft-{zero}", nproc=2, zero=zero, stage="sft")
-    assert_same(found, alone["sft"])
-    assert found.logged("loss")[0] - found.logged("loss")[-1] > 0.1
-    from transformers import AutoModelForCausalLM
+@pytest.mark.parametrize("stage", ["sft", "rm", "dpo"])
+def test_an_adapter_under_zero_3_equals_one_process(stage: str, run_job: Runner) -> None:
+    lora = {"r": 4, "alpha": 8, "dropout": 0.0}
+    changes = {"stage": stage, "lora": lora} | {k: v for k, v in STAGES[stage][0].items() if k != "train"}
+    alone = run_job(f"alone-lora-{stage}", train={"gradient_accumulation_steps": 2}, **changes)
+    checkpointed = {"gradient_checkpointing": True}
+    found = run_job(f"two-lora-{stage}", nproc=2, zero="zero3.json", train=checkpointed, **changes)
+    assert_same(found, alone)
+    saved, expected = (load_file(run.output_dir / "adapter_model.safetensors") for run in (found, alone))
+    assert saved.keys() == expected.keys()
+    assert all(weight.allclose(saved[name], atol=1e-5) for name, weight in expected.items())
 
-    saved = AutoModelForCausalLM.from_pretrained(found.output_dir)
-    expected = AutoModelForCausalLM.from_pretrained(alone["sft"].output_dir)
-    for name, weight in expected.state_dict().items():
-        assert weight.allclose(saved.state_dict()[name], atol=1e-5), name
+
+def test_orpo_with_unequal_micro_batches(run_job: Runner, alone: Callable[[str], Finished]) -> None:
+    """Micro-batches of one pair, so that answers of different lengths meet across processes and micro-batches."""
+    split = EVALUATION | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
+    found = run_job("two-orpo-split", nproc=2, stage="orpo", train=split, data=PAIRS)
+    assert_same(found, alone("orpo"), *STAGES["orpo"][1])
 
 
-def test_sft_with_one_srun_task_a_process(workplace: Path, alone: dict[str, Finished]) -> None:
+def test_sft_with_one_srun_task_a_process(workplace: Path, alone: Callable[[str], Finished]) -> None:
     """DDP, started as `srun` starts it: no torchrun, Slurm's variables."""
     job = write_job(workplace, "srun-sft", stage="sft")
     with socket.socket() as sock:
@@ -84,7 +118,7 @@ def test_sft_with_one_srun_task_a_process(workplace: Path, alone: dict[str, Fini
     out = [task.communicate(timeout=300) for task in tasks]
     codes = [task.returncode for task in tasks]
     found = Finished(max(codes), "".join(o for o, _ in out), "".join(e for _, e in out), workplace / "out" / "srun-sft")
-    assert_same(found, alone["sft"])
+    assert_same(found, alone("sft"))
     assert "process 0 of 2 (slurm)" in out[0][0]
     assert "step 1/4" not in out[1][0], "rank 1 logs too"
     provenance = json.loads((found.output_dir / "provenance.json").read_text())

@@ -16,6 +16,6 @@ def test_what_the_file_says() -> None:
     stages = found["stages"]
     assert stages.keys() == {"pt", "sft", "rm", "dpo", "orpo", "safe_dpo"}
     assert stages["orpo"]["beta"] == {"type": "float"}
-    assert stages["pt"]["block_size"] == {"type": "int", "optional": True}
+    assert stages["pt"]["packing_strategy"] == {"type": "str"}
     assert stages["sft"]["eval_strategy"] == {"type": "str", "choices": ["epoch", "no", "steps"]}
     assert not any(name in found["owned"] for arguments in stages.values() for name in arguments)

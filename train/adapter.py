@@ -1,0 +1,71 @@
+"""The LoRA adapter of a job: PEFT's configuration for it, and putting it on a model.
+
+TRL's trainers are given the configuration and put it on themselves; with the bare model in hand they know that the
+reference of DPO is the model without its adapter. Our own trainers call `add`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alignlaunch.train.config import Lora
+from alignlaunch.train.errors import UserError
+from alignlaunch.train.model import Head, zero_stage
+
+
+def configure(lora: Lora, model: Any, *, head: Head) -> Any:
+    """PEFT's LoraConfig for this model.
+
+    Raises UserError when a target module does not exist.
+    """
+    import peft
+
+    return peft.LoraConfig(
+        task_type="CAUSAL_LM" if head == "lm" else "SEQ_CLS",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_dora=lora.dora,
+        target_modules=_target_modules(model, lora),
+        # A new head is random: frozen, it would make noise of all that the adapter learns.
+        modules_to_save=["score"] if head == "score" else None,
+    )
+
+
+def add(model: Any, config: Any, args: Any) -> Any:
+    """The model with a new adapter on it; its own weights are frozen."""
+    import peft
+
+    quantized = bool(getattr(model, "is_quantized", False))
+    zero3 = zero_stage(args) == 3
+    if args.gradient_checkpointing and zero3:
+        # Without re-entrant checkpointing, ZeRO-3 has released the frozen weights when they are recomputed
+        # (transformers#47254).
+        args.gradient_checkpointing_kwargs = (args.gradient_checkpointing_kwargs or {}) | {"use_reentrant": True}
+    if quantized:
+        prepare: Any = peft.prepare_model_for_kbit_training
+        model = prepare(model, use_gradient_checkpointing=args.gradient_checkpointing)
+    elif args.gradient_checkpointing:
+        model.enable_input_require_grads()  # or nothing before the first adapter has a gradient to checkpoint
+    # PEFT would hold the adapter in fp32 over a bf16 base, which ZeRO-3 cannot gather together (DeepSpeed#8072).
+    return peft.get_peft_model(model, config, autocast_adapter_dtype=not (zero3 and not quantized))
+
+
+def _target_modules(model: Any, lora: Lora) -> str | list[str]:
+    if lora.target_modules == "all":
+        return "all-linear"  # every linear layer but the output or score head
+    wanted = lora.target_modules
+    names = [part.strip() for part in wanted.split(",") if part.strip()] if isinstance(wanted, str) else wanted
+    modules = [name for name, _ in model.named_modules()]
+    # PEFT complains only when not one of the names is there.
+    unknown = [n for n in names if not any(m == n or m.endswith(f".{n}") for m in modules)]
+    if unknown:
+        import torch
+
+        linear = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+        raise UserError(
+            f"lora.target_modules: the model has no module {', '.join(unknown)}; its linear layers are "
+            f"{', '.join(sorted(linear))}. Name some of these, or `all`.",
+            everywhere=True,
+        )
+    return names

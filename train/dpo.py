@@ -1,0 +1,63 @@
+"""Direct preference optimisation (arXiv 2305.18290) by TRL's DPOTrainer, with its losses and mixes (`loss_type`).
+
+The rows come tokenised from `encoding`, so that the prompt ends where the chat template ends it. The reference is the
+model without its adapter, or for a full fine-tune a frozen copy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
+
+from alignlaunch.train.data import Encoder
+from alignlaunch.train.encoding import Encoded, encode
+from alignlaunch.train.formats import Record, preference
+from alignlaunch.train.reporting import MeasuredTrainer
+
+HEAD = "lm"
+Config = DPOConfig
+
+
+def encoder(tokenizer: Any, args: Any) -> Encoder:
+    """Tokenise both answers after their prompt. TRL's collator cuts (`max_length`, `truncation_mode`)."""
+    limit = args.max_length
+
+    def encode_record(record: Record) -> Encoded:
+        found = preference(record)
+        chosen = encode(tokenizer, found.prompt, found.chosen)[-1]
+        rejected = encode(tokenizer, found.prompt, found.rejected)[-1]
+        truncated = limit is not None and max(len(chosen.ids), len(rejected.ids)) > limit
+        # Where the answers differ from each other a token merges prompt and answer: the prompt ends before it.
+        start = min(tokens.learnt.index(True) if any(tokens.learnt) else 0 for tokens in (chosen, rejected))
+        if start == 0 or chosen.ids[:start] != rejected.ids[:start]:
+            return Encoded([], truncated)
+        if limit is not None and args.truncation_mode == "keep_start" and start >= limit:
+            return Encoded([], truncated)  # nothing of an answer would be left
+        row = {
+            "prompt_ids": chosen.ids[:start],
+            "chosen_ids": chosen.ids[start:],
+            "rejected_ids": rejected.ids[start:],
+        }
+        return Encoded([row], truncated)
+
+    return encode_record
+
+
+class Trainer(MeasuredTrainer, DPOTrainer):
+    """TRL's trainer on rows that are tokenised already, with its speed measured."""
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+
+def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
+    """Make the trainer."""
+    return Trainer(
+        model=model,
+        args=args,
+        processing_class=tokenizer,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        peft_config=adapter,
+    )

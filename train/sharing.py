@@ -1,0 +1,72 @@
+"""Work whose result is shared through a folder: done once for each copy of the folder, while the others wait."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from alignlaunch.train.errors import UserError
+from alignlaunch.train.rendezvous import Rendezvous
+
+T = TypeVar("T")
+
+
+def once(work: Callable[[], T], folder: Path, place: Rendezvous) -> T:
+    """Do the work in rank 0, and in the first process of each node that does not see rank 0's `folder`.
+
+    Returns in every process the result of the one that worked for it. The others wait for it in a collective, so for
+    at most `ddp_timeout`, and ask no file system. Raises UserError in all processes where one of them raised it.
+    """
+    mark: list[Any] = [None]
+    if place.rank == 0:
+        mark = [_attempt(lambda: _mark(folder))]
+    dist.broadcast_object_list(mark)
+    _raise_first(mark)
+    here: list[Any] = [None] * place.world_size
+    dist.all_gather_object(here, ((folder / mark[0]).exists(), platform.node(), place.local_rank))
+    if place.rank == 0:
+        (folder / mark[0]).unlink()
+    worker = _worker(here, place.rank)
+    outcomes: list[Any] = [None] * place.world_size
+    dist.all_gather_object(outcomes, _attempt(work) if worker == place.rank else None)
+    _raise_first(outcomes)
+    result: T = outcomes[worker]
+    return result
+
+
+def _worker(here: list[tuple[bool, str, int]], rank: int) -> int:
+    """Which rank works for this one. A host name is not enough: several nodes of a test or of pods may share one."""
+    sees_rank_0, node, _ = here[rank]
+    if sees_rank_0:
+        return 0
+    return max(r for r in range(rank + 1) if here[r][1:] == (node, 0))
+
+
+def _mark(folder: Path) -> str:
+    """The name of a new file in the folder, by which others tell whether theirs is the same."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".seen-by-rank-0.")
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}. Name a folder that can be written: data.cache_dir.") from error
+    os.close(handle)
+    return Path(name).name
+
+
+def _attempt(work: Callable[[], T]) -> T | UserError:
+    try:
+        return work()
+    except UserError as error:
+        return error
+
+
+def _raise_first(outcomes: list[Any]) -> None:
+    for found in outcomes:
+        if isinstance(found, UserError):
+            raise UserError(str(found), everywhere=True)
