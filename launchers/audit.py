@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import git, job, provenance, render
+from . import git, job, pipeline, provenance, render
 from .errors import LaunchError, UsageError
 from .job import Job
 from .render import LOCK, RESOLVED, SBATCH, TORCHRUN, Target
@@ -159,14 +159,25 @@ def locked_folders(path: Path) -> Iterator[Path]:
 def check(folder: Path) -> str:
     """Render `folder` again from its job file: the diff, empty if clean. Raises UsageError if that cannot be done."""
     lock = _read_lock(folder / LOCK)
-    job_path = Path(os.path.normpath(folder / lock["job"]["path"]))
-    if not job_path.is_file():
+    return diff(folder, artifacts(_job_again(folder, lock), lock["target"], folder))
+
+
+def _job_again(folder: Path, lock: dict[str, Any]) -> Job:
+    """The job that was locked, as its files say it now."""
+    step = lock.get("pipeline")
+    path = Path(os.path.normpath(folder / (step or lock["job"])["path"]))
+    overrides, cluster = tuple(lock["set"]), lock["cluster"]["name"] if lock["cluster"] else None
+    remedy = f"restore it, or remove {folder}"
+    if not path.is_file():
         raise UsageError(
-            f"{folder / LOCK}: its job file {job_path} is gone\n    remedy: restore it, or remove {folder}"
+            f"{folder / LOCK}: its {'pipeline' if step else 'job'} file {path} is gone\n    remedy: {remedy}"
         )
-    cluster = lock["cluster"]["name"] if lock["cluster"] else None
-    fresh = job.load(job_path, tuple(lock["set"]), cluster)
-    return diff(folder, render.render(fresh, lock["target"], lock["job"]["path"]))
+    if step is None:
+        return job.load(path, overrides, cluster)
+    jobs = pipeline.load(path, overrides, cluster).jobs
+    if step["step"] not in jobs:
+        raise UsageError(f"{folder / LOCK}: its step {step['step']} of {path} is gone\n    remedy: {remedy}")
+    return jobs[step["step"]]
 
 
 def _read_lock(path: Path) -> dict[str, Any]:
@@ -178,6 +189,7 @@ def _read_lock(path: Path) -> dict[str, Any]:
             and isinstance(lock["job"]["path"], str)
             and all(isinstance(item, str) for item in lock["set"])
             and (lock["cluster"] is None or isinstance(lock["cluster"]["name"], str))
+            and ("pipeline" not in lock or all(isinstance(lock["pipeline"][key], str) for key in ("path", "step")))
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: not a lock file of alignlaunch ({error})\n    remedy: {remedy}") from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -14,7 +15,7 @@ from msgspec import Meta
 from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Stage, rewards_read
 
 from . import cluster as clusters
-from . import defaults, legacy, rules, schema, yamlfile, zerorules
+from . import defaults, legacy, references, rules, schema, yamlfile, zerorules
 from . import zero as zeros
 from .cluster import Cluster, Slurm
 from .errors import JobFileError, Problem, UsageError
@@ -90,6 +91,13 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     slurm: Annotated[Slurm, Meta(description="sbatch options.", examples=[{"partition": "gpu"}])] = Slurm()
 
 
+class Step(NamedTuple):
+    """The entry of a pipeline file that a job was made from."""
+
+    pipeline: Path
+    name: str
+
+
 @dataclass(frozen=True)
 class Job:
     """A validated job at a place. Everything that templates need is an attribute; they do no arithmetic."""
@@ -103,6 +111,8 @@ class Job:
     overrides: tuple[str, ...]
     zero: ZeroConfig | None
     notes: list[str] = field(default_factory=list)
+    step: Step | None = None  # where the pipeline file makes the job another one than its job file says
+    upcoming: tuple[str, ...] = ()  # outputs of the pipeline's earlier steps, as this job's paths name them
 
     @property
     def dir(self) -> Path:
@@ -193,11 +203,33 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
 
     overrides: `a.b=c`, the value read as YAML. Raises JobFileError with every problem, UsageError for a bad override.
     """
+    document = read(path)
+    for override_ in overrides:
+        override(document, override_, override_)
+    return build(document, overrides, cluster_name, known=references.stray(document))
+
+
+def read(path: Path) -> Document:
+    """The job file as it is. Raises JobFileError, UsageError."""
     if not path.name.isprintable():  # it stands in comments of shell scripts, where a line break would end the comment
         raise UsageError(f"{path.name!r}: a job file's name must be printable text\n    remedy: rename it")
-    document = yamlfile.read(path)
-    for override in overrides:
-        _override(document, override)
+    return yamlfile.read(path)
+
+
+def build(
+    document: Document,
+    overrides: tuple[str, ...],
+    cluster_name: str | None,
+    *,
+    step: Step | None = None,
+    upcoming: tuple[str, ...] = (),
+    known: Sequence[Problem] = (),
+) -> Job:
+    """A job from what its file holds and `overrides` changed: fill in and check. Errors as `load`.
+
+    known: problems that were found already.
+    """
+    path = Path(document.name)
     cluster, cluster_digest = Cluster(), None
     cluster_data: dict[str, Any] = {}
     if cluster_name:
@@ -206,6 +238,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         cluster_digest = hashlib.sha256(cluster_path.read_bytes()).hexdigest()
 
     notes, problems = legacy.apply(document)
+    problems += known
     stage = document.data.get("stage")
     data = document.data
     if isinstance(stage, str) and stage in defaults.STAGES:
@@ -230,7 +263,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
     problems += rules.combinations(document, data)
     problems += rules.sources(document, data.get("data"))
     if problems:
-        raise JobFileError(sorted({str(p): p for p in problems}.values(), key=_by_line))  # a key can break a rule twice
+        raise JobFileError(in_order(problems))
     return Job(
         spec=msgspec.convert(data, JobSpec),
         cluster=cluster,
@@ -241,21 +274,29 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         overrides=overrides,
         zero=zero,
         notes=notes,
+        step=step,
+        upcoming=upcoming,
     )
 
 
-def _by_line(problem: Problem) -> tuple[int, int]:
-    match = re.search(r":(\d+):(\d+)$", problem.place)
-    return (int(match[1]), int(match[2])) if match else (1 << 30, 0)
+def in_order(problems: list[Problem]) -> list[Problem]:
+    """Problems by file and line, --set last; without repeats (the same key can break one rule twice)."""
+    return sorted({str(problem): problem for problem in problems}.values(), key=_place)
 
 
-def _override(document: Document, override: str) -> None:
-    key, equals, text = override.partition("=")
+def _place(problem: Problem) -> tuple[bool, str, int, int]:
+    match = re.fullmatch(r"(.*):(\d+):(\d+)", problem.place)
+    return (False, match[1], int(match[2]), int(match[3])) if match else (True, "", 0, 0)
+
+
+def override(document: Document, assignment: str, given: str) -> None:
+    """Put `a.b=c` into the document. `given` is what the user wrote after --set, a step's name before it or not."""
+    key, equals, text = assignment.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
-        raise UsageError(f"--set {override}: not KEY=VALUE\n    remedy: for example --set train.max_steps=10")
+        raise UsageError(f"--set {given}: not KEY=VALUE\n    remedy: for example --set train.max_steps=10")
     if not text.isascii() and text.encode(errors="ignore").decode() != text:
-        raise UsageError(f"--set {override!a}: not UTF-8 text\n    remedy: write it as UTF-8")
-    legacy.put(document, tuple(key.split(".")), yamlfile.parse_value(text, key), f"--set {override}")
+        raise UsageError(f"--set {given!a}: not UTF-8 text\n    remedy: write it as UTF-8")
+    legacy.put(document, tuple(key.split(".")), yamlfile.parse_value(text, key), f"--set {given}")
 
 
 def _take_from_cluster(data: dict[str, Any], cluster: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from . import provenance, runfolder
+from . import audit, provenance, runfolder
 from .errors import LaunchError, UsageError
 from .job import Job
 from .render import DEEPSPEED, TORCHRUN
@@ -20,6 +20,10 @@ from .runs import Run, Status
 SCHEME = "local"
 #: torchrun forwards TERM and gives its workers 30 s; after that the whole group is killed.
 GRACE_SECONDS = 35
+
+#: Of a run whose turn has not come. Slurm's word for the reason.
+WAITING = Status("PENDING", reason="Dependency")
+_WAITING = "waiting"  # the file that says so
 
 # bash outlives the signal that ends its child, so that the exit code is always written.
 _WRAPPER = """trap : TERM INT HUP
@@ -51,6 +55,12 @@ def check_machine(job: Job) -> None:
         )
 
 
+def wait_for_turn(run_dir: Path) -> None:
+    """Mark a run that this process will start later; if this process ends before, it never will."""
+    _identify(run_dir, os.getpid())
+    (run_dir / _WAITING).touch()
+
+
 def start(job: Job, run_dir: Path, log: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
     """Start the script in a session of its own, from the job's folder, writing to `log`."""
     env = {**os.environ, "ALIGNLAUNCH_RUN_DIR": str(run_dir)}
@@ -67,13 +77,18 @@ def start(job: Job, run_dir: Path, log: Path, arguments: list[str]) -> subproces
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    identity = {"pid": process.pid, "started": _start_time(process.pid)}
     try:
-        (run_dir / "process.json").write_text(json.dumps(identity), encoding="utf-8")
+        _identify(run_dir, process.pid)
     except OSError:  # a run that nobody could find again must not go on
         _signal(process.pid, signal.SIGKILL)
         raise
+    (run_dir / _WAITING).unlink()
     return process
+
+
+def _identify(run_dir: Path, pid: int) -> None:
+    """Note the process that a run lives and dies with, whole at any moment: others read it."""
+    audit.write_atomic(run_dir / "process.json", json.dumps({"pid": pid, "started": _start_time(pid)}))
 
 
 class LocalBackend:
@@ -104,6 +119,8 @@ class LocalBackend:
         if pid is None:
             return
         (folder / "cancelled").touch()
+        if (folder / _WAITING).exists():
+            return
         _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
         while _living_pid(folder) is not None:
@@ -113,9 +130,11 @@ class LocalBackend:
             time.sleep(0.1)
 
     def _status(self, folder: Path) -> Status:
-        alive = _living_pid(folder) is not None
+        alive, cancelled = _living_pid(folder) is not None, (folder / "cancelled").exists()
+        if (folder / _WAITING).exists():
+            return Status("CANCELLED", reason="never started") if cancelled or not alive else WAITING
         code = runfolder.exit_code(folder)
-        if (folder / "cancelled").exists() and not alive:
+        if cancelled and not alive:
             return Status("CANCELLED", code)
         if code is not None:
             return Status("COMPLETED" if code == 0 else "FAILED", code)

@@ -32,6 +32,7 @@ def describe(job: Job, target: Target, files: dict[str, str], command: list[str]
         "nproc_per_node": job.spec.nproc_per_node,
         "job_file": str(job.path.resolve()),
         "job_sha256": job.digest,
+        "pipeline": {"path": str(job.step.pipeline.resolve()), "step": job.step.name} if job.step else None,
         "cluster": job.cluster_name,
         "cluster_sha256": job.cluster_digest,
         "set": list(job.overrides),

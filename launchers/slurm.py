@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
@@ -37,8 +38,9 @@ _FAULTS = [
 ]
 
 
-def command(job: Job, run_dir: Path) -> list[str]:
-    """sbatch with what only the moment of submission knows: where to start from, where the log goes, the run's folder.
+def command(job: Job, run_dir: Path, after: Sequence[str] = ()) -> list[str]:
+    """sbatch with what only the moment of submission knows: where to start from, where the log goes, the run's folder,
+    and the ids of the jobs to wait for. If one of those fails, this job is cancelled: Slurm would keep it for ever.
 
     The script's own `#SBATCH --export` lets these two variables through.
     """
@@ -53,16 +55,17 @@ def command(job: Job, run_dir: Path) -> list[str]:
         "sbatch",
         f"--chdir={job.dir.resolve()}",
         f"--output={str(run_dir).replace('%', '%%')}/%x-%j.out",
+        *([f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []),
     ]
 
 
-def submit(job: Job, run_dir: Path, script: str) -> str:
-    """sbatch `script`, byte for byte. Returns the handle. Raises SchedulerError with sbatch's own words."""
+def submit(command: list[str], run_dir: Path, script: str) -> str:
+    """Run `command` on `script`, byte for byte. Returns the handle. Raises SchedulerError with sbatch's own words."""
     for name in ("sbatch", "srun"):  # submitit asks for srun as well
         if shutil.which(name) is None:
             raise SchedulerError(f"{name}: command not found\n    remedy: run this on a login node of the cluster")
     cluster = cluster_name()
-    return f"{SCHEME}://{cluster}/{_sbatch(script, run_dir, command(job, run_dir))}"
+    return f"{SCHEME}://{cluster}/{_sbatch(script, run_dir, command)}"
 
 
 def _sbatch(script: str, run_dir: Path, command: list[str]) -> str:
@@ -218,17 +221,21 @@ def _squeue(ids: list[str]) -> list[tuple[str, str, Status]]:
 
 def _sacct(ids: list[str]) -> list[tuple[str, str, Status]]:
     """(id, name, status) of the jobs that the accounting knows; none where it is off."""
-    fields = "JobIDRaw,JobName,State,ExitCode,NodeList"
+    fields = "JobIDRaw,JobName,State,ExitCode,Reason,NodeList"
     done = shell.run(
         ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(ids)}", f"--format={fields}"]
     )
     found = []
     for line in done.stdout.splitlines() if done.returncode == 0 else []:
-        job_id, name, state, codes, nodes = line.split("|")
+        job_id, name, state, codes, reason, nodes = line.split("|")
         state = state.split()[0].rstrip("+")  # "CANCELLED by 1000"
         code, _, signal = codes.partition(":")
         exit_code = 128 + int(signal or 0) if int(signal or 0) else int(code)
-        found.append((job_id, name, Status(state, exit_code if state in FINAL else None, "", nodes)))
+        if nodes == "None assigned":
+            nodes = ""
+        else:
+            reason = ""  # sacct's is what kept the job waiting, long past when it has begun
+        found.append((job_id, name, Status(state, exit_code if state in FINAL else None, reason, nodes)))
     return found
 
 

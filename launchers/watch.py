@@ -44,18 +44,17 @@ def backend_of(run: Run) -> Backend:
     return BACKENDS[run.scheme]
 
 
-def find(text: str) -> Run:
-    """A run by handle, job name or "last". Raises UsageError if there is none."""
-    run = runs.find(text)
-    if run:
-        return run
+def find(text: str) -> list[Run]:
+    """A run by handle, job name or "last"; all runs of a pipeline by its name. Raises UsageError if there is none."""
+    if found := runs.find(text):
+        return found
     scheme, separator, _ = text.partition("://")
     if separator and scheme in BACKENDS:
-        return BACKENDS[scheme].recover(text)
+        return [BACKENDS[scheme].recover(text)]
     if separator:
         raise UsageError(f"{text}: no such kind of handle\n    remedy: {' or '.join(f'{s}://...' for s in BACKENDS)}")
     remedy = "see `alignlaunch list`, or give the handle that the submission printed"
-    what = "no run is recorded yet" if text == "last" else f"no run of a job named {text!r} is recorded"
+    what = "no run is recorded yet" if text == "last" else f"no run of a job or pipeline named {text!r} is recorded"
     raise UsageError(f"{what}\n    remedy: {remedy}")
 
 
