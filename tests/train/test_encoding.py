@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.train import orpo, sft
+from alignlaunch.train import orpo, rm, sft
 from alignlaunch.train.encoding import FALLBACK_CHAT_TEMPLATE, Tokens, encode
 from alignlaunch.train.formats import FormatError
 
@@ -123,3 +123,10 @@ def test_orpo_keeps_the_end_of_the_prompt_and_the_beginning_of_the_answer(tokeni
     assert row["chosen_prompt_length"] == row["rejected_prompt_length"] == 3
     args = orpo.Config(output_dir="x", max_length=3, max_prompt_length=3, use_cpu=True)
     assert orpo.encoder(tokenizer, args)(record).rows == []
+
+
+def test_the_reward_model_is_told_the_margin(tokenizer: Any) -> None:
+    encode_record = rm.encoder(tokenizer, rm.Config(output_dir="x", use_cpu=True, bf16=False))
+    pair = {"prompt": "the", "chosen": " good", "rejected": " bad"}
+    (without,), (with_margin,) = encode_record(pair).rows, encode_record(pair | {"margin": 2}).rows
+    assert with_margin == without | {"margin": 2.0}

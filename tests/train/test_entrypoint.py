@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,6 +92,24 @@ def test_bad_data_ends_all_processes_with_one_message(run_job: Runner, workplace
     assert found.stderr.count("error: bad.jsonl:1: `messages` has no assistant turn: there is nothing to learn.") == 1
     assert "exitcode  : 2" in found.stderr
     assert "session.py" not in found.stderr, "a traceback of ours"
+
+
+def test_weighted_sources_a_share_for_evaluation_and_skipped_records(run_job: Runner, workplace: Path) -> None:
+    texts = [{"text": f"the capital of France is Paris {n}"} for n in range(30)]
+    (workplace / "good.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts) + "{cut")
+    (workplace / "few.txt").write_text("the answer is Paris")
+    sources = [{"path": "good.jsonl", "weight": 3}, {"path": "few.txt", "weight": 1}]
+    data = {"train": sources, "validation_share": 0.2, "skip_bad_records": True, "cache_dir": "cache"}
+    train = {"max_length": 16, "eval_strategy": "steps", "eval_steps": 4}
+    found = run_job("mixed", nproc=2, stage="pt", data=data, train=train)
+    assert found.code == 0, found.stderr
+    assert "; 1 bad records skipped:\n  good.jsonl:31: not JSON" in found.stdout
+    records = dict(re.findall(r"data\.(train|validation): (\d+) records", found.stdout))
+    learnt = int(records["train"]) - 1  # of good.jsonl
+    assert learnt + int(records["validation"]) == 30
+    assert f"data.train: {learnt} from the {learnt} sequences of good.jsonl (" in found.stdout
+    assert f"data.train: {round(learnt / 3)} from the 1 sequences of few.txt (" in found.stdout
+    assert len(found.logged("eval_loss")) == 1
 
 
 @pytest.mark.parametrize(
