@@ -27,11 +27,14 @@ class Trained:
 
 def find(text: str) -> Trained:
     """The output of a run (handle, job's name, "last"), or a folder by its path. Raises UsageError if there is none."""
-    is_run = "://" in text or runs.find(text) is not None
+    is_run = "://" in text or bool(runs.find(text))
     if not is_run and Path(text).is_dir():
         folder = Path(text).resolve()
     else:
-        run = watch.find(text)
+        run, *more = watch.find(text)
+        if more:
+            steps = ", ".join(step.name for step in (run, *more))
+            raise UsageError(f"{text}: a pipeline\n    remedy: name one of its jobs: {steps}")
         if not run.output_dir:
             raise UsageError(f"{run.handle}: not in the record of runs\n    remedy: give its output_dir")
         folder = Path(run.output_dir)

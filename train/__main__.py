@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import config, finish, outputs, rendezvous
+from alignlaunch.train import config, finish, imports, rendezvous
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
 
@@ -54,6 +54,7 @@ def run(argv: list[str]) -> int:
         raise UserError(f"--eval: runs in one process, here are {place.world_size}. Start it without a launcher.")
     zero = None if options.eval else _deepspeed_config(job, options)
     _require(job, deepspeed=zero is not None)
+    imports.keep_out(imports.unneeded(job, deepspeed=zero is not None))
     rendezvous.initialise(place, int(job.train.get("ddp_timeout", 1800)))
 
     from alignlaunch.train.reporting import say
@@ -102,8 +103,7 @@ def _deepspeed_config(job: TrainConfig, options: argparse.Namespace) -> dict[str
 
 def _require(job: TrainConfig, *, deepspeed: bool) -> None:
     wandb = "wandb" in (job.train.get("report_to") or [])
-    adapted = job.lora or outputs.kind(Path(job.model)) == "adapter"
-    asked = {"deepspeed": deepspeed, "peft": adapted, "wandb": wandb}
+    asked = {"deepspeed": deepspeed, "peft": job.lora or imports.needs_peft(job.model), "wandb": wandb}
     names = [*REQUIRED, *(name for name, needed in asked.items() if needed)]
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
