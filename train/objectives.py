@@ -8,6 +8,7 @@ with y_w the response to prefer and y_l the other. `margin` is a reward model's 
 from __future__ import annotations
 
 import math
+import sys
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -73,7 +74,8 @@ def updated_multiplier(multiplier: float, cost: float, *, lr: float, budget: flo
 
     cost: the expected cost, the negative of the harmless score.
     """
-    return math.exp(min(math.log(multiplier) + lr * multiplier * (cost - budget), math.log(maximum)))
+    log = min(math.log(multiplier) + lr * multiplier * (cost - budget), math.log(maximum))
+    return max(math.exp(log), sys.float_info.min)  # 0 has no logarithm to go on from
 
 
 def expected_cost(h: Tensor, harmless_w: Tensor, harmless_l: Tensor) -> Tensor:

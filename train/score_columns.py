@@ -19,6 +19,7 @@ import torch
 
 from alignlaunch.train import pairs, scoring, spread
 from alignlaunch.train.encoding import Row
+from alignlaunch.train.errors import UserError
 from alignlaunch.train.pairs import Batch
 from alignlaunch.train.reporting import say
 from alignlaunch.train.scoring import Scorer
@@ -110,11 +111,18 @@ def _write(path: Path, found: list[Row], args: Any) -> None:
     """Whole or not at all; on a folder that nodes share, each node writes the same."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
-    if args.local_process_index == 0:
-        kind = pa.list_(pa.float32()) if isinstance(next(iter(found[0].values())), list) else pa.float32()
-        schema = pa.schema([(name, kind) for name in found[0]])
+    if args.local_process_index != 0:
+        return
+    kind = pa.list_(pa.float32()) if isinstance(next(iter(found[0].values())), list) else pa.float32()
+    schema = pa.schema([(name, kind) for name in found[0]])
+    work = path.with_name(f".{path.name}.{args.process_index}")
+    try:
         path.parent.mkdir(exist_ok=True)
-        work = path.with_name(f".{path.name}.{args.process_index}")
         with pa.ipc.new_stream(str(work), schema) as writer:
             writer.write_batch(pa.RecordBatch.from_pylist(found, schema=schema))
         work.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"data.cache_dir: {path.parent}: {error.strerror or error}. Make room, or name another folder; "
+            "`train.scores: live` needs none."
+        ) from error

@@ -157,6 +157,7 @@ def test_the_multiplier_rises_above_the_budget_falls_below_and_is_bounded() -> N
     assert update(2, 0.5) == pytest.approx(2, rel=1e-12)
     assert 0 < update(2, -3) < 2
     assert update(10, 1e9) == pytest.approx(10, rel=1e-12)
+    assert 0 < update(update(10, -1e9), -1e9) < 1e-300
 
 
 def test_a_policy_that_moves_to_the_safe_response_has_a_lower_cost() -> None:

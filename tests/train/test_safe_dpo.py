@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.train import safe_dpo
+from alignlaunch.train import safe_dpo, scoring
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.formats import FormatError
 
@@ -233,6 +233,29 @@ def test_a_reward_model_that_cannot_serve(
     with pytest.raises(UserError) as error:
         make(workplace, tmp_path, records, **options)
     assert says in str(error.value)
+
+
+def test_a_reward_model_that_is_an_adapter(workplace: Path, tmp_path: Path, records: list[dict[str, Any]]) -> None:
+    """The adapter and its score head count, and padding does not."""
+    import peft
+
+    load: Any = AutoModelForSequenceClassification
+    torch.manual_seed(5)
+    config = peft.LoraConfig(task_type="SEQ_CLS", modules_to_save=["score"], init_lora_weights=False)
+    base = load.from_pretrained(workplace / "model", num_labels=1)  # with a new head
+    expected: Any = peft.get_peft_model(base, config).eval()
+    expected.save_pretrained(str(tmp_path / "rm"))
+    tokenizer = AutoTokenizer.from_pretrained(workplace / "model")
+    tokenizer.save_pretrained(tmp_path / "rm")
+    args = safe_dpo.Config(output_dir=str(tmp_path), use_cpu=True, bf16=False)
+    rows = [row for record in records for row in safe_dpo.encoder(tokenizer, args)(record).rows]
+    scores = scoring.reward_model("harmless", str(tmp_path / "rm"), tokenizer, args)(
+        safe_dpo.collator(tokenizer.pad_token_id)(rows)
+    )
+    sequences = [row[f"{side}_input_ids"] for side in safe_dpo.SIDES for row in rows]
+    with torch.no_grad():
+        alone = [float(expected(input_ids=torch.tensor([ids])).logits) for ids in sequences]
+    assert scores.tolist() == pytest.approx(alone, abs=1e-5)
 
 
 def test_a_lagrangian_without_one_of_its_orders(workplace: Path, tmp_path: Path, records: list[dict[str, Any]]) -> None:

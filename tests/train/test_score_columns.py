@@ -16,6 +16,7 @@ from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignlaunch.train import pairs, safe_dpo, score_columns, scoring
+from alignlaunch.train.errors import UserError
 
 from .test_safe_dpo import OBJECTIVES, leave_reference
 
@@ -118,6 +119,15 @@ def test_scored_once_and_resumed_after_a_kill(setting: Any, monkeypatch: pytest.
     assert once_more.batches == 0
     for side in safe_dpo.SIDES:
         assert found[f"{side}_helpful"][:] == [len(ids) for ids in rows[f"{side}_input_ids"]]
+
+
+def test_a_cache_that_cannot_be_written(setting: Any) -> None:
+    args, tokenizer, rows = setting()
+    place = Path(rows.cache_files[0]["filename"]).parent / f"helpful-x-{rows._fingerprint}"
+    place.touch()
+    collate = pairs.collator(safe_dpo.SIDES, tokenizer.pad_token_id)
+    with pytest.raises(UserError, match=r"File exists\. Make room, or name another"):
+        score_columns.add([rows], safe_dpo.SIDES, "helpful", "x", Counting(), collate, args)
 
 
 def test_the_identity_is_that_of_the_content(setting: Any, workplace: Path, tmp_path: Path) -> None:
