@@ -56,7 +56,9 @@ def load(folder: Path, train: dict[str, Any], **more: Any) -> job.Job:
             del base[new]
     path = folder / "job.yaml"
     path.write_text(json.dumps({**base, "train": train, **more}))
-    (folder / "ds.json").write_text('{"zero_optimization": {"stage": 2}}')
+    auto = dict.fromkeys(("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"), "auto")
+    switches = {name: {"enabled": "auto"} for name in ("bf16", "fp16")}
+    (folder / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": 2}, **auto, **switches}))
     return job.load(path)
 
 
@@ -89,7 +91,7 @@ def test_every_move_has_a_test_and_a_target_that_exists(name: str) -> None:
     if section == "train":
         # The documents give it to SFT alone; where a trainer has no such argument, that is said as an error.
         absent = [stage for stage in defaults.STAGES if key not in rules.trainer_args()["stages"][stage]]
-        assert absent == {"dataset_num_proc": ["orpo"]}.get(key, [])
+        assert absent == {"dataset_num_proc": ["orpo", "safe_dpo"]}.get(key, [])
         assert "sft" not in absent
     elif section != "env":  # any name is welcome there
         assert key in STRUCTS[section].__struct_fields__

@@ -45,7 +45,7 @@ class Report:
     def __str__(self) -> str:
         text = (
             f"{self.records} records -> {sum(self.sequences)} sequences "
-            f"({self.truncated} truncated, {self.dropped} dropped: no token to learn within the length limit)"
+            f"({self.truncated} truncated, {self.dropped} dropped: too long, or nothing to learn)"
         )
         if self.skipped:
             more = f"\n  and {self.skipped - len(self.bad)} more" if self.skipped > len(self.bad) else ""
