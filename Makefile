@@ -40,8 +40,8 @@ lint: install
 
 # The tests' private Slurm. Only where this may be done without asking; else its tests say that they are skipped.
 slurm-packages:
-	@command -v slurmctld slurmd slurmdbd munged mariadbd >/dev/null || \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	@for name in slurmctld slurmd slurmdbd munged mariadbd; do command -v $$name >/dev/null || missing=1; done; \
+	if [ -z "$$missing" ]; then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
 	    slurm-wlm slurmdbd munge mariadb-server iproute2 >/dev/null; \
 	else echo "no Slurm here: its tests will be skipped (needs root and apt-get, or slurm-wlm slurmdbd munge mariadb-server)"; fi

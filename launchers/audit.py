@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import git, job, provenance, render
+from . import git, job, pipeline, provenance, render
 from .errors import LaunchError, UsageError
 from .job import Job
-from .render import LOCK, Target
+from .render import LOCK, RESOLVED, SBATCH, TORCHRUN, Target
 
 
 class DriftError(LaunchError):
@@ -31,7 +31,7 @@ def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:
 
 
 def diff(folder: Path, files: dict[str, str]) -> str:
-    """Unified diff from what lies in `folder` to `files`; empty if they agree. A stray file counts as drift.
+    """Unified diff from what lies in `folder` to `files`; empty if they agree. A file of an earlier rendering counts.
 
     Raises UsageError for a folder or file that cannot be read.
     """
@@ -47,8 +47,7 @@ def unreadable(error: OSError) -> UsageError:
 
 def _diff(folder: Path, files: dict[str, str]) -> str:
     parts: list[str] = []
-    stray = {path.name for path in folder.iterdir() if path.is_file()} - set(files) if folder.is_dir() else set()
-    for name in sorted({*files, *stray}):
+    for name in sorted({*files, *_outdated(folder, files)}):
         path = folder / name
         old = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else None
         new = files.get(name)
@@ -64,16 +63,28 @@ def _diff(folder: Path, files: dict[str, str]) -> str:
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
-    """Put `files` into `folder` so that no reader, and no crash, ever sees half of one. Stray files go."""
+    """Put `files` into `folder` so that no reader, and no crash, ever sees half of one.
+
+    Files of an earlier rendering go; what anybody else put there stays.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        outdated = _outdated(folder, files)
         for name, text in files.items():
             write_atomic(folder / name, text)
-        for path in folder.iterdir():
-            if path.is_file() and path.name not in files:
-                path.unlink()
+        for name in outdated:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+def _outdated(folder: Path, files: dict[str, str]) -> set[str]:
+    """Names that the lock in `folder` lists, that lie there, and that are not in `files`."""
+    try:
+        listed = json.loads((folder / LOCK).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+    return {name for name in listed if Path(name).name == name and (folder / name).is_file()} - set(files)
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -130,28 +141,43 @@ def require_committed(folder: Path) -> None:
 
 
 def locked_folders(path: Path) -> Iterator[Path]:
-    """Every artifact folder at or below `path`, known by its lock file. The copies in run folders do not count."""
+    """Every artifact folder at or below `path`, known by its lock file or a script of ours whose lock is gone.
+
+    The copies in run folders, which hold a run.json, do not count.
+    """
 
     def fail(error: OSError) -> None:
         raise unreadable(error)
 
     for root, folders, files in os.walk(path, onerror=fail):
         folders[:] = sorted(name for name in folders if name not in (".git", ".venv"))
-        if LOCK in files and provenance.FILE not in files:
+        ours = LOCK in files or (RESOLVED in files and {SBATCH, TORCHRUN} & set(files))
+        if ours and not provenance.read(Path(root)):
             yield Path(root)
 
 
 def check(folder: Path) -> str:
     """Render `folder` again from its job file: the diff, empty if clean. Raises UsageError if that cannot be done."""
     lock = _read_lock(folder / LOCK)
-    job_path = Path(os.path.normpath(folder / lock["job"]["path"]))
-    if not job_path.is_file():
+    return diff(folder, artifacts(_job_again(folder, lock), lock["target"], folder))
+
+
+def _job_again(folder: Path, lock: dict[str, Any]) -> Job:
+    """The job that was locked, as its files say it now."""
+    step = lock.get("pipeline")
+    path = Path(os.path.normpath(folder / (step or lock["job"])["path"]))
+    overrides, cluster = tuple(lock["set"]), lock["cluster"]["name"] if lock["cluster"] else None
+    remedy = f"restore it, or remove {folder}"
+    if not path.is_file():
         raise UsageError(
-            f"{folder / LOCK}: its job file {job_path} is gone\n    remedy: restore it, or remove {folder}"
+            f"{folder / LOCK}: its {'pipeline' if step else 'job'} file {path} is gone\n    remedy: {remedy}"
         )
-    cluster = lock["cluster"]["name"] if lock["cluster"] else None
-    fresh = job.load(job_path, tuple(lock["set"]), cluster)
-    return diff(folder, render.render(fresh, lock["target"], lock["job"]["path"]))
+    if step is None:
+        return job.load(path, overrides, cluster)
+    jobs = pipeline.load(path, overrides, cluster).jobs
+    if step["step"] not in jobs:
+        raise UsageError(f"{folder / LOCK}: its step {step['step']} of {path} is gone\n    remedy: {remedy}")
+    return jobs[step["step"]]
 
 
 def _read_lock(path: Path) -> dict[str, Any]:
@@ -163,6 +189,7 @@ def _read_lock(path: Path) -> dict[str, Any]:
             and isinstance(lock["job"]["path"], str)
             and all(isinstance(item, str) for item in lock["set"])
             and (lock["cluster"] is None or isinstance(lock["cluster"]["name"], str))
+            and ("pipeline" not in lock or all(isinstance(lock["pipeline"][key], str) for key in ("path", "step")))
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: not a lock file of alignlaunch ({error})\n    remedy: {remedy}") from error

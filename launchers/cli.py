@@ -14,13 +14,14 @@ from alignlaunch import __version__
 from .errors import LaunchError, UsageError
 
 if TYPE_CHECKING:
-    from .job import Job
+    from .pipeline import Pipeline
     from .runs import Run
 
 # What a command does is imported when it runs: `--help` and completion stay quick.
 
 JOB = click.argument("job_file", metavar="JOB", type=click.Path(path_type=Path))
 RUN = click.argument("run", metavar="[RUN]", default="last")
+TRAINED = click.argument("run", metavar="[RUN|DIR]", default="last")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -80,12 +81,13 @@ def say(message: str) -> None:
     click.echo(f"alignlaunch: {message}", err=True)
 
 
-def load(job_file: Path, overrides: tuple[str, ...], cluster: str | None) -> Job:
-    from . import job, summary
+def load(job_file: Path, overrides: tuple[str, ...], cluster: str | None) -> Pipeline:
+    from . import pipeline, summary
 
-    loaded = job.load(job_file, overrides, cluster)
-    for line in summary.lines(loaded):
-        say(line)
+    loaded = pipeline.load(job_file, overrides, cluster)
+    for job in loaded.jobs.values():
+        for line in summary.lines(job):
+            say(line)
     return loaded
 
 
@@ -128,12 +130,12 @@ def render(
     from . import audit
     from .render import TARGETS
 
-    job = load(job_file, overrides, cluster)
-    for target in TARGETS:
-        if not targets or target in targets:
-            folder = audit.folder_of(job, target, output)
-            audit.write(folder, audit.artifacts(job, target, folder))
-            click.echo(folder)
+    for job in load(job_file, overrides, cluster).jobs.values():
+        for target in TARGETS:
+            if not targets or target in targets:
+                folder = audit.folder_of(job, target, output)
+                audit.write(folder, audit.artifacts(job, target, folder))
+                click.echo(folder)
 
 
 @main.command()
@@ -176,21 +178,21 @@ def slurm(
     as_json: bool,
 ) -> None:
     """Submit JOB to Slurm: sbatch gets exactly the committed script."""
-    from . import audit, launch
+    from . import audit, chain, launch
 
-    job = load(job_file, overrides, cluster)
+    pipeline = load(job_file, overrides, cluster)
     if dry_run:
-        folder = audit.folder_of(job, "slurm")
-        files = audit.artifacts(job, "slurm", folder)
-        click.echo(files["job.sbatch"], nl=False)
-        say(launch.dry_run(job, files))
+        for job in pipeline.jobs.values():
+            files = audit.artifacts(job, "slurm", audit.folder_of(job, "slurm"))
+            click.echo(files["job.sbatch"], nl=False)
+            say(launch.dry_run(job, files))
         return
-    prepared = launch.prepare(
-        job, "slurm", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
+    prepared = chain.prepare(
+        pipeline, "slurm", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
     )
-    run = launch.submit_slurm(prepared, say)
-    print_run(run, as_json)
-    watch_run(run, follow=follow, wait=wait)
+    runs = chain.submit_slurm(pipeline, prepared, say)
+    print_runs(pipeline, runs, as_json)
+    watch_runs(pipeline, runs, follow=follow, wait=wait)
 
 
 @main.command()
@@ -208,48 +210,62 @@ def local(
     as_json: bool,
 ) -> None:
     """Run JOB on this machine. Every process of the job runs here; Ctrl-C stops them all."""
-    from . import audit, foreground, launch, local
+    from . import audit, chain, local
 
     del wait  # it always does
-    job = load(job_file, overrides, cluster)
+    pipeline = load(job_file, overrides, cluster)
     if dry_run:
-        folder = audit.folder_of(job, "bash")
-        click.echo(audit.artifacts(job, "bash", folder)[local.script_name(job)], nl=False)
+        for job in pipeline.jobs.values():
+            files = audit.artifacts(job, "bash", audit.folder_of(job, "bash"))
+            click.echo(files[local.script_name(job)], nl=False)
         return
-    prepared = launch.prepare(
-        job, "bash", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
+    prepared = chain.prepare(
+        pipeline, "bash", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
     )
-    run, process = launch.start_local(prepared)
-    print_run(run, as_json)
-    sys.exit(foreground.attend(run, process, follow=follow, say=say))
+    runs = chain.queue_local(pipeline, prepared)
+    print_runs(pipeline, runs, as_json)
+    sys.exit(chain.run_local(prepared, runs, follow=follow, say=say))
 
 
-def print_run(run: Run, as_json: bool) -> None:
+def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
+    """A handle a line; as JSON an object for a job file, a list for a pipeline."""
     import json
 
-    click.echo(json.dumps(run.as_json()) if as_json else run.handle)
-    say(f"log: {run.log}")
+    if as_json:
+        shown = [run.as_json() for run in runs]
+        click.echo(json.dumps(shown if pipeline.name else shown[0]))
+    for run in runs:
+        if not as_json:
+            click.echo(run.handle)
+        say(f"log: {run.log}")
 
 
-def watch_run(run: Run, *, follow: bool, wait: bool) -> None:
-    """--follow and --wait after a submission. Ctrl-C leaves the job running, and says so."""
+def watch_runs(pipeline: Pipeline, runs: list[Run], *, follow: bool, wait: bool) -> None:
+    """--follow and --wait after a submission. Ctrl-C leaves the jobs running, and says so."""
     from . import watch
 
     if not (follow or wait):
         return
+    ended = []
     try:
-        if follow:
-            for line in watch.follow(run, say, lambda _: True):
-                click.echo(line, nl=False)
-            run = watch.refresh([watch.find(run.handle)])[0]
-        else:
-            run = watch.wait(run, say)
+        for run in runs:
+            if follow:
+                for line in watch.follow(run, say, lambda _: True):
+                    click.echo(line, nl=False)
+                ended += watch.refresh(watch.find(run.handle))
+            else:
+                ended.append(watch.wait(run, say))
+            if ended[-1].status.state == "COMPLETED":
+                say(f"result: {run.output_dir}")
     except KeyboardInterrupt:
-        say(f"stopped watching; the job goes on. To end it: alignlaunch cancel {run.handle}")
+        say(f"stopped watching; the job goes on. To end it: alignlaunch cancel {pipeline.name or runs[0].handle}")
         sys.exit(130)
-    if run.status.state == "COMPLETED":
-        say(f"result: {run.output_dir}")
-    sys.exit(run.status.process_code)
+    sys.exit(exit_code(ended))
+
+
+def exit_code(runs: list[Run]) -> int:
+    """That of the first run that ended badly; 0 if none did."""
+    return next((run.status.process_code for run in runs if run.status.process_code), 0)
 
 
 @main.command("list")
@@ -259,17 +275,21 @@ def list_(count: int, as_json: bool) -> None:
     """List the latest runs with their states."""
     from . import runs, watch
 
-    show(watch.refresh(runs.load(count)), as_json)
+    unanswered: list[LaunchError] = []
+    show(watch.refresh(runs.load(count), unanswered.append), as_json)
+    for error in unanswered:
+        say(f"error: {error}\n    the states above are the last known ones")
+        sys.exit(error.exit_code)
 
 
 @main.command()
 @RUN
 @JSON
 def status(run: str, as_json: bool) -> None:
-    """Show the state of RUN: a handle, a job's name, or `last`."""
+    """Show the state of RUN: a handle, a job's or pipeline's name, or `last`."""
     from . import watch
 
-    show(watch.refresh([watch.find(run)]), as_json)
+    show(watch.refresh(watch.find(run)), as_json)
 
 
 def show(runs: list[Run], as_json: bool) -> None:
@@ -289,23 +309,29 @@ def show(runs: list[Run], as_json: bool) -> None:
 @JSON
 def logs(run: str, follow: bool, rank: int | None, node: int | None, tail: int | None, as_json: bool) -> None:
     """Print the log of RUN, all ranks in one view."""
+    from . import watch
+
+    found = watch.find(run)
+    if not follow and not any(Path(one.log).is_file() for one in found):
+        one = found[0]
+        raise LaunchError(f"{one.handle}: no log yet ({one.log or 'unknown place'})\n    remedy: --follow waits for it")
+    for one in found:
+        print_log(one, follow, rank, node, tail, as_json)
+
+
+def print_log(run: Run, follow: bool, rank: int | None, node: int | None, tail: int | None, as_json: bool) -> None:
     import itertools
     import json
 
     from . import logs, watch
 
-    found = watch.find(run)
-    wanted = watch.selector(found, rank, node)
-    path, read = Path(found.log), 0
+    wanted = watch.selector(run, rank, node)
+    path, read = Path(run.log), 0
     lines: Iterable[str] = []
     if path.is_file():
         lines, read = logs.tail(path, tail, wanted, whole=follow)
-    elif not follow:
-        raise LaunchError(
-            f"{found.handle}: no log yet ({found.log or 'unknown place'})\n    remedy: --follow waits for it"
-        )
     if follow:
-        lines = itertools.chain(lines, watch.follow(found, say, wanted, read))
+        lines = itertools.chain(lines, watch.follow(run, say, wanted, read))
     for line in lines:
         click.echo(json.dumps({"line": line.rstrip("\n")}) if as_json else line, nl=as_json)
 
@@ -314,25 +340,56 @@ def logs(run: str, follow: bool, rank: int | None, node: int | None, tail: int |
 @RUN
 @JSON
 def cancel(run: str, as_json: bool) -> None:
-    """End RUN: every process of it."""
+    """End RUN: every process of it; of a pipeline every step."""
     from . import watch
 
     found = watch.find(run)
-    watch.backend_of(found).cancel(found)
-    show(watch.refresh([found]), as_json)
+    for one in reversed(found):  # a step that waits goes before the one it waits for
+        watch.backend_of(one).cancel(one)
+    show(watch.refresh(found), as_json)
 
 
 @main.command()
 @RUN
 @JSON
 def wait(run: str, as_json: bool) -> None:
-    """Wait for RUN to end; exit with the job's own code."""
+    """Wait for RUN to end; exit with the job's own code, of a pipeline with that of the first step that failed."""
     from . import watch
 
-    found = watch.wait(watch.find(run), say)
+    ended = [watch.wait(one, say) for one in watch.find(run)]
     if as_json:
-        show([found], as_json)
-    sys.exit(found.status.process_code)
+        show(ended, as_json)
+    sys.exit(exit_code(ended))
+
+
+@main.command()
+@TRAINED
+@click.option("--merge", is_flag=True, help="Merge a LoRA adapter into its base: a whole model.")
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--base", metavar="DIR", help="The adapter's base, where it is not where it was.")
+def export(run: str, merge: bool, output: Path | None, base: str | None) -> None:
+    """Write the weights of RUN (or of a trained folder) to DIR, as a model folder of their own."""
+    from . import trained
+
+    found = trained.find(run)
+    output = output or found.folder.with_name(f"{found.folder.name}-{'merged' if merge else 'exported'}")
+    arguments = [str(output.absolute()), *(["--merge"] if merge else []), *(["--base", base] if base else [])]
+    trained.run(found, "alignlaunch.train.export", str(found.folder), *arguments)
+    click.echo(output)
+
+
+@main.command("eval")
+@TRAINED
+@click.option("--data", metavar="PATH", multiple=True, help="Data to evaluate on instead of the job's validation data.")
+@JSON
+def evaluate(run: str, data: tuple[str, ...], as_json: bool) -> None:
+    """Evaluate RUN (or a trained folder) here, as its stage evaluates; also written to its eval.json."""
+    import json
+
+    from . import summary, trained
+
+    found = trained.evaluate(trained.find(run), data)
+    click.echo(json.dumps(found) if as_json else summary.metrics(found))
 
 
 @main.command()

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from . import schema, yamlfile
-from .errors import UsageError
+from alignlaunch.train.config import NonEmptyStr
+
+from . import rules, schema, yamlfile
+from .errors import JobFileError, UsageError
 from .paths import config_home
 
 #: sbatch reads these itself, no shell unquotes them: so no space, quote, backslash or comment sign may stand in one.
@@ -28,7 +30,6 @@ SbatchOption = Annotated[
         examples=["--constraint=h100"],
     ),
 ]
-NonEmptyStr = Annotated[str, Meta(min_length=1)]
 
 
 class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,4 +110,6 @@ def find(name: str, job_dir: Path) -> Path:
 def load(path: Path) -> tuple[Cluster, dict[str, Any]]:
     """Read a profile: (the profile, the keys it really sets). Raises JobFileError with every problem in it."""
     document = yamlfile.read(path)
+    if problems := [*rules.environment(document, document.data), *rules.sbatch_options(document, document.data)]:
+        raise JobFileError([*schema.check(Cluster, document, document.data), *problems])
     return schema.convert(Cluster, document, document.data), document.data

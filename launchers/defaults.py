@@ -63,6 +63,7 @@ STAGES: dict[Stage, list[Default]] = {
         Default("train.lr_scheduler_type", "cosine", "script"),
         Default("train.beta", 0.1, "script"),
         Default("train.max_length", 512, "script: 256 source + 256 target"),
+        Default("train.max_prompt_length", 256, "script: 256 source"),
         *_LORA_8,
     ],
     "rm": [
@@ -120,6 +121,15 @@ STAGES: dict[Stage, list[Default]] = {
     "safe_dpo": [
         Default("nproc_per_node", 8, "DDP, quick start"),
         Default("zero", 0, "DDP: title"),
+        Default("train.objective", "lagrangian", "DDP, quick start (Safe-MM-DPO)"),
+        Default("train.helpful_reward_model", "models/helpful_rm", "DDP, quick start"),
+        Default("train.harmless_reward_model", "models/harmless_rm", "DDP, quick start"),
+        Default("train.scores", "precomputed", "alignlaunch; DDP: live"),
+        Default("train.mm_w", 0.5, "script"),
+        Default("train.mm_k", 0.5, "script"),
+        Default("train.kl_coef", 0.1, "script"),
+        Default("train.lambda_init", 1.0, "script"),
+        Default("train.lambda_lr", 0.01, "script"),
         *_SAFE_DPO_TRAIN,
     ],
 }

@@ -23,6 +23,10 @@ class SchedulerError(LaunchError):
     exit_code = 3
 
 
+class LostJobError(SchedulerError):
+    """The scheduler took the job, but did not say which it is: it may well run."""
+
+
 class Problem(NamedTuple):
     """One broken rule of a job file or cluster profile."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,9 @@ def attend(run: Run, process: subprocess.Popen[bytes], *, follow: bool, say: Cal
     began = time.time()
     log = Path(run.log)
     progress = _Progress(Path(run.output_dir) / METRICS, began)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # `timeout`, a CI job, a closed terminal: as Ctrl-C
+        if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` ignores a closed terminal
+            signal.signal(number, signal.default_int_handler)
     try:
         if follow:
             for line in logs.follow(log, 0, lambda _: True, lambda: process.poll() is not None):

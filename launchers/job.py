@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Stage
+from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Stage, rewards_read
 
 from . import cluster as clusters
-from . import defaults, legacy, rules, schema, yamlfile
+from . import defaults, legacy, references, rules, schema, yamlfile, zerorules
 from . import zero as zeros
 from .cluster import Cluster, Slurm
 from .errors import JobFileError, Problem, UsageError
@@ -33,8 +34,8 @@ Name = Annotated[
 TimeLimit = Annotated[
     str,
     Meta(
-        pattern=r"^([0-9]+-)?[0-9]{1,4}(:[0-9]{2}){0,2}\Z",
-        description="Time limit: HH:MM:SS, D-HH:MM:SS or minutes, in quotes.",
+        pattern=r"^(([0-9]{1,3}-)?[0-9]{1,6}(:[0-9]{2}){0,2}|UNLIMITED)\Z",
+        description="Time limit: HH:MM:SS, D-HH:MM:SS, minutes or UNLIMITED, in quotes.",
         examples=["12:00:00"],
     ),
 ]
@@ -59,8 +60,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     output_dir: Annotated[
         NonEmptyStr, Meta(description="Where model, checkpoints and metrics go.", examples=["../output/orpo_zero3"])
     ]
-    nnodes: Annotated[Count, Meta(description="Number of nodes.", examples=[2])]
-    nproc_per_node: Annotated[Count, Meta(description="Processes (GPUs) on each node.", examples=[4])]
+    nnodes: Annotated[Count, Meta(le=100_000, description="Number of nodes.", examples=[2])]
+    nproc_per_node: Annotated[Count, Meta(le=1000, description="Processes (GPUs) on each node.", examples=[4])]
     launcher: Annotated[
         Literal["torchrun", "deepspeed", "direct"],
         Meta(description="What starts the processes; direct: one srun task a process."),
@@ -90,6 +91,13 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     slurm: Annotated[Slurm, Meta(description="sbatch options.", examples=[{"partition": "gpu"}])] = Slurm()
 
 
+class Step(NamedTuple):
+    """The entry of a pipeline file that a job was made from."""
+
+    pipeline: Path
+    name: str
+
+
 @dataclass(frozen=True)
 class Job:
     """A validated job at a place. Everything that templates need is an attribute; they do no arithmetic."""
@@ -102,8 +110,9 @@ class Job:
     cluster_digest: str | None
     overrides: tuple[str, ...]
     zero: ZeroConfig | None
-    custom_zero: bool
     notes: list[str] = field(default_factory=list)
+    step: Step | None = None  # where the pipeline file makes the job another one than its job file says
+    upcoming: tuple[str, ...] = ()  # outputs of the pipeline's earlier steps, as this job's paths name them
 
     @property
     def dir(self) -> Path:
@@ -135,6 +144,29 @@ class Job:
         return {name: _env_text(value) for name, value in self.spec.env.items()}
 
     @property
+    def reward_models(self) -> dict[str, str]:
+        """The reward models that a safe_dpo job reads, which are always folders: {key under `train:`: path}."""
+        names = rewards_read(self.spec.train) if self.spec.stage == "safe_dpo" else ()
+        keys = [f"{name}_reward_model" for name in names]
+        return {key: self.spec.train[key] for key in keys if self.spec.train.get(key)}
+
+    @property
+    def paths(self) -> list[str]:
+        """What the job reads and writes by path, as the job file has it; hub ids are left out."""
+        spec = self.spec
+        sources = [source.path for role in ("train", "validation") for source in spec.data.sources(role)]
+        named = [spec.model, spec.tokenizer, *sources, spec.data.cache_dir]
+        read = (path for path in named if path and looks_like_path(path))
+        return [*read, *self.reward_models.values(), spec.output_dir]
+
+    @property
+    def signal_seconds(self) -> int:
+        """How long before the time limit Slurm warns; 0 where the whole job is shorter than that."""
+        limit = seconds(self.spec.time) if self.spec.time else None
+        wanted = self.spec.slurm.signal_seconds
+        return 0 if limit is not None and limit <= wanted else wanted
+
+    @property
     def tasks_per_node(self) -> int:
         """srun tasks on each node: a launcher starts the processes itself, `direct` gives each its own task."""
         return self.spec.nproc_per_node if self.spec.launcher == "direct" else 1
@@ -147,6 +179,21 @@ class Job:
         return data
 
 
+def looks_like_path(text: str) -> bool:
+    """Whether a value that may be a hub id ("org/name") can only be a path."""
+    return text.startswith((".", "/")) or text.endswith((".json", ".jsonl", ".parquet", ".txt"))
+
+
+def seconds(limit: str) -> int | None:
+    """Slurm's time limit in seconds: minutes, M:SS, H:MM:SS, D-H, D-H:MM, D-H:MM:SS; None for UNLIMITED."""
+    if limit == "UNLIMITED":
+        return None
+    days, dash, clock = limit.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    units = (3600, 60, 1) if dash or len(parts) > 2 else (60, 1)  # after days come hours; alone, it is minutes
+    return int(days or 0) * 86400 + sum(part * unit for part, unit in zip(parts, units, strict=False))
+
+
 def _env_text(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -156,11 +203,33 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
 
     overrides: `a.b=c`, the value read as YAML. Raises JobFileError with every problem, UsageError for a bad override.
     """
+    document = read(path)
+    for override_ in overrides:
+        override(document, override_, override_)
+    return build(document, overrides, cluster_name, known=references.stray(document))
+
+
+def read(path: Path) -> Document:
+    """The job file as it is. Raises JobFileError, UsageError."""
     if not path.name.isprintable():  # it stands in comments of shell scripts, where a line break would end the comment
         raise UsageError(f"{path.name!r}: a job file's name must be printable text\n    remedy: rename it")
-    document = yamlfile.read(path)
-    for override in overrides:
-        _override(document, override)
+    return yamlfile.read(path)
+
+
+def build(
+    document: Document,
+    overrides: tuple[str, ...],
+    cluster_name: str | None,
+    *,
+    step: Step | None = None,
+    upcoming: tuple[str, ...] = (),
+    known: Sequence[Problem] = (),
+) -> Job:
+    """A job from what its file holds and `overrides` changed: fill in and check. Errors as `load`.
+
+    known: problems that were found already.
+    """
+    path = Path(document.name)
     cluster, cluster_digest = Cluster(), None
     cluster_data: dict[str, Any] = {}
     if cluster_name:
@@ -169,6 +238,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         cluster_digest = hashlib.sha256(cluster_path.read_bytes()).hexdigest()
 
     notes, problems = legacy.apply(document)
+    problems += known
     stage = document.data.get("stage")
     data = document.data
     if isinstance(stage, str) and stage in defaults.STAGES:
@@ -185,14 +255,15 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         _as_lists(data["data"])
     problems += schema.check(JobSpec, document, data)
     problems += rules.environment(document, data)
-    zero, custom = None, isinstance(data.get("zero"), str)
+    problems += rules.sbatch_options(document, data)
+    zero = None
     if not [p for p in problems if p.key in ("zero", "offload")]:
         zero, zero_problems = _zero_config(document, data, path.parent)
         problems += zero_problems
     problems += rules.combinations(document, data)
     problems += rules.sources(document, data.get("data"))
     if problems:
-        raise JobFileError(sorted(set_of(problems), key=_by_line))
+        raise JobFileError(in_order(problems))
     return Job(
         spec=msgspec.convert(data, JobSpec),
         cluster=cluster,
@@ -202,28 +273,30 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         cluster_digest=cluster_digest,
         overrides=overrides,
         zero=zero,
-        custom_zero=custom,
         notes=notes,
+        step=step,
+        upcoming=upcoming,
     )
 
 
-def set_of(problems: list[Problem]) -> list[Problem]:
-    """Problems without repeats (the same key can break one rule twice), order kept."""
-    return list({str(problem): problem for problem in problems}.values())
+def in_order(problems: list[Problem]) -> list[Problem]:
+    """Problems by file and line, --set last; without repeats (the same key can break one rule twice)."""
+    return sorted({str(problem): problem for problem in problems}.values(), key=_place)
 
 
-def _by_line(problem: Problem) -> tuple[int, int]:
-    match = re.search(r":(\d+):(\d+)$", problem.place)
-    return (int(match[1]), int(match[2])) if match else (1 << 30, 0)
+def _place(problem: Problem) -> tuple[bool, str, int, int]:
+    match = re.fullmatch(r"(.*):(\d+):(\d+)", problem.place)
+    return (False, match[1], int(match[2]), int(match[3])) if match else (True, "", 0, 0)
 
 
-def _override(document: Document, override: str) -> None:
-    key, equals, text = override.partition("=")
+def override(document: Document, assignment: str, given: str) -> None:
+    """Put `a.b=c` into the document. `given` is what the user wrote after --set, a step's name before it or not."""
+    key, equals, text = assignment.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
-        raise UsageError(f"--set {override}: not KEY=VALUE\n    remedy: for example --set train.max_steps=10")
+        raise UsageError(f"--set {given}: not KEY=VALUE\n    remedy: for example --set train.max_steps=10")
     if not text.isascii() and text.encode(errors="ignore").decode() != text:
-        raise UsageError(f"--set {override!a}: not UTF-8 text\n    remedy: write it as UTF-8")
-    legacy.put(document, tuple(key.split(".")), yamlfile.parse_value(text, key), f"--set {override}")
+        raise UsageError(f"--set {given!a}: not UTF-8 text\n    remedy: write it as UTF-8")
+    legacy.put(document, tuple(key.split(".")), yamlfile.parse_value(text, key), f"--set {given}")
 
 
 def _take_from_cluster(data: dict[str, Any], cluster: dict[str, Any]) -> None:
@@ -258,7 +331,9 @@ def _fit_to_data(data: dict[str, Any], document: Document) -> None:
 def _zero_config(document: Document, data: dict[str, Any], job_dir: Path) -> tuple[ZeroConfig | None, list[Problem]]:
     try:
         if isinstance(data["zero"], str):
-            return zeros.custom(job_dir / data["zero"], data.get("offload", "none")), []
+            path = job_dir / data["zero"]
+            zero = zeros.custom(path, data.get("offload", "none"))
+            return zero, zerorules.check(str(path), zero, data)
         return zeros.named(data["zero"], data.get("offload", "none")), []
     except ZeroError as error:
         return None, [Problem(document.place((error.key,)), error.key, data.get(error.key), error.rule, error.remedy)]

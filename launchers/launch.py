@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from alignlaunch.train.stages import IMPLEMENTED
+from pathlib import Path, PurePath
 
 from . import audit, datacheck, local, provenance, runfolder, runs, slurm
-from .errors import UsageError
-from .job import Job
+from .job import Job, looks_like_path
 from .render import SBATCH, Target
 from .runs import Run, Status
 
@@ -33,9 +31,11 @@ def prepare(
     job: Job, target: Target, *, write: bool, require_committed: bool, say: Say, check_data: bool = True
 ) -> Prepared:
     """Make the committed folder and the job agree. Raises DriftError where they do not, UsageError for bad data."""
-    if job.spec.stage not in IMPLEMENTED:
-        stages = ", ".join(sorted(IMPLEMENTED))
-        raise UsageError(f"stage {job.spec.stage} cannot be trained by this version yet\n    remedy: one of {stages}")
+    if target == "bash":
+        local.check_machine(job)
+    for name in job.spec.secrets:
+        if name not in os.environ:
+            say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
     for key, path in missing_paths(job):
         say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
     for line in datacheck.check(job) if check_data else ():
@@ -54,44 +54,55 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
     """Keys whose value looks like a path and does not exist here: a queue is a slow way to learn of a typing error.
 
     "org/name" may be a hub id, so only what is absolute, begins with a dot or ends as a data file does is looked up.
+    What an earlier step of the pipeline will have made is not missing.
     """
     spec = job.spec
     named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
     named += [("data.train", source.path) for source in spec.data.sources("train")]
     named += [("data.validation", source.path) for source in spec.data.sources("validation")]
+    named = [(key, path) for key, path in named if looks_like_path(path)]
+    named += [(f"train.{key}", path) for key, path in job.reward_models.items()]
     return [
         (key, path)
         for key, path in named
-        if path.startswith((".", "/")) or path.endswith((".json", ".jsonl", ".parquet", ".txt"))
-        if not (job.dir / path).exists()
+        if not (job.dir / path).exists() and not any(PurePath(path).is_relative_to(made) for made in job.upcoming)
     ]
 
 
-def submit_slurm(prepared: Prepared, say: Say) -> Run:
-    """sbatch the artifact. A submission that fails leaves neither a folder nor a record."""
+def submit_slurm(prepared: Prepared, say: Say, *, after: Sequence[str] = (), chain: str = "") -> Run:
+    """sbatch the artifact, behind the jobs of these ids. If it fails, neither a folder nor a record stays."""
     job, files = prepared.job, prepared.files
-    for name in slurm.overriding_variables():
-        say(f"warning: {name} in your environment wins over the script; `unset {name}` to run what is committed")
+    if job.tasks_per_node < job.spec.nproc_per_node and job.spec.slurm.cpus_per_task is None:
+        say(
+            "warning: no slurm.cpus_per_task: many clusters then give one CPU to all "
+            f"{job.spec.nproc_per_node} processes of a node and their data loaders; 8 for each GPU is usual"
+        )
     with runfolder.create(job, files) as folder:
-        runfolder.write_provenance(folder, provenance.describe(job, "slurm", files, slurm.command(job, folder)))
-        handle = slurm.submit(job, folder, files[SBATCH])
+        command = slurm.command(job, folder, after)
+        runfolder.write_provenance(folder, provenance.describe(job, "slurm", files, command))
+        handle = slurm.submit(command, folder, files[SBATCH])
     log = folder / f"{job.spec.name}-{handle.rpartition('/')[2]}.out"
-    return _record(job, handle, folder, log, Status("PENDING"))
+    return _record(job, handle, folder, log, Status("PENDING"), chain)
 
 
-def start_local(prepared: Prepared) -> tuple[Run, subprocess.Popen[bytes]]:
-    """Start the bash artifact on this machine."""
-    job, files = prepared.job, prepared.files
-    local.check_machine(job)
-    with runfolder.create(job, files) as folder:
-        arguments = local.command(job, str(folder / local.script_name(job)))
-        runfolder.write_provenance(folder, provenance.describe(job, "bash", files, arguments))
-        log = folder / f"{job.spec.name}.log"
-        process = local.start(job, folder, log, arguments)
-    return _record(job, f"{local.SCHEME}://{folder.name}", folder, log, Status("RUNNING")), process
+def queue_local(prepared: Prepared, *, chain: str = "") -> Run:
+    """A run on this machine that is yet to be started, by this process."""
+    job = prepared.job
+    with runfolder.create(job, prepared.files) as folder:
+        local.wait_for_turn(folder)
+    log = folder / f"{job.spec.name}.log"
+    return _record(job, f"{local.SCHEME}://{folder.name}", folder, log, Status("PENDING"), chain)
 
 
-def _record(job: Job, handle: str, folder: Path, log: Path, status: Status) -> Run:
+def start_local(prepared: Prepared, run: Run) -> subprocess.Popen[bytes]:
+    """Start the bash artifact of a queued run."""
+    job, folder = prepared.job, Path(run.run_dir)
+    arguments = local.command(job, str(folder / local.script_name(job)))
+    runfolder.write_provenance(folder, provenance.describe(job, "bash", prepared.files, arguments))
+    return local.start(job, folder, Path(run.log), arguments)
+
+
+def _record(job: Job, handle: str, folder: Path, log: Path, status: Status, chain: str) -> Run:
     run = Run(
         handle=handle,
         name=job.spec.name,
@@ -100,6 +111,7 @@ def _record(job: Job, handle: str, folder: Path, log: Path, status: Status) -> R
         output_dir=str((job.dir / job.spec.output_dir).resolve()),
         job_file=str(job.path.resolve()),
         submitted_at=provenance.now(),
+        chain=chain,
         status=status,
     )
     runs.save([run])

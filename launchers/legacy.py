@@ -64,6 +64,7 @@ MOVES: dict[str, Move] = {
     "overwrite_cache": Move(None, "the cache is keyed by content"),
     "save_safetensors": Move(None, "safetensors is the only format now"),
     "group_by_length": Move("train.train_sampling_strategy", "transformers 5", _when_true("group_by_length", "random")),
+    "logging_dir": Move("env.TENSORBOARD_LOGGING_DIR", "transformers 5"),
     "do_train": Move(None, "a job trains"),
     "do_eval": Move(None, "evaluation is on when `data.validation` is given"),
     "use_peft": Move("lora", "null trains every weight", lambda value: None if value in _TRUE else False),
@@ -99,14 +100,19 @@ def _conflict(place: str, name: str, to: str) -> Problem:
 
 
 def _lengths(document: Document, train: dict[str, Any], notes: list[str], problems: list[Problem]) -> None:
-    """The documents limit source and target apart; one limit over both holds today."""
-    if "max_source_length" in train and "max_target_length" in train:
-        source, target = train.pop("max_source_length"), train.pop("max_target_length")
-        place = document.key_place(("train", "max_source_length"))
-        total = source + target if isinstance(source, int) and isinstance(target, int) else source
-        if not put(document, ("train", "max_length"), total, place, keep=True):
-            problems.append(_conflict(place, "max_source_length", "train.max_length"))
-        notes.append(f"{place}: train.max_source_length + max_target_length are `train.max_length` today")
+    """The documents limit source and target apart. Today one limit holds for both; ORPO has one for the prompt too."""
+    given = {name: train.pop(name) for name in ("max_source_length", "max_target_length") if name in train}
+    if not given:
+        return
+    place = document.key_place(("train", next(iter(given))))
+    numbers = all(type(value) is int for value in given.values())
+    moved = {"max_length": sum(given.values()) if numbers else next(iter(given.values()))}
+    if document.data.get("stage") == "orpo" and "max_source_length" in given:
+        moved["max_prompt_length"] = given["max_source_length"]
+    for key, value in moved.items():
+        if not put(document, ("train", key), value, place, keep=True):
+            problems.append(_conflict(place, " + ".join(given), f"train.{key}"))
+    notes.append(f"{place}: train.{' + '.join(given)} is `train.max_length` today: one limit for prompt and answer")
 
 
 def put(document: Document, path: tuple[str, ...], value: Any, place: str, *, keep: bool = False) -> bool:

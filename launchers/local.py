@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from . import runfolder
+from . import audit, provenance, runfolder
 from .errors import LaunchError, UsageError
 from .job import Job
 from .render import DEEPSPEED, TORCHRUN
@@ -20,6 +20,10 @@ from .runs import Run, Status
 SCHEME = "local"
 #: torchrun forwards TERM and gives its workers 30 s; after that the whole group is killed.
 GRACE_SECONDS = 35
+
+#: Of a run whose turn has not come. Slurm's word for the reason.
+WAITING = Status("PENDING", reason="Dependency")
+_WAITING = "waiting"  # the file that says so
 
 # bash outlives the signal that ends its child, so that the exit code is always written.
 _WRAPPER = """trap : TERM INT HUP
@@ -43,12 +47,18 @@ def command(job: Job, script: str) -> list[str]:
 
 def check_machine(job: Job) -> None:
     """Raise UsageError if this machine has GPUs, but fewer than the job has processes."""
-    gpus = _gpu_count()
+    gpus = 0 if job.cluster.device == "cpu" else _gpu_count()
     if 0 < gpus < job.world_size:
         raise UsageError(
             f"the job has {job.world_size} processes, this machine {gpus} GPUs\n"
             f"    remedy: --set nnodes=1 --set nproc_per_node={gpus}"
         )
+
+
+def wait_for_turn(run_dir: Path) -> None:
+    """Mark a run that this process will start later; if this process ends before, it never will."""
+    _identify(run_dir, os.getpid())
+    (run_dir / _WAITING).touch()
 
 
 def start(job: Job, run_dir: Path, log: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -67,9 +77,18 @@ def start(job: Job, run_dir: Path, log: Path, arguments: list[str]) -> subproces
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    identity = {"pid": process.pid, "started": _start_time(process.pid)}
-    (run_dir / "process.json").write_text(json.dumps(identity), encoding="utf-8")
+    try:
+        _identify(run_dir, process.pid)
+    except OSError:  # a run that nobody could find again must not go on
+        _signal(process.pid, signal.SIGKILL)
+        raise
+    (run_dir / _WAITING).unlink()
     return process
+
+
+def _identify(run_dir: Path, pid: int) -> None:
+    """Note the process that a run lives and dies with, whole at any moment: others read it."""
+    audit.write_atomic(run_dir / "process.json", json.dumps({"pid": pid, "started": _start_time(pid)}))
 
 
 class LocalBackend:
@@ -84,11 +103,14 @@ class LocalBackend:
             raise UsageError(
                 f"{handle}: not in the record of runs, and no {folder}\n    remedy: cd to the job's folder"
             )
-        provenance = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return Run(handle, provenance["name"], str(folder), str(folder / f"{provenance['name']}.log"))
+        name = provenance.read(folder).get("name", "")
+        return Run(handle, name, str(folder), str(folder / f"{name}.log"))
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         return {run.handle: self._status(Path(run.run_dir)) for run in runs}
+
+    def require_here(self, run: Run) -> None:
+        """Any folder of this machine can be looked into."""
 
     def cancel(self, run: Run) -> None:
         """End every process of the run: TERM, and KILL after GRACE_SECONDS."""
@@ -97,6 +119,8 @@ class LocalBackend:
         if pid is None:
             return
         (folder / "cancelled").touch()
+        if (folder / _WAITING).exists():
+            return
         _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + GRACE_SECONDS
         while _living_pid(folder) is not None:
@@ -106,9 +130,11 @@ class LocalBackend:
             time.sleep(0.1)
 
     def _status(self, folder: Path) -> Status:
-        alive = _living_pid(folder) is not None
+        alive, cancelled = _living_pid(folder) is not None, (folder / "cancelled").exists()
+        if (folder / _WAITING).exists():
+            return Status("CANCELLED", reason="never started") if cancelled or not alive else WAITING
         code = runfolder.exit_code(folder)
-        if (folder / "cancelled").exists() and not alive:
+        if cancelled and not alive:
             return Status("CANCELLED", code)
         if code is not None:
             return Status("COMPLETED" if code == 0 else "FAILED", code)
@@ -122,9 +148,10 @@ def _living_pid(folder: Path) -> int | None:
     try:
         identity = json.loads((folder / "process.json").read_text(encoding="utf-8"))
         pid = int(identity["pid"])
-    except (OSError, ValueError, KeyError):
+        started = identity["started"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return pid if _start_time(pid) == identity["started"] else None
+    return pid if _start_time(pid) == started else None
 
 
 def _start_time(pid: int) -> str | None:

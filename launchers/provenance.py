@@ -32,6 +32,7 @@ def describe(job: Job, target: Target, files: dict[str, str], command: list[str]
         "nproc_per_node": job.spec.nproc_per_node,
         "job_file": str(job.path.resolve()),
         "job_sha256": job.digest,
+        "pipeline": {"path": str(job.step.pipeline.resolve()), "step": job.step.name} if job.step else None,
         "cluster": job.cluster_name,
         "cluster_sha256": job.cluster_digest,
         "set": list(job.overrides),
@@ -50,12 +51,12 @@ def describe(job: Job, target: Target, files: dict[str, str], command: list[str]
 
 
 def read(run_dir: Path) -> dict[str, Any]:
-    """`run.json` of a run folder; empty if there is none."""
+    """`run.json` of a run folder; empty if there is none that can be read."""
     try:
-        data: dict[str, Any] = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
+        data = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return data
+    return data if isinstance(data, dict) else {}
 
 
 def now() -> str:

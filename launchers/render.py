@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from functools import cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
@@ -126,6 +128,9 @@ def lock(job: Job, target: Target, job_path: str, files: dict[str, str]) -> str:
         "set": list(job.overrides),
         "files": {name: digest(text) for name, text in sorted(files.items())},
     }
+    if job.step:
+        pipeline = os.path.relpath(job.step.pipeline, job.dir)
+        content["pipeline"] = {"path": os.path.normpath(Path(job_path).parent / pipeline), "step": job.step.name}
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -14,14 +14,16 @@ from .schema import nearest, unknown_key
 from .yamlfile import Document
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_SECRET = re.compile(r"(^|_)(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS)\Z")
+_SECRET = re.compile(r"(^|_)(TOKEN|(API)?KEY|SECRET|PASS(WORD|WD)?|CREDENTIALS?|AUTH)\Z", re.IGNORECASE)
+#: Values that stand where a name is due: a Hugging Face token, an OpenAI-style key, a W&B key.
+_SECRET_VALUE = re.compile(r"hf_\w{8,}|sk-.+|[0-9a-f]{40}")
 #: Set by the launcher on each node; a job that sets one of them breaks its own rendezvous.
 _RESERVED = re.compile(
     r"(RANK|LOCAL_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|NODE_RANK|PET_\w+|SLURM_\w+|ALIGNLAUNCH_\w+"
     r"|RUN_DIR|PYTHON|HEAD_NODE|NODE_NAME_SUFFIX|TASK_EXIT_CODES|SRUN_CPUS_PER_TASK|TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
     # The rendered scripts' own variables.
     r"|here|zero_stage|num_nodes|gpus_per_node|master_addr|master_port|node_rank|count|zero_json|python|total|train"
-    r"|hostfile|i|status|step|nodes|is_host|code)\Z"
+    r"|hostfile|i|status|step|nodes|is_host|code|signalled|mounts|path)\Z"
 )
 #: bash sets these itself, does not let them be set, or would read the rest of the script differently.
 _BASH = re.compile(
@@ -56,10 +58,42 @@ def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
             rule = "looks like a secret, and this file is committed"
             problems.append(Problem(place, key, None, rule, f"export {name} in your shell; `secrets: [{name}]`"))
     for i, name in enumerate(secrets if isinstance(secrets, list) else []):
-        if isinstance(name, str) and not _VARIABLE.match(name):
+        if isinstance(name, str) and (not _VARIABLE.match(name) or _SECRET_VALUE.fullmatch(name)):
             rule = "a secret is passed by its variable's name, never by its value"
             remedy = "export it in your shell and give the variable's name"
             problems.append(Problem(document.place(("secrets", i)), f"secrets[{i}]", None, rule, remedy))
+    return problems
+
+
+#: sbatch options that the templates or the submission set themselves, with the job's key for them ("" for none).
+_OWN_OPTIONS = {
+    "job-name": "name",
+    "nodes": "nnodes",
+    **dict.fromkeys(("ntasks", "ntasks-per-node", "gres", "gpus", "gpus-per-node", "gpus-per-task"), "nproc_per_node"),
+    "time": "time",
+    "partition": "slurm.partition",
+    "account": "slurm.account",
+    "qos": "slurm.qos",
+    "cpus-per-task": "slurm.cpus_per_task",
+    "mem": "slurm.mem",
+    "signal": "slurm.signal_seconds",
+    **dict.fromkeys(("requeue", "no-requeue"), "slurm.requeue"),
+    **dict.fromkeys(("array", "chdir", "error", "export", "export-file", "open-mode", "output"), ""),
+    **dict.fromkeys(("parsable", "test-only", "wait", "wrap"), ""),
+}
+
+
+def sbatch_options(document: Document, data: dict[str, Any]) -> list[Problem]:
+    """`slurm.extra` holds nothing that the script says already: sbatch would take the last word in silence."""
+    problems = []
+    options = data.get("slurm", {}).get("extra") if isinstance(data.get("slurm"), dict) else None
+    for i, option in enumerate(options if isinstance(options, list) else []):
+        name = str(option).partition("=")[0].removeprefix("--")
+        if name in _OWN_OPTIONS:
+            key = _OWN_OPTIONS[name]
+            remedy = f"use `{key}`" if key else "remove it"
+            rule = "alignlaunch decides this itself"
+            problems.append(Problem(document.place(("slurm", "extra", i)), f"slurm.extra[{i}]", option, rule, remedy))
     return problems
 
 
@@ -143,7 +177,8 @@ def trainer_arguments(stage: str, document: Document, data: dict[str, Any]) -> l
             owner = owned[key]
             remedy = "leave it out" if owner.startswith("(") else f"use the job's `{owner}`"
             rule = f"not to be set here {owner}" if owner.startswith("(") else "the job decides this by another key"
-            problems.append(Problem(document.key_place(path), name, value, rule, remedy))
+            shown = None if _SECRET.search(key) else value
+            problems.append(Problem(document.key_place(path), name, shown, rule, remedy))
         else:
             problem = unknown_key(document, path, list(known))
             remedy = problem.remedy if problem.remedy.startswith("did you mean") else "see the trainer's documentation"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import audit, provenance
+from .errors import LaunchError, LostJobError
 from .job import Job
 
 
@@ -22,7 +23,10 @@ def new_id(name: str) -> str:
 
 @contextmanager
 def create(job: Job, files: dict[str, str]) -> Iterator[Path]:
-    """A new run folder with copies of `files`. If the body fails, the folder goes: nothing stays half-submitted."""
+    """A new run folder with copies of `files`. If nothing was submitted, the folder goes again.
+
+    It stays after a LostJobError, and after whatever else may come when the scheduler already has the job.
+    """
     runs = (job.dir / job.cluster.runs_dir).resolve()
     folder = runs / new_id(job.spec.name)
     try:
@@ -34,8 +38,9 @@ def create(job: Job, files: dict[str, str]) -> Iterator[Path]:
     try:
         audit.write(folder, files)
         yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+    except (LaunchError, OSError) as error:
+        if not isinstance(error, LostJobError):
+            shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

@@ -54,6 +54,7 @@ class Run:
     output_dir: str = ""
     job_file: str = ""
     submitted_at: str = ""
+    chain: str = ""  # PIPELINE/ID, the same for all runs of one submission of a pipeline
     status: Status = Status("UNKNOWN")
 
     @property
@@ -82,8 +83,7 @@ def _database() -> Iterator[sqlite3.Connection]:
     try:
         with connection:  # one transaction
             connection.execute(
-                "CREATE TABLE IF NOT EXISTS runs"
-                " (number INTEGER PRIMARY KEY, handle TEXT UNIQUE, name TEXT, final INTEGER, run TEXT)"
+                "CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY, handle TEXT UNIQUE, name TEXT, run TEXT)"
             )
             yield connection
     finally:
@@ -95,9 +95,9 @@ def save(runs: list[Run]) -> None:
     try:
         with _database() as database:
             database.executemany(
-                "INSERT INTO runs (handle, name, final, run) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (handle) DO UPDATE SET final = excluded.final, run = excluded.run",
-                [(run.handle, run.name, run.status.is_final, json.dumps(asdict(run))) for run in runs],
+                "INSERT INTO runs (handle, name, run) VALUES (?, ?, ?)"
+                " ON CONFLICT (handle) DO UPDATE SET run = excluded.run",
+                [(run.handle, run.name, json.dumps(asdict(run))) for run in runs],
             )
     except (OSError, sqlite3.Error, UsageError) as error:  # UsageError: no home folder
         sys.stderr.write(f"alignlaunch: warning: the record of runs cannot be written ({error}); keep the handle\n")
@@ -105,18 +105,30 @@ def save(runs: list[Run]) -> None:
 
 def load(limit: int = 1000, name: str | None = None) -> list[Run]:
     """The latest runs, newest first, all or of one job."""
-    where, values = ("WHERE name = ? ", (name,)) if name else ("", ())
-    rows = _query(f"SELECT run FROM runs {where}ORDER BY number DESC LIMIT ?", (*values, limit))  # noqa: S608 - constant
-    return [_run(row[0]) for row in rows]
+    order = "ORDER BY number DESC LIMIT ?"
+    return _select(f"name = ? {order}", name, limit) if name else _select(f"TRUE {order}", limit)
 
 
-def find(text: str) -> Run | None:
-    """The run of a handle, the latest run of a job's name, or with "last" the latest of all."""
+def find(text: str) -> list[Run]:
+    """The run of a handle, the latest of a job's name, or with "last" the latest of all; none if there is none.
+
+    With a pipeline's name, or where "last" is one of a pipeline: all its runs, in the order of their submission.
+    """
     if "://" in text:
-        rows = _query("SELECT run FROM runs WHERE handle = ?", (text,))
-        return _run(rows[0][0]) if rows else None
-    latest = load(1, None if text == "last" else text)
-    return latest[0] if latest else None
+        return _select("handle = ?", text)
+    if text == "last":
+        latest = load(1)
+    else:
+        of_chain = "instr(json_extract(run, '$.chain') || '/', ? || '/') = 1"
+        latest = _select(f"name = ? OR {of_chain} ORDER BY number DESC LIMIT 1", text, text)
+    chain = latest[0].chain if latest else ""
+    if chain and (text == "last" or f"{chain}/".startswith(f"{text}/")):
+        return _select("json_extract(run, '$.chain') = ? ORDER BY number", chain)
+    return latest
+
+
+def _select(where: str, *values: Any) -> list[Run]:
+    return [_run(row[0]) for row in _query(f"SELECT run FROM runs WHERE {where}", values)]  # noqa: S608 - constant
 
 
 def _run(text: str) -> Run:

@@ -96,6 +96,8 @@ def _invalid(document: Document, path: Path_, value: Any, type_: Any, message: s
         rule = "; ".join(meta.description for meta in _metas(type_) if meta.description and meta.pattern) or rule
     elif wanted := re.search(r"xpected `(\w+)", message):
         remedy = remedy or _HINTS.get(wanted[1], "")
+    if path[0] in ("secrets", "env"):
+        value = None  # a secret's value may stand here, where it must not: it is not repeated
     return Problem(document.place(path), dotted(path), value, rule, remedy or "see `alignlaunch schema`")
 
 

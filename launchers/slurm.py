@@ -7,18 +7,22 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import runfolder, shell
-from .errors import SchedulerError, UsageError
+from .errors import LostJobError, SchedulerError, UsageError
 from .job import Job
 from .render import SBATCH
 from .runs import FINAL, Run, Status
 
 SCHEME = "slurm"
+
+#: SLURM_* that sbatch itself needs to reach its controller.
+_CLIENT_SETTINGS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS"}
 
 #: Words of sbatch's refusal → the options that may be at fault.
 _FAULTS = [
@@ -34,30 +38,34 @@ _FAULTS = [
 ]
 
 
-def command(job: Job, run_dir: Path) -> list[str]:
-    """sbatch with what only the moment of submission knows: where to start from, where the log goes, the run's folder.
+def command(job: Job, run_dir: Path, after: Sequence[str] = ()) -> list[str]:
+    """sbatch with what only the moment of submission knows: where to start from, where the log goes, the run's folder,
+    and the ids of the jobs to wait for. If one of those fails, this job is cancelled: Slurm would keep it for ever.
 
     The script's own `#SBATCH --export` lets these two variables through.
     """
     variables = [f"ALIGNLAUNCH_RUN_DIR={run_dir}", f"ALIGNLAUNCH_PYTHON={sys.executable}"]
-    # SBATCH_EXPORT would win over the script's --export, and the whole shell would leak into the job.
+    # SBATCH_EXPORT would win over the script's --export, and the whole shell would leak into the job. SLURM_* passes
+    # any --export: those of an allocation that this shell stands in would steer the job's own srun.
+    inherited = [name for name in sorted(os.environ) if name.startswith("SLURM_") and name not in _CLIENT_SETTINGS]
     return [
         "env",
-        "--unset=SBATCH_EXPORT",
+        *(f"--unset={name}" for name in ("SBATCH_EXPORT", *inherited)),
         *variables,
         "sbatch",
         f"--chdir={job.dir.resolve()}",
-        f"--output={run_dir}/%x-%j.out",
+        f"--output={str(run_dir).replace('%', '%%')}/%x-%j.out",
+        *([f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []),
     ]
 
 
-def submit(job: Job, run_dir: Path, script: str) -> str:
-    """sbatch `script`, byte for byte. Returns the handle. Raises SchedulerError with sbatch's own words."""
+def submit(command: list[str], run_dir: Path, script: str) -> str:
+    """Run `command` on `script`, byte for byte. Returns the handle. Raises SchedulerError with sbatch's own words."""
     for name in ("sbatch", "srun"):  # submitit asks for srun as well
         if shutil.which(name) is None:
             raise SchedulerError(f"{name}: command not found\n    remedy: run this on a login node of the cluster")
     cluster = cluster_name()
-    return f"{SCHEME}://{cluster}/{_sbatch(script, run_dir, command(job, run_dir))}"
+    return f"{SCHEME}://{cluster}/{_sbatch(script, run_dir, command)}"
 
 
 def _sbatch(script: str, run_dir: Path, command: list[str]) -> str:
@@ -80,7 +88,7 @@ def _sbatch(script: str, run_dir: Path, command: list[str]) -> str:
     except FailedJobError as error:
         raise refused(str(error), script) from error
     except FailedSubmissionError as error:
-        raise SchedulerError(
+        raise LostJobError(
             f"sbatch took the script, but its answer names no job: {error}\n    remedy: look for it with `squeue --me`"
         ) from error
     return str(job.job_id)
@@ -158,22 +166,41 @@ class SlurmBackend:
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         """One squeue for all runs; one sacct for those that squeue has forgotten."""
-        names = {run.id: run.name for run in runs}
-        found = _of_these(names, _squeue(list(names)))
-        forgotten = [job_id for job_id in names if job_id not in found]
-        if forgotten:
-            found |= _of_these(names, _sacct(forgotten))
-        return {run.handle: _with_own_code(run, found.get(run.id)) for run in runs}
+        answers = {answer[0]: answer for answer in _squeue([run.id for run in runs])}
+        if forgotten := [run.id for run in runs if _answer_for(run, answers) is None]:
+            answers |= {answer[0]: answer for answer in _sacct(forgotten)}
+        found = {run.handle: _with_own_code(run, _answer_for(run, answers)) for run in runs}
+        lost = [run for run in runs if found[run.handle] is None]
+        here = cluster_name() if lost else ""
+        return {handle: status for handle, status in found.items() if status} | {
+            run.handle: _LOST if _cluster_of(run) == here else replace(run.status, reason=f"not seen from {here}")
+            for run in lost
+        }
+
+    def require_here(self, run: Run) -> None:
+        cluster, here = _cluster_of(run), cluster_name()
+        if cluster != here:
+            remedy = f"ask on a login node of {cluster}"
+            raise UsageError(f"{run.handle}: a job of cluster {cluster}; this is {here}\n    remedy: {remedy}")
 
     def cancel(self, run: Run) -> None:
+        self.require_here(run)  # the same number is another job here
         done = shell.run(["scancel", run.id])
         if done.returncode:
             raise unreachable(done.stderr)
 
 
-def _of_these(names: dict[str, str], answers: list[tuple[str, str, Status]]) -> dict[str, Status]:
-    """Answers about our jobs: another cluster, or this one after its ids began anew, has other jobs of the same ids."""
-    return {job_id: status for job_id, name, status in answers if names.get(job_id) in (name, "")}
+_LOST = Status("UNKNOWN", reason="Slurm has forgotten the job, keeps no accounts, and it left no exit code")
+
+
+def _cluster_of(run: Run) -> str:
+    return run.handle.removeprefix(f"{SCHEME}://").partition("/")[0]
+
+
+def _answer_for(run: Run, answers: dict[str, tuple[str, str, Status]]) -> Status | None:
+    """The answer about a run: another cluster, or this one after its ids began anew, has other jobs of the same ids."""
+    _, name, status = answers.get(run.id, ("", "", None))
+    return status if run.name in (name, "") else None
 
 
 def _squeue(ids: list[str]) -> list[tuple[str, str, Status]]:
@@ -194,27 +221,29 @@ def _squeue(ids: list[str]) -> list[tuple[str, str, Status]]:
 
 def _sacct(ids: list[str]) -> list[tuple[str, str, Status]]:
     """(id, name, status) of the jobs that the accounting knows; none where it is off."""
-    fields = "JobIDRaw,JobName,State,ExitCode,NodeList"
+    fields = "JobIDRaw,JobName,State,ExitCode,Reason,NodeList"
     done = shell.run(
         ["sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(ids)}", f"--format={fields}"]
     )
     found = []
     for line in done.stdout.splitlines() if done.returncode == 0 else []:
-        job_id, name, state, codes, nodes = line.split("|")
+        job_id, name, state, codes, reason, nodes = line.split("|")
         state = state.split()[0].rstrip("+")  # "CANCELLED by 1000"
         code, _, signal = codes.partition(":")
         exit_code = 128 + int(signal or 0) if int(signal or 0) else int(code)
-        found.append((job_id, name, Status(state, exit_code if state in FINAL else None, "", nodes)))
+        if nodes == "None assigned":
+            nodes = ""
+        else:
+            reason = ""  # sacct's is what kept the job waiting, long past when it has begun
+        found.append((job_id, name, Status(state, exit_code if state in FINAL else None, reason, nodes)))
     return found
 
 
-def _with_own_code(run: Run, status: Status | None) -> Status:
+def _with_own_code(run: Run, status: Status | None) -> Status | None:
     """The exit code that the script wrote itself: Slurm's tools report 143 of a neighbour as 15, or not at all."""
     code = runfolder.exit_code(Path(run.run_dir)) if run.run_dir else None
-    if status is None and code is None:
-        return Status("UNKNOWN", reason="Slurm has forgotten the job, keeps no accounts, and it left no exit code")
     if status is None:
-        return Status("COMPLETED" if code == 0 else "FAILED", code)
-    if status.is_final and status.state != "COMPLETED" and code:
-        return replace(status, exit_code=code)
+        return None if code is None else Status("COMPLETED" if code == 0 else "FAILED", code)
+    if status.is_final and status.state != "COMPLETED":
+        return replace(status, exit_code=code or status.exit_code or None)  # cancelled while it waited: 0 is no code
     return status

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .job import Job
 from .runs import Run
 
@@ -34,4 +36,14 @@ def table(runs: list[Run]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def metrics(evaluation: dict[str, Any]) -> str:
+    """One line a metric of an eval.json."""
+    found: dict[str, Any] = evaluation["metrics"]
+    width = max(map(len, found), default=0)
+    return "\n".join(
+        f"{name.ljust(width)}  {value:.6g}" if isinstance(value, float) else f"{name.ljust(width)}  {value}"
+        for name, value in found.items()
     )

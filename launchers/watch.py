@@ -30,6 +30,9 @@ class Backend(Protocol):
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         """handle → status, with as few questions to the scheduler as it takes. Raises SchedulerError."""
 
+    def require_here(self, run: Run) -> None:
+        """Raise UsageError if the run can be asked for elsewhere only."""
+
     def cancel(self, run: Run) -> None:
         """End the run. Ending one that has ended is fine."""
 
@@ -41,28 +44,36 @@ def backend_of(run: Run) -> Backend:
     return BACKENDS[run.scheme]
 
 
-def find(text: str) -> Run:
-    """A run by handle, job name or "last". Raises UsageError if there is none."""
-    run = runs.find(text)
-    if run:
-        return run
+def find(text: str) -> list[Run]:
+    """A run by handle, job name or "last"; all runs of a pipeline by its name. Raises UsageError if there is none."""
+    if found := runs.find(text):
+        return found
     scheme, separator, _ = text.partition("://")
     if separator and scheme in BACKENDS:
-        return BACKENDS[scheme].recover(text)
+        return [BACKENDS[scheme].recover(text)]
     if separator:
         raise UsageError(f"{text}: no such kind of handle\n    remedy: {' or '.join(f'{s}://...' for s in BACKENDS)}")
     remedy = "see `alignlaunch list`, or give the handle that the submission printed"
-    what = "no run is recorded yet" if text == "last" else f"no run of a job named {text!r} is recorded"
+    what = "no run is recorded yet" if text == "last" else f"no run of a job or pipeline named {text!r} is recorded"
     raise UsageError(f"{what}\n    remedy: {remedy}")
 
 
-def refresh(known: list[Run]) -> list[Run]:
-    """The runs with their states of now. Only those that may have changed are asked for; the record learns them."""
+def refresh(known: list[Run], absent: Callable[[SchedulerError], None] | None = None) -> list[Run]:
+    """The runs with their states of now. Only those that may have changed are asked for; the record learns them.
+
+    A scheduler that does not answer raises its SchedulerError; where `absent` takes it, its runs keep their last state.
+    """
     fresh: dict[str, Run] = {}
     for scheme, backend in BACKENDS.items():
         open_ = [run for run in known if run.scheme == scheme and (not run.status.is_final or _unsure(run))]
         if open_:
-            answers = backend.statuses(open_)
+            try:
+                answers = backend.statuses(open_)
+            except SchedulerError as error:
+                if absent is None:
+                    raise
+                absent(error)
+                continue
             fresh |= {run.handle: run.with_status(answers[run.handle]) for run in open_}
     changed = [run for run in known if run.handle in fresh and fresh[run.handle] != run]
     if changed:
@@ -77,9 +88,12 @@ def _unsure(run: Run) -> bool:
 
 def states(run: Run, say: Callable[[str], None]) -> Iterator[Run]:
     """The run after every poll, until its state is final. A scheduler that is away for a while is said and retried."""
-    pause, last_answer = FIRST_POLL, time.monotonic()
+    pause, last_answer, here = FIRST_POLL, time.monotonic(), False
     while True:
         try:
+            if not here:
+                backend_of(run).require_here(run)
+                here = True
             run = refresh([run])[0]
             last_answer = time.monotonic()
             yield run
@@ -133,7 +147,7 @@ def describe(run: Run) -> str:
 
 def selector(run: Run, rank: int | None, node: int | None) -> Callable[[str], bool]:
     """Which lines of the run's log belong to a rank or a node."""
-    made_from = provenance.read(Path(run.run_dir))
+    made_from = provenance.read(Path(run.run_dir)) if run.run_dir else {}
     nodes, per_node = int(made_from.get("nnodes", 1)), int(made_from.get("nproc_per_node", 1))
     launcher = made_from.get("launcher", "torchrun")
     if nodes * per_node == 1 and rank == 0:

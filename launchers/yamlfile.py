@@ -26,6 +26,8 @@ MAX_DEPTH = 50
 MAX_DIGITS = 100
 #: Values under this key are text as they were written: a variable of 12.10 shall not become 12.1.
 VERBATIM = "env"
+#: The key of a pipeline file that holds jobs by name.
+STEPS = "jobs"
 
 Path_ = tuple[str | int, ...]
 
@@ -184,7 +186,7 @@ class _Builder:
         if node.style in ("'", '"', "|", ">"):  # type: ignore[attr-defined]  # only scalars come here
             return text
         value = _plain(text)
-        if path[:1] == (VERBATIM,) and value is not None:
+        if (path[2:] if path[:1] == (STEPS,) else path)[:1] == (VERBATIM,) and value is not None:
             return text
         if isinstance(value, float) and not math.isfinite(value):
             self._problem(place, path, text, "a finite number is due", "give a number, or leave the key out")

@@ -51,7 +51,6 @@ def test_ensure_writes_what_is_absent_and_then_nothing(tmp_path: Path) -> None:
         (lambda folder: (folder / "a.sh").write_bytes(b"one\r\ntwo\r\n"), "-two\r\n+one\n"),
         (lambda folder: (folder / "a.sh").write_bytes(b"one\ntwo\n\xff"), "-\N{REPLACEMENT CHARACTER}\n"),
         (lambda folder: (folder / "a.sh").unlink(), "--- /dev/null\n"),
-        (lambda folder: (folder / "stray").write_text("x\n"), "+++ /dev/null\n@@ -1 +0,0 @@\n-x\n"),
         (lambda folder: (folder / "b.json").write_text("{}\n"), "\\ No newline at end of file"),
     ],
 )
@@ -96,14 +95,36 @@ def test_check_is_clean_then_shows_the_drift_of_the_job(cli: Cli, job_file: Path
     assert cli("check").returncode == 0
 
 
-def test_check_sees_an_edited_artifact_and_a_stray_file(cli: Cli, folder: Path) -> None:
+def test_check_sees_an_edited_artifact(cli: Cli, folder: Path) -> None:
     script = folder / "torchrun.sh"
     script.write_text(script.read_text().replace("set -euo pipefail", "set -u"))
-    (folder / "extra.sh").write_text("rm -rf /\n")
     done = cli("check")
     assert done.returncode == 1
     assert "-set -u\n+set -euo pipefail\n" in done.stdout
-    assert "-rm -rf /\n" in done.stdout
+
+
+def test_what_an_earlier_rendering_left_goes_and_what_others_put_there_stays(cli: Cli, folder: Path) -> None:
+    (folder / "notes.md").write_text("mine\n")
+    lock = json.loads((folder / "alignlaunch.lock").read_text())
+    lock["files"]["zero9.json"] = "0"
+    (folder / "alignlaunch.lock").write_text(json.dumps(lock))
+    (folder / "zero9.json").write_text("{}\n")
+    assert "+++ /dev/null\n@@ -1 +0,0 @@\n-{}\n" in cli("check").stdout
+    assert cli("render", folder.parents[2] / "job.yaml").returncode == 0
+    assert not (folder / "zero9.json").exists()
+    assert (folder / "notes.md").read_text() == "mine\n"
+    assert cli("check").returncode == 0
+
+
+@pytest.mark.parametrize("hide", ["alignlaunch.lock", "run.json"])
+def test_check_is_not_made_blind(cli: Cli, folder: Path, hide: str) -> None:
+    """A lock that is gone, or an empty run.json, which marks the copies in run folders."""
+    (folder / "torchrun.sh").write_text("#!/bin/bash\n")
+    if hide == "run.json":
+        (folder / hide).touch()
+    else:
+        (folder / hide).unlink()
+    assert cli("check").returncode != 0
 
 
 def test_check_goes_on_after_an_error(cli: Cli, folder: Path, job_file: Path) -> None:
@@ -219,7 +240,7 @@ def test_the_lock_holds_the_sha256_of_the_files_on_disk_and_of_the_job(folder: P
 def test_the_copies_in_run_folders_do_not_count(folder: Path, job_file: Path) -> None:
     run = job_file.parent / "runs" / "tiny-1"
     shutil.copytree(folder, run)
-    (run / provenance.FILE).write_text("{}")
+    (run / provenance.FILE).write_text('{"name": "tiny"}')
     assert list(audit.locked_folders(job_file.parent)) == [folder]
 
 

@@ -151,9 +151,9 @@ def test_local_tells_a_failure_and_its_code(place: Path) -> None:
 def _started(place: Path, name: str) -> subprocess.Popen[str]:
     """A long local run that has made its first step."""
     write_job(place, name, nproc_per_node=2, train=TRAIN | {"max_steps": 100000})
-    process = subprocess.Popen(
-        [*ALIGNLAUNCH, "local", f"{name}.yaml"], cwd=place, env=environment(place), stderr=subprocess.PIPE, text=True
-    )
+    # A shell's background jobs, and so these tests started as one, are born with SIGINT ignored.
+    command = ["env", "--default-signal=INT", *ALIGNLAUNCH, "local", f"{name}.yaml"]
+    process = subprocess.Popen(command, cwd=place, env=environment(place), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     metrics = place / f"output/{name}/metrics.jsonl"
     while not (metrics.exists() and '"loss"' in metrics.read_text()):
@@ -167,15 +167,17 @@ def _processes(name: str) -> list[str]:
     return found.stdout.split()
 
 
-def test_ctrl_c_stops_every_process(place: Path) -> None:
-    process = _started(place, "interrupted")
-    assert len(_processes("interrupted")) >= 3  # torchrun and two workers
-    process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_every_process(place: Path, number: signal.Signals) -> None:
+    name = f"interrupted-{number}"
+    process = _started(place, name)
+    assert len(_processes(name)) >= 3  # torchrun and two workers
+    process.send_signal(number)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "Traceback" not in said
-    assert _processes("interrupted") == []
-    assert json.loads(call(place, "status", "interrupted", "--json").stdout)[0]["state"] == "CANCELLED"
+    assert _processes(name) == []
+    assert json.loads(call(place, "status", name, "--json").stdout)[0]["state"] == "CANCELLED"
 
 
 def test_cancel_from_another_terminal(place: Path) -> None:

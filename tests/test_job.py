@@ -173,6 +173,10 @@ def test_a_file_name_cannot_leave_the_comment_that_it_stands_in(tmp_path: Path) 
         ("slurm.signal_seconds=-1", ">= 0"),
         ("train.learning_rate=-1", "must not be negative"),
         ("train.logging_steps=0", "must be more than 0"),
+        ("train.hub_token=hf_abcdefghijk", "the job decides this by another key"),
+        ('slurm.extra=["--exclusive", "--job-name=x"]', "alignlaunch decides this itself"),
+        ('secrets=["hf_abcdefghijk"]', "a secret is passed by its variable's name, never by its value"),
+        ("env.my_pass=x", "looks like a secret, and this file is committed"),
         ("train.num_train_epochs=-1", "must be more than 0"),
         ("train.per_device_train_batch_size=0", "must be 1 or more"),
         ("train.gradient_accumulation_steps=-2", "must be 1 or more"),
@@ -356,7 +360,10 @@ def test_a_custom_zero_json_that_is_none(tmp_path: Path, content: str | None, sa
 
 
 def test_a_custom_zero_json_is_copied_as_it_is(tmp_path: Path) -> None:
-    text = '{"zero_optimization":\n   {"stage": 2}, "note": "é"}'
+    text = (
+        '{"zero_optimization":\n   {"stage": 2}, "gradient_clipping": "auto", "gradient_accumulation_steps": "auto",'
+        '\n\t"train_batch_size": "auto", "tensorboard": {"job_name": "é"}}'
+    )
     (tmp_path / "ds.json").write_text(text)
     path = write(tmp_path, zero="ds.json")
     loaded = job.load(path)
@@ -541,3 +548,25 @@ def test_any_profile_at_all_is_one_or_a_job_file_error(values: dict[str, Any]) -
             job.load(path, (), "lab")
         except JobFileError as error:
             assert error.problems
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [
+        ("10080", 604800),
+        ("5:30", 330),
+        ("12:00:00", 43200),
+        ("2-0", 172800),
+        ("1-12:30", 131400),
+        ("1-00:00:01", 86401),
+        ("UNLIMITED", None),
+    ],
+)
+def test_time_limits_as_slurm_reads_them(tmp_path: Path, limit: str, seconds: int | None) -> None:
+    assert job.load(write(tmp_path), (f'time="{limit}"',)).spec.time == limit
+    assert job.seconds(limit) == seconds
+
+
+def test_a_job_shorter_than_the_warning_gets_none(tmp_path: Path) -> None:
+    assert job.load(write(tmp_path), ('time="5:00"',)).signal_seconds == 0
+    assert job.load(write(tmp_path), ('time="5:01"',)).signal_seconds == 300

@@ -191,6 +191,19 @@ def test_every_combination_is_clean_shell(tmp_path: Path, launcher: str, contain
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed", "direct"])
+def test_what_each_task_runs_is_clean_shell(launcher: str) -> None:
+    """shellcheck takes the quoted body of `bash -c '...'` for a string: so it is checked by itself."""
+    assert SHELLCHECK is not None
+    job_ = job.load(JOBS / "qwen3-orpo.yaml", (f"launcher={launcher}",), None)
+    script = render.render(job_, "slurm", "job.yaml")[render.SBATCH]
+    body = script.partition("bash -c '\n")[2].partition("\n' &\n")[0]
+    assert "alignlaunch.train" in body
+    assert "'" not in body
+    done = subprocess.run([SHELLCHECK, "--shell=bash", "-"], input=body, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_lock_holds_the_digests_of_every_other_file() -> None:
     import json
 

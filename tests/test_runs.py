@@ -35,8 +35,27 @@ def test_saved_runs_are_found_by_handle_name_and_last() -> None:
     assert runs.load(1) == [saved[2]]
     assert runs.load(name="b") == [saved[1]]
     assert [runs.find(text) for text in ("slurm://c/2", "a", "last", "slurm://c/9", "z")] == [
-        saved[1], saved[2], saved[2], None, None
+        [saved[1]], [saved[2]], [saved[2]], [], []
     ]  # fmt: skip
+
+
+def test_the_runs_of_a_pipeline_are_found_together() -> None:
+    once = [run(1, "sft", chain="both/1"), run(2, "rm", chain="both/1")]
+    runs.save(once)
+    again = [run(3, "sft", chain="both/2"), run(4, "rm", chain="both/2")]
+    runs.save([*again, run(5, "both-x", chain="both-x/3")])
+    assert [runs.find(text) for text in ("both", "both/1", "sft", "slurm://c/1")] == [
+        again,
+        once,
+        [again[0]],
+        [once[0]],
+    ]
+    assert [runs.find(text) for text in ("bot", "both/", "%", "*")] == [[], [], [], []]
+    assert [found.id for found in runs.find("last")] == ["5"]
+    runs.save([run(6, "both")])  # a job of that name, and the latest
+    assert [found.id for found in runs.find("both")] == ["6"]
+    runs.save([again[0].with_status(Status("COMPLETED", 0))])
+    assert [found.status.state for found in runs.find("both/2")] == ["COMPLETED", "UNKNOWN"]
 
 
 def test_an_update_keeps_the_place_in_the_order() -> None:
@@ -46,7 +65,7 @@ def test_an_update_keeps_the_place_in_the_order() -> None:
 
 
 def test_nothing_is_recorded_and_asking_makes_no_file(record: Path) -> None:
-    assert (runs.load(), runs.find("last")) == ([], None)
+    assert (runs.load(), runs.find("last")) == ([], [])
     assert not record.exists()
 
 

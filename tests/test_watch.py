@@ -22,6 +22,7 @@ for id in $ids; do
     if ((id % 2)); then echo "$id|many|RUNNING|None|0|n[1-2]|"; else echo "$id|$FOUND_NAME|COMPLETED|None|0|n1|"; fi
 done
 """
+SCONTROL = "#!/bin/bash\necho 'ClusterName = c'\n"
 SACCT = '#!/bin/bash\necho sacct >> "$(dirname "$0")/calls"\n'
 
 
@@ -32,7 +33,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     runs.save([Run(f"slurm://c/{i}", "many", "", "", status=Status("PENDING")) for i in range(1, 1001)])
     bin_ = tmp_path / "bin"
     bin_.mkdir()
-    for name, text in {"squeue": SQUEUE, "sacct": SACCT}.items():
+    for name, text in {"squeue": SQUEUE, "sacct": SACCT, "scontrol": SCONTROL}.items():
         (bin_ / name).write_text(text)
         (bin_ / name).chmod(0o755)
     return bin_
@@ -74,3 +75,33 @@ def test_a_job_of_another_name_is_not_ours(recorded: Path) -> None:
     shown = list_runs(recorded, found_name="stranger")
     assert {run["state"] for run in shown} == {"RUNNING", "UNKNOWN"}
     assert calls(recorded) == ["squeue", "sacct"]
+
+
+def test_a_job_of_another_cluster_keeps_its_last_known_state(recorded: Path) -> None:
+    runs.save([Run("slurm://elsewhere/2000", "far", "", "", status=Status("RUNNING"))])
+    (recorded / "squeue").write_text("#!/bin/bash\n")
+    (far,) = [run for run in list_runs(recorded) if run["name"] == "far"]
+    assert (far["state"], far["reason"]) == ("RUNNING", "not seen from c")
+    for command in ("cancel", "wait"):
+        done = subprocess.run(
+            [sys.executable, "-m", "alignlaunch.launchers.cli", command, "slurm://elsewhere/2000"],
+            env={**os.environ, "PATH": f"{recorded}{os.pathsep}/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, "a job of cluster elsewhere; this is c" in done.stderr) == (2, True)
+
+
+def test_the_list_is_shown_when_slurm_is_away(recorded: Path) -> None:
+    (recorded / "squeue").write_text("#!/bin/bash\necho 'Unable to contact slurm controller' >&2\nexit 1\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "alignlaunch.launchers.cli", "list"],
+        env={**os.environ, "PATH": f"{recorded}{os.pathsep}/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert done.stdout.count("PENDING") == 20
+    assert "the states above are the last known ones" in done.stderr

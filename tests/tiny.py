@@ -19,7 +19,11 @@ def say(start: int, count: int) -> str:
 
 
 def write_data(folder: Path) -> None:
-    """`sft.jsonl` (messages), `pairs.jsonl` (prompt, chosen, rejected) and `texts.jsonl`, of differing lengths."""
+    """`sft.jsonl` (messages), `pairs.jsonl` (prompt, chosen, rejected), `safe.jsonl` (as PKU-SafeRLHF),
+    `texts.jsonl`.
+
+    16 records each, of differing lengths.
+    """
     sft = [
         {
             "messages": [
@@ -35,7 +39,27 @@ def write_data(folder: Path) -> None:
         for i in range(16)
     ]
     texts = [{"text": say(i, 5 + 7 * (i % 5))} for i in range(40)]
-    for name, records in (("sft", sft), ("pairs", pairs), ("pairs_eval", pairs[:7]), ("texts", texts)):
+    safe = [
+        {
+            "prompt": say(i, 3),
+            "response_0": say(i + 1, 2 + i % 5),
+            "response_1": say(i + 7, 7 - i % 4),
+            "better_response_id": i % 2,
+            "safer_response_id": i % 3 % 2,
+            "is_response_0_safe": i % 3 != 1,
+            "is_response_1_safe": i % 3 == 1 or i % 4 == 0,
+            "category": ("fraud", "theft")[i % 2],
+        }
+        for i in range(16)
+    ]
+    for name, records in (
+        ("sft", sft),
+        ("pairs", pairs),
+        ("pairs_eval", pairs[:7]),
+        ("texts", texts),
+        ("safe", safe),
+        ("safe_eval", safe[:5]),
+    ):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
@@ -72,3 +96,15 @@ def make_model(folder: Path) -> None:
         initializer_range=0.1,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def make_reward_model(folder: Path, model: Path, seed: int) -> None:
+    """A sequence classifier of the same shape with one output, another for another seed, and the tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+
+    torch.manual_seed(seed)
+    config: Any = LlamaConfig.from_pretrained(model, num_labels=1)
+    make: Any = LlamaForSequenceClassification
+    make(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(model).save_pretrained(folder)

@@ -1,4 +1,7 @@
-"""`python -m alignlaunch.train JOB_RESOLVED_YAML [--deepspeed FILE|none]`, run by every process of a job."""
+"""`python -m alignlaunch.train JOB_RESOLVED_YAML [--deepspeed FILE|none]`, run by every process of a job.
+
+`--eval DIR [--data PATH]` evaluates trained weights instead.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import config, finish, rendezvous, stages
+from alignlaunch.train import config, finish, imports, rendezvous
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
 
@@ -47,10 +50,11 @@ def run(argv: list[str]) -> int:
         raise UserError(str(error)) from error
     place = rendezvous.read(os.environ)
     rendezvous.die_with_launcher(place)
-    if job.stage not in stages.IMPLEMENTED:
-        stages.load(job.stage)
-    zero = _deepspeed_config(job, options)
+    if options.eval and place.world_size != 1:
+        raise UserError(f"--eval: runs in one process, here are {place.world_size}. Start it without a launcher.")
+    zero = None if options.eval else _deepspeed_config(job, options)
     _require(job, deepspeed=zero is not None)
+    imports.keep_out(imports.unneeded(job, deepspeed=zero is not None))
     rendezvous.initialise(place, int(job.train.get("ddp_timeout", 1800)))
 
     from alignlaunch.train.reporting import say
@@ -60,6 +64,10 @@ def run(argv: list[str]) -> int:
         f"({place.dialect}), {place.local_world_size} on this node, restart {place.restart_count}"
     )
     # Imported only now: a bad job or place is reported before these seconds are spent.
+    if options.eval:
+        from alignlaunch.train.evaluate import evaluate
+
+        return evaluate(job, options.eval, place, options.data)
     from alignlaunch.train.session import train
 
     return train(job, options.job, place, zero)
@@ -71,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--deepspeed", metavar="FILE|none", help="DeepSpeed JSON in place of the job's; `none`: plain DDP"
     )
+    parser.add_argument("--eval", metavar="DIR", type=Path, help="evaluate the weights in DIR; train nothing")
+    parser.add_argument("--data", metavar="PATH", action="append", default=[], help="data for --eval, not the job's")
     # The deepspeed launcher adds it, to older scripts' liking; LOCAL_RANK says the same.
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)
     return parser
@@ -93,7 +103,7 @@ def _deepspeed_config(job: TrainConfig, options: argparse.Namespace) -> dict[str
 
 def _require(job: TrainConfig, *, deepspeed: bool) -> None:
     wandb = "wandb" in (job.train.get("report_to") or [])
-    asked = {"deepspeed": deepspeed, "peft": job.lora, "wandb": wandb}
+    asked = {"deepspeed": deepspeed, "peft": job.lora or imports.needs_peft(job.model), "wandb": wandb}
     names = [*REQUIRED, *(name for name, needed in asked.items() if needed)]
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:

@@ -34,6 +34,22 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     columns: Annotated[Columns | None, Meta(description="For this source in place of `data.columns`.")] = None
 
 
+#: The reward models that an objective of safe_dpo reads, as in `train.{name}_reward_model`.
+REWARDS: dict[str, tuple[str, ...]] = {
+    "dpo": (),
+    "mm_dpo": ("helpful",),
+    "modpo": ("harmless",),
+    "safedpo": (),
+    "bfpo": (),
+    "lagrangian": ("helpful", "harmless"),
+}
+
+
+def rewards_read(train: dict[str, Any]) -> tuple[str, ...]:
+    """The reward models that a safe_dpo run reads; its evaluation by generation reads both."""
+    return ("helpful", "harmless") if train.get("eval_generate") else REWARDS.get(str(train.get("objective")), ())
+
+
 class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the examples come from."""
 
@@ -92,7 +108,7 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     dropout: Annotated[float, Meta(ge=0, lt=1, description="Dropout before the adapter.")] = 0.05
     dora: Annotated[bool, Meta(description="DoRA: learn magnitude and direction apart (arXiv 2402.09353).")] = False
     target_modules: Annotated[
-        NonEmptyStr | list[NonEmptyStr],
+        NonEmptyStr | Annotated[list[NonEmptyStr], Meta(min_length=1)],
         Meta(description="`all` (each linear layer but the output head) or module names: a list or comma-separated."),
     ] = "all"
 

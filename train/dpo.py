@@ -47,6 +47,8 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
 class Trainer(MeasuredTrainer, DPOTrainer):
     """TRL's trainer on rows that are tokenised already, with its speed measured."""
 
+    sequences_per_sample = 2
+
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
 

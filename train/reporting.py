@@ -1,12 +1,13 @@
 """What a run says while it goes: records in `metrics.jsonl`, one plain line each, a bar only on a terminal.
 
-All of it on rank 0 only. The speed is counted in real tokens (no padding), over all processes.
+All of it on rank 0 only. The speed is counted in real tokens (no padding), over all processes; memory is rank 0's.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -15,35 +16,66 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from alignlaunch.train import flops
+
 METRICS_FILE = "metrics.jsonl"
 
 
 class MeasuredTrainer:
-    """Mixin for a Trainer: `tokens_per_second` beside each logged loss.
+    """Mixin for a Trainer: speed, MFU and memory beside each logged loss.
 
     Counting stays on the device; processes add up their counts only when there is something to log.
     """
 
-    _tokens: Any = None
+    #: A preference pair is one sample of two sequences.
+    sequences_per_sample = 1
+
+    _counts: Any = None  # [tokens, sequences] of this process since the last record
     _counting_since: float = 0.0
+    args: Any
+    accelerator: Any
+    model: Any
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Count the tokens of the micro-batch, then train on it."""
-        if self._tokens is None:
+        """Count the micro-batch, then train on it."""
+        if self._counts is None:
             self._counting_since = time.perf_counter()
-            self._tokens = torch.zeros((), dtype=torch.long, device=self.args.device)  # type: ignore[attr-defined]
+            self._counts = torch.zeros(2, dtype=torch.long, device=self.args.device)
         mask = inputs.get("attention_mask")
-        self._tokens += inputs["input_ids"].numel() if mask is None else mask.sum()  # padding-free: no mask
+        if mask is not None:
+            self._counts += torch.stack([mask.sum(), mask.new_tensor(len(mask))])
+        else:  # padding-free: all sequences in one row, each counting its positions from 0
+            self._counts[0] += inputs["input_ids"].numel()
+            self._counts[1] += (inputs["position_ids"] == 0).sum()
         return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the speed since the last record of training."""
-        if "loss" in logs and self._tokens is not None:
-            seconds = time.perf_counter() - self._counting_since
-            tokens = int(self.accelerator.reduce(self._tokens, "sum"))  # type: ignore[attr-defined]
-            logs["tokens_per_second"] = round(tokens / max(seconds, 1e-9), 1)
-            self._tokens = None
+        """Add what was measured since the last record of training."""
+        if "loss" in logs and self._counts is not None:
+            seconds = max(time.perf_counter() - self._counting_since, 1e-9)
+            tokens, sequences = self.accelerator.reduce(self._counts, "sum").tolist()
+            logs["tokens_per_second"] = round(tokens / seconds, 1)
+            logs["samples_per_second"] = round(sequences / self.sequences_per_sample / seconds, 3)
+            logs["memory_peak_gib"] = round(_memory_peak() / 2**30, 2)
+            mfu = self._mfu(tokens / seconds, tokens / max(sequences, 1))
+            if mfu is not None:
+                logs["mfu"] = round(mfu, 4)
+            self._counts = None
         super().log(logs, start_time)  # type: ignore[misc]
+
+    def _mfu(self, tokens_per_second: float, sequence_length: float) -> float | None:
+        device_peak = flops.peak(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+        each = flops.per_token(self.accelerator.unwrap_model(self.model), sequence_length) if device_peak else None
+        if device_peak is None or each is None:
+            return None
+        return float(each * tokens_per_second / (device_peak * self.accelerator.num_processes))
+
+
+def _memory_peak() -> int:
+    """Bytes: the most that this process's tensors held on the GPU, or that the process held where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class Recorder(TrainerCallback):

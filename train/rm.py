@@ -1,7 +1,8 @@
 """Reward models by TRL's RewardTrainer: one score a sequence, trained with -log sigmoid(r_chosen - r_rejected).
 
 Chosen and rejected answers go through the model in one forward. Evaluation reports the share of pairs in the right
-order (`eval_accuracy`) and their mean distance (`eval_margin`).
+order (`eval_accuracy`) and their mean distance (`eval_margin`). A record's `margin` is the distance that is wanted:
+-log sigmoid(r_chosen - r_rejected - margin).
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
 
 class Trainer(MeasuredTrainer, RewardTrainer):
     """TRL's trainer on rows that are tokenised already, with its speed measured and an exact evaluation."""
+
+    sequences_per_sample = 2
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset

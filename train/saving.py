@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 import time
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +35,9 @@ def provenance(job_file: Path, place: Rendezvous, *, device: str, precision: str
     return {
         "alignlaunch": alignlaunch.__version__,
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "executable": sys.executable,
+        "working_dir": str(Path.cwd()),
+        "versions": versions(),
         "host": platform.node(),
         "device": device,
         "precision": precision,
@@ -48,6 +51,11 @@ def provenance(job_file: Path, place: Rendezvous, *, device: str, precision: str
         "run": _run_record(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """The installed versions of what decides a run's figures."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str | None:

@@ -14,11 +14,25 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets  # type: ignore[import-untyped]
+import msgspec
 import torch
 import torch.distributed as dist
 import transformers
 
-from alignlaunch.train import adapter, checkpoints, data, finish, model, precision, reporting, saving, stages
+from alignlaunch.train import (
+    adapter,
+    checkpoints,
+    data,
+    finish,
+    merge,
+    model,
+    outputs,
+    precision,
+    reporting,
+    saving,
+    sharing,
+    stages,
+)
 from alignlaunch.train.config import Role, TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
@@ -34,7 +48,8 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         _settle_deepspeed(cuda=cuda)
     chosen, why = precision.choose(job.train, cuda=cuda, bf16_supported=cuda and torch.cuda.is_bf16_supported())
     say(why)
-    _quieten(place)
+    quieten(place)
+    job = with_whole_model(job, place)
     stage = stages.load(job.stage)
     output_dir = Path(job.output_dir)
     args = training_arguments(job, stage.Config, chosen, zero, cuda=cuda)
@@ -47,8 +62,8 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
 
     tokenizer = model.load_tokenizer(job)
     encode = stage.encoder(tokenizer, args)
-    train_rows = _rows("train", job, args, tokenizer, encode, place)
-    eval_rows = _rows("validation", job, args, tokenizer, encode, place) if job.data.evaluates else None
+    train_rows = rows("train", job, args, tokenizer, encode, place)
+    eval_rows = rows("validation", job, args, tokenizer, encode, place) if job.data.evaluates else None
     network = model.load_model(job, args, tokenizer, chosen, head=stage.HEAD)
     lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
@@ -62,7 +77,28 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         trainer.evaluate()
     saving.save(trainer, output_dir, about)
     say(f"saved {'the adapter' if job.lora else 'the model'} in {output_dir}")
+    if hasattr(stage, "finish"):
+        stage.finish(trainer, output_dir)
     return finish.DONE
+
+
+def with_whole_model(job: TrainConfig, place: Rendezvous) -> TrainConfig:
+    """The job, with an adapter that it names as its model merged into its base: once, while the others wait.
+
+    Call it before the training arguments are made: with ZeRO-3 they would have the base sharded.
+    """
+    place_of_model = Path(job.model)
+    kinds: list[Any] = [None] * place.world_size
+    dist.all_gather_object(kinds, outputs.kind(place_of_model))
+    if "adapter" not in kinds:
+        return job
+    found = sharing.once(
+        lambda: str(merge.merged(place_of_model, trust_remote_code=job.trust_remote_code)),
+        place_of_model.resolve().parent,
+        place,
+    )
+    say(f"model: {place_of_model} is an adapter; starting from {found}, merged")
+    return msgspec.structs.replace(job, model=found)
 
 
 def training_arguments(
@@ -124,7 +160,7 @@ def _make_writable(folder: Path) -> None:
         raise UserError(f"output_dir: {folder}: not writable on {platform.node()}. Choose another or change its owner.")
 
 
-def _quieten(place: Rendezvous) -> None:
+def quieten(place: Rendezvous) -> None:
     """Warnings from one process are enough, and progress bars make no sense in a log file."""
     hf_logging: Any = transformers.utils.logging
     if place.rank != 0:
@@ -146,7 +182,7 @@ def _settle_deepspeed(*, cuda: bool) -> None:
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False)
 
 
-def _rows(role: Role, job: TrainConfig, args: Any, tokenizer: Any, encode: data.Encoder, place: Rendezvous) -> Any:
+def rows(role: Role, job: TrainConfig, args: Any, tokenizer: Any, encode: data.Encoder, place: Rendezvous) -> Any:
     key = f"{job.stage} {_identity(tokenizer)} {_limits(args)}"
     return data.load(role, job, encode, key=key, seed=args.seed, place=place)
 
@@ -158,7 +194,8 @@ def _identity(tokenizer: Any) -> str:
 
 
 def _limits(args: Any) -> list[Any]:
-    return [getattr(args, name, None) for name in ("max_length", "max_prompt_length", "truncation_mode", "packing")]
+    names = ("max_length", "max_prompt_length", "truncation_mode", "packing", "objective")
+    return [getattr(args, name, None) for name in names]
 
 
 def _evaluated_last_step(trainer: Any) -> bool:

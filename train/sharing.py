@@ -54,7 +54,7 @@ def _mark(folder: Path) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=".seen-by-rank-0.")
     except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}. Name a folder that can be written: data.cache_dir.") from error
+        raise UserError(f"{folder}: {error.strerror}. Make it writable, or choose another.") from error
     os.close(handle)
     return Path(name).name
 

@@ -21,6 +21,7 @@ FILE = Path(__file__).with_suffix(".json")
 OWNED = {
     "output_dir": "output_dir",
     "deepspeed": "zero",
+    "hub_token": "secrets: [HF_TOKEN]",
     "fsdp": "zero",
     "fsdp_config": "zero",
     "parallelism_config": "zero",
@@ -64,11 +65,9 @@ def text() -> str:
 
 
 def _configs() -> dict[str, Any]:
-    from trl import DPOConfig  # type: ignore[attr-defined]
-
     from alignlaunch.train import stages
 
-    return {stage: stages.load(stage).Config for stage in stages.IMPLEMENTED} | {"safe_dpo": DPOConfig}
+    return {stage: stages.load(stage).Config for stage in stages.READERS}
 
 
 def _arguments(config: Any) -> dict[str, Any]:

@@ -14,16 +14,18 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.tiny import make_model, write_data
+from tests.tiny import make_model, make_reward_model, write_data
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The job file's folder: `model/`, `sft.jsonl`, `pairs.jsonl`."""
+    """The job file's folder: `model/`, `helpful/` and `harmless/` (reward models), and `tiny.write_data`'s files."""
     place = tmp_path_factory.mktemp("workplace")
     make_model(place / "model")
+    for seed, name in enumerate(("helpful", "harmless"), 1):
+        make_reward_model(place / name, place / "model", seed)
     write_data(place)
     for stage in (1, 2, 3):
         (place / f"zero{stage}.json").write_text(json.dumps(zero_json(stage)))
@@ -62,6 +64,7 @@ class Finished:
         return [record[name] for record in self.records() if name in record]
 
 
+DATA = {"pt": "texts.jsonl", "sft": "sft.jsonl", "safe_dpo": "safe.jsonl"}
 Runner = Callable[..., Finished]
 
 
@@ -85,7 +88,7 @@ def write_job(workplace: Path, name: str, **changes: Any) -> Path:
         "name": name,
         "stage": stage,
         "model": "model",
-        "data": {"train": [{"pt": "texts.jsonl", "sft": "sft.jsonl"}.get(stage, "pairs.jsonl")], "cache_dir": "cache"},
+        "data": {"train": [DATA.get(stage, "pairs.jsonl")], "cache_dir": "cache"},
         "output_dir": f"out/{name}",
         "train": train,
     } | changes

@@ -115,10 +115,6 @@ def test_weighted_sources_a_share_for_evaluation_and_skipped_records(run_job: Ru
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (
-            {"stage": "safe_dpo"},
-            "stage: safe_dpo cannot be trained by this version of alignlaunch; it has dpo, orpo, pt, rm, sft.",
-        ),
         ({"deepspeed": "absent.json"}, "absent.json: not a readable JSON file"),
         ({"env": {"RANK": "1", "WORLD_SIZE": "2"}}, "RANK=1 is set without LOCAL_RANK"),
         ({"stage": "none"}, "not a job.resolved.yaml"),

@@ -91,7 +91,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"n": 1}\n')
     (tmp_path / "file").touch()
     for lines in run_pair(tmp_path, ["file/cache", "file/cache"]):
-        assert lines == ["file/cache: Not a directory. Name a folder that can be written: data.cache_dir. True"] * 2
+        assert lines == ["file/cache: Not a directory. Make it writable, or choose another. True"] * 2
 
 
 @pytest.mark.parametrize(

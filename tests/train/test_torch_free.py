@@ -11,7 +11,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["config", "stages", "rendezvous", "finish", "checkpoints", "formats", "trainer_args"]
+    "module",
+    ["config", "stages", "rendezvous", "finish", "checkpoints", "outputs", "formats", "trainer_args", "deepspeed_keys"],
 )
 def test_no_torch(module: str) -> None:
     code = (
@@ -23,7 +24,12 @@ def test_no_torch(module: str) -> None:
     assert done.stdout.strip() == ""
 
 
-def test_implemented_stages() -> None:
-    from alignlaunch.train import stages
+def test_every_stage_is_a_module_with_its_names() -> None:
+    from typing import get_args
 
-    assert {"sft", "orpo"} <= stages.IMPLEMENTED
+    from alignlaunch.train import stages
+    from alignlaunch.train.config import Stage
+
+    assert set(stages.READERS) == set(get_args(Stage))
+    for stage in stages.READERS:
+        assert {"HEAD", "Config", "encoder", "trainer"} <= vars(stages.load(stage)).keys()

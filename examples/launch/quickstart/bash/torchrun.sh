@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from quickstart.yaml (sha256 fb281e610fbb8821e9404568c1881383e8ddffe26fd7d9dc202a0e08188295b5).
+# Made by alignlaunch 0.1.0 from quickstart.yaml (sha256 3bbf4e7bfaaa7b54fa38eb77680261f66fad55c3123d7f583ece2da2995c2481).
 # Do not edit: change the job file and render again. Run from the folder of quickstart.yaml, on every node:
 #     [NODE_RANK=N] bash launch/quickstart/bash/torchrun.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the
@@ -14,11 +14,11 @@ fail() {
     exit 2
 }
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" > /dev/null && pwd) # > /dev/null: with CDPATH, cd prints
 [[ $# -le 5 ]] || fail "5 arguments at most: [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]"
 zero_stage="${1:-0}"
 num_nodes="${2:-${WORLD_SIZE:-1}}"
-gpus_per_node="${3:-${NPROC_PER_NODE:-2}}"
+gpus_per_node="${3:-${NPROC_PER_NODE:-1}}"
 master_addr="${4:-${MASTER_ADDR:-localhost}}"
 master_port="${5:-${MASTER_PORT:-29500}}"
 node_rank="${NODE_RANK:-0}"
@@ -55,7 +55,7 @@ output          output/quickstart
 ZeRO            $zero_stage ($zero_json)
 nodes           $num_nodes, this is $node_rank, head $master_addr:$master_port
 processes       $total ($gpus_per_node on each node)
-batch           1 x $total x 2 = $((1 * total * 2))
+batch           1 x $total x 4 = $((1 * total * 4))
 END
 train=(alignlaunch.train "$here/job.resolved.yaml" --deepspeed "$zero_json")
 

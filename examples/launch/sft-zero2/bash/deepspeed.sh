@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from sft-zero2.yaml (sha256 1038d0cbc398f4b8ad89ed44b672cd7b37beb2a860c35de2f9e7867234f5deb7).
+# Made by alignlaunch 0.1.0 from sft-zero2.yaml (sha256 2f6b17cea8fc2b41c97b0ad16306260b25ffaa4f29b605796c7619458687c047).
 # Do not edit: change the job file and render again. Run from the folder of sft-zero2.yaml, on every node:
 #     [NODE_RANK=N] bash launch/sft-zero2/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the
@@ -14,7 +14,7 @@ fail() {
     exit 2
 }
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" > /dev/null && pwd) # > /dev/null: with CDPATH, cd prints
 [[ $# -le 5 ]] || fail "5 arguments at most: [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]"
 zero_stage="${1:-2}"
 num_nodes="${2:-${WORLD_SIZE:-2}}"

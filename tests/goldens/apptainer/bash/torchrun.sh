@@ -16,7 +16,7 @@ fail() {
     exit 2
 }
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" > /dev/null && pwd) # > /dev/null: with CDPATH, cd prints
 [[ $# -le 5 ]] || fail "5 arguments at most: [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]"
 zero_stage="${1:-3}"
 num_nodes="${2:-${WORLD_SIZE:-2}}"

@@ -16,7 +16,7 @@ fail() {
     exit 2
 }
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" > /dev/null && pwd) # > /dev/null: with CDPATH, cd prints
 [[ $# -le 5 ]] || fail "5 arguments at most: [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]"
 zero_stage="${1:-3}"
 num_nodes="${2:-${WORLD_SIZE:-2}}"
@@ -44,7 +44,7 @@ esac
 [[ "$zero_json" == none || -f "$zero_json" ]] || fail "no $zero_json: render again with alignlaunch"
 [[ -f "$here/job.resolved.yaml" ]] || fail "no $here/job.resolved.yaml: render again with alignlaunch"
 
-python=python3
+python="${ALIGNLAUNCH_PYTHON:-python3}"
 command -v "$python" > /dev/null || fail "no $python here: activate the training environment, or set ALIGNLAUNCH_PYTHON"
 unset WORLD_SIZE # it counts processes from here on; the launcher sets it
 

@@ -1,0 +1,92 @@
+"""From a pipeline to its runs: every step is prepared before the first is submitted. A job file has one step."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from . import audit, foreground, launch, slurm, watch
+from .audit import DriftError
+from .errors import LaunchError
+from .launch import Prepared, Say
+from .pipeline import Pipeline
+from .render import Target
+from .runs import Run
+
+
+def prepare(pipeline: Pipeline, target: Target, *, require_committed: bool, **options: Any) -> dict[str, Prepared]:
+    """Make the committed folders and the steps agree; options as for `launch.prepare`.
+
+    Raises DriftError with what differs in all of them.
+    """
+    prepared: dict[str, Prepared] = {}
+    refused: list[str] = []
+    for step, job in pipeline.jobs.items():
+        try:
+            prepared[step] = launch.prepare(job, target, require_committed=require_committed, **options)
+        except DriftError as error:
+            refused.append(str(error))
+    if refused:
+        raise DriftError("\n".join(refused))
+    if require_committed:
+        audit.require_committed(pipeline.path)
+    return prepared
+
+
+def submit_slurm(pipeline: Pipeline, prepared: dict[str, Prepared], say: Say) -> list[Run]:
+    """Submit every step, each to wait for those it needs, or none: what was submitted before a failure is cancelled."""
+    for name in slurm.overriding_variables():
+        say(f"warning: {name} in your environment wins over the script; `unset {name}` to run what is committed")
+    chain, runs = _new_id(pipeline), dict[str, Run]()
+    try:
+        for step, one in prepared.items():
+            after = [runs[need].id for need in pipeline.needs[step]]
+            runs[step] = launch.submit_slurm(one, say, after=after, chain=chain)
+    except BaseException:
+        if pipeline.name:
+            say(f"{step} could not be submitted, so none shall be")
+        for run in reversed(runs.values()):
+            _take_back(run, say)
+        raise
+    return list(runs.values())
+
+
+def _take_back(run: Run, say: Say) -> None:
+    try:
+        watch.backend_of(run).cancel(run)
+        say(f"cancelled {run.handle} {run.name}")
+    except LaunchError as error:
+        say(f"{run.handle} {run.name} could not be cancelled ({error}); later: alignlaunch cancel {run.handle}")
+
+
+def queue_local(pipeline: Pipeline, prepared: dict[str, Prepared]) -> list[Run]:
+    """A run for every step, none of them started."""
+    chain = _new_id(pipeline)
+    return [launch.queue_local(one, chain=chain) for one in prepared.values()]
+
+
+def run_local(prepared: dict[str, Prepared], runs: list[Run], *, follow: bool, say: Say) -> int:
+    """Run the steps one after the other in the foreground, up to the first that fails. Returns its exit code, or 0."""
+    waiting = list(zip(prepared.values(), runs, strict=True))
+    code = 0
+    try:
+        while waiting and not code:
+            one, run = waiting.pop(0)
+            run = watch.refresh([run])[0]
+            if run.status.is_final:  # somebody cancelled it while it waited
+                say(watch.describe(run))
+                code = run.status.process_code
+                continue
+            if len(runs) > 1:
+                say(f"{run.name}: {run.handle}")
+            code = foreground.attend(run, launch.start_local(one, run), follow=follow, say=say)
+    finally:
+        for _, run in waiting:
+            watch.backend_of(run).cancel(run)
+            say(f"{run.name}: never started")
+        watch.refresh([run for _, run in waiting])
+    return code
+
+
+def _new_id(pipeline: Pipeline) -> str:
+    return f"{pipeline.name}/{secrets.token_hex(4)}" if pipeline.name else ""

@@ -1,0 +1,82 @@
+"""What a run left behind, and work on it by the python that trained it: this side imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignlaunch.train import outputs
+
+from . import runs, watch
+from .errors import LaunchError, UsageError
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained folder and its provenance, empty if it has none."""
+
+    folder: Path
+    about: dict[str, Any]
+
+
+def find(text: str) -> Trained:
+    """The output of a run (handle, job's name, "last"), or a folder by its path. Raises UsageError if there is none."""
+    is_run = "://" in text or bool(runs.find(text))
+    if not is_run and Path(text).is_dir():
+        folder = Path(text).resolve()
+    else:
+        run, *more = watch.find(text)
+        if more:
+            steps = ", ".join(step.name for step in (run, *more))
+            raise UsageError(f"{text}: a pipeline\n    remedy: name one of its jobs: {steps}")
+        if not run.output_dir:
+            raise UsageError(f"{run.handle}: not in the record of runs\n    remedy: give its output_dir")
+        folder = Path(run.output_dir)
+        if not folder.is_dir():
+            raise UsageError(f"{run.handle}: no output in {folder}\n    remedy: see `alignlaunch status {run.handle}`")
+    return Trained(folder, outputs.provenance(folder))
+
+
+def run(trained: Trained, module: str, *arguments: str, cwd: Path | None = None) -> None:
+    """Run a module of train/; what it says goes to stderr. Raises as it failed, after its own words."""
+    command = [_python(trained), "-m", module, *arguments]
+    done = subprocess.run(command, cwd=cwd, stdout=sys.stderr, check=False)
+    if done.returncode:
+        kind = UsageError if done.returncode == UsageError.exit_code else LaunchError
+        raise kind(f"{trained.folder}: {module} ended with exit code {done.returncode}, see above")
+
+
+def evaluate(trained: Trained, data: tuple[str, ...]) -> dict[str, Any]:
+    """Evaluate a trained folder by its own job on this machine. Returns its eval.json."""
+    job, working_dir = trained.about.get("job"), trained.about.get("working_dir")
+    if not job or not working_dir:
+        raise UsageError(
+            f"{trained.folder}: no {outputs.PROVENANCE} that names its job, so that its stage is unknown\n"
+            "    remedy: give the output_dir of a run that has ended"
+        )
+    if not Path(working_dir).is_dir():
+        raise UsageError(
+            f"{trained.folder}: trained from {working_dir}, which is not on this machine\n"
+            "    remedy: evaluate it where the job's folder is"
+        )
+    sources = [str(Path(path).absolute()) if Path(path).exists() else path for path in data]
+    options = [option for path in sources for option in ("--data", path)]
+    with tempfile.TemporaryDirectory(prefix="alignlaunch-") as scratch:
+        job_file = Path(scratch) / "job.resolved.yaml"
+        job_file.write_text(job, encoding="utf-8")
+        arguments = [str(job_file), "--eval", str(trained.folder), *options]
+        run(trained, "alignlaunch.train", *arguments, cwd=Path(working_dir))
+    found: dict[str, Any] = json.loads((trained.folder / "eval.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _python(trained: Trained) -> str:
+    """The python that trained this, if it is on this machine; ALIGNLAUNCH_PYTHON names another."""
+    its_own = str(trained.about.get("executable"))
+    return os.environ.get("ALIGNLAUNCH_PYTHON") or (its_own if os.access(its_own, os.X_OK) else sys.executable)

@@ -1,0 +1,146 @@
+"""Pipelines on a real Slurm: the order is kept, outputs feed inputs, and a failure ends what waited for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.tiny import make_model, write_data
+
+from .cli import Login
+from .private_slurm import PrivateSlurm
+from .test_train import TINY
+from .test_watch import until
+
+# `launcher: direct` calls it as python; what it does is told by the job's environment.
+STUB = """#!/bin/bash
+touch "$RUN_DIR/started"
+case "$ACT" in sleep) sleep 300 ;; *) exit "$ACT" ;; esac
+"""
+
+
+def write_pipeline(login: Login, name: str, jobs: dict[str, Any]) -> None:
+    (login.folder / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, "jobs": jobs}, sort_keys=False))
+
+
+def shown(login: Login, job_id: str, key: str) -> str:
+    """One value of `scontrol show job`."""
+    match = re.search(rf"\b{key}=(\S+)", login.slurm.run("scontrol", "show", "job", job_id).stdout)
+    assert match
+    return match[1]
+
+
+def states(login: Login, run: str) -> list[tuple[str, str, int | None]]:
+    runs = json.loads(login.call("status", run, "--json").stdout)
+    return [(run["name"], run["state"], run["exit_code"]) for run in runs]
+
+
+def test_three_steps_train_one_on_the_output_of_the_other(slurm: PrivateSlurm, tmp_path: Path) -> None:
+    """Over two nodes. The last step learns nothing: its result can only be the weights that the second one left."""
+    from safetensors.torch import load_file
+
+    login = Login(slurm, tmp_path)
+    make_model(tmp_path / "model")
+    write_data(tmp_path)
+    login.write_job("pairs", stage="orpo", data={"train": ["pairs.jsonl"]}, lora=None, train=TINY)
+    login.write_job("chat", lora=None, train=TINY)
+    write_pipeline(
+        login,
+        "chain",
+        {
+            "sft": {"job": "chat.yaml"},
+            "orpo": {"job": "pairs.yaml", "model": "${sft.output}"},
+            "again": {"job": "pairs.yaml", "name": "again", "model": "${orpo.output}", "train": {"learning_rate": 0.0}},
+        },
+    )
+    sft, orpo, again = (handle.rpartition("/")[2] for handle in login.submit("chain").split())
+    assert shown(login, orpo, "Dependency") == f"afterok:{sft}(unfulfilled)"
+    assert shown(login, again, "Dependency") == f"afterok:{orpo}(unfulfilled)"
+    waiting = json.loads(login.call("status", "chain", "--json").stdout)[1:]
+    assert [(run["state"], run["reason"]) for run in waiting] == [("PENDING", "Dependency")] * 2
+    assert "(Dependency)" in login.call("status", "chain").stdout
+
+    done = login.call("wait", "chain", code=None)
+    assert done.returncode == 0, done.stderr + login.call("logs", "chain").stdout
+    assert states(login, "chain") == [("chat", "COMPLETED", 0), ("pairs", "COMPLETED", 0), ("again", "COMPLETED", 0)]
+    times = [shown(login, job_id, key) for job_id in (sft, orpo, again) for key in ("StartTime", "EndTime")]
+    assert times == sorted(times)
+    trained = [
+        load_file(tmp_path / f"{folder}/model.safetensors")["model.embed_tokens.weight"]
+        for folder in ("model", "output/chat", "output/pairs", "output/again")
+    ]
+    assert [before.equal(after) for before, after in pairwise(trained)] == [False, False, True]
+    assert "3 clean" in login.call("check").stderr
+
+
+@pytest.fixture(params=["accounting", "no accounting"])
+def login(request: pytest.FixtureRequest, tmp_path: Path) -> Login:
+    """With the stand-in as python. The accounting's slurmctld forgets jobs in seconds."""
+    stub = tmp_path / "stub"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    slurm = request.getfixturevalue("slurm_acct" if request.param == "accounting" else "slurm")
+    return Login(slurm, tmp_path, python=str(stub))
+
+
+def step(model: str, act: str, **keys: Any) -> dict[str, Any]:
+    job = {"stage": "sft", "model": model, "data": {"train": ["d/d"]}, "nproc_per_node": 1, "zero": 0}
+    return {**job, "launcher": "direct", "env": {"ACT": act}, **keys}
+
+
+def test_a_failure_ends_what_waited_for_it_and_nothing_else(login: Login) -> None:
+    jobs = {
+        "a": step("base", "0"),
+        "b": step("${a.output}", "7"),
+        "c": step("${b.output}", "0"),
+        "d": step("${c.output}", "0"),
+        "e": step("${a.output}", "0"),
+    }
+    write_pipeline(login, "fails", jobs)
+    done = login.call("slurm", "fails.yaml", "--cluster", "private", "--wait", code=7)
+    ended = {
+        "fails-a": ("COMPLETED", 0),
+        "fails-b": ("FAILED", 7),
+        "fails-e": ("COMPLETED", 0),
+        "fails-c": ("CANCELLED", None),
+        "fails-d": ("CANCELLED", None),
+    }
+    assert {name: (state, code) for name, state, code in states(login, "fails")} == ended
+    assert done.stderr.count("CANCELLED (DependencyNeverSatisfied)") == 2
+    login.call("wait", "fails", code=7)
+    # The same without the record, once slurmctld has forgotten the jobs where it is quick to.
+    handles = done.stdout.split()
+    if login.slurm.accounting:
+        until(lambda: login.slurm.run("squeue", "-h", "--states=all", check=False).stdout == "")
+    (login.folder / "state/alignlaunch/runs.sqlite").unlink()
+    told = [login.status(handle) for handle in handles]
+    assert [(run["state"], run["exit_code"]) for run in told] == list(ended.values())
+    word = "Dependency" if login.slurm.accounting else "DependencyNeverSatisfied"  # sacct keeps the one before the end
+    assert [run["reason"] for run in told[3:]] == [word] * 2
+
+
+def test_all_steps_are_cancelled_at_once(login: Login) -> None:
+    write_pipeline(login, "sleeps", {"a": step("base", "sleep"), "b": step("${a.output}", "0")})
+    login.submit("sleeps")
+    until(lambda: bool(list(login.folder.glob("runs/sleeps-a-*/started"))))
+    login.call("cancel", "sleeps")
+    assert login.call("wait", "last", code=143).stderr.count("CANCELLED") == 2
+
+
+def test_a_refused_step_takes_the_others_back(slurm_acct: PrivateSlurm, tmp_path: Path) -> None:
+    login = Login(slurm_acct, tmp_path)
+    jobs = {"a": step("base", "sleep"), "b": step("${a.output}", "0", slurm={"account": "nobody"})}
+    write_pipeline(login, "refused", jobs)
+    done = login.call("slurm", "refused.yaml", "--cluster", "private", code=3)
+    assert done.stdout == ""
+    assert "b could not be submitted" in done.stderr
+    assert "Invalid account" in done.stderr
+    (handle,) = re.findall(r"cancelled (slurm://\S+) refused-a", done.stderr)
+    login.call("wait", handle, code=None)
+    assert [(name, state) for name, state, _ in states(login, "refused")] == [("refused-a", "CANCELLED")]

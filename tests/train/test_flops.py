@@ -1,0 +1,68 @@
+"""MFU's two halves: a step's arithmetic and the device's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from alignlaunch.train import flops
+
+
+def llama(*, tied: bool) -> Any:
+    config = LlamaConfig(
+        vocab_size=100,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        tie_word_embeddings=tied,
+    )
+    make: Any = AutoModelForCausalLM
+    return make.from_config(config)
+
+
+def counted(model: Any, length: int) -> float:
+    """torch's own count of a forward and backward over one sequence, per token; it sees the whole attention square."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    ids = torch.arange(length)[None] % 100
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    return float(counter.get_total_flops() / length)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_every_weight_trained_as_torch_counts_it(tied: bool) -> None:
+    model = llama(tied=tied)
+    model.set_attn_implementation("eager")
+    assert flops.per_token(model, 64) == pytest.approx(counted(model, 64), rel=0.02)
+
+
+def test_frozen_weights_have_no_gradient_to_compute() -> None:
+    model = llama(tied=False)
+    whole = flops.per_token(model, 64)
+    model.requires_grad_(False)
+    assert whole is not None
+    attention = 12 * 2 * 16 * 64
+    assert flops.per_token(model, 64) == pytest.approx((whole - attention) * 4 / 6 + attention)
+
+
+def test_a_mixture_of_experts_is_not_guessed_at() -> None:
+    model = llama(tied=True)
+    model.config.num_local_experts = 8
+    assert flops.per_token(model, 64) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA H20", 148e12), ("NVIDIA H200", 989e12)],
+)
+def test_the_device_by_its_own_name(name: str, peak: float) -> None:
+    assert flops.peak(name) == peak
+
+
+def test_an_unknown_device_has_no_peak() -> None:
+    assert flops.peak("Abacus 3000") is None

@@ -1,0 +1,57 @@
+"""The arithmetic of a training step and of a device, for model FLOPs utilisation (PaLM, arXiv 2204.02311, B)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Dense bf16 FLOP/s of one device by a part of its name, specific names first (NVIDIA's data sheets, no sparsity).
+PEAKS = {
+    "B200": 2250e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "H800": 989e12,
+    "H20": 148e12,
+    "A100": 312e12,
+    "A800": 312e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+    "V100": 125e12,
+}
+
+
+def peak(device_name: str) -> float | None:
+    """Dense bf16 (V100: fp16) FLOP/s of one device; None for one that is not in the table."""
+    return next((flops for name, flops in PEAKS.items() if name in device_name), None)
+
+
+def per_token(model: Any, sequence_length: float) -> float | None:
+    """FLOPs of forward and backward for one token of a sequence of this length.
+
+        6 N + 12 L H Q T    every weight trained
+        4 N + 12 L H Q T    frozen weights (an adapter): no gradient of theirs is computed
+
+    N: weights that multiply, so without the embedding table; L layers, H heads of size Q, T tokens of the sequence.
+    Recomputation for checkpointing is no progress and is not counted, nor is a reference model. None for a mixture of
+    experts, whose active weights are not known here.
+    """
+    config = model.config.get_text_config()
+    if getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None):
+        return None
+    table = model.get_input_embeddings().weight
+    frozen = trained = 0
+    for weight in model.parameters():
+        if weight is not table or config.tie_word_embeddings:  # a tied table multiplies as the head
+            count = _size(weight)
+            trained, frozen = (trained + count, frozen) if weight.requires_grad else (trained, frozen + count)
+    attention = 12 * config.num_hidden_layers * config.hidden_size * sequence_length
+    return float(6 * trained + 4 * frozen + attention)
+
+
+def _size(weight: Any) -> int:
+    """Elements of a weight, also where ZeRO-3 holds a part of it, or bitsandbytes two of them in each byte."""
+    packed = 2 if type(weight).__name__ == "Params4bit" else 1
+    return int(getattr(weight, "ds_numel", weight.numel())) * packed

@@ -1,0 +1,55 @@
+"""Packages that a job has no use for stay out of its processes. No torch here.
+
+Where PEFT is installed, transformers' Trainer imports it; where bitsandbytes is, PEFT imports that, which compiles a
+function and so brings torch's inductor along; where DeepSpeed is, accelerate imports it to see whether a model is one
+of its engines: CPU seconds of every process of every run (docs/startup.md). All three are optional to those who import
+them, and here they are not to be had unless the job needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from alignlaunch.train import outputs
+from alignlaunch.train.config import TrainConfig
+
+#: transformers' names of the optimizers that bitsandbytes makes.
+_BITSANDBYTES_OPTIMIZER = re.compile("8bit|32bit|bnb|paged|ademamix")
+
+
+def keep_out(names: list[str]) -> None:
+    """Have these packages found as if they were not installed. Those imported already stay."""
+    for name in names:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # how Python itself marks what is not there
+
+
+def unneeded(job: TrainConfig, *, deepspeed: bool) -> list[str]:
+    """The optional packages that this job does not need."""
+    # The reward models of safe_dpo are the job's too, and may be adapters or quantised.
+    peft = job.lora is not None or needs_peft(job.model) or job.stage == "safe_dpo"
+    optimizer = str(job.train.get("optim", ""))
+    bitsandbytes = (
+        job.quantization != "none"
+        or _BITSANDBYTES_OPTIMIZER.search(optimizer)
+        or _may_be_quantized(job.model)
+        or job.stage == "safe_dpo"
+    )
+    needed = {"peft": peft, "bitsandbytes": bitsandbytes, "deepspeed": deepspeed}
+    return [name for name, is_needed in needed.items() if not is_needed]
+
+
+def needs_peft(model: str) -> bool:
+    """Whether a job's model is an adapter, which is merged before training."""
+    return outputs.kind(Path(model)) == "adapter"
+
+
+def _may_be_quantized(model: str) -> bool:
+    """Whether the weights themselves are quantised; of a model on the hub, or an adapter's base, nobody knows yet."""
+    try:
+        config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return "quantization_config" in config

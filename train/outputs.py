@@ -1,0 +1,36 @@
+"""What a trained folder holds, and where it came from. No torch here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+Kind = Literal["model", "adapter", "shards"]
+ADAPTER = "adapter_config.json"
+PROVENANCE = "provenance.json"
+WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+
+
+def kind(folder: Path) -> Kind | None:
+    """A whole model, a PEFT adapter, or the shards of a ZeRO-3 run whose weights were not gathered; None: no weights.
+
+    A checkpoint of a full fine-tune may hold a model and shards: then the model counts.
+    """
+    if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
+        return "model"
+    if (folder / ADAPTER).is_file():
+        return "adapter"
+    return "shards" if (folder / "latest").is_file() else None
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    """The provenance.json of a trained folder, or of the one that a checkpoint lies in; empty if there is none."""
+    for place in (folder, folder.resolve().parent):
+        try:
+            found = json.loads((place / PROVENANCE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}

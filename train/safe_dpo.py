@@ -1,0 +1,275 @@
+"""Preference optimisation with safety: six objectives over pairs that are ordered by helpfulness and by safety.
+
+`objectives` holds the formulas. `lagrangian` is the documents' Safe-MM-DPO:
+    loss = (L_H + lambda L_S) / (1 + lambda) + kl_coef KL
+L_H orders each pair by helpfulness, L_S by safety, each with the beta of its own reward model's margin; lambda follows
+the expected cost (`multiplier`). What no training step changes (the reference's log-probabilities, the rewards) comes
+from `scoring`, precomputed or live.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alignlaunch.train import objectives, pairs, safety_eval, score_columns, scoring
+from alignlaunch.train.adapter import add
+from alignlaunch.train.config import REWARDS
+from alignlaunch.train.data import Encoder
+from alignlaunch.train.encoding import Encoded, Row
+from alignlaunch.train.errors import UserError
+from alignlaunch.train.formats import FormatError, Record
+from alignlaunch.train.multiplier import Multiplier
+from alignlaunch.train.pairs import Batch, PairTrainer
+from alignlaunch.train.safe_dpo_config import Objective, SafeDPOConfig
+from alignlaunch.train.safety_eval import SafetyEval
+from alignlaunch.train.safety_formats import SafePreference, safe_preference
+from alignlaunch.train.scoring import Scorer
+
+HEAD = "lm"
+Config = SafeDPOConfig
+SIDES = ("a", "b")
+REWARD_MODELS = ("helpful", "harmless")
+LABELS = ("better", "safer", "a_safe", "b_safe")
+_SIGN: dict[int | None, int] = {0: 1, 1: -1, None: 0}
+
+
+def encoder(tokenizer: Any, args: Any) -> Encoder:
+    """Tokenise both responses after their prompt, with the pair's labels.
+
+    better, safer: 1 response a, -1 response b, 0 not judged. a_safe, b_safe: 1 safe, 0 not safe (or not judged, which
+    only objectives that never read it let pass). safedpo drops pairs of two unsafe responses here.
+    """
+
+    def encode_record(record: Record) -> Encoded:
+        found = safe_preference(record)
+        _require_labels(args.objective, found)
+        if args.objective == "safedpo" and not any(found.safe):
+            return Encoded([])
+        encoded = pairs.encode_pair(tokenizer, args, found.prompt, {"a": found.response_a, "b": found.response_b})
+        labels: Row = {"better": _SIGN[found.better], "safer": _SIGN[found.safer], "category": found.category or ""}
+        labels |= {f"{side}_safe": int(bool(safe)) for side, safe in zip(SIDES, found.safe, strict=True)}
+        return Encoded([row | labels for row in encoded.rows], truncated=encoded.truncated)
+
+    return encode_record
+
+
+def _require_labels(objective: Objective, found: SafePreference) -> None:
+    if objective == "lagrangian":
+        if found.better is None and found.safer is None:
+            raise FormatError("objective lagrangian: nothing says which response is the more helpful or the safer one")
+        return
+    if found.better is None:
+        raise FormatError(
+            f"objective {objective} orders pairs by helpfulness, and nothing says which response is the more helpful"
+        )
+    if objective in ("safedpo", "bfpo") and None in found.safe:
+        raise FormatError(f"objective {objective} reads safety labels, and a response has none")
+
+
+def collator(pad_token_id: int) -> Callable[[list[Row]], Batch]:
+    """Batch the pairs; with precomputed columns also `scoring`'s values."""
+    collate_pairs = pairs.collator(SIDES, pad_token_id)
+
+    def collate(rows: list[Row]) -> Batch:
+        batch = collate_pairs(rows)
+        batch |= {name: torch.tensor([row[name] for row in rows]) for name in LABELS}
+        return batch | scoring.collate(rows, SIDES, batch["answer_mask"])
+
+    return collate
+
+
+class SafeDPOTrainer(PairTrainer):
+    """The Trainer with the losses of `objectives`."""
+
+    columns = (
+        *(f"{side}_{name}" for side in SIDES for name in ("input_ids", "prompt_length", *scoring.NAMES)),
+        *LABELS,
+    )
+
+    def __init__(self, live: dict[str, Scorer], after_training: SafetyEval | None, **kwargs: Any) -> None:
+        """live: what is scored with each batch; `reference` missing there and in the rows: the adapter switched off."""
+        super().__init__(**kwargs)
+        self._live = live
+        self._safety_eval = after_training
+        self.multiplier: Multiplier | None = None
+        losses: tuple[str, ...] = ("pair_loss",)
+        if self.args.objective == "lagrangian":
+            losses = ("helpful_loss", "safe_loss", "cost")
+            self.multiplier = Multiplier(self.args, step_cost=lambda: self.step_mean("cost"))
+            self.add_callback(self.multiplier)
+        safety = ("safety/margins", "safety/accuracies")
+        self.metrics = (*losses, "kl", "rewards/margins", "rewards/accuracies", *safety)
+
+    def measure(self, model: Any, inputs: Batch) -> torch.Tensor:
+        """The losses' terms, the KL, and beta h with its sign in either order (as TRL's rewards)."""
+        inputs = self._scored(model, inputs)
+        answer = inputs["answer_mask"][:, 1:]
+        logps = pairs.token_logps(model, inputs) * answer
+        ratio_a, ratio_b = (logps - inputs["reference"]).sum(1).chunk(2)
+        h = ratio_a - ratio_b
+        kl_a, kl_b = objectives.kl(logps, inputs["reference"]).chunk(2)
+        better, safer = inputs["better"], inputs["safer"]
+        columns = [*self._losses(h, inputs), (kl_a + kl_b) / 2]
+        for order in (better, safer):
+            columns += [self.args.beta * order * h, (order * h > 0).float()]
+        return torch.stack(columns, dim=1)
+
+    def counts(self, inputs: Batch) -> torch.Tensor:
+        """A pair that was not judged counts in no mean over pairs of that order."""
+        counts = super().counts(inputs)
+        for i, name in enumerate(self.metrics):
+            if name in ("helpful_loss", "rewards/margins", "rewards/accuracies"):
+                counts[:, i] = inputs["better"].abs()
+            elif name == "safe_loss" or name.startswith("safety/"):
+                counts[:, i] = inputs["safer"].abs()
+        return counts
+
+    def loss_of(self, means: dict[str, Any]) -> Any:
+        """The objective's loss at the present lambda."""
+        if self.multiplier is None:
+            return means["pair_loss"]
+        joined = objectives.lagrangian(means["helpful_loss"], means["safe_loss"], multiplier=self.multiplier.value)
+        return joined + self.args.kl_coef * means["kl"]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add lambda."""
+        if "loss" in logs and self.multiplier is not None:
+            logs["lambda"] = self.multiplier.value
+        super().log(logs, start_time)
+
+    def evaluate_safety(self, output_dir: Path) -> None:
+        """Answer and judge the held-out prompts that `eval_generate` asks for, into safety_eval.json. A collective."""
+        if self._safety_eval is None:
+            return
+        folders = _reward_models(self.args, REWARD_MODELS, "train.eval_generate")
+        rewards = {
+            name: self._live.get(name) or scoring.reward_model(name, folder, self.processing_class, self.args)
+            for name, folder in folders.items()
+        }
+        found = self._safety_eval.run(self.accelerator.unwrap_model(self.model), rewards)
+        self.log({f"safety_eval/{name}": value for name, value in safety_eval.flat(found).items()})
+        if self.is_world_process_zero():
+            (output_dir / "safety_eval.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+    def _losses(self, h: torch.Tensor, inputs: Batch) -> list[torch.Tensor]:
+        """h and the margins are those of a over b; a pair's order turns them round."""
+        args, better, safer = self.args, inputs["better"], inputs["safer"]
+        scale = {"beta": args.beta, "w": args.mm_w, "k": args.mm_k}
+        if args.objective == "lagrangian":
+            helpful, harmless = _margin(inputs["helpful"]), _margin(inputs["harmless"])
+            return [
+                objectives.mm_dpo(better * h, helpful.abs(), **scale) * better.abs(),
+                objectives.mm_dpo(safer * h, harmless.abs(), **scale) * safer.abs(),
+                objectives.expected_cost(h.detach(), *inputs["harmless"].chunk(2)),
+            ]
+        h = better * h
+        if args.objective == "dpo":
+            return [objectives.dpo(h, beta=args.beta)]
+        if args.objective == "mm_dpo":
+            return [objectives.mm_dpo(h, better * _margin(inputs["helpful"]), **scale)]
+        if args.objective == "modpo":
+            weighted = (1 - args.modpo_weight) * better * _margin(inputs["harmless"])
+            return [objectives.modpo(h, weighted, beta=args.beta, weight=args.modpo_weight)]
+        a_safe, b_safe = inputs["a_safe"].bool(), inputs["b_safe"].bool()
+        safe = torch.where(better > 0, a_safe, b_safe), torch.where(better > 0, b_safe, a_safe)
+        if args.objective == "safedpo":
+            return [objectives.safedpo(h, *safe, beta=args.beta, delta=args.safedpo_delta)]
+        return [objectives.bfpo(h, *safe, beta=args.beta, b1=args.bfpo_b1, alpha=args.bfpo_alpha)]
+
+    def _scored(self, model: Any, inputs: Batch) -> Batch:
+        """The batch with its scores, wherever they come from."""
+        with torch.no_grad():
+            inputs = inputs | {name: score(inputs) for name, score in self._live.items()}
+            if "reference" not in inputs:
+                with scoring.without_adapter(model, self.accelerator.unwrap_model(model)):
+                    inputs["reference"] = scoring.reference_logps(model, inputs)
+        return inputs
+
+
+def _margin(scores: torch.Tensor) -> torch.Tensor:
+    """The scores of side a less those of side b."""
+    a, b = scores.chunk(2)
+    return a - b
+
+
+def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
+    """Make the trainer; with `scores: precomputed` score all rows first."""
+    model = add(model, adapter, args) if adapter else model
+    _require_orders(args.objective, train)
+    folders = _reward_models(args, REWARDS[args.objective], f"train.objective {args.objective}")
+    after_training = _safety_eval(args, model, tokenizer, evaluation) if args.eval_generate else None
+    live: dict[str, Scorer] = {}
+    if args.scores == "precomputed":
+        sets = [rows for rows in (train, evaluation) if rows is not None]
+        train, *rest = _with_scores(sets, folders, args, model, tokenizer)
+        evaluation = rest[0] if rest else None
+    else:
+        if not scoring.has_adapter(model):
+            live["reference"] = scoring.reference_copy(model, args)
+        live |= {name: scoring.reward_model(name, folder, tokenizer, args) for name, folder in folders.items()}
+    return SafeDPOTrainer(
+        live,
+        after_training,
+        model=model,
+        args=args,
+        data_collator=collator(tokenizer.pad_token_id),
+        processing_class=tokenizer,
+        train_dataset=train,
+        eval_dataset=evaluation,
+    )
+
+
+def _with_scores(sets: list[Any], folders: dict[str, str], args: Any, model: Any, tokenizer: Any) -> list[Any]:
+    """The data sets with columns for the reference and each reward model, one model after the other."""
+    add = partial(score_columns.add, sides=SIDES, collate=pairs.collator(SIDES, tokenizer.pad_token_id), args=args)
+    loaded_as = (getattr(model.config, name, None) for name in ("_commit_hash", "quantization_config"))
+    identity = score_columns.identity(model.config.name_or_path, args, model.dtype, len(tokenizer), *loaded_as)
+    sets = add(sets, name="reference", identity=identity, load=partial(scoring.reference, model, args))
+    for name, folder in folders.items():
+        load = partial(scoring.reward, name, folder, tokenizer, args)
+        sets = add(sets, name=name, identity=score_columns.identity(folder, args), load=load)
+    return sets
+
+
+def _require_orders(objective: Objective, rows: Any) -> None:
+    """A lagrangian with pairs of one order alone would be another objective."""
+    if objective == "lagrangian":
+        for column, order in (("better", "helpfulness"), ("safer", "safety")):
+            if not any(rows[column]):
+                raise UserError(
+                    f"data.train: no pair is ordered by {order}, and objective lagrangian balances helpfulness and "
+                    "safety. Add such pairs, or choose `train.objective: dpo`.",
+                    everywhere=True,
+                )
+
+
+def _reward_models(args: Any, names: tuple[str, ...], reader: str) -> dict[str, str]:
+    """The folders of these reward models, whose scores the reader needs."""
+    folders = {name: getattr(args, f"{name}_reward_model") for name in names}
+    for name, folder in folders.items():
+        if folder is None:
+            raise UserError(
+                f"train.{name}_reward_model: missing, and {reader} reads its scores. Name the output folder of an "
+                f"`rm` job, or change {reader}.",
+                everywhere=True,
+            )
+    return folders
+
+
+def _safety_eval(args: Any, model: Any, tokenizer: Any, evaluation: Any) -> SafetyEval:
+    """Refuse now what could not be evaluated in the end, and have the start model answer."""
+    _reward_models(args, REWARD_MODELS, "train.eval_generate")
+    if evaluation is None:
+        raise UserError("train.eval_generate asks held-out prompts: name them in data.validation.", everywhere=True)
+    return SafetyEval(model, tokenizer, evaluation, args)
+
+
+def finish(trainer: SafeDPOTrainer, output_dir: Path) -> None:
+    """Once the weights are saved: the evaluation by generation, where one is asked for."""
+    trainer.evaluate_safety(output_dir)

@@ -1,0 +1,192 @@
+"""What no training step changes: the reference's log-probabilities and the reward models' scores.
+
+A scorer turns a batch of pairs into values: `reference` (N, T - 1), the log-probability of each answer token and zero
+elsewhere; `helpful` and `harmless` (N,), a reward model's score of each sequence, with all of side a before side b.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alignlaunch.train.encoding import Row
+from alignlaunch.train.errors import UserError
+from alignlaunch.train.pairs import Batch, token_logps
+
+Scorer = Callable[[Batch], torch.Tensor]
+NAMES = ("reference", "helpful", "harmless")
+
+
+def reference_logps(model: Any, inputs: Batch) -> torch.Tensor:
+    """log p of each answer token (N, T - 1), zero elsewhere."""
+    return token_logps(model, inputs) * inputs["answer_mask"][:, 1:]
+
+
+def collate(rows: list[Row], sides: tuple[str, str], answer_mask: torch.Tensor) -> Batch:
+    """The precomputed columns that the rows have, as a scorer would give them."""
+    batch: Batch = {}
+    for name in NAMES:
+        if f"{sides[0]}_{name}" in rows[0]:
+            values = [row[f"{side}_{name}"] for side in sides for row in rows]
+            if name == "reference":
+                batch[name] = torch.zeros(answer_mask[:, 1:].shape)
+                batch[name][answer_mask[:, 1:].bool()] = torch.tensor([v for logps in values for v in logps])
+            else:
+                batch[name] = torch.tensor(values)
+    return batch
+
+
+def has_adapter(model: Any) -> bool:
+    """Whether the model is its own reference once the adapter is switched off."""
+    return hasattr(model, "disable_adapter")
+
+
+@contextlib.contextmanager
+def without_adapter(model: Any, unwrapped: Any) -> Iterator[None]:
+    """The start model, in eval mode: the policy with its adapter, if it has one, switched off."""
+    was_training = model.training
+    model.eval()
+    try:
+        with unwrapped.disable_adapter() if has_adapter(unwrapped) else contextlib.nullcontext():
+            yield
+    finally:
+        model.train(was_training)
+
+
+@contextlib.contextmanager
+def reference(model: Any, args: Any) -> Iterator[Scorer]:
+    """Score with the start model itself, before its training begins; under ZeRO-3 it is whole on every process."""
+    with whole(model, args), without_adapter(model, model), autocast(args):
+        yield lambda inputs: reference_logps(model, inputs)
+
+
+def reference_copy(model: Any, args: Any) -> Scorer:
+    """A frozen copy of a model that is about to be trained; whole on every process, also under ZeRO-3."""
+    from transformers import AutoModelForCausalLM
+
+    make: Any = AutoModelForCausalLM
+    with _unsharded(args):
+        config: Any = model.config
+        copy = make.from_config(config, dtype=model.dtype, attn_implementation=config._attn_implementation)
+    with _gathered(model):
+        copy.load_state_dict(model.state_dict())
+    copy.eval().requires_grad_(False).to(args.device)
+
+    def score(inputs: Batch) -> torch.Tensor:
+        with autocast(args):
+            return reference_logps(copy, inputs)
+
+    return score
+
+
+@contextlib.contextmanager
+def reward(name: str, folder: str, tokenizer: Any, args: Any) -> Iterator[Scorer]:
+    """Score with a reward model that nobody else keeps."""
+    yield reward_model(name, folder, tokenizer, args)
+
+
+def reward_model(name: str, folder: str, tokenizer: Any, args: Any) -> Scorer:
+    """Load the output of an `rm` job: a LoRA adapter with its score head, or a full sequence classifier.
+
+    Raises UserError when the folder holds no reward model, or one with another vocabulary: the policy's tokens are
+    scored as they are.
+    """
+    from transformers import AutoTokenizer
+
+    key = f"train.{name}_reward_model"
+    if not Path(folder).is_dir():
+        raise UserError(f"{key}: {folder}: no such folder (looked in {Path.cwd()}). Name the output of an `rm` job.")
+    try:
+        with _unsharded(args):
+            model = _adapter(folder, args) if (Path(folder) / "adapter_config.json").is_file() else _full(folder, args)
+        vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
+    except (OSError, ValueError, RuntimeError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{key}: {folder}: no reward model could be loaded: {why} Name the output of an `rm` job."
+        ) from error
+    if vocabulary != tokenizer.get_vocab():
+        raise UserError(
+            f"{key}: {folder}: its tokenizer has another vocabulary than the policy's, whose tokens it is to score. "
+            "Train the reward model from a model of the same family.",
+            everywhere=True,
+        )
+    config = model.config.get_text_config()
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id  # by it the model finds each sequence's last token
+    model.eval().requires_grad_(False).to(args.device)
+
+    def score(inputs: Batch) -> torch.Tensor:
+        ids = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, config.pad_token_id)
+        outputs = model(input_ids=ids, attention_mask=inputs["attention_mask"], use_cache=False)
+        return outputs.logits[:, 0].float()  # type: ignore[no-any-return]
+
+    return score
+
+
+def _full(folder: str, args: Any) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=_dtype(args), output_loading_info=True
+    )
+    if info["missing_keys"] or model.config.num_labels != 1:
+        raise ValueError("it has no score head with one output.")
+    return model
+
+
+def _adapter(folder: str, args: Any) -> Any:
+    from peft import AutoPeftModelForSequenceClassification
+    from safetensors import safe_open
+
+    with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as weights:
+        if not any("score" in name for name in weights.keys()):  # noqa: SIM118 - not a dict
+            raise ValueError("the adapter has no score head (modules_to_save).")
+    make: Any = AutoPeftModelForSequenceClassification
+    return make.from_pretrained(folder, num_labels=1, dtype=_dtype(args))
+
+
+def _dtype(args: Any) -> torch.dtype:
+    return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
+
+
+def autocast(args: Any) -> Any:
+    """The precision in which the policy computes."""
+    return torch.autocast(args.device.type, dtype=_dtype(args), enabled=args.bf16 or args.fp16)
+
+
+@contextlib.contextmanager
+def _unsharded(args: Any) -> Iterator[None]:
+    """Under ZeRO-3 the weights of every model would be sharded while it loads; not here."""
+    from transformers import integrations
+
+    deepspeed: Any = integrations.deepspeed
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        if getattr(args, "hf_deepspeed_config", None) is not None:
+            deepspeed.set_hf_deepspeed_config(args.hf_deepspeed_config)
+
+
+@contextlib.contextmanager
+def whole(model: Any, args: Any) -> Iterator[None]:
+    """Let a model that no trainer has prepared yet compute on this process's device. A collective."""
+    with _gathered(model):
+        if model.device.type != args.device.type:
+            model.to(args.device)
+        yield
+
+
+def _gathered(model: Any) -> Any:
+    """Under ZeRO-3: all weights on every process for a while. A collective."""
+    parameters = [p for p in model.parameters() if hasattr(p, "ds_id")]
+    if not parameters:
+        return contextlib.nullcontext()
+    import deepspeed  # type: ignore[import-untyped]
+
+    return deepspeed.zero.GatheredParameters(parameters)
