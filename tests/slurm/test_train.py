@@ -91,7 +91,7 @@ def test_two_nodes_train_as_one_process(
 def test_a_bad_data_file_ends_the_job_with_one_clear_message(login: Login) -> None:
     (login.folder / "broken.jsonl").write_text('{"messages": [}\n')
     login.write_job("broken", data={"train": ["broken.jsonl"]}, launcher="direct", train=TINY, lora=None)
-    login.call("slurm", "broken.yaml", "--cluster", "private", "--wait", code=2)
+    login.call("slurm", "broken.yaml", "--cluster", "private", "--no-data-check", "--wait", code=2)
     log = login.call("logs", "broken").stdout
     assert "broken.jsonl:1" in log
     assert "Traceback" not in log
