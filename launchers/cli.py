@@ -177,7 +177,7 @@ def slurm(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Submit JOB to Slurm: sbatch gets exactly the committed script."""
+    """Submit JOB, a job or pipeline file, to Slurm: sbatch gets exactly the committed script."""
     from . import audit, chain, launch
 
     pipeline = load(job_file, overrides, cluster)
@@ -209,7 +209,7 @@ def local(
     wait: bool,
     as_json: bool,
 ) -> None:
-    """Run JOB on this machine. Every process of the job runs here; Ctrl-C stops them all."""
+    """Run JOB, a job or pipeline file, on this machine: every process, step after step. Ctrl-C stops them all."""
     from . import audit, chain, local
 
     del wait  # it always does
