@@ -1,7 +1,10 @@
 # make quickstart   train a real model on this machine, in minutes
 # make test         all tests; installs what they need
+# make test-matrix  every combination of stage, ZeRO and launcher, and the real model on two nodes; three quarters of an hour
 # make lint         ruff, mypy, shellcheck
 # make bench        command line against torchx, in one run
+# make bench-train  the entrypoint against a hand-written TRL script, in one run
+# make learning     does each stage learn? short runs of the real model; half an hour
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +13,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test lint bench slurm-packages wheel-check clean
+.PHONY: install quickstart test test-matrix lint bench bench-train learning slurm-packages wheel-check clean
 
 install: $(VENV)/installed
 
@@ -32,6 +35,9 @@ quickstart: install $(MODEL)/config.json
 test: install slurm-packages $(MODEL)/config.json
 	$(BIN)/python -m pytest
 
+test-matrix: install slurm-packages $(MODEL)/config.json
+	$(BIN)/python -m pytest -m matrix
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,6 +54,12 @@ slurm-packages:
 
 bench: install
 	$(BIN)/python bench/cli.py
+
+bench-train: install $(MODEL)/config.json
+	$(BIN)/python bench/train.py
+
+learning: install $(MODEL)/config.json
+	$(BIN)/python bench/learning.py
 
 wheel-check: install
 	$(BIN)/python -m pytest tests/test_wheel.py

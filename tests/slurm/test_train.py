@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.matrix import matrix
 from tests.tiny import make_model, write_data
 
 from .cli import Login
@@ -64,13 +65,13 @@ def alone(login: Login) -> dict[str, list[float]]:
 @pytest.mark.parametrize(
     ("stage", "zero", "launcher"),
     [
-        ("sft", 0, "torchrun"),
-        ("sft", 1, "torchrun"),
-        ("sft", 2, "torchrun"),
+        matrix("sft", 0, "torchrun"),
+        matrix("sft", 1, "torchrun"),
+        matrix("sft", 2, "torchrun"),
         ("sft", 3, "torchrun"),
         ("sft", 2, "deepspeed"),
-        ("sft", 0, "direct"),
-        ("orpo", 0, "torchrun"),
+        matrix("sft", 0, "direct"),
+        matrix("orpo", 0, "torchrun"),
         ("orpo", 3, "direct"),
     ],
 )
@@ -97,6 +98,7 @@ def test_a_bad_data_file_ends_the_job_with_one_clear_message(login: Login) -> No
     assert "Traceback" not in log
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("name", ["sft-zero2", "orpo-zero3"])
 def test_the_examples_train_a_real_model(login: Login, name: str) -> None:
     """The job files of examples/, unchanged: over two nodes with ZeRO, and in one process."""

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tests.matrix import matrix
+
 from .conftest import ROOT, Finished, Runner, write_job
 
 EVALUATION = {"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 2}
@@ -55,7 +57,7 @@ def assert_same(found: Finished, expected: Finished, *names: str) -> None:
         assert found.logged(name) == pytest.approx(expected.logged(name), abs=1e-5, rel=1e-5), name
 
 
-@pytest.mark.parametrize("zero", [None, "zero1.json", "zero2.json", "zero3.json"])
+@pytest.mark.parametrize("zero", [None, matrix("zero1.json"), matrix("zero2.json"), "zero3.json"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_processes_equal_one(
     stage: str, zero: str | None, run_job: Runner, alone: Callable[[str], Finished]

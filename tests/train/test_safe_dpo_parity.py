@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.matrix import matrix
+
 from .conftest import Finished, Runner
 
 RM = {"helpful_reward_model": "helpful", "harmless_reward_model": "harmless"}
@@ -45,7 +47,15 @@ def assert_same(found: Finished, expected: Finished) -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "zero"), [("full", None), ("full", "zero3.json"), ("lora", None), ("lora", "zero3.json")]
+    ("weights", "zero"),
+    [
+        ("full", None),
+        matrix("full", "zero1.json"),
+        matrix("full", "zero2.json"),
+        matrix("full", "zero3.json"),
+        matrix("lora", None),
+        ("lora", "zero3.json"),
+    ],
 )
 def test_two_processes_with_live_scores(
     weights: str, zero: str | None, run_job: Runner, alone: dict[str, Finished]
@@ -65,7 +75,7 @@ def test_two_processes_with_live_scores(
     assert found.logged("kl")[-1] > 1e-4
 
 
-@pytest.mark.parametrize(("weights", "zero"), [("full", None), ("lora", "zero3.json"), ("full", "zero3.json")])
+@pytest.mark.parametrize(("weights", "zero"), [("full", None), ("lora", "zero3.json"), matrix("full", "zero3.json")])
 def test_two_processes_with_precomputed_scores(
     weights: str, zero: str | None, run_job: Runner, alone: dict[str, Finished]
 ) -> None:
