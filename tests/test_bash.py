@@ -15,20 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.tiny import make_model, write_data
+from tests.tiny import TRAIN, make_model, write_data
 
 ALIGNLAUNCH = [sys.executable, "-m", "alignlaunch.launchers.cli"]
-TRAIN: dict[str, Any] = {
-    "per_device_train_batch_size": 1,
-    "gradient_accumulation_steps": 2,
-    "max_steps": 3,
-    "learning_rate": 0.01,
-    "lr_scheduler_type": "constant",
-    "gradient_checkpointing": False,
-    "save_strategy": "no",
-    "report_to": "none",
-    "max_length": 64,
-}
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,18 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+#: `train:` of a run that is over in seconds.
+TRAIN: dict[str, Any] = {
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 2,
+    "max_steps": 3,
+    "learning_rate": 0.01,
+    "lr_scheduler_type": "constant",
+    "gradient_checkpointing": False,
+    "save_strategy": "no",
+    "report_to": "none",
+    "max_length": 64,
+}
 WORDS = "the capital of France is Paris and a good answer is short while a bad one never ends".split()
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.tiny import make_model, write_data
+from tests.tiny import TRAIN, make_model, write_data
 
 from .cli import Login
 from .private_slurm import PrivateSlurm
-from .test_train import TINY
 from .test_watch import until
 
 # `launcher: direct` calls it as python; what it does is told by the job's environment.
@@ -48,8 +47,8 @@ def test_three_steps_train_one_on_the_output_of_the_other(slurm: PrivateSlurm, t
     login = Login(slurm, tmp_path)
     make_model(tmp_path / "model")
     write_data(tmp_path)
-    login.write_job("pairs", stage="orpo", data={"train": ["pairs.jsonl"]}, lora=None, train=TINY)
-    login.write_job("chat", lora=None, train=TINY)
+    login.write_job("pairs", stage="orpo", data={"train": ["pairs.jsonl"]}, lora=None, train=TRAIN)
+    login.write_job("chat", lora=None, train=TRAIN)
     write_pipeline(
         login,
         "chain",

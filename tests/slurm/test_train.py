@@ -13,23 +13,12 @@ from typing import Any
 import pytest
 
 from tests.matrix import matrix
-from tests.tiny import make_model, write_data
+from tests.tiny import TRAIN, make_model, write_data
 
 from .cli import Login
 from .private_slurm import PrivateSlurm
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TINY: dict[str, Any] = {
-    "per_device_train_batch_size": 1,
-    "gradient_accumulation_steps": 2,
-    "max_steps": 3,
-    "learning_rate": 0.01,
-    "lr_scheduler_type": "constant",
-    "gradient_checkpointing": False,
-    "save_strategy": "no",
-    "report_to": "none",
-    "max_length": 64,
-}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +36,7 @@ def losses(folder: Path) -> list[float]:
 
 def tiny_job(login: Login, name: str, stage: str, **keys: Any) -> None:
     data = {"train": ["sft.jsonl" if stage == "sft" else "pairs.jsonl"]}
-    login.write_job(name, stage=stage, data=data, lora=None, output_dir=f"output/{name}", train=TINY, **keys)
+    login.write_job(name, stage=stage, data=data, lora=None, output_dir=f"output/{name}", train=TRAIN, **keys)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +80,7 @@ def test_two_nodes_train_as_one_process(
 
 def test_a_bad_data_file_ends_the_job_with_one_clear_message(login: Login) -> None:
     (login.folder / "broken.jsonl").write_text('{"messages": [}\n')
-    login.write_job("broken", data={"train": ["broken.jsonl"]}, launcher="direct", train=TINY, lora=None)
+    login.write_job("broken", data={"train": ["broken.jsonl"]}, launcher="direct", train=TRAIN, lora=None)
     login.call("slurm", "broken.yaml", "--cluster", "private", "--no-data-check", "--wait", code=2)
     log = login.call("logs", "broken").stdout
     assert "broken.jsonl:1" in log
