@@ -129,7 +129,7 @@ def report(folder: Path, rounds: int) -> str:
         ("phase", *(f"{name}: {mode.removeprefix('--')}" for name, mode in columns)),
         ("---", *("--:" for _ in columns)),
         *((phase, *(shown([run.get(phase) for run in measured[column]]) for column in columns)) for phase in PHASES),
-        ("all", *(shown([sum(run.values()) for run in measured[column]]) for column in columns)),
+        ("all (least to most)", *(spread([sum(run.values()) for run in measured[column]]) for column in columns)),
     ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"""CPU seconds (user and system) of one process, from its start to its end after one training step on a tiny
@@ -141,7 +141,8 @@ without what the job has no use for (`train/imports.py`).
 
 Why PEFT seems to cost so much when it is imported alone: nearly all of it is transformers' Trainer and torch's dynamo
 and distributed tensors, which a training process needs in any case. PEFT's own modules are a small part; the large one
-that can be saved is bitsandbytes, which PEFT imports wherever it is installed, and which brings torch's inductor.
+that can be saved is bitsandbytes, which PEFT imports wherever it is installed, and which brings torch's inductor. Under
+ZeRO nothing of that is saved: DeepSpeed imports the inductor by itself, in the first step.
 
 Machine: {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, {versions()}.
 """
@@ -181,6 +182,10 @@ def measure(folder: Path, name: str, mode: str) -> dict[str, float]:
 def shown(values: Sequence[float | None]) -> str:
     seconds = [value for value in values if value is not None]
     return f"{statistics.median(seconds):.2f}" if seconds else "–"
+
+
+def spread(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
 
 
 def versions() -> str:
