@@ -38,13 +38,17 @@ def load_tokenizer(job: TrainConfig) -> Any:
     return tokenizer
 
 
-def load_model(job: TrainConfig, args: Any, tokenizer: Any, precision: Precision, *, head: Head = "lm") -> Any:
+def load_model(
+    job: TrainConfig, args: Any, tokenizer: Any, precision: Precision, *, head: Head = "lm", images: bool = False
+) -> Any:
     """Load the model: with head "lm" one that predicts tokens, with "score" one that gives a sequence one number.
+
+    images: it is to see images; else a vision-language model may be loaded without its vision tower.
 
     Call it after the training arguments are made: with ZeRO-3 they have the weights sharded while they load.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSequenceClassification
 
     dtypes: dict[Precision, Any] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     options: dict[str, Any] = {"dtype": dtypes[precision] if job.lora else torch.float32}
@@ -54,7 +58,7 @@ def load_model(job: TrainConfig, args: Any, tokenizer: Any, precision: Precision
         options["attn_implementation"] = job.attn_implementation
     if job.quantization != "none":
         options |= _quantized(job, dtypes[precision], args)
-    auto: Any = AutoModelForCausalLM
+    auto: Any = AutoModelForImageTextToText if images else AutoModelForCausalLM
     if head == "score":
         auto = AutoModelForSequenceClassification
         options["num_labels"] = 1  # the score; its head is new unless `model` is a reward model already
