@@ -51,15 +51,21 @@ def image_encoder(processor: Any, args: Any) -> Encoder:
 
     def encode_record(record: Record) -> Encoded:
         found = preference(record)
-        pair = [vision.conversation(record, found.prompt, answer) for answer in (found.chosen, found.rejected)]
-        chosen, rejected = (vision.rendered(processor, turns, len(turns) - 1, record["images"]) for turns in pair)
+        chosen, rejected = (
+            vision.rendered(
+                processor, vision.conversation(record, found.prompt, answer), len(found.prompt), record["images"]
+            )
+            for answer in (found.chosen, found.rejected)
+        )
         truncated = limit is not None and max(chosen.length, rejected.length) > limit
-        if chosen.prompt != rejected.prompt or (limit is not None and chosen.prompt_length >= limit):
+        if limit is not None and max(chosen.prompt_length, rejected.prompt_length) >= limit:
             return Encoded([], truncated)
+        # An answer may begin within what the template asks with (an opening <think>); the other decides then.
+        given = min(chosen.prompt, rejected.prompt, key=len)
         row = {
-            "prompt": chosen.prompt,
-            "chosen": chosen.answer,
-            "rejected": rejected.answer,
+            "prompt": given,
+            "chosen": chosen.text.removeprefix(given),
+            "rejected": rejected.text.removeprefix(given),
             "images": chosen.images,
         }
         return Encoded([row], truncated)

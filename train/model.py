@@ -66,6 +66,10 @@ def load_model(
         model = auto.from_pretrained(job.model, trust_remote_code=job.trust_remote_code, **options)
     except (OSError, ValueError, ImportError) as error:
         raise _unloadable("model", job.model, "model", error) from error
+    if images and zero_stage(args) == 3:
+        # Loading shards notes every renaming that transformers knows, old ones too, and saving would undo them all;
+        # without notes it undoes the model's own.
+        model._weight_conversions = None
     if len(tokenizer) > model.config.get_text_config().vocab_size:
         model.resize_token_embeddings(len(tokenizer))
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -49,9 +49,9 @@ def image_encoder(processor: Any, args: Any) -> Encoder:
         found = example(record)
         messages = vision.conversation(record, found.prompt, found.completion)
         answers = [i for i in range(len(found.prompt), len(messages)) if messages[i]["role"] == "assistant"]
-        parts = [vision.rendered(processor, messages, i, record["images"]) for i in answers]
+        parts = [vision.rendered(processor, messages[: i + 1], i, record["images"]) for i in answers]
         rows = [
-            {"prompt": part.prompt, "completion": part.answer, "images": part.images}
+            {"prompt": part.prompt, "completion": part.text.removeprefix(part.prompt), "images": part.images}
             for part in parts
             if limit is None or part.prompt_length < limit
         ]

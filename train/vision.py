@@ -79,16 +79,16 @@ def sees(train: Any, evaluation: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as text, cut where the answer begins, and what its prompt shows.
+    """A conversation as text, the part of it before the answer, and what that part shows.
 
-    length: tokens of prompt and answer, each image counted as the model sees it.
+    Lengths are in tokens, each image counted as the model sees it.
     """
 
+    text: str
     prompt: str
-    answer: str
     images: list[str]
-    prompt_length: int
     length: int
+    prompt_length: int
 
 
 def conversation(record: Record, prompt: Turns, completion: Turns) -> list[Message]:
@@ -98,22 +98,20 @@ def conversation(record: Record, prompt: Turns, completion: Turns) -> list[Messa
     return images.placed([*prompt, *completion], len(record["images"]))
 
 
-def rendered(processor: Any, messages: list[Message], index: int, files: list[str]) -> Rendered:
-    """The conversation up to the answer at `index`.
+def rendered(processor: Any, messages: list[Message], answer: int, files: list[str]) -> Rendered:
+    """The conversation, with what comes before the message at `answer` apart.
 
-    Raises FormatError where an image cannot be opened.
+    Raises FormatError where an image cannot be opened, or stands after the beginning of the answer.
     """
-    text = render(processor, messages[: index + 1])
-    start = answer_start(processor, messages, index, text)
-    shown = files[: images.images_in(messages[:index])]
-    before, after = (len(processor.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in _split(text, start))
+    text = render(processor, messages)
+    prompt = text[: answer_start(processor, messages, answer, text)]
+    shown = files[: images.images_in(messages)]
+    if images.images_in(messages[:answer]) != len(shown):
+        raise FormatError("an image stands after the first answer; TRL wants all of them in the prompt")
     # A template writes one token a place, which the processor makes as many as the image has.
-    before += sum(_image_tokens(processor, shown)) - len(shown)
-    return Rendered(*_split(text, start), shown, before, before + after)
-
-
-def _split(text: str, start: int) -> tuple[str, str]:
-    return text[:start], text[start:]
+    pixels = sum(_image_tokens(processor, shown)) - len(shown)
+    length, before = (len(processor.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (text, prompt))
+    return Rendered(text, prompt, shown, length + pixels, before + pixels)
 
 
 def _image_tokens(processor: Any, files: list[str]) -> list[int]:

@@ -88,7 +88,8 @@ def make_llava(folder: Path, language: Path) -> None:
     model.save_pretrained(folder)
     make: Any = CLIPImageProcessorPil
     size = {"height": 16, "width": 16}
-    LlavaProcessor(
+    processor: Any = LlavaProcessor
+    processor(
         make(size={"shortest_edge": 16}, crop_size=size),
         tokenizer,
         patch_size=4,
@@ -221,6 +222,23 @@ def test_too_long(gallery: Path) -> None:
     assert not encoder_of(job_of(gallery, "dpo"), max_length=length)[0](record).rows
     cut = encoder_of(job_of(gallery, "dpo"), max_length=length + 1)[0](record)
     assert (cut.rows, cut.truncated) == ([row], True)
+
+
+def test_a_preference_between_conversations(gallery: Path) -> None:
+    """Answers of several turns: the prompt ends where the first of them begins."""
+    encode, _ = encoder_of(job_of(gallery, "dpo"))
+    asked, more = ({"role": "user", "content": text} for text in ("is", "why"))
+    pair = {
+        name: [{"role": "assistant", "content": name}, more, {"role": "assistant", "content": "end"}]
+        for name in ("chosen", "rejected")
+    }
+    record = {"prompt": [asked], "images": [str(gallery / "pictures/0.png")]} | pair
+    (row,) = encode(record).rows
+    assert row["prompt"] == "<|user|><image>is<|end|><|assistant|>"
+    assert row["chosen"] == "chosen<|end|><|user|>why<|end|><|assistant|>end<|end|>"
+    late = pair | {"chosen": [pair["chosen"][0], {"role": "user", "content": "<image>"}, pair["chosen"][2]]}
+    with pytest.raises(FormatError, match="after the first answer"):
+        encode(record | late)
 
 
 def test_rows_hold_paths(gallery: Path, tmp_path: Path) -> None:
