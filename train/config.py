@@ -110,8 +110,8 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     target_modules: Annotated[
         NonEmptyStr | Annotated[list[NonEmptyStr], Meta(min_length=1)],
         Meta(
-            description="`all` (each linear layer but the output head; where there is a vision tower, those of the language model) or "
-            "module names: a list or comma-separated."
+            description="`all` (each linear layer but the output head; never those of a vision tower) or module names: "
+            "a list or comma-separated."
         ),
     ] = "all"
 
