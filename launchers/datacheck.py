@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from alignlaunch.train import sources
+from alignlaunch.train import images, sources
 from alignlaunch.train.config import Role
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.formats import FormatError, Record
@@ -44,7 +44,7 @@ def check(job: Job) -> list[str]:
     train, validation = (_files(job, role, unreadable) for role in ("train", "validation"))
     files = dict.fromkeys([*train, *validation])  # a file in both is read once
     count, bad, stop = 0, [], time.monotonic() + SECONDS
-    for place, found in _items(files, unreadable, notes):
+    for place, found in _items(files, job.spec.stage, unreadable, notes):
         if time.monotonic() > stop:
             notes.append(
                 f"note: the data check ended after {SECONDS:.0f} s and {count} records; the nodes read them all"
@@ -93,7 +93,7 @@ def _overlap(train: list[File], validation: list[File]) -> list[str]:
     ]
 
 
-def _items(files: Iterable[File], unreadable: list[str], notes: list[str]) -> Iterator[Item]:
+def _items(files: Iterable[File], stage: str, unreadable: list[str], notes: list[str]) -> Iterator[Item]:
     for path, columns in files:
         try:
             if path.suffix == ".parquet" and find_spec("pyarrow") is None:
@@ -101,9 +101,18 @@ def _items(files: Iterable[File], unreadable: list[str], notes: list[str]) -> It
             elif path.stat().st_size > DOCUMENT_BYTES and sources.is_one_piece(path):
                 notes.append(f"note: {path} was not checked: in one piece, and more than {DOCUMENT_BYTES >> 20} MB")
             else:
-                yield from islice(sources.read(path, dict(columns)), RECORDS_PER_FILE)
+                for place, found in islice(sources.read(path, dict(columns)), RECORDS_PER_FILE):
+                    yield place, _located(found, path.parent, stage)
         except UserError as error:
             unreadable.append(str(error))
+
+
+def _located(found: Record | FormatError, folder: Path, stage: str) -> Record | FormatError:
+    """A record, unless an image that it names is not there."""
+    try:
+        return found if isinstance(found, FormatError) else images.located(found, folder, stage)
+    except FormatError as error:
+        return error
 
 
 def _problem(job: Job, found: Record | FormatError) -> FormatError | None:

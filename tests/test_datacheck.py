@@ -212,3 +212,15 @@ def test_the_commands_refuse_and_can_be_told_not_to_look(tmp_path: Path, cli: Cl
     told = cli(command, "job.yaml", "--no-data-check", PATH=where, ALIGNLAUNCH_PYTHON="/nonexistent")
     assert "are the same" not in told.stderr
     assert (tmp_path / "launch").exists()
+
+
+def test_images_that_are_not_there(tmp_path: Path) -> None:
+    """Those that this machine would see: a folder of the nodes is theirs to look into."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.png").touch()
+    write(tmp_path / "data" / "x.jsonl", *(CHAT | {"images": [name]} for name in ("a.png", "/nodes/b.png", "c.png")))
+    said = refusal(job_with(tmp_path, "sft"))
+    assert "x.jsonl:3: `images`: c.png: no such file" in said
+    assert "1 of the 3 records" in said
+    write(tmp_path / "data" / "x.jsonl", PAIR | {"image": "a.png"})
+    assert "`image`: stage orpo takes no images" in refusal(job_with(tmp_path))

@@ -6,6 +6,7 @@ reference of DPO is the model without its adapter. Our own trainers call `add`.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from alignlaunch.train.config import Lora
@@ -53,6 +54,8 @@ def add(model: Any, config: Any, args: Any) -> Any:
 
 def _target_modules(model: Any, lora: Lora) -> str | list[str]:
     if lora.target_modules == "all":
+        if getattr(model.config, "vision_config", None) is not None:
+            return _of_language_model(model)
         return "all-linear"  # every linear layer but the output or score head
     wanted = lora.target_modules
     names = [part.strip() for part in wanted.split(",") if part.strip()] if isinstance(wanted, str) else wanted
@@ -69,3 +72,13 @@ def _target_modules(model: Any, lora: Lora) -> str | list[str]:
             everywhere=True,
         )
     return names
+
+
+def _of_language_model(model: Any) -> str:
+    """A pattern of the linear layers between the embeddings and the output head; vision tower and projector stay."""
+    import torch
+
+    decoder = model.get_decoder()
+    place = next(name for name, module in model.named_modules() if module is decoder)
+    names = {name.rsplit(".", 1)[-1] for name, m in decoder.named_modules() if isinstance(m, torch.nn.Linear)}
+    return rf"{re.escape(place)}\.(.*\.)?({'|'.join(map(re.escape, sorted(names)))})"

@@ -109,7 +109,10 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     dora: Annotated[bool, Meta(description="DoRA: learn magnitude and direction apart (arXiv 2402.09353).")] = False
     target_modules: Annotated[
         NonEmptyStr | Annotated[list[NonEmptyStr], Meta(min_length=1)],
-        Meta(description="`all` (each linear layer but the output head) or module names: a list or comma-separated."),
+        Meta(
+            description="`all` (each linear layer but the output head; never those of a vision tower) or module names: "
+            "a list or comma-separated."
+        ),
     ] = "all"
 
 

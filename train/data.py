@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import mixing, sources
+from alignlaunch.train import images, mixing, sources
 from alignlaunch.train.config import Data, Role, TrainConfig
 from alignlaunch.train.encoding import Encoded, Row
 from alignlaunch.train.errors import UserError
@@ -67,6 +67,8 @@ def load(role: Role, job: TrainConfig, encode: Encoder, *, key: str, seed: int, 
     folder, report = sharing.once(lambda: prepare(role, job.data, job.stage, encode, key=key, root=root), root, place)
     say(f"data.{role}: {report}")
     rows = datasets.Dataset.from_file(str(folder / "data.arrow"))
+    if "images" in rows.column_names:  # paths, read when a row is
+        rows = rows.cast_column("images", datasets.List(datasets.Image(mode="RGB")))
     if (weights := _weights(role, job.data)) is None:
         return rows
     taken = mixing.takes(report.sequences, weights, job.data.max_train_samples)
@@ -96,7 +98,7 @@ def prepare(role: Role, data: Data, stage: str, encode: Encoder, *, key: str, ro
                 work = Path(scratch) / name
                 work.mkdir()
                 report = Report()
-                _write(work / "data.arrow", _rows(role, data, parts, encode, report))
+                _write(work / "data.arrow", _rows(role, data, stage, parts, encode, report))
                 _refuse_empty(role, data, report)
                 (work / "report.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
                 _publish(work, folder)
@@ -137,14 +139,16 @@ def _quotas(role: Role, data: Data) -> list[int] | None:
     return [max(1, n) for n in mixing.apportion(limit, weights)] if limit and weights else None
 
 
-def _rows(role: Role, data: Data, parts: list[list[Part]], encode: Encoder, report: Report) -> Iterator[Row]:
+def _rows(
+    role: Role, data: Data, stage: str, parts: list[list[Part]], encode: Encoder, report: Report
+) -> Iterator[Row]:
     """The rows of all sources in turn; fills the report."""
     limit, quotas = _limit(role, data), _quotas(role, data)
     columns: set[str] = set()
     for i, source in enumerate(parts):
         most = quotas[i] if quotas else None if limit is None else limit - report.records
         report.sequences.append(0)
-        for place, encoded in itertools.islice(_encoded(role, data, source, encode, report), most):
+        for place, encoded in itertools.islice(_encoded(role, data, stage, source, encode, report), most):
             report.records += 1
             report.truncated += encoded.truncated
             report.dropped += not encoded.rows
@@ -157,15 +161,15 @@ def _rows(role: Role, data: Data, parts: list[list[Part]], encode: Encoder, repo
 
 
 def _encoded(
-    role: Role, data: Data, source: list[Part], encode: Encoder, report: Report
+    role: Role, data: Data, stage: str, source: list[Part], encode: Encoder, report: Report
 ) -> Iterator[tuple[str, Encoded]]:
     """The good records of one source that belong to the role."""
-    for place, found in itertools.chain.from_iterable(part.read() for part in source):
+    for folder, (place, found) in ((part.folder, item) for part in source for item in part.read()):
         try:
             if isinstance(found, FormatError):
                 raise found
             if data.validation_share is None or _held_out(found, data.validation_share) == (role == "validation"):
-                yield place, encode(found)
+                yield place, encode(images.located(found, folder, stage))
         except FormatError as error:
             if not data.skip_bad_records:
                 raise UserError(
@@ -190,7 +194,9 @@ def _write(path: Path, rows: Iterator[Row]) -> None:
     if first is None:
         return
     kinds: dict[Any, Any] = {int: pa.int32(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
-    schema = pa.schema([(k, pa.list_(pa.int32()) if isinstance(v, list) else kinds[type(v)]) for k, v in first.items()])
+    schema = pa.schema(
+        [(k, pa.list_(kinds[type(v[0])]) if isinstance(v, list) else kinds[type(v)]) for k, v in first.items()]
+    )
     rows = itertools.chain([first], rows)
     with pa.ipc.new_stream(str(path), schema) as stream:
         while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):

@@ -10,6 +10,7 @@ from typing import Any
 
 from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
 
+from alignlaunch.train import vision
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, encode
 from alignlaunch.train.formats import Record, preference
@@ -44,8 +45,36 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
     return encode_record
 
 
+def image_encoder(processor: Any, args: Any) -> Encoder:
+    """Render both answers after their prompt. TRL's collator tokenises and cuts (`max_length`)."""
+    limit = args.max_length
+
+    def encode_record(record: Record) -> Encoded:
+        found = preference(record)
+        chosen, rejected = (
+            vision.rendered(
+                processor, vision.conversation(record, found.prompt, answer), len(found.prompt), record["images"]
+            )
+            for answer in (found.chosen, found.rejected)
+        )
+        truncated = limit is not None and max(chosen.length, rejected.length) > limit
+        if limit is not None and max(chosen.prompt_length, rejected.prompt_length) >= limit:
+            return Encoded([], truncated)
+        # An answer may begin within what the template asks with (an opening <think>); the other decides then.
+        given = min(chosen.prompt, rejected.prompt, key=len)
+        row = {
+            "prompt": given,
+            "chosen": chosen.text.removeprefix(given),
+            "rejected": rejected.text.removeprefix(given),
+            "images": chosen.images,
+        }
+        return Encoded([row], truncated)
+
+    return encode_record
+
+
 class Trainer(MeasuredTrainer, DPOTrainer):
-    """TRL's trainer on rows that are tokenised already, with its speed measured."""
+    """TRL's trainer on rows that are prepared already, with its speed measured."""
 
     sequences_per_sample = 2
 

@@ -64,14 +64,14 @@ def encode(tokenizer: Any, prompt: Turns, completion: Turns) -> list[Tokens]:
     answers = [i for i in range(len(prompt), len(messages)) if messages[i]["role"] == "assistant"]
     whole = render(tokenizer, messages)
     texts = {i: render(tokenizer, messages[: i + 1]) for i in answers}
-    starts = {i: _answer_start(tokenizer, messages, i, texts[i]) for i in answers}
+    starts = {i: answer_start(tokenizer, messages, i, texts[i]) for i in answers}
     if all(whole.startswith(text) for text in texts.values()):
         return [_tokenise(tokenizer, whole, [(starts[i], len(texts[i])) for i in answers])]
     # For example Qwen3 drops the thoughts of earlier turns: each answer is learnt in the text that it was given in.
     return [_tokenise(tokenizer, texts[i], [(starts[i], len(texts[i]))]) for i in answers]
 
 
-def _answer_start(tokenizer: Any, messages: list[Message], index: int, text: str) -> int:
+def answer_start(tokenizer: Any, messages: list[Message], index: int, text: str) -> int:
     """Where the answer begins in the text that ends with it."""
     before = render(tokenizer, messages[:index])
     if not text.startswith(before):

@@ -14,7 +14,7 @@ import msgspec
 import torch
 import transformers
 
-from alignlaunch.train import adapter, finish, model, outputs, precision, saving, session, stages
+from alignlaunch.train import adapter, finish, model, outputs, precision, saving, session, stages, vision
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
@@ -51,12 +51,16 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
     transformers.set_seed(args.seed)
 
     tokenizer = model.load_tokenizer(job)
-    rows = session.rows("validation", job, args, tokenizer, stage.encoder(tokenizer, args), place)
+    processor = vision.load_processor(job, tokenizer)
+    encode = vision.encoder(job, stage, tokenizer, processor, args)
+    rows = session.rows("validation", job, args, processor or tokenizer, encode, place)
+    images = vision.sees(rows, None)
     start = msgspec.structs.replace(job, model=str(folder)) if kind == "model" else job
-    network = model.load_model(start, args, tokenizer, chosen, head=stage.HEAD)
+    network = model.load_model(start, args, tokenizer, chosen, head=stage.HEAD, images=images)
     network.config.name_or_path = job.model  # where a trainer looks for its reference
     lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
-    trainer = stage.trainer(args, network, lora, tokenizer, rows, rows)  # TRL's want training data to be there
+    reader = processor if images else tokenizer
+    trainer = stage.trainer(args, network, lora, reader, rows, rows)  # TRL's want training data to be there
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     if kind == "adapter":
         trainer.model.load_adapter(str(folder), "default")

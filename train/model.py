@@ -38,13 +38,17 @@ def load_tokenizer(job: TrainConfig) -> Any:
     return tokenizer
 
 
-def load_model(job: TrainConfig, args: Any, tokenizer: Any, precision: Precision, *, head: Head = "lm") -> Any:
+def load_model(
+    job: TrainConfig, args: Any, tokenizer: Any, precision: Precision, *, head: Head = "lm", images: bool = False
+) -> Any:
     """Load the model: with head "lm" one that predicts tokens, with "score" one that gives a sequence one number.
+
+    images: it is to see images; else a vision-language model may be loaded without its vision tower.
 
     Call it after the training arguments are made: with ZeRO-3 they have the weights sharded while they load.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSequenceClassification
 
     dtypes: dict[Precision, Any] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     options: dict[str, Any] = {"dtype": dtypes[precision] if job.lora else torch.float32}
@@ -54,7 +58,7 @@ def load_model(job: TrainConfig, args: Any, tokenizer: Any, precision: Precision
         options["attn_implementation"] = job.attn_implementation
     if job.quantization != "none":
         options |= _quantized(job, dtypes[precision], args)
-    auto: Any = AutoModelForCausalLM
+    auto: Any = AutoModelForImageTextToText if images else AutoModelForCausalLM
     if head == "score":
         auto = AutoModelForSequenceClassification
         options["num_labels"] = 1  # the score; its head is new unless `model` is a reward model already
@@ -62,6 +66,10 @@ def load_model(job: TrainConfig, args: Any, tokenizer: Any, precision: Precision
         model = auto.from_pretrained(job.model, trust_remote_code=job.trust_remote_code, **options)
     except (OSError, ValueError, ImportError) as error:
         raise _unloadable("model", job.model, "model", error) from error
+    if images and zero_stage(args) == 3:
+        # Loading shards notes every renaming that transformers knows, old ones too, and saving would undo them all;
+        # without notes it undoes the model's own.
+        model._weight_conversions = None
     if len(tokenizer) > model.config.get_text_config().vocab_size:
         model.resize_token_embeddings(len(tokenizer))
     model.config.pad_token_id = tokenizer.pad_token_id

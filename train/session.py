@@ -32,6 +32,7 @@ from alignlaunch.train import (
     saving,
     sharing,
     stages,
+    vision,
 )
 from alignlaunch.train.config import Role, TrainConfig
 from alignlaunch.train.errors import UserError
@@ -61,13 +62,15 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     say(f"resuming from {resume}" if resume else "starting afresh")
 
     tokenizer = model.load_tokenizer(job)
-    encode = stage.encoder(tokenizer, args)
-    train_rows = rows("train", job, args, tokenizer, encode, place)
-    eval_rows = rows("validation", job, args, tokenizer, encode, place) if job.data.evaluates else None
-    network = model.load_model(job, args, tokenizer, chosen, head=stage.HEAD)
+    processor = vision.load_processor(job, tokenizer)
+    encode = vision.encoder(job, stage, tokenizer, processor, args)
+    train_rows = rows("train", job, args, processor or tokenizer, encode, place)
+    eval_rows = rows("validation", job, args, processor or tokenizer, encode, place) if job.data.evaluates else None
+    images = vision.sees(train_rows, eval_rows)
+    network = model.load_model(job, args, tokenizer, chosen, head=stage.HEAD, images=images)
     lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
-    trainer = stage.trainer(args, network, lora, tokenizer, train_rows, eval_rows)
+    trainer = stage.trainer(args, network, lora, processor if images else tokenizer, train_rows, eval_rows)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
     trainer.add_callback(saving.SharedCheckpoints())
@@ -182,13 +185,17 @@ def _settle_deepspeed(*, cuda: bool) -> None:
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False)
 
 
-def rows(role: Role, job: TrainConfig, args: Any, tokenizer: Any, encode: data.Encoder, place: Rendezvous) -> Any:
-    key = f"{job.stage} {_identity(tokenizer)} {_limits(args)}"
+def rows(role: Role, job: TrainConfig, args: Any, reader: Any, encode: data.Encoder, place: Rendezvous) -> Any:
+    """The prepared rows of a role; `reader`: the tokenizer, or a vision-language model's processor."""
+    key = f"{job.stage} {_identity(reader)} {_limits(args)}"
     return data.load(role, job, encode, key=key, seed=args.seed, place=place)
 
 
-def _identity(tokenizer: Any) -> str:
-    """What decides the tokens that this tokenizer makes."""
+def _identity(reader: Any) -> str:
+    """What decides the tokens that this tokenizer or processor makes."""
+    if hasattr(reader, "image_processor"):
+        return f"{reader.to_json_string()} {reader.chat_template} {_identity(reader.tokenizer)}"
+    tokenizer = reader
     core = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
     return f"{core} {tokenizer.chat_template} {tokenizer.special_tokens_map}"
 

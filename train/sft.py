@@ -11,6 +11,7 @@ from typing import Any
 
 from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
+from alignlaunch.train import vision
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, encode
 from alignlaunch.train.formats import Record, example
@@ -36,6 +37,25 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
             if any(label != IGNORED for label in labels[1:]):
                 rows.append({"input_ids": tokens.ids[cut], "labels": labels})
         return Encoded(rows, truncated=limit is not None and any(len(t.ids) > limit for t in sequences))
+
+    return encode_record
+
+
+def image_encoder(processor: Any, args: Any) -> Encoder:
+    """One row an answer, after all that comes before it: TRL's collator learns the end of a row only, and cuts it."""
+    limit = args.max_length
+
+    def encode_record(record: Record) -> Encoded:
+        found = example(record)
+        messages = vision.conversation(record, found.prompt, found.completion)
+        answers = [i for i in range(len(found.prompt), len(messages)) if messages[i]["role"] == "assistant"]
+        parts = [vision.rendered(processor, messages[: i + 1], i, record["images"]) for i in answers]
+        rows = [
+            {"prompt": part.prompt, "completion": part.text.removeprefix(part.prompt), "images": part.images}
+            for part in parts
+            if limit is None or part.prompt_length < limit
+        ]
+        return Encoded(rows, truncated=limit is not None and any(part.length > limit for part in parts))
 
     return encode_record
 

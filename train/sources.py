@@ -30,11 +30,12 @@ _VISIBLE = re.compile(r"[^ \t\r\n]")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file, or one split of a hub data set. `identity` changes when its records do."""
+    """One file, or one split of a hub data set. `identity` changes when its records do; paths start at `folder`."""
 
     place: str
     identity: str
     read: Callable[[], Iterator[Item]]
+    folder: Path = Path()
 
 
 def find(source: Source, role: str, *, stage: str, cache_dir: str | None) -> list[Part]:
@@ -84,7 +85,7 @@ def is_one_piece(path: Path) -> bool:
 def _file(path: Path, columns: dict[str, str]) -> Part:
     stat = path.stat()
     identity = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {sorted(columns.items())}"
-    return Part(str(path), identity, lambda: read(path, columns))
+    return Part(str(path), identity, lambda: read(path, columns), path.parent)
 
 
 def _renamed(items: Iterator[Item], columns: dict[str, str]) -> Iterator[Item]:

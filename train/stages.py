@@ -4,6 +4,7 @@ A stage is the module of its name, with these in it:
     HEAD                            what its model ends in, "lm" or "score"
     Config                          its trainer config class
     encoder(tokenizer, args)        a function from one record of data to `encoding.Encoded`
+    image_encoder(processor, args)  the same for records with images; of `images.STAGES`
     trainer(args, model, adapter, tokenizer, train, evaluation)
                                     its trainer, ready to train; `adapter`: PEFT's configuration, or None
     finish(trainer, output_dir)     once the weights are saved; optional
