@@ -65,6 +65,10 @@ def refuse_arguments(processor: Any, args: Any) -> None:
             f"train.truncation_mode: {args.truncation_mode}: would cut images off. Use `keep_start`, or `max_length: "
             "null`."
         )
+    if not hasattr(processor, "_get_num_multimodal_tokens"):
+        raise UserError(
+            f"model: {type(processor).__name__} cannot tell how many tokens an image is; use another model."
+        )
     if not processor.chat_template:
         raise UserError("model: its processor has no chat template. Add a chat_template.jinja that places images.")
 

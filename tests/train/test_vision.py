@@ -17,6 +17,7 @@ from alignlaunch.train import adapter, data, dpo, images, sft, vision
 from alignlaunch.train.config import Data, Lora, TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.formats import FormatError
+from tests.matrix import matrix
 from tests.tiny import say
 
 from .conftest import Finished, Runner
@@ -130,8 +131,17 @@ def see(run_job: Runner, name: str, stage: str, *, train: dict[str, Any], **opti
     return run_job(name, stage=stage, model="llava", data=where, train=chosen, **options)
 
 
-@pytest.mark.parametrize("zero", [None, "zero2.json", "zero3.json"])
-@pytest.mark.parametrize("stage", ["sft", "dpo"])
+@pytest.mark.parametrize(
+    ("stage", "zero"),
+    [
+        matrix("sft", None),
+        matrix("sft", "zero2.json"),
+        ("sft", "zero3.json"),
+        ("dpo", None),
+        matrix("dpo", "zero2.json"),
+        matrix("dpo", "zero3.json"),
+    ],
+)
 def test_two_processes_equal_one(
     stage: str, zero: str | None, gallery: Path, run_job: Runner, alone: Callable[[str], Finished]
 ) -> None:
