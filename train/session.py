@@ -95,11 +95,14 @@ def with_whole_model(job: TrainConfig, place: Rendezvous) -> TrainConfig:
     dist.all_gather_object(kinds, outputs.kind(place_of_model))
     if "adapter" not in kinds:
         return job
-    found = sharing.once(
-        lambda: str(merge.merged(place_of_model, trust_remote_code=job.trust_remote_code)),
-        place_of_model.resolve().parent,
-        place,
-    )
+
+    def merged() -> str:
+        try:
+            return str(merge.merged(place_of_model, trust_remote_code=job.trust_remote_code))
+        except UserError as error:
+            raise UserError(f"model: {error}") from error
+
+    found = sharing.once(merged, place_of_model.resolve().parent, place)
     say(f"model: {place_of_model} is an adapter; starting from {found}, merged")
     return msgspec.structs.replace(job, model=found)
 
