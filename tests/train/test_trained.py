@@ -97,7 +97,7 @@ def test_a_full_fine_tune_is_evaluated_and_copied(run_job: Runner, tmp_path: Pat
 def test_mistakes(adapter: Finished, workplace: Path, tmp_path: Path) -> None:
     remember(Finished(0, "", "", tmp_path / "gone"), "gone")
     for arguments, code, says in (
-        (("export", "no-such"), 2, "no run of a job named 'no-such' is recorded"),
+        (("export", "no-such"), 2, "no run of a job or pipeline named 'no-such' is recorded"),
         (("eval", "gone"), 2, f"no output in {tmp_path / 'gone'}"),
         (("eval", workplace / "model"), 2, "no provenance.json that names its job"),
         (("export", tmp_path), 2, "no weights in it, and no complete checkpoint"),
