@@ -19,7 +19,7 @@ install: $(VENV)/installed
 
 # torch first and by exact version: pip finds a CPU build of it where there is one, and a later torch needs no second one.
 # On a GPU machine install the build for its CUDA into $(VENV) beforehand.
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --editable '.[train,quantization,dev]'
@@ -33,7 +33,7 @@ quickstart: install $(MODEL)/config.json
 	$(BIN)/alignlaunch local examples/quickstart.yaml
 
 test: install slurm-packages $(MODEL)/config.json
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=15
 
 test-matrix: install slurm-packages $(MODEL)/config.json
 	$(BIN)/python -m pytest -m matrix
