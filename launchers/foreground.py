@@ -91,8 +91,17 @@ class _Progress:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        records = [json.loads(line) for line in whole.splitlines()]
+        records = [_record(line) for line in whole.splitlines()]
         return [record for record in records if record.get("time", 0) >= self._began]
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """One line of metrics.jsonl; empty where it cannot be read, as when two runs write into one folder."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _line(record: dict[str, Any], seconds: float) -> str:
