@@ -189,7 +189,7 @@ def folder_of_tools(folder: Path) -> Path:
 def stub_slurm(folder: Path, calls: Path) -> Path:
     """Slurm's commands: each notes its call in `calls`; squeue answers that every job runs."""
     answer = folder / "answer"
-    lines = [f"{number}|RUNNING|None|0|n[1-2]|\n" for number in range(1, RECORDED + 1)]
+    lines = [f"{number}|bench|RUNNING|None|0|n[1-2]|\n" for number in range(1, RECORDED + 1)]
     answer.write_text("".join(lines), encoding="utf-8")
     for name in ("squeue", "sacct", "scontrol"):
         stub = folder / name
