@@ -7,11 +7,10 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import datasets  # type: ignore[import-untyped]
 import msgspec
@@ -39,8 +38,6 @@ from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
 from alignlaunch.train.reporting import say
 
-T = TypeVar("T")
-
 
 def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, Any] | None) -> int:
     """Train, evaluate, save. Returns the exit code."""
@@ -58,7 +55,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
 
     _make_writable(output_dir)
     asked = args.resume_from_checkpoint
-    resume = _by_rank_0(place, lambda: checkpoints.settle(output_dir, asked, place.restart_count, place.run_id))
+    resume = sharing.by_rank_0(lambda: checkpoints.settle(output_dir, asked, place.restart_count, place.run_id), place)
     say(f"resuming from {resume}" if resume else "starting afresh")
 
     tokenizer = model.load_tokenizer(job)
@@ -136,23 +133,6 @@ def training_arguments(
         return config_class(**given)
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"train: {config_class.__name__} refuses these arguments: {error}", everywhere=True) from error
-
-
-def _by_rank_0(place: Rendezvous, decide: Callable[[], T]) -> T:
-    """What rank 0 decides, on every rank: each looking for itself, nodes may see different states of a shared folder.
-
-    Raises the UserError that rank 0 met.
-    """
-    outcome: list[Any] = [None]
-    if place.rank == 0:
-        try:
-            outcome = [decide()]
-        except UserError as error:
-            outcome = [error]
-    dist.broadcast_object_list(outcome, src=0)
-    if isinstance(outcome[0], UserError):
-        raise outcome[0]
-    return outcome[0]  # type: ignore[no-any-return]
 
 
 def _make_writable(folder: Path) -> None:

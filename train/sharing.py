@@ -1,4 +1,4 @@
-"""Work whose result is shared through a folder: done once for each copy of the folder, while the others wait."""
+"""What one process does for others: a decision, or work whose result is shared through a folder."""
 
 from __future__ import annotations
 
@@ -17,21 +17,29 @@ from alignlaunch.train.rendezvous import Rendezvous
 T = TypeVar("T")
 
 
+def by_rank_0(decide: Callable[[], T], place: Rendezvous) -> T:
+    """What rank 0 decides, in every process: each for itself, nodes may see different states of a shared folder.
+
+    A collective. Raises in all processes the UserError that rank 0 met.
+    """
+    outcome: list[Any] = [_attempt(decide) if place.rank == 0 else None]
+    dist.broadcast_object_list(outcome)
+    _raise_first(outcome)
+    decided: T = outcome[0]
+    return decided
+
+
 def once(work: Callable[[], T], folder: Path, place: Rendezvous) -> T:
     """Do the work in rank 0, and in the first process of each node that does not see rank 0's `folder`.
 
     Returns in every process the result of the one that worked for it. The others wait for it in a collective, so for
     at most `ddp_timeout`, and ask no file system. Raises UserError in all processes where one of them raised it.
     """
-    mark: list[Any] = [None]
-    if place.rank == 0:
-        mark = [_attempt(lambda: _mark(folder))]
-    dist.broadcast_object_list(mark)
-    _raise_first(mark)
+    mark = by_rank_0(lambda: _mark(folder), place)
     here: list[Any] = [None] * place.world_size
-    dist.all_gather_object(here, ((folder / mark[0]).exists(), platform.node(), place.local_rank))
+    dist.all_gather_object(here, ((folder / mark).exists(), platform.node(), place.local_rank))
     if place.rank == 0:
-        (folder / mark[0]).unlink()
+        (folder / mark).unlink()
     worker = _worker(here, place.rank)
     outcomes: list[Any] = [None] * place.world_size
     dist.all_gather_object(outcomes, _attempt(work) if worker == place.rank else None)
