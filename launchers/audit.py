@@ -20,9 +20,9 @@ class DriftError(LaunchError):
     """What lies on disk is not what the job renders to (exit 1)."""
 
 
-def folder_of(job_: Job, target: Target, output: Path | None = None) -> Path:
-    """`launch/<name>/<target>/` beside the job file, or below `output` instead of `launch`."""
-    return (output or job_.dir / "launch") / job_.spec.name / target
+def folder_of(job_: Job, target: Target) -> Path:
+    """`launch/<name>/<target>/` beside the job file."""
+    return job_.dir / "launch" / job_.spec.name / target
 
 
 def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:

@@ -109,23 +109,18 @@ def init(stage: str, output: Path | None) -> None:
 
 
 @main.command()
-@click.option("--cluster", is_flag=True, help="The schema of a cluster profile instead of a job file.")
-def schema(cluster: bool) -> None:
-    """Print the JSON Schema of a job file, for editors."""
+@click.argument("kind", type=click.Choice(["job", "pipeline", "cluster"]), default="job")
+def schema(kind: Any) -> None:
+    """Print the JSON Schema of a job file, a pipeline file or a cluster profile, for editors."""
     from . import jsonschema
 
-    click.echo(jsonschema.text(cluster=cluster))
+    click.echo(jsonschema.text(kind))
 
 
 @main.command()
 @job_options
 @click.option("--target", "targets", type=click.Choice(["bash", "slurm"]), multiple=True, help="Default: all.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder instead of `launch/` beside the job file."
-)
-def render(
-    job_file: Path, overrides: tuple[str, ...], cluster: str | None, targets: tuple[str, ...], output: Path | None
-) -> None:
+def render(job_file: Path, overrides: tuple[str, ...], cluster: str | None, targets: tuple[str, ...]) -> None:
     """Write launch/<name>/<target>/: script, job.resolved.yaml, ZeRO JSON and lock file."""
     from . import audit
     from .render import TARGETS
@@ -133,7 +128,7 @@ def render(
     for job in load(job_file, overrides, cluster).jobs.values():
         for target in TARGETS:
             if not targets or target in targets:
-                folder = audit.folder_of(job, target, output)
+                folder = audit.folder_of(job, target)
                 audit.write(folder, audit.artifacts(job, target, folder))
                 click.echo(folder)
 

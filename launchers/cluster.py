@@ -103,7 +103,7 @@ def find(name: str, job_dir: Path) -> Path:
         if (path := folder / f"{name}.yaml").is_file():
             return path
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    remedy = f"use one of {', '.join(known)}" if known else "write one; `alignlaunch schema --cluster` lists its keys"
+    remedy = f"use one of {', '.join(known)}" if known else "write one; `alignlaunch schema cluster` lists its keys"
     raise UsageError(f"--cluster {name}: no {name}.yaml in {' or '.join(map(str, folders))}\n    remedy: {remedy}")
 
 

@@ -120,6 +120,11 @@ class Job:
         return self.path.parent
 
     @property
+    def output_path(self) -> str:
+        """The output folder from the root, as the record of runs has it."""
+        return str((self.dir / self.spec.output_dir).resolve())
+
+    @property
     def world_size(self) -> int:
         return self.spec.nnodes * self.spec.nproc_per_node
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from . import audit, datacheck, local, provenance, runfolder, runs, slurm
-from .job import Job, looks_like_path
+from . import audit, local, provenance, runfolder, runs, slurm
+from .job import Job
 from .render import SBATCH, Target
 from .runs import Run, Status
 
@@ -27,19 +26,8 @@ class Prepared:
     files: dict[str, str]
 
 
-def prepare(
-    job: Job, target: Target, *, write: bool, require_committed: bool, say: Say, check_data: bool = True
-) -> Prepared:
-    """Make the committed folder and the job agree. Raises DriftError where they do not, UsageError for bad data."""
-    if target == "bash":
-        local.check_machine(job)
-    for name in job.spec.secrets:
-        if name not in os.environ:
-            say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
-    for key, path in missing_paths(job):
-        say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
-    for line in datacheck.check(job) if check_data else ():
-        say(line)
+def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, say: Say) -> Prepared:
+    """Make the committed folder and the job agree. Raises DriftError where they do not."""
     folder = audit.folder_of(job, target)
     files = audit.artifacts(job, target, folder)
     if done := audit.ensure(folder, files, accept=write):
@@ -48,25 +36,6 @@ def prepare(
         audit.require_committed(folder)
         audit.require_committed(job.path)
     return Prepared(job, target, folder, files)
-
-
-def missing_paths(job: Job) -> list[tuple[str, str]]:
-    """Keys whose value looks like a path and does not exist here: a queue is a slow way to learn of a typing error.
-
-    "org/name" may be a hub id, so only what is absolute, begins with a dot or ends as a data file does is looked up.
-    What an earlier step of the pipeline will have made is not missing.
-    """
-    spec = job.spec
-    named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
-    named += [("data.train", source.path) for source in spec.data.sources("train")]
-    named += [("data.validation", source.path) for source in spec.data.sources("validation")]
-    named = [(key, path) for key, path in named if looks_like_path(path)]
-    named += [(f"train.{key}", path) for key, path in job.reward_models.items()]
-    return [
-        (key, path)
-        for key, path in named
-        if not (job.dir / path).exists() and not any(PurePath(path).is_relative_to(made) for made in job.upcoming)
-    ]
 
 
 def submit_slurm(prepared: Prepared, say: Say, *, after: Sequence[str] = (), chain: str = "") -> Run:
@@ -108,7 +77,7 @@ def _record(job: Job, handle: str, folder: Path, log: Path, status: Status, chai
         name=job.spec.name,
         run_dir=str(folder),
         log=str(log),
-        output_dir=str((job.dir / job.spec.output_dir).resolve()),
+        output_dir=job.output_path,
         job_file=str(job.path.resolve()),
         submitted_at=provenance.now(),
         chain=chain,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import job, launch
+from alignlaunch.launchers import job, precheck
 
 from .conftest import MINIMAL
 
@@ -26,5 +26,5 @@ def test_the_reward_models_that_the_objective_reads(
 ) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(MINIMAL)
-    keys = [key for key, _ in launch.missing_paths(job.load(path, ("stage=safe_dpo", *overrides)))]
+    keys = [key for key, _ in precheck.missing_paths(job.load(path, ("stage=safe_dpo", *overrides)))]
     assert {key for key in keys if "reward" in key} == {f"train.{name}_reward_model" for name in missing}
