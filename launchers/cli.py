@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -306,27 +306,23 @@ def logs(run: str, follow: bool, rank: int | None, node: int | None, tail: int |
     """Print the log of RUN, all ranks in one view."""
     from . import watch
 
-    found = watch.find(run)
-    if not follow and not any(Path(one.log).is_file() for one in found):
-        one = found[0]
-        raise LaunchError(f"{one.handle}: no log yet ({one.log or 'unknown place'})\n    remedy: --follow waits for it")
+    found = [one for one in watch.find(run) if follow or watch.backend_of(one).has_log(one)]
+    if not found:
+        raise LaunchError(f"{run}: no log yet\n    remedy: --follow waits for it")
     for one in found:
         print_log(one, follow, rank, node, tail, as_json)
 
 
-def print_log(run: Run, follow: bool, rank: int | None, node: int | None, tail: int | None, as_json: bool) -> None:
-    import itertools
+def print_log(run: Run, follow: bool, rank: int | None, node: int | None, count: int | None, as_json: bool) -> None:
     import json
 
-    from . import logs, watch
+    from . import watch
 
     wanted = watch.selector(run, rank, node)
-    path, read = Path(run.log), 0
-    lines: Iterable[str] = []
-    if path.is_file():
-        lines, read = logs.tail(path, tail, wanted, whole=follow)
     if follow:
-        lines = itertools.chain(lines, watch.follow(run, say, wanted, read))
+        lines = watch.follow(run, say, wanted, count)
+    else:
+        lines = watch.backend_of(run).log(run, count, wanted, None, say)
     for line in lines:
         click.echo(json.dumps({"line": line.rstrip("\n")}) if as_json else line, nl=as_json)
 
