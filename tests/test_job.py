@@ -143,7 +143,8 @@ def test_a_file_name_cannot_leave_the_comment_that_it_stands_in(tmp_path: Path) 
     [
         ("nnodes=-1", ">= 1"),
         ("nnodes=true", "int"),
-        ("nnodes=two", "int"),
+        ("nnodes=two", "a number, or MIN:MAX"),
+        ("nnodes=4:2", "the fewest nodes are more than the most"),
         ("nnodes=[2]", "int"),
         ("nproc_per_node=0", ">= 1"),
         ("data.max_train_samples=-5", ">= 1"),
