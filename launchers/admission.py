@@ -53,10 +53,8 @@ def require_digest(job: Job, files: dict[str, str]) -> None:
 def images(manifest: dict[str, Any]) -> Iterator[str]:
     """Every image that a manifest names."""
     trainer = _at(manifest, "spec", "trainer")
-    holders = (
-        [trainer] if trainer else [one for _, template in _templates(manifest) for _, one in _containers(template)]
-    )
-    yield from (str(holder["image"]) for holder in holders if holder.get("image"))
+    containers = [one for _, template in _templates(manifest) for _, one in _containers(template)]
+    yield from (str(one["image"]) for one in (trainer, *containers) if one.get("image"))
 
 
 def refusals(manifest: dict[str, Any]) -> Iterator[Refusal]:

@@ -217,7 +217,7 @@ class K8s(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     pod_patch: Annotated[
         dict[str, Any],
         Meta(
-            description="Laid over every pod's template: maps merge, null removes, lists of named things merge by name.",
+            description="Laid over every pod template: maps merge, null removes, lists of named things merge by name.",
             examples=[{"spec": {"terminationGracePeriodSeconds": 120}}],
         ),
     ] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,14 @@ def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
     digest = sha256(json.dumps(config).encode()).hexdigest()
     config_name = f"{job.spec.name}-{digest[:8]}"
     mounts, volumes = _mounts_and_volumes(k8s, config_name)
+    labels = _labels(job, k8s)
     return {
         "k8s": k8s,
         "config": config,
         "config_name": config_name,
         "command": _command(k8s),
-        "labels": _labels(job, k8s),
+        "labels": labels,
+        "job_labels": labels | ({"kueue.x-k8s.io/queue-name": k8s.queue} if k8s.queue else {}),
         "annotations": {"alignlaunch/job-sha256": job.digest, **k8s.annotations},
         "env": _env(job, k8s),
         "resources": _resources(job, k8s),
@@ -50,6 +51,7 @@ def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
         "replicas": _replicas(job),
         "elastic_policy": _elastic_policy(job, k8s),
         "deadline": deadline(job),
+        "runtime": k8s.runtime or "torch-distributed",
     }
 
 
@@ -192,7 +194,7 @@ def _restart_policy(job: Job, k8s: K8s) -> str:
     """Default: a pod restarted in place finds its peers again in an elastic job only, so others end at a failure.
 
     ExitCode and not Never where there are workers: their init container gives up after some minutes of waiting for the
-    first pod, which may still pull its image. The operator takes that for a code to retry; 1, a failed training, is none.
+    first pod, which may still pull its image. To the operator that is a code to retry; 1, a failed training, is none.
     """
     default = "OnFailure" if job.elastic else "ExitCode" if job.nnodes > 1 else "Never"
     return k8s.restart_policy or default
@@ -200,22 +202,20 @@ def _restart_policy(job: Job, k8s: K8s) -> str:
 
 def _run_policy(job: Job, k8s: K8s) -> dict[str, Any]:
     in_place = _restart_policy(job, k8s) == "OnFailure"
-    gang = k8s.min_available or (job.elastic[0] if job.elastic else job.nnodes)
-    wants_gang = k8s.scheduler_name or k8s.min_available
-    return {
-        key: value
-        for key, value in {
+    gang: dict[str, Any] = {}
+    if k8s.scheduler_name or k8s.min_available:
+        least = job.elastic[0] if job.elastic else job.nnodes
+        gang = _set({"minAvailable": k8s.min_available or least, "priorityClass": k8s.priority_class})
+    return _set(
+        {
             # Pods that restart in place would go on doing so after the job has failed.
             "cleanPodPolicy": k8s.clean_pod_policy or ("Running" if in_place else "None"),
             "backoffLimit": _first(k8s.backoff_limit, _BACKOFF_LIMIT if in_place else None),
             "activeDeadlineSeconds": deadline(job),
             "ttlSecondsAfterFinished": k8s.ttl_seconds,
-            "schedulingPolicy": _set({"minAvailable": gang, "priorityClass": k8s.priority_class})
-            if wants_gang
-            else None,
-        }.items()
-        if value is not None
-    }
+            "schedulingPolicy": gang,
+        }
+    )
 
 
 def deadline(job: Job) -> int | None:
@@ -248,19 +248,18 @@ def _elastic_policy(job: Job, k8s: K8s) -> dict[str, Any] | None:
 def patched(job: dict[str, Any], k8s: K8s) -> dict[str, Any]:
     """The job's manifest with `pod_patch` over each of its pod templates, then `patch` over the whole."""
     job = json.loads(json.dumps(job))  # Master and Worker share one template until one of them changes
-    for template in pod_templates(job):
-        template.update(patch.over(template, k8s.pod_patch))
+    for holder in _template_holders(job):
+        holder["template"] = patch.over(holder["template"], k8s.pod_patch)
     result: dict[str, Any] = patch.over(job, k8s.patch)
     return result
 
 
-def pod_templates(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The pod templates of a PyTorchJob, or the one that a TrainJob patches its runtime's with."""
+def _template_holders(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """What has a pod template: the replicas of a PyTorchJob, or the part of its runtime that a TrainJob patches."""
     if job["kind"] == "PyTorchJob":
-        yield from (replica["template"] for replica in job["spec"]["pytorchReplicaSpecs"].values())
-    else:
-        patches = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]
-        yield patches["replicatedJobs"][0]["template"]["spec"]["template"]
+        return list(job["spec"]["pytorchReplicaSpecs"].values())
+    patches = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]
+    return [patches["replicatedJobs"][0]["template"]["spec"]]
 
 
 def load(folder: Path) -> list[dict[str, Any]]:

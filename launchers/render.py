@@ -8,6 +8,7 @@ import re
 import shlex
 from functools import cache
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,10 +94,9 @@ def _k8s(job: Job) -> dict[str, str]:
     name = MANIFESTS[k8s.kind]
     files = {file: _template(f"k8s/{file.removeprefix('job.')}.j2", job, **values) for file in (CONFIGMAP, name)}
     if k8s.patch or k8s.pod_patch:
-        comments = "".join(line for line in files[name].splitlines(keepends=True)[:3])
-        files[name] = f"{comments}# With the job's patches in it.\n" + yamltext.document(
-            manifest.patched(yaml.safe_load(files[name]), k8s)
-        )
+        header = "".join(takewhile(lambda line: line.startswith("#"), files[name].splitlines(keepends=True)))
+        patched = manifest.patched(yaml.safe_load(files[name]), k8s)
+        files[name] = f"{header}# With `k8s.pod_patch` and `k8s.patch` in it.\n{yamltext.document(patched)}"
     admission.require(job, [yaml.safe_load(text) for text in files.values()])
     return files
 
