@@ -131,9 +131,9 @@ def main() -> None:
     options = parser.parse_args()
     PLACE.mkdir(parents=True, exist_ok=True)
     make_data()
-    steps = {"max_steps": options.steps}
+    steps: dict[str, Any] = {"max_steps": options.steps}
     rewards = {f"{name}_reward_model": f"output/{name}-rm" for name in ("helpful", "harmless")}
-    judged = rewards | {"eval_generate": 32, "eval_max_new_tokens": 16}
+    judged: dict[str, Any] = rewards | {"eval_generate": 32, "eval_max_new_tokens": 16}
     found = {
         "sft": run("sft", "sft", "sft", str(MODEL), **steps),
         "helpful rm": run("helpful-rm", "rm", "helpful", **steps),

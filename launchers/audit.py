@@ -13,7 +13,7 @@ from typing import Any
 from . import git, job, pipeline, provenance, render
 from .errors import LaunchError, UsageError
 from .job import Job
-from .render import LOCK, RESOLVED, SBATCH, TORCHRUN, Target
+from .render import CONFIGMAP, LOCK, MANIFESTS, RESOLVED, SBATCH, TORCHRUN, Target
 
 
 class DriftError(LaunchError):
@@ -151,7 +151,8 @@ def locked_folders(path: Path) -> Iterator[Path]:
 
     for root, folders, files in os.walk(path, onerror=fail):
         folders[:] = sorted(name for name in folders if name not in (".git", ".venv"))
-        ours = LOCK in files or (RESOLVED in files and {SBATCH, TORCHRUN} & set(files))
+        pairs = [(RESOLVED, SBATCH), (RESOLVED, TORCHRUN), *((CONFIGMAP, name) for name in MANIFESTS.values())]
+        ours = LOCK in files or any({*pair} <= {*files} for pair in pairs)
         if ours and not provenance.read(Path(root)):
             yield Path(root)
 

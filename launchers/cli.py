@@ -15,6 +15,7 @@ from .errors import LaunchError, UsageError
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
+    from .render import Target
     from .runs import Run
 
 # What a command does is imported when it runs: `--help` and completion stay quick.
@@ -119,18 +120,33 @@ def schema(kind: Any) -> None:
 
 @main.command()
 @job_options
-@click.option("--target", "targets", type=click.Choice(["bash", "slurm"]), multiple=True, help="Default: all.")
-def render(job_file: Path, overrides: tuple[str, ...], cluster: str | None, targets: tuple[str, ...]) -> None:
-    """Write launch/<name>/<target>/: script, job.resolved.yaml, ZeRO JSON and lock file."""
-    from . import audit
-    from .render import TARGETS
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(["bash", "slurm", "k8s"]),
+    multiple=True,
+    help="Default: all; k8s where an image is named.",
+)
+@click.option("--require-digest", is_flag=True, help="Refuse an image on Kubernetes that is not NAME@sha256:DIGEST.")
+def render(
+    job_file: Path,
+    overrides: tuple[str, ...],
+    cluster: str | None,
+    targets: tuple[Target, ...],
+    require_digest: bool,
+) -> None:
+    """Write launch/<name>/<target>/: scripts or manifests, what the processes read, and a lock file."""
+    from . import admission, audit
+    from . import render as rendering
 
     for job in load(job_file, overrides, cluster).jobs.values():
-        for target in TARGETS:
-            if not targets or target in targets:
-                folder = audit.folder_of(job, target)
-                audit.write(folder, audit.artifacts(job, target, folder))
-                click.echo(folder)
+        for target in sorted({*targets} or rendering.targets(job)):
+            folder = audit.folder_of(job, target)
+            files = audit.artifacts(job, target, folder)
+            if target == "k8s" and require_digest:
+                admission.require_digest(job, files)
+            audit.write(folder, files)
+            click.echo(folder)
 
 
 @main.command()

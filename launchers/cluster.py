@@ -12,6 +12,7 @@ from alignlaunch.train.config import NonEmptyStr
 
 from . import rules, schema, yamlfile
 from .errors import JobFileError, UsageError
+from .k8sspec import K8s
 from .paths import config_home
 
 #: sbatch reads these itself, no shell unquotes them: so no space, quote, backslash or comment sign may stand in one.
@@ -67,6 +68,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """`clusters/NAME.yaml`. Every key has a default that fits a plain Slurm with one python for all nodes."""
 
     slurm: Slurm = Slurm()
+    k8s: K8s | None = None
     device: Annotated[Literal["gpu", "cpu"], Meta(description="cpu: no GPUs are asked for; gloo is the backend.")] = (
         "gpu"
     )

@@ -39,6 +39,11 @@ def trainer_args() -> dict[str, Any]:
     return data
 
 
+def looks_secret(name: str) -> bool:
+    """Whether a variable of this name would hold a secret."""
+    return _SECRET.search(name) is not None
+
+
 def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
     """Names of variables can be exported, are not the launcher's, and no secret's value stands in the file."""
     problems = []
@@ -54,7 +59,7 @@ def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
         elif _RESERVED.match(name):
             rule, remedy = "set by the launcher on each node", "remove it; use nnodes and nproc_per_node"
             problems.append(Problem(place, key, None, rule, remedy))
-        elif _SECRET.search(name):  # the value is not repeated here
+        elif looks_secret(name):  # the value is not repeated here
             rule = "looks like a secret, and this file is committed"
             problems.append(Problem(place, key, None, rule, f"export {name} in your shell; `secrets: [{name}]`"))
     for i, name in enumerate(secrets if isinstance(secrets, list) else []):
@@ -107,6 +112,10 @@ def combinations(document: Document, data: dict[str, Any]) -> list[Problem]:
     if data.get("launcher") == "deepspeed" and data.get("zero") == 0:
         rule, remedy = "the deepspeed launcher without ZeRO has no use", "set `zero: 1`, or `launcher: torchrun`"
         problems.append(Problem(document.place(("launcher",)), "launcher", "deepspeed", rule, remedy))
+    least, colon, most = str(data.get("nnodes")).partition(":")
+    if colon and least.isdigit() and most.isdigit() and int(least) > int(most):
+        rule, remedy = "the fewest nodes are more than the most", f'write "{most}:{least}"'
+        problems.append(Problem(document.place(("nnodes",)), "nnodes", data["nnodes"], rule, remedy))
     return problems
 
 
@@ -177,7 +186,7 @@ def trainer_arguments(stage: str, document: Document, data: dict[str, Any]) -> l
             owner = owned[key]
             remedy = "leave it out" if owner.startswith("(") else f"use the job's `{owner}`"
             rule = f"not to be set here {owner}" if owner.startswith("(") else "the job decides this by another key"
-            shown = None if _SECRET.search(key) else value
+            shown = None if looks_secret(key) else value
             problems.append(Problem(document.key_place(path), name, shown, rule, remedy))
         else:
             problem = unknown_key(document, path, list(known))
