@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 JOB = click.argument("job_file", metavar="JOB", type=click.Path(path_type=Path))
 RUN = click.argument("run", metavar="[RUN]", default="last")
 TRAINED = click.argument("run", metavar="[RUN|DIR]", default="last")
+DIGEST = click.option(
+    "--require-digest", is_flag=True, help="Refuse an image on Kubernetes that is not NAME@sha256:DIGEST."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -127,7 +130,7 @@ def schema(kind: Any) -> None:
     multiple=True,
     help="Default: all; k8s where an image is named.",
 )
-@click.option("--require-digest", is_flag=True, help="Refuse an image on Kubernetes that is not NAME@sha256:DIGEST.")
+@DIGEST
 def render(
     job_file: Path,
     overrides: tuple[str, ...],
@@ -238,6 +241,53 @@ def local(
     sys.exit(chain.run_local(prepared, runs, follow=follow, say=say))
 
 
+@main.command()
+@submit_options
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig; else its current one.")
+@click.option("--namespace", metavar="NAME", help="Instead of the job's or the context's.")
+@DIGEST
+def k8s(
+    job_file: Path,
+    overrides: tuple[str, ...],
+    cluster: str | None,
+    write: bool,
+    require_committed: bool,
+    no_data_check: bool,
+    dry_run: bool,
+    follow: bool,
+    wait: bool,
+    as_json: bool,
+    context: str | None,
+    namespace: str | None,
+    require_digest: bool,
+) -> None:
+    """Submit JOB to Kubernetes: its manifests, looked at by the server first."""
+    from . import admission, audit, chain, launch
+
+    pipeline = load(job_file, overrides, cluster)
+    if pipeline.name:
+        raise UsageError(
+            f"{job_file}: Kubernetes knows no order between jobs\n"
+            "    remedy: submit the steps' job files one after the other with --wait, or the pipeline with `slurm`"
+        )
+    (job,) = pipeline.jobs.values()
+    files = audit.artifacts(job, "k8s", audit.folder_of(job, "k8s"))
+    if require_digest:
+        admission.require_digest(job, files)
+    if dry_run:
+        for name, text in files.items():
+            if name.endswith(".yaml"):
+                click.echo(f"---\n{text}", nl=False)
+        say(launch.dry_run_k8s(job, files, context, namespace))
+        return
+    (prepared,) = chain.prepare(
+        pipeline, "k8s", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
+    ).values()
+    runs = [launch.submit_k8s(prepared, say, context=context, namespace=namespace)]
+    print_runs(pipeline, runs, as_json)
+    watch_runs(pipeline, runs, follow=follow, wait=wait)
+
+
 def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
     """A handle a line; as JSON an object for a job file, a list for a pipeline."""
     import json
@@ -248,7 +298,8 @@ def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
     for run in runs:
         if not as_json:
             click.echo(run.handle)
-        say(f"log: {run.log}")
+        if run.log:
+            say(f"log: {run.log}")
 
 
 def watch_runs(pipeline: Pipeline, runs: list[Run], *, follow: bool, wait: bool) -> None:
@@ -346,12 +397,15 @@ def print_log(run: Run, follow: bool, rank: int | None, node: int | None, count:
 @main.command()
 @RUN
 @JSON
-def cancel(run: str, as_json: bool) -> None:
+@click.option("--keep", is_flag=True, help="On Kubernetes, where logs go with the pods: save them first.")
+def cancel(run: str, as_json: bool, keep: bool) -> None:
     """End RUN: every process of it; of a pipeline every step."""
     from . import watch
 
     found = watch.find(run)
     for one in reversed(found):  # a step that waits goes before the one it waits for
+        if keep:
+            watch.backend_of(one).keep_log(one, say)
         watch.backend_of(one).cancel(one)
     show(watch.refresh(found), as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -128,9 +129,11 @@ class Job:
         """The job file's folder: every relative path in it, and every process, starts from here."""
         return self.path.parent
 
-    @property
-    def output_path(self) -> str:
-        """The output folder from the root, as the record of runs has it."""
+    def output_path(self, target: str) -> str:
+        """The output folder from the root: that of this file system, or on Kubernetes of a pod's."""
+        if target == "k8s":
+            home = self.spec.k8s.working_dir if self.spec.k8s else None
+            return posixpath.normpath(posixpath.join(home or "/", self.spec.output_dir))
         return str((self.dir / self.spec.output_dir).resolve())
 
     @property

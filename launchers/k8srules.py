@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from posixpath import commonpath, join, normpath
+from posixpath import commonpath, normpath
 from typing import TYPE_CHECKING, Any
 
 from .errors import Problem
@@ -54,7 +54,7 @@ def _needed(job: Job, k8s: K8s) -> Iterator[Broken]:
         remedy = "name the folder of a volume that holds what the job file's folder holds, or give absolute paths"
         yield ("k8s", "working_dir"), None, rule, remedy
         return
-    output = normpath(join(k8s.working_dir or "/", job.spec.output_dir))
+    output = job.output_path("k8s")
     mounts = [normpath(volume.mount_path) for volume in k8s.volumes.values() if not volume.read_only]
     patched = k8s.patch or k8s.pod_patch  # which may well mount one
     if not patched and not any(commonpath([output, mount]) == mount for mount in mounts):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import audit, local, provenance, runfolder, runs, slurm
+from . import audit, local, manifest, provenance, runfolder, runs, slurm
+from .errors import UsageError
 from .job import Job
 from .render import SBATCH, Target
 from .runs import Run, Status
@@ -51,7 +53,23 @@ def submit_slurm(prepared: Prepared, say: Say, *, after: Sequence[str] = (), cha
         runfolder.write_provenance(folder, provenance.describe(job, "slurm", files, command))
         handle = slurm.submit(command, folder, files[SBATCH])
     log = folder / f"{job.spec.name}-{handle.rpartition('/')[2]}.out"
-    return _record(job, handle, folder, log, Status("PENDING"), chain)
+    return _record(job, "slurm", handle, folder, log, chain)
+
+
+def submit_k8s(prepared: Prepared, say: Say, *, context: str | None, namespace: str | None) -> Run:
+    """Store the manifests in the cluster, the job under a name of its own where its name is taken."""
+    from .k8s import backend, submit
+    from .k8s.client import Api
+
+    job, files = prepared.job, prepared.files
+    api = Api(context, namespace or (job.spec.k8s.namespace if job.spec.k8s else None))
+    with runfolder.create(job, files) as folder:
+        run_id = folder.name.removeprefix(f"{job.spec.name}-")
+        command = ["kubectl", f"--context={api.context}", f"--namespace={api.namespace}", "create", "-f", str(folder)]
+        runfolder.write_provenance(folder, provenance.describe(job, "k8s", files, command))
+        name, stored = submit.submit(api, manifest.load(folder), run_id, say)
+        audit.write_atomic(folder / submit.STORED, json.dumps(stored, indent=2) + "\n")
+    return _record(job, "k8s", backend.handle_of(api, name), folder, "", "")
 
 
 def queue_local(prepared: Prepared, *, chain: str = "") -> Run:
@@ -60,7 +78,7 @@ def queue_local(prepared: Prepared, *, chain: str = "") -> Run:
     with runfolder.create(job, prepared.files) as folder:
         local.wait_for_turn(folder)
     log = folder / f"{job.spec.name}.log"
-    return _record(job, f"{local.SCHEME}://{folder.name}", folder, log, Status("PENDING"), chain)
+    return _record(job, "bash", f"{local.SCHEME}://{folder.name}", folder, log, chain)
 
 
 def start_local(prepared: Prepared, run: Run) -> subprocess.Popen[bytes]:
@@ -71,17 +89,17 @@ def start_local(prepared: Prepared, run: Run) -> subprocess.Popen[bytes]:
     return local.start(job, folder, Path(run.log), arguments)
 
 
-def _record(job: Job, handle: str, folder: Path, log: Path, status: Status, chain: str) -> Run:
+def _record(job: Job, target: Target, handle: str, folder: Path, log: Path | str, chain: str) -> Run:
     run = Run(
         handle=handle,
         name=job.spec.name,
         run_dir=str(folder),
         log=str(log),
-        output_dir=job.output_path,
+        output_dir=job.output_path(target),
         job_file=str(job.path.resolve()),
         submitted_at=provenance.now(),
         chain=chain,
-        status=status,
+        status=Status("PENDING"),
     )
     runs.save([run])
     return run
@@ -92,3 +110,20 @@ def dry_run(job: Job, files: dict[str, str]) -> str:
     with tempfile.TemporaryDirectory(prefix="alignlaunch-") as scratch:
         audit.write(Path(scratch), files)
         return slurm.test_only(job, Path(scratch)) or "no sbatch here: rendered and validated only"
+
+
+def dry_run_k8s(job: Job, files: dict[str, str], context: str | None, namespace: str | None) -> str:
+    """Have the API server, where there is one, look at the manifests. Returns its answer."""
+    from .k8s import submit
+    from .k8s.client import Api
+
+    try:
+        api = Api(context, namespace or (job.spec.k8s.namespace if job.spec.k8s else None))
+    except UsageError as error:
+        if context:
+            raise
+        return f"no cluster here ({str(error).splitlines()[0]}): rendered and validated only"
+    with tempfile.TemporaryDirectory(prefix="alignlaunch-") as scratch:
+        audit.write(Path(scratch), files)
+        submit.check(api, submit.stamped(api, manifest.load(Path(scratch)), "dry-run"))
+    return f"the API server of context {api.context} would take it into namespace {api.namespace}"

@@ -19,12 +19,13 @@ def check(job: Job, target: Target, say: Callable[[str], None], *, data: bool = 
     """
     if target == "bash":
         local.check_machine(job)
-    for name in job.spec.secrets:
-        if name not in os.environ:
-            say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
-    for key, path in missing_paths(job):
-        say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
-    _require_free(job, say)
+    if target != "k8s":  # a pod sees neither this shell nor this machine's folders
+        for name in job.spec.secrets:
+            if name not in os.environ:
+                say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
+        for key, path in missing_paths(job):
+            say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
+    _require_free(job, job.output_path(target), say)
     for line in datacheck.check(job) if data else ():
         say(line)
 
@@ -48,9 +49,9 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
     ]
 
 
-def _require_free(job: Job, say: Callable[[str], None]) -> None:
+def _require_free(job: Job, folder: str, say: Callable[[str], None]) -> None:
     """Two runs in one output folder would cut each other's metrics and set each other's checkpoints aside."""
-    known = [run for run in runs.load() if run.output_dir == job.output_path]
+    known = [run for run in runs.load() if run.output_dir == folder]
     try:
         live = [run for run in watch.refresh(known) if not run.status.is_final]
     except SchedulerError as error:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from . import logs, provenance, runs
 from .errors import SchedulerError, UsageError
+from .k8s.backend import KubernetesBackend
 from .local import LocalBackend
 from .runs import Run, Status
 from .slurm import SlurmBackend
@@ -40,6 +41,9 @@ class Backend(Protocol):
     def cancel(self, run: Run) -> None:
         """End the run. Ending one that has ended is fine."""
 
+    def keep_log(self, run: Run, say: Say) -> None:
+        """Save the log where ending the run would take it away."""
+
     def pause(self, run: Run, seconds: float) -> None:
         """Wait for so long, or until the run may have changed."""
 
@@ -50,7 +54,9 @@ class Backend(Protocol):
         """The last `count` wanted lines (all for None); with `is_over` also what comes until then."""
 
 
-BACKENDS: dict[str, Backend] = {backend.scheme: backend for backend in (LocalBackend(), SlurmBackend())}
+BACKENDS: dict[str, Backend] = {
+    backend.scheme: backend for backend in (LocalBackend(), SlurmBackend(), KubernetesBackend())
+}
 
 
 def backend_of(run: Run) -> Backend:

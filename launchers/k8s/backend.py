@@ -71,13 +71,13 @@ class KubernetesBackend:
         if run.run_dir:
             (Path(run.run_dir) / _CANCELLED).touch()
 
-    def keep_logs(self, run: Run) -> Path:
+    def keep_log(self, run: Run, say: Callable[[str], None]) -> None:
         """Save what the pods still have of their logs in the run's folder."""
         api = api_of(run)
         path = Path(run.run_dir or ".") / KEPT
         with _told(api):
             logs.keep(api, _pods(api, [run]), path)
-        return path
+        say(f"log: {path}")
 
     def pause(self, run: Run, seconds: float) -> None:
         """Wait until something of the job changes."""
@@ -94,13 +94,13 @@ class KubernetesBackend:
 
     def has_log(self, run: Run) -> bool:
         """Whether a container has begun to write, or what it wrote was kept."""
-        return _kept(run) is not None or bool(next(self.log(run, lambda _: True, 1, None, lambda _: None), None))
+        return _kept(run) is not None or bool(next(self.log(run, 1, lambda _: True, None, lambda _: None), None))
 
     def log(
         self,
         run: Run,
-        wanted: Callable[[str], bool],
         count: int | None,
+        wanted: Callable[[str], bool],
         is_over: Callable[[], bool] | None,
         say: Callable[[str], None],
     ) -> Iterator[str]:

@@ -46,7 +46,10 @@ class Api:
 
         Raises UsageError where neither is there.
         """
-        from kubernetes import client
+        try:
+            from kubernetes import client
+        except ImportError as error:
+            raise UsageError(f"{error}\n    remedy: pip install 'alignlaunch[k8s]'") from error
 
         self.context, own, connection = _connect(context)
         self.namespace = namespace or own

@@ -12,8 +12,11 @@ from ..errors import LostJobError, SchedulerError
 from . import refusals
 from .client import CUSTOM, Api, Object, Refused, UnreachableError
 
+#: In the run's folder: what was stored.
+STORED = "stored.json"
 #: On every object of a run: the id of its run folder.
 RUN_LABEL = "alignlaunch/run"
+_LONGEST_NAME = 63
 #: Seconds between the tries of a request whose answer was lost.
 _PAUSES = (1, 2, 4, 8)
 
@@ -61,12 +64,16 @@ def stamped(api: Api, manifests: list[Object], run_id: str) -> list[Object]:
         metadata["namespace"] = api.namespace
         metadata.setdefault("labels", {})[RUN_LABEL] = run_id
     if any(_is_taken(api, manifest) for manifest in found):
-        suffix = run_id.rpartition("-")[2]
-        names = {manifest["metadata"]["name"]: manifest["metadata"]["name"] + f"-{suffix}" for manifest in found}
+        names = {name: _suffixed(name, run_id) for name in (manifest["metadata"]["name"] for manifest in found)}
         for manifest in found:
             manifest["metadata"]["name"] = names[manifest["metadata"]["name"]]
             _rename_config_maps(manifest, names)
     return found
+
+
+def _suffixed(name: str, run_id: str) -> str:
+    suffix = run_id.rpartition("-")[2]
+    return f"{name[: _LONGEST_NAME - len(suffix) - 1].rstrip('-')}-{suffix}"
 
 
 def _is_taken(api: Api, manifest: Object) -> bool:
