@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.train import safe_dpo, scoring
+from alignlaunch.train import pairs, safe_dpo, scoring
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.formats import FormatError
 
@@ -250,7 +250,7 @@ def test_a_reward_model_that_is_an_adapter(workplace: Path, tmp_path: Path, reco
     args = safe_dpo.Config(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     rows = [row for record in records for row in safe_dpo.encoder(tokenizer, args)(record).rows]
     scores = scoring.reward_model("harmless", str(tmp_path / "rm"), tokenizer, args)(
-        safe_dpo.collator(tokenizer.pad_token_id)(rows)
+        pairs.collator(safe_dpo.SIDES, tokenizer.pad_token_id)(rows)
     )
     sequences = [row[f"{side}_input_ids"] for side in safe_dpo.SIDES for row in rows]
     with torch.no_grad():
