@@ -18,86 +18,12 @@ from alignlaunch.train.config import Data, Lora, TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.formats import FormatError
 from tests.matrix import matrix
-from tests.tiny import say
 
 from .conftest import Finished, Runner
 
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{% for part in m.content %}"
-    "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 #: Tokens of one picture: 4 × 4 patches.
 PATCHES = 16
-DATA = {"sft": "seen.jsonl", "dpo": "seen_pairs.jsonl"}
-
-
-@pytest.fixture(scope="module")
-def gallery(workplace: Path) -> Path:
-    """The workplace, with a tiny LLaVA in `llava/`, six pictures and data that name them."""
-    make_llava(workplace / "llava", workplace / "model")
-    pictures = workplace / "pictures"
-    pictures.mkdir()
-    names = [f"pictures/{i}.png" for i in range(6)]
-    for i, name in enumerate(names):
-        Image.new("RGB", (20 + 9 * i, 30), (40 * i, 255 - 40 * i, 128)).save(workplace / name)
-    seen = [
-        {
-            "messages": [{"role": "user", "content": say(i, 3)}, {"role": "assistant", "content": say(3 * i, 2 + i)}],
-            "images": [name],
-        }
-        for i, name in enumerate(names)
-    ]
-    pairs = [
-        {
-            "question": say(i, 3),
-            "response_chosen": say(i + 1, 2 + i),
-            "response_rejected": say(i + 7, 6 - i),
-            "image": name,
-        }
-        for i, name in enumerate(names)
-    ]
-    for file, records in (("seen", seen * 4), ("seen_pairs", pairs * 4)):
-        (workplace / f"{file}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    return workplace
-
-
-def make_llava(folder: Path, language: Path) -> None:
-    """LLaVA around a new language model of the tiny one's shape: pictures of 16 × 16 in patches of 4."""
-    import torch
-    from transformers import (
-        AutoConfig,
-        AutoTokenizer,
-        CLIPImageProcessorPil,
-        CLIPVisionConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-        LlavaProcessor,
-    )
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(language)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
-    text = AutoConfig.from_pretrained(language, vocab_size=len(tokenizer))
-    sight = CLIPVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4
-    )
-    config = LlavaConfig(
-        text_config=text, vision_config=sight, image_token_index=tokenizer.convert_tokens_to_ids("<image>")
-    )
-    torch.manual_seed(0)
-    model: Any = LlavaForConditionalGeneration(config)
-    model.save_pretrained(folder)
-    make: Any = CLIPImageProcessorPil
-    size = {"height": 16, "width": 16}
-    processor: Any = LlavaProcessor
-    processor(
-        make(size={"shortest_edge": 16}, crop_size=size),
-        tokenizer,
-        patch_size=4,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
-    ).save_pretrained(folder)
+DATA = {"sft": "seen.jsonl", "dpo": "seen_pairs.jsonl", "safe_dpo": "seen_safe.jsonl"}
 
 
 def job_of(place: Path, stage: str, **changes: Any) -> TrainConfig:
