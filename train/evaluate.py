@@ -22,6 +22,7 @@ from alignlaunch.train.rendezvous import Rendezvous
 from alignlaunch.train.reporting import say
 
 FILE = "eval.json"
+TRAINER_STATE = "trainer_state.json"
 #: Stages with a reference, which is the model that training started from.
 COMPARING = ("dpo", "safe_dpo")
 
@@ -69,6 +70,8 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
         trainer.model.load_adapter(str(folder), "default")
     elif job.stage in COMPARING:
         trainer.model.load_state_dict(load(trained).state_dict())
+    if (folder / TRAINER_STATE).is_file():
+        trainer.state = transformers.TrainerState.load_from_json(str(folder / TRAINER_STATE))
     if hasattr(stage, "finish"):
         stage.finish(trainer, folder)
     metrics = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items() if name != "epoch"}

@@ -161,6 +161,12 @@ class SafeDPOTrainer(PairTrainer):
             logs["lambda"] = self.multiplier.value
         super().log(logs, start_time)
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The loss is that at the state's lambda: the last one of a trained folder that is evaluated later."""
+        if self.multiplier is not None:
+            self.multiplier.restore(self.state)
+        return super().evaluate(*args, **kwargs)
+
     def evaluate_safety(self, output_dir: Path) -> None:
         """Answer and judge the held-out prompts that `eval_generate` asks for, into safety_eval.json. A collective."""
         if self._safety_eval is None:

@@ -20,15 +20,17 @@ from alignlaunch.train.formats import FormatError
 from tests.matrix import matrix
 
 from .conftest import Finished, Runner
+from .test_trained import alignlaunch, assert_same_evaluation
 
 #: Tokens of one picture: 4 × 4 patches.
 PATCHES = 16
-DATA = {"sft": "seen.jsonl", "dpo": "seen_pairs.jsonl", "safe_dpo": "seen_safe.jsonl"}
+LORA = {"r": 4, "alpha": 8, "dropout": 0.0}
+DATA = {"sft": "seen", "dpo": "seen_pairs"}
 
 
 def job_of(place: Path, stage: str, **changes: Any) -> TrainConfig:
     named = {"name": "seen", "stage": stage, "model": str(place / "llava"), "output_dir": "out"}
-    given: dict[str, Any] = named | {"data": Data(train=[DATA[stage]])} | changes
+    given: dict[str, Any] = named | {"data": Data(train=[f"{DATA[stage]}.jsonl"])} | changes
     return TrainConfig(**given)
 
 
@@ -53,7 +55,7 @@ def alone(run_job: Runner) -> Callable[[str], Finished]:
 
 def see(run_job: Runner, name: str, stage: str, *, train: dict[str, Any], **options: Any) -> Finished:
     chosen = {"max_steps": 6, "max_length": 64, "learning_rate": 0.003} | train
-    where = {"train": [DATA[stage]], "cache_dir": "cache"}
+    where = {"train": [f"{DATA[stage]}.jsonl"], "validation": [f"{DATA[stage]}_eval.jsonl"], "cache_dir": "cache"}
     return run_job(name, stage=stage, model="llava", data=where, train=chosen, **options)
 
 
@@ -86,14 +88,24 @@ def test_two_processes_equal_one(
 
 
 def test_an_adapter_is_on_the_language_model_alone(gallery: Path, run_job: Runner) -> None:
-    lora = {"r": 4, "alpha": 8, "dropout": 0.0}
-    found = see(run_job, "seen-lora", "dpo", train={"gradient_checkpointing": True}, lora=lora, nproc=2)
+    found = see(run_job, "seen-lora", "dpo", train={"gradient_checkpointing": True}, lora=LORA, nproc=2)
     assert found.code == 0, found.stdout + found.stderr
     names = load_file(found.output_dir / "adapter_model.safetensors").keys()
     assert names
     assert all(".language_model." in name for name in names)
-    again = see(run_job, "seen-again", "sft", train={"max_steps": 1}, lora=lora)
-    assert again.code == 0, again.stdout + again.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "weights"), [("sft", "full"), ("dpo", "full"), matrix("sft", "lora"), ("dpo", "lora")]
+)
+def test_eval_gives_what_training_gave_at_its_end(
+    stage: str, weights: str, gallery: Path, run_job: Runner, alone: Callable[[str], Finished], tmp_path: Path
+) -> None:
+    run = alone(stage) if weights == "full" else see(run_job, f"seen-lora-{stage}", stage, train={}, lora=LORA)
+    assert run.code == 0, run.stdout + run.stderr
+    done = alignlaunch(tmp_path, "eval", run.output_dir, "--json", XDG_STATE_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert_same_evaluation(run, json.loads(done.stdout))
 
 
 def test_all_linear_layers_of_the_language_model(gallery: Path) -> None:
