@@ -38,9 +38,7 @@ SIDES = ("a", "b")
 REWARD_MODELS = ("helpful", "harmless")
 LABELS = ("better", "safer", "a_safe", "b_safe")
 _SIGN: dict[int | None, int] = {0: 1, 1: -1, None: 0}
-
-
-#: Tokenise a record's two responses, named by side, after its prompt.
+#: From a record, its prompt and its two responses, named by side, to a row.
 EncodePair = Callable[[Record, Turns, dict[str, Turns]], Encoded]
 
 
@@ -50,7 +48,7 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
 
 
 def image_encoder(processor: Any, args: Any) -> Encoder:
-    """Render both responses after their prompt, and the paths of the images, with the pair's labels."""
+    """Render both responses after their prompt, with the pair's labels and the paths of the images."""
     return _labelled(args, partial(image_pairs.encode_pair, processor, args))
 
 

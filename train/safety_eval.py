@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
+from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 
 from alignlaunch.train import pairs, scoring, spread, vision
 from alignlaunch.train.encoding import Row, tokenizer_of

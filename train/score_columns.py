@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
+from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 
 from alignlaunch.train import image_pairs, pairs, scoring, spread
 from alignlaunch.train.encoding import Row

@@ -26,7 +26,8 @@ NAMES = ("reference", "helpful", "harmless")
 
 def reference_logps(model: Any, inputs: Batch) -> torch.Tensor:
     """log p of each answer token (N, T - 1), zero elsewhere."""
-    return token_logps(model, inputs) * inputs["answer_mask"][:, 1:]
+    answer: torch.Tensor = inputs["answer_mask"][:, 1:]
+    return token_logps(model, inputs) * answer
 
 
 def collate(rows: list[Row], sides: tuple[str, str], answer_mask: torch.Tensor) -> Batch:

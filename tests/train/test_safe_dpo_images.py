@@ -309,7 +309,8 @@ def test_the_evaluation_by_generation_sees_the_pictures(gallery: Path, tmp_path:
 
 def one_by_one(network: Any, processor: Any, row: dict[str, Any]) -> list[int]:
     """An answer by argmax over words, without padding, cache or `generate`."""
-    text, answer = row["a_prompt"], []
+    text = row["a_prompt"]
+    answer: list[int] = []
     for _ in range(6):
         given = processor(text=text, images=row["images"], return_tensors="pt")
         given["input_ids"] = torch.cat([given["input_ids"], torch.tensor([answer], dtype=torch.long)], dim=1)
