@@ -1,8 +1,8 @@
 """A trained folder, evaluated as its stage evaluates during training: one process, on validation data or other data.
 
 The trainer is the one of training. Where the stage compares the model with what training started from, the trainer is
-made from that and then gets the trained weights: so the reference is the same as it was then. What a stage does once its
-weights are saved (safe_dpo's `eval_generate`) is done again.
+made from that and then gets the trained weights: so the reference is the same as it was then. What a stage does once
+its weights are saved (safe_dpo's `eval_generate`) is done again.
 """
 
 from __future__ import annotations
