@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from alignlaunch.train import outputs
 from alignlaunch.train.errors import UserError
 
 INCOMPLETE = "checkpoint-is-incomplete.txt"
@@ -47,15 +48,17 @@ def complete_checkpoints(output_dir: Path) -> list[Path]:
 
 
 def _is_complete(folder: Path) -> bool:
-    # trainer_state.json is the last file that the trainer writes.
-    return not (folder / INCOMPLETE).exists() and (folder / "trainer_state.json").is_file()
+    # trainer_state.json is the last file that the trainer writes. The final output has one too, but no optimizer.
+    final = (folder / outputs.PROVENANCE).exists()
+    return not final and not (folder / INCOMPLETE).exists() and (folder / "trainer_state.json").is_file()
 
 
 def _complete(folder: Path) -> Path:
     if not _is_complete(folder):
         raise UserError(
             f"train.resume_from_checkpoint: {folder}: not a complete checkpoint (no trainer_state.json, or "
-            f"{INCOMPLETE} is in it). Name an older checkpoint-N folder, or `true` for the last complete one.",
+            f"{INCOMPLETE} or {outputs.PROVENANCE} is in it). Name an older checkpoint-N folder, or "
+            "`true` for the last complete one.",
             everywhere=True,
         )
     return folder

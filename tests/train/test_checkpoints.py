@@ -49,8 +49,10 @@ def test_a_run_that_starts_resumes_where_it_is_asked_to(output: Path) -> None:
     assert names(output) == {"checkpoint-5"}, "a restart would go on from a later checkpoint than the one asked for"
 
 
-@pytest.mark.parametrize("name", ["checkpoint-20", "checkpoint-100", "checkpoint-7"])
+@pytest.mark.parametrize("name", ["checkpoint-20", "checkpoint-100", "checkpoint-7", "."])
 def test_an_incomplete_one_is_refused(output: Path, name: str) -> None:
+    for file in ("trainer_state.json", "provenance.json"):  # the final output, which has no optimizer's state
+        (output / file).write_text("{}")
     with pytest.raises(UserError, match="not a complete checkpoint"):
         settle(output, str(output / name), 0, "mine")
 
