@@ -14,7 +14,7 @@ import msgspec
 import torch
 import transformers
 
-from alignlaunch.train import adapter, finish, model, outputs, precision, saving, session, stages, vision
+from alignlaunch.train import adapter, finish, model, outputs, precision, saving, session, stages, vision, vocabulary
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
@@ -58,7 +58,8 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
     start = msgspec.structs.replace(job, model=str(folder)) if kind == "model" else job
     network = model.load_model(start, args, tokenizer, chosen, head=stage.HEAD, images=images)
     network.config.name_or_path = job.model  # where a trainer looks for its reference
-    lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
+    new_tokens = vocabulary.grow(network, len(tokenizer))
+    lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     reader = processor if images else tokenizer
     trainer = stage.trainer(args, network, lora, reader, rows, rows)  # TRL's want training data to be there
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)

@@ -32,6 +32,7 @@ from alignlaunch.train import (
     sharing,
     stages,
     vision,
+    vocabulary,
 )
 from alignlaunch.train.config import Role, TrainConfig
 from alignlaunch.train.errors import UserError
@@ -65,9 +66,12 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     eval_rows = rows("validation", job, args, processor or tokenizer, encode, place) if job.data.evaluates else None
     images = vision.sees(train_rows, eval_rows)
     network = model.load_model(job, args, tokenizer, chosen, head=stage.HEAD, images=images)
-    lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
+    new_tokens = vocabulary.grow(network, len(tokenizer))
+    lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
     trainer = stage.trainer(args, network, lora, processor if images else tokenizer, train_rows, eval_rows)
+    if lora and new_tokens:
+        vocabulary.save_new_rows_only(trainer.model)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
     trainer.add_callback(saving.SharedCheckpoints())
