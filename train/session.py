@@ -57,6 +57,10 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     _make_writable(output_dir)
     asked = args.resume_from_checkpoint
     resume = sharing.by_rank_0(lambda: checkpoints.settle(output_dir, asked, place.restart_count, place.run_id), place)
+    if resume:
+        seen: list[Any] = [None] * place.world_size
+        dist.all_gather_object(seen, checkpoints.zero_files(resume))  # an output folder may be a node's own
+        checkpoints.refuse_other_split(resume, set().union(*seen), model.zero_stage(args), place.world_size)
     say(f"resuming from {resume}" if resume else "starting afresh")
 
     tokenizer = model.load_tokenizer(job)

@@ -164,10 +164,10 @@ def test_the_reference_of_a_full_fine_tune_has_them(zero: str | None, run_job: R
 @pytest.mark.parametrize("zero", [matrix(None), matrix("zero3-all.json")])
 def test_a_resumed_run_goes_on_with_them(zero: str | None, places: Path, run_job: Runner) -> None:
     changes = {"train": CHECKPOINTS, "zero": zero, "nproc": 2 if zero else 1}
-    found = run_larger(run_job, f"again-{zero}", **changes)
+    found = run_larger(run_job, f"again-{zero}", **changes, env={"SLURM_JOB_ID": "7"})
     rows, losses = trained_rows(found), found.logged("loss")
     (found.output_dir / "checkpoint-4" / "checkpoint-is-incomplete.txt").touch()
-    again = run_larger(run_job, f"again-{zero}", **changes, env={"SLURM_RESTART_COUNT": "1"})
+    again = run_larger(run_job, f"again-{zero}", **changes, env={"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"})
     assert "resuming from" in again.stdout
     assert again.logged("loss") == losses
     assert all(torch.equal(trained, rows[key]) for key, trained in trained_rows(again).items())
