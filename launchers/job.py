@@ -262,6 +262,7 @@ def build(
         problems += zero_problems
     problems += rules.combinations(document, data)
     problems += rules.sources(document, data.get("data"))
+    problems += rules.best_model(document, data)
     if problems:
         raise JobFileError(in_order(problems))
     return Job(
