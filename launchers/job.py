@@ -295,6 +295,7 @@ def build(
         problems += zero_problems
     problems += rules.combinations(document, data)
     problems += rules.sources(document, data.get("data"))
+    problems += rules.best_model(document, data)
     if problems:
         raise JobFileError(in_order(problems))
     job = Job(

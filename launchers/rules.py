@@ -146,6 +146,41 @@ def sources(document: Document, data: Any) -> list[Problem]:
     return problems
 
 
+def best_model(document: Document, data: dict[str, Any]) -> list[Problem]:
+    """`load_best_model_at_end` needs checkpoints that are evaluated, and can be loaded."""
+    train, sources = data.get("train"), data.get("data")
+    if not isinstance(train, dict) or not isinstance(sources, dict) or train.get("load_best_model_at_end") is not True:
+        return []
+    evaluates = bool(sources.get("validation")) or sources.get("validation_share") is not None
+    found = _no_best_model(train, evaluates=evaluates, zero=bool(data.get("zero")))
+    if found is None:
+        return []
+    key, rule, remedy = found
+    return [Problem(document.place(("train", key)), f"train.{key}", train.get(key), rule, remedy)]
+
+
+def _no_best_model(train: dict[str, Any], *, evaluates: bool, zero: bool) -> tuple[str, str, str] | None:
+    """Key, rule and remedy. Where the job is silent, transformers' own defaults count."""
+    if not evaluates:
+        remedy = "name `data.validation`, or set `data.validation_share`"
+        return "load_best_model_at_end", "the job has no data to evaluate on", remedy
+    if train.get("save_only_model") and zero:
+        return "save_only_model", "ZeRO could not load the best model again", "remove it, or set `zero: 0`"
+    saved, evaluated = train.get("save_strategy", "steps"), train.get("eval_strategy", "no")
+    if saved == "no":
+        return "save_strategy", "no checkpoint is written, and so none is the best", "write `save_strategy: best`"
+    if saved != evaluated and (saved != "best" or evaluated == "no"):
+        rule = f"with load_best_model_at_end each checkpoint is evaluated, and train.save_strategy is {saved}"
+        return "eval_strategy", rule, f"write `eval_strategy: {'steps' if saved == 'best' else saved}`"
+    every = [train.get("save_steps", 500), train.get("eval_steps") or train.get("logging_steps")]
+    if saved == "steps" and all(isinstance(steps, int | float) and steps > 0 for steps in every):
+        save, evaluate = (round(1e6 * steps) for steps in every)  # a share of the run below 1
+        if save % evaluate or (every[0] < 1) != (every[1] < 1):
+            rule = f"with load_best_model_at_end each checkpoint is evaluated, and train.eval_steps is {every[1]}"
+            return "save_steps", rule, f"write a multiple of {every[1]}"
+    return None
+
+
 _ONE_AT_LEAST = ("must be 1 or more", lambda value: value >= 1)
 _POSITIVE = ("must be more than 0", lambda value: value > 0)
 _NOT_NEGATIVE = ("must not be negative", lambda value: value >= 0)

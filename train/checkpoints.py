@@ -47,6 +47,30 @@ def complete_checkpoints(output_dir: Path) -> list[Path]:
     return [folder for folder in _folders(output_dir) if _is_complete(folder)]
 
 
+def zero_files(folder: Path) -> set[str]:
+    """What the processes of a ZeRO run wrote into a checkpoint, one or two files each; empty without ZeRO."""
+    return {path.name for path in folder.glob("global_step*/*zero_pp_rank_*")}
+
+
+def refuse_other_split(folder: Path, files: set[str], zero_stage: int, world_size: int) -> None:
+    """Raise UserError where a checkpoint with these `zero_files` was not written by as many processes, under such ZeRO.
+
+    zero_stage: 0 for DDP. DeepSpeed cannot split an optimizer's state anew, and without ZeRO it would be left aside.
+    """
+    parts = sum(name.endswith("_optim_states.pt") for name in files)
+    weights = any(name.endswith("_model_states.pt") for name in files)
+    if (parts, weights) == (world_size if zero_stage else 0, zero_stage == 3):
+        return
+    stage = "ZeRO-3" if weights else "ZeRO-1 or 2"
+    held = f"the optimizer state of {parts} process(es) under {stage}" if parts else "no optimizer state of ZeRO"
+    here = f"ZeRO-{zero_stage}" if zero_stage else "DDP"
+    raise UserError(
+        f"{folder}: cannot be resumed: it holds {held}, and this run has {world_size} process(es) under {here}. Resume "
+        f"it as it was trained, or start a new run from its weights: `model: {folder}`.",
+        everywhere=True,
+    )
+
+
 def _is_complete(folder: Path) -> bool:
     # trainer_state.json is the last file that the trainer writes. The final output has one too, but no optimizer.
     final = (folder / outputs.PROVENANCE).exists()

@@ -16,7 +16,7 @@ import msgspec
 import torch
 import transformers
 
-from alignlaunch.train import adapter, finish, model, outputs, precision, saving, session, stages, vision
+from alignlaunch.train import adapter, finish, model, outputs, precision, saving, session, stages, vision, vocabulary
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
@@ -63,7 +63,8 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
     load = partial(model.load_model, args=args, tokenizer=tokenizer, precision=chosen, head=stage.HEAD, images=images)
     trained = msgspec.structs.replace(job, model=str(folder))
     network = load(job if kind == "adapter" or job.stage in COMPARING else trained)
-    lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
+    new_tokens = vocabulary.grow(network, len(tokenizer))
+    lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     reader = processor if images else tokenizer
     trainer = stage.trainer(args, network, lora, reader, rows, rows)  # TRL's want training data to be there
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)

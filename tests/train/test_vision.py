@@ -115,7 +115,7 @@ def test_all_linear_layers_of_the_language_model(gallery: Path) -> None:
     network = LlavaForConditionalGeneration.from_pretrained(gallery / "llava")
     import peft
 
-    adapted = peft.get_peft_model(network, adapter.configure(Lora(), network, head="lm"))
+    adapted = peft.get_peft_model(network, adapter.configure(Lora(), network, range(0), head="lm"))
     layers = {name for name, module in network.named_modules() if isinstance(module, peft.tuners.lora.LoraLayer)}
     assert len(layers) == 2 * 7
     assert isinstance(adapted.get_output_embeddings(), torch.nn.Linear)
