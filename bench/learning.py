@@ -49,7 +49,7 @@ TRAIN = {
     "per_device_eval_batch_size": 8,
     "learning_rate": 5e-4,
     "lr_scheduler_type": "constant",
-    "max_length": 96,
+    "max_length": 128,
     "eval_strategy": "no",
     "save_strategy": "no",
     "gradient_checkpointing": False,
