@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,23 +16,10 @@ from alignlaunch.launchers import audit, job, manifest, patch, render
 from alignlaunch.launchers.errors import UsageError
 from alignlaunch.train import config
 
-from .conftest import MINIMAL, Cli
-from .manifests import complaints, read_by_kubectl
+from .conftest import Cli
+from .manifests import FOLDERS, K8S, KEYS, rendered
+from .opinions import complaints, read_by_kubectl
 from .test_hostile import HOSTILE, as_yaml, texts
-
-GOLDENS = Path(__file__).parent / "goldens"
-FOLDERS = sorted(path.parent for path in GOLDENS.glob("*/k8s/job.configmap.yaml"))
-#: The least that a job needs on Kubernetes: what `MINIMAL` names by path is its output alone.
-K8S: dict[str, Any] = {"image": "a:1", "volumes": {"out": {"pvc": "out", "mount_path": "/out"}}}
-KEYS: dict[str, Any] = {**yaml.safe_load(MINIMAL), "output_dir": "/out/tiny", "zero": 0, "k8s": K8S}
-
-
-def rendered(folder: Path, **keys: Any) -> list[dict[str, Any]]:
-    """The manifests of a job of these keys, written to `folder` and read again."""
-    (folder / "job.yaml").write_text(as_yaml({**KEYS, **keys, "k8s": K8S | keys.get("k8s", {})}), encoding="utf-8")
-    loaded = job.load(folder / "job.yaml")
-    audit.write(folder / "k8s", audit.artifacts(loaded, "k8s", folder / "k8s"))
-    return manifest.load(folder / "k8s")
 
 
 def container(of: dict[str, Any], role: str = "Master") -> dict[str, Any]:
