@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from alignlaunch.launchers import job, patch, render
 from alignlaunch.launchers.errors import JobFileError
 from alignlaunch.launchers.job import Job
+from alignlaunch.launchers.k8sspec import K8s as K8sSpec
 
 from .conftest import Cli
 from .manifests import K8S, KEYS
@@ -174,6 +176,12 @@ def test_require_digest(tmp_path: Path, cli: Cli) -> None:
     sidecar = "k8s.pod_patch.spec.containers=[{name: side, image: 'b:1'}]"
     refused = cli(*command, "--set", f"k8s.image={DIGEST}", "--set", sidecar)
     assert (refused.returncode, "k8s.image = 'b:1': not a digest" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("key", [field.name for field in msgspec.structs.fields(K8sSpec)])
+def test_every_key_is_in_the_documentation(key: str) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    assert [line for line in text.splitlines() if line.startswith("|") and f"`{key}`" in line.split("|")[1]]
 
 
 # --- how one map lies over another ---
