@@ -55,7 +55,9 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
 
     _make_writable(output_dir)
     asked = args.resume_from_checkpoint
-    resume = sharing.by_rank_0(lambda: checkpoints.settle(output_dir, asked, place.restart_count, place.run_id), place)
+    attempt = (place.restart_count, place.run_id)
+    uncounted = place.restarts_uncounted
+    resume = sharing.by_rank_0(lambda: checkpoints.settle(output_dir, asked, *attempt, uncounted=uncounted), place)
     say(f"resuming from {resume}" if resume else "starting afresh")
 
     tokenizer = model.load_tokenizer(job)
