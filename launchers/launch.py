@@ -33,11 +33,12 @@ def prepare(
     """Make the committed folder and the job agree. Raises DriftError where they do not, UsageError for bad data."""
     if target == "bash":
         local.check_machine(job)
-    for name in job.spec.secrets:
-        if name not in os.environ:
-            say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
-    for key, path in missing_paths(job):
-        say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
+    if target != "k8s":  # a pod has its secrets from the cluster, and its files from volumes
+        for name in job.spec.secrets:
+            if name not in os.environ:
+                say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
+        for key, path in missing_paths(job):
+            say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
     for line in datacheck.check(job) if check_data else ():
         say(line)
     folder = audit.folder_of(job, target)

@@ -39,7 +39,7 @@ def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
         "command": _command(k8s),
         "labels": labels,
         "job_labels": labels | ({"kueue.x-k8s.io/queue-name": k8s.queue} if k8s.queue else {}),
-        "annotations": {"alignlaunch/job-sha256": job.digest, **k8s.annotations},
+        "annotations": {**k8s.annotations, "alignlaunch/job-sha256": job.digest},
         "env": _env(job, k8s, config_name),
         "resources": _resources(job, k8s),
         "security_context": _container_security(k8s),
@@ -65,7 +65,7 @@ def _command(k8s: K8s) -> list[str]:
 def _labels(job: Job, k8s: K8s) -> dict[str, str]:
     own = {"app.kubernetes.io/managed-by": "alignlaunch", "alignlaunch/job": job.spec.name}
     own |= {"alignlaunch/stage": job.spec.stage} | ({"alignlaunch/owner": k8s.owner} if k8s.owner else {})
-    return {**own, **k8s.labels}
+    return {**own, **k8s.labels, **own}  # ours first, and ours in any case: runs are found by them
 
 
 def _env(job: Job, k8s: K8s, config_name: str) -> list[dict[str, Any]]:

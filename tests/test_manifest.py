@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,17 @@ def test_no_secret_is_in_a_manifest_but_its_reference(tmp_path: Path, monkeypatc
         "OTHER": {"secretKeyRef": {"name": "x", "key": "y"}},
     }
     assert not [path for path in (tmp_path / "k8s").iterdir() if "hf_value" in path.read_text()]
+
+
+def test_the_labels_that_runs_are_found_by_cannot_be_changed(tmp_path: Path) -> None:
+    own = {"alignlaunch/job": "other", "kueue.x-k8s.io/queue-name": "other", "team": "a"}
+    annotations = {"alignlaunch/job-sha256": "0"}
+    found = rendered(tmp_path, k8s={"labels": own, "queue": "q", "annotations": annotations, "owner": "me"})
+    digest = sha256((tmp_path / "job.yaml").read_bytes()).hexdigest()
+    assert all(one["metadata"]["annotations"] == {"alignlaunch/job-sha256": digest} for one in found)
+    labels = found[1]["metadata"]["labels"]
+    assert labels.items() >= {"alignlaunch/job": "tiny", "alignlaunch/owner": "me", "team": "a"}.items()
+    assert labels["kueue.x-k8s.io/queue-name"] == "q"
 
 
 def test_no_pod_may_become_root(tmp_path: Path) -> None:
