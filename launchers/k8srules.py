@@ -31,8 +31,8 @@ Broken = tuple[Path_, Any, str, str]
 def refused(document: Document, job: Job) -> dict[str, list[Problem]]:
     """Target → the problems that keep `job` from being rendered for it; targets without any are left out."""
     k8s = job.spec.k8s or K8s()
-    written = document.values.keys()
-    broken = [*_needed(job, k8s), *_volumes(k8s), *_resources(k8s), *_secrets(job, k8s, written), *_nodes(job, k8s)]
+    broken = [*_needed(job, k8s), *_volumes(k8s), *_resources(k8s), *_nodes(job, k8s)]
+    broken += _secrets(job, k8s, document.data.get("k8s"))
     broken += _train_job(job, k8s) if k8s.kind == "TrainJob" else _pytorch_job(k8s)
     problems = [Problem(document.place(path), dotted(path), *rest) for path, *rest in broken]
     found = {"k8s": problems} if problems else {}
@@ -82,16 +82,16 @@ def _resources(k8s: K8s) -> Iterator[Broken]:
             yield ("k8s", "resources", name), None, "the job decides this by another key", f"use `{key}`"
 
 
-def _secrets(job: Job, k8s: K8s, written: Any) -> Iterator[Broken]:
+def _secrets(job: Job, k8s: K8s, written: dict[str, Any] | None) -> Iterator[Broken]:
+    """written: the section as the job file has it; a profile may well offer more than a job wants."""
     for i, name in enumerate(job.spec.secrets):
         if name not in k8s.secrets:
             rule = f"no Secret is named for {name}: a pod has no shell of yours to take it from"
             remedy = f"`k8s: {{secrets: {{{name}: {{name: SECRET, key: KEY}}}}}}` in the job file or cluster profile"
             yield ("secrets", i), None, rule, remedy
     for name in k8s.secrets:
-        path = ("k8s", "secrets", name)
-        if name not in job.spec.secrets and path in written:  # a profile may offer more than a job wants
-            yield path, None, "not one of the job's `secrets`", f"add it there: `secrets: [{name}]`"
+        if name not in job.spec.secrets and written and name in (written.get("secrets") or {}):
+            yield ("k8s", "secrets", name), None, "not one of the job's `secrets`", f"add it there: `secrets: [{name}]`"
 
 
 def _nodes(job: Job, k8s: K8s) -> Iterator[Broken]:
@@ -111,7 +111,7 @@ def _pytorch_job(k8s: K8s) -> Iterator[Broken]:
 def _train_job(job: Job, k8s: K8s) -> Iterator[Broken]:
     for key in _NOT_OF_TRAINJOB:
         value = getattr(k8s, key)
-        if value not in (None, False):
+        if value is not None and value is not False:
             yield ("k8s", key), value, "a TrainJob's runtime decides this", "remove it, or `kind: PyTorchJob`"
     if job.elastic:
         yield ("nnodes",), job.spec.nnodes, "a TrainJob cannot be elastic", "`kind: PyTorchJob`"

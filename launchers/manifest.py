@@ -39,8 +39,8 @@ def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
         "command": _command(k8s),
         "labels": labels,
         "job_labels": labels | ({"kueue.x-k8s.io/queue-name": k8s.queue} if k8s.queue else {}),
-        "annotations": {"alignlaunch/job-sha256": job.digest, **k8s.annotations},
-        "env": _env(job, k8s),
+        "annotations": {**k8s.annotations, "alignlaunch/job-sha256": job.digest},
+        "env": _env(job, k8s, config_name),
         "resources": _resources(job, k8s),
         "security_context": _container_security(k8s),
         "mounts": mounts,
@@ -65,13 +65,15 @@ def _command(k8s: K8s) -> list[str]:
 def _labels(job: Job, k8s: K8s) -> dict[str, str]:
     own = {"app.kubernetes.io/managed-by": "alignlaunch", "alignlaunch/job": job.spec.name}
     own |= {"alignlaunch/stage": job.spec.stage} | ({"alignlaunch/owner": k8s.owner} if k8s.owner else {})
-    return {**own, **k8s.labels}
+    return {**own, **k8s.labels, **own}  # ours first, and ours in any case: runs are found by them
 
 
-def _env(job: Job, k8s: K8s) -> list[dict[str, Any]]:
+def _env(job: Job, k8s: K8s, config_name: str) -> list[dict[str, Any]]:
     """The container's variables, the job's own behind ours. The rendezvous is not among them: the operator adds it."""
     interface = job.cluster.network_interface
     plain = {"NCCL_SOCKET_IFNAME": interface, "GLOO_SOCKET_IFNAME": interface} if interface else {}
+    # Whose checkpoints are in the output folder, so that pods that come back go on from theirs.
+    plain["ALIGNLAUNCH_RUN_ID"] = config_name
     # Every line of the log says its rank.
     plain |= {"PYTHONUNBUFFERED": "1", "PET_TEE": "3", "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[rank${rank}]: "}
     if job.cluster.device == "cpu":

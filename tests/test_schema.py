@@ -76,6 +76,12 @@ BASE = {"name": "tiny", "stage": "sft", "model": "m", "data": {"train": ["d"]}}
         {"slurm": {"partition": "a b"}},
         {"slurm": {"partitoin": "a"}},
         {"secrets": "HF_TOKEN"},
+        {"nnodes": "two"},
+        {"k8s": {"imaeg": "a"}},
+        {"k8s": {"volumes": {"a": {"pvc": "a"}}}},
+        {"k8s": {"volumes": {"a": {"pvc": "a", "mount_path": "/a", "sub_path": "b/../.."}}}},
+        {"k8s": {"restart_policy": "Sometimes"}},
+        {"k8s": {"memory": "64 GB"}},
     ],
     ids=str,
 )
@@ -116,6 +122,9 @@ def test_required_keys(key: str) -> None:
         {"data": {"train": "a,b"}},
         {"data": {"train": ["a", {"path": "b", "weight": 0.3, "columns": {"prompt": "q"}}]}},
         {"zero": "ds.json"},
+        {"nnodes": "2:4"},
+        {"k8s": None},
+        {"k8s": {"cpu": "500m", "volumes": {"a": {"pvc": "a", "mount_path": "/a", "sub_path": "b..c/.d"}}}},
     ],
     ids=str,
 )
@@ -124,7 +133,9 @@ def test_every_form_that_is_read_validates(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "profile", [{"gpus": 3}, {"device": "tpu"}, {"container": {"runtime": "docker", "image": "x"}}], ids=str
+    "profile",
+    [{"gpus": 3}, {"k8s": {"kind": "MPIJob"}}, {"device": "tpu"}, {"container": {"runtime": "docker", "image": "x"}}],
+    ids=str,
 )
 def test_bad_profiles_do_not(profile: dict[str, Any]) -> None:
     assert errors(profile, "cluster")

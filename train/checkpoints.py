@@ -16,22 +16,23 @@ INCOMPLETE = "checkpoint-is-incomplete.txt"
 OWNER = ".run"
 
 
-def settle(output_dir: Path, asked: Any, restart_count: int, run_id: str) -> Path | None:
+def settle(output_dir: Path, asked: Any, restart_count: int, run_id: str, *, uncounted: bool = False) -> Path | None:
     """Make the output folder this run's; returns the checkpoint to resume from, None to start afresh.
 
     A restarted run goes on from its own last checkpoint. One that starts resumes where it is `asked` to (a folder, or
     true: the last there is). All other checkpoints are set aside, so that no restart takes them for this run's.
+    uncounted: a run that has been here before is restarted, whatever its count says.
     Raises UserError when the one asked for is not there or not complete.
     """
     found = complete_checkpoints(output_dir)
-    restarted = restart_count > 0 and _owner(output_dir) == run_id
+    restarted = (restart_count > 0 or uncounted) and _owner(output_dir) == run_id
     if restarted and found:
         resume: Path | None = found[-1]
     elif isinstance(asked, str):
         resume = _complete(Path(asked))
     else:
         resume = found[-1] if asked and found else None
-    if asked and resume is None and restart_count == 0:
+    if asked and resume is None and restart_count == 0 and not restarted:
         raise UserError(
             f"train.resume_from_checkpoint: true, but {output_dir} holds no complete checkpoint. Remove the key to "
             "start afresh.",

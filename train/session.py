@@ -56,7 +56,9 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
 
     _make_writable(output_dir)
     asked = args.resume_from_checkpoint
-    resume = sharing.by_rank_0(lambda: checkpoints.settle(output_dir, asked, place.restart_count, place.run_id), place)
+    attempt = (place.restart_count, place.run_id)
+    uncounted = place.restarts_uncounted
+    resume = sharing.by_rank_0(lambda: checkpoints.settle(output_dir, asked, *attempt, uncounted=uncounted), place)
     if resume:
         seen: list[Any] = [None] * place.world_size
         dist.all_gather_object(seen, checkpoints.zero_files(resume))  # an output folder may be a node's own

@@ -33,6 +33,14 @@ def test_a_restarted_run_goes_on_from_its_own_last_complete_checkpoint(output: P
     assert settle(output, str(output / "checkpoint-5"), 1, "mine") == output / "checkpoint-10"
 
 
+def test_a_pod_that_takes_anothers_place_goes_on_from_there(output: Path) -> None:
+    """Its restart is counted nowhere: only the run's own name tells."""
+    (output / checkpoints.OWNER).write_text("mine")
+    assert settle(output, None, 0, "mine", uncounted=True) == output / "checkpoint-10"
+    assert settle(output, None, 0, "another", uncounted=True) is None
+    assert settle(output, True, 0, "another", uncounted=True) is None, "restarted before its first checkpoint"
+
+
 @pytest.mark.parametrize("owner", [None, "theirs"])
 def test_a_restart_never_resumes_from_another_runs_checkpoint(output: Path, owner: str | None) -> None:
     """The first attempt was preempted before it came to look at the folder."""
