@@ -14,6 +14,8 @@ from .client import CUSTOM, Api, Object, Refused, UnreachableError
 
 #: In the run's folder: what was stored.
 STORED = "stored.json"
+#: By this variable a process knows the checkpoints of its own run.
+RUN_ID = "ALIGNLAUNCH_RUN_ID"
 #: On every object of a run: the id of its run folder.
 RUN_LABEL = "alignlaunch/run"
 _LONGEST_NAME = 63
@@ -57,18 +59,28 @@ def check(api: Api, manifests: list[Object]) -> None:
 
 
 def stamped(api: Api, manifests: list[Object], run_id: str) -> list[Object]:
-    """Copies of the manifests with the run's label, in the API's namespace, under names that are free."""
+    """Copies of the manifests that are this run's: with its label and id, in the API's namespace, under free names."""
     found = deepcopy(manifests)
+    names: dict[str, str] = {}
+    if any(_is_taken(api, manifest) for manifest in found):
+        names = {name: _suffixed(name, run_id) for name in (manifest["metadata"]["name"] for manifest in found)}
     for manifest in found:
         metadata = manifest["metadata"]
         metadata["namespace"] = api.namespace
+        metadata["name"] = names.get(metadata["name"], metadata["name"])
         metadata.setdefault("labels", {})[RUN_LABEL] = run_id
-    if any(_is_taken(api, manifest) for manifest in found):
-        names = {name: _suffixed(name, run_id) for name in (manifest["metadata"]["name"] for manifest in found)}
-        for manifest in found:
-            manifest["metadata"]["name"] = names[manifest["metadata"]["name"]]
-            _rename_config_maps(manifest, names)
+        _let_pods_follow(manifest.get("spec"), names, run_id)
     return found
+
+
+def _let_pods_follow(node: Any, names: dict[str, str], run_id: str) -> None:
+    """The new name of a pod's ConfigMap, and the run's id for its processes, wherever the pods' templates are."""
+    for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        if isinstance(item, dict) and item.get("name") == RUN_ID:
+            item["value"] = run_id
+        if isinstance(item, dict) and isinstance(item.get("configMap"), dict):
+            item["configMap"]["name"] = names.get(item["configMap"].get("name"), item["configMap"].get("name"))
+        _let_pods_follow(item, names, run_id)
 
 
 def _suffixed(name: str, run_id: str) -> str:
@@ -81,14 +93,6 @@ def _is_taken(api: Api, manifest: Object) -> bool:
         return api.read(manifest["kind"], manifest["metadata"]["name"]) is not None
     except Refused as refused:
         raise refusals.told(refused, manifest["kind"], api.namespace) from refused
-
-
-def _rename_config_maps(node: Any, names: dict[str, str]) -> None:
-    """Let the volumes of the pods follow their ConfigMap."""
-    for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        if isinstance(item, dict) and isinstance(item.get("configMap"), dict):
-            item["configMap"]["name"] = names.get(item["configMap"].get("name"), item["configMap"].get("name"))
-        _rename_config_maps(item, names)
 
 
 def _create(api: Api, manifest: Object, run_id: str) -> Object:
