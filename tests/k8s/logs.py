@@ -1,0 +1,113 @@
+"""Container logs: one file for each attempt, a line `TIME TEXT` for each line, and the options to read them with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from . import status
+from .resources import Obj
+
+FOLLOW_INTERVAL_S = 0.1
+
+
+def log_file(root: Path, uid: str, container: str, restart: int) -> Path:
+    return root / uid / container / f"{restart}.log"
+
+
+class LogReader:
+    """One request for the log of one container; ApiError 400 where there is none to be had."""
+
+    def __init__(self, root: Path, pod: Obj, query: Mapping[str, str]) -> None:
+        self._query = query
+        self._previous = query.get("previous") == "true"
+        self.follow = query.get("follow") == "true" and not self._previous
+        self.container = _container(pod, query.get("container", ""))
+        self._path = self._find(root, pod)
+        self._position = 0
+
+    def _find(self, root: Path, pod: Obj) -> Path | None:
+        """The file; None for a pod without a node, whose log is empty."""
+        if not pod["spec"].get("nodeName"):
+            return None
+        name, state = pod["metadata"]["name"], container_status(pod, self.container)
+        attempts = state.get("restartCount", 0)
+        waiting = state.get("state", {}).get("waiting")
+        # Between two attempts the log is that of the ended one.
+        current = attempts if waiting is None or not state.get("lastState") else attempts - 1
+        path = log_file(root, pod["metadata"]["uid"], self.container, current - self._previous)
+        if path.exists():
+            return path
+        if self._previous:
+            raise status.bad_request(f'previous terminated container "{self.container}" in pod "{name}" not found')
+        reason = (waiting or {}).get("reason", "ContainerCreating")
+        if reason in ("ImagePullBackOff", "ErrImagePull"):
+            reason = "trying and failing to pull image"
+        raise status.bad_request(f'container "{self.container}" in pod "{name}" is waiting to start: {reason}')
+
+    def read(self) -> bytes:
+        """What the log holds now, as the query wants it."""
+        data = self._complete_lines()
+        lines = [line for line in data.splitlines(keepends=True) if self._is_recent(line)]
+        if tail := self._query.get("tailLines"):
+            lines = lines[-int(tail) :] if int(tail) else []
+        shown = b"".join(map(self._shown, lines))
+        return shown[: int(self._query.get("limitBytes", len(shown)))]
+
+    async def lines(self, is_running: Callable[[], bool]) -> AsyncIterator[bytes]:
+        """What `read` gives and then what is written, until the container has ended."""
+        yield self.read()
+        alive = self._path is not None
+        while alive:
+            alive = is_running()  # asked first: what is written before the end is read after it
+            if new := self._complete_lines():
+                yield b"".join(map(self._shown, new.splitlines(keepends=True)))
+            elif alive:
+                await asyncio.sleep(FOLLOW_INTERVAL_S)
+
+    def _complete_lines(self) -> bytes:
+        if self._path is None:
+            return b""
+        with self._path.open("rb") as log:
+            log.seek(self._position)
+            data = log.read()
+        data = data[: data.rfind(b"\n") + 1]
+        self._position += len(data)
+        return data
+
+    def _is_recent(self, line: bytes) -> bool:
+        since = self._query.get("sinceTime", "")
+        if seconds := self._query.get("sinceSeconds"):
+            since = (datetime.now(UTC) - timedelta(seconds=int(seconds))).isoformat()
+        return not since or datetime.fromisoformat(line.split(b" ", 1)[0].decode()) >= datetime.fromisoformat(since)
+
+    def _shown(self, line: bytes) -> bytes:
+        return line if self._query.get("timestamps") == "true" else line.split(b" ", 1)[1]
+
+
+def container_status(pod: Obj, name: str) -> Obj:
+    """The status of a container or init container; empty before there is one."""
+    state = pod["status"]
+    listed = [*state.get("initContainerStatuses", []), *state.get("containerStatuses", [])]
+    found: Obj = next((one for one in listed if one["name"] == name), {})
+    return found
+
+
+def is_running(pod: Obj | None, container: str, uid: str) -> bool:
+    same = pod is not None and pod["metadata"]["uid"] == uid
+    return pod is not None and same and "running" in container_status(pod, container).get("state", {})
+
+
+def _container(pod: Obj, asked: str) -> str:
+    spec, name = pod["spec"], pod["metadata"]["name"]
+    init, main = [[c["name"] for c in spec.get(part) or []] for part in ("initContainers", "containers")]
+    if asked and asked not in [*init, *main]:
+        raise status.bad_request(f"container {asked} is not valid for pod {name}")
+    if asked or len(main) == 1:
+        return asked or str(main[0])
+    choices = f"choose one of: [{' '.join(main)}]" + (
+        f" or one of the init containers: [{' '.join(init)}]" if init else ""
+    )
+    raise status.bad_request(f"a container name must be specified for pod {name}, {choices}")
