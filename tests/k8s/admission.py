@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from decimal import Decimal
 
 from . import status
-from .quantities import quantity
+from .quantities import amounts, quantity, total
 from .resources import NAMESPACES, PODS, PRIORITY_CLASSES, QUOTAS, SERVICE_ACCOUNTS, Obj, Resource
 from .storage import Store
 
+ENDED = ("Succeeded", "Failed")
 BUILTIN_PRIORITIES = ("system-cluster-critical", "system-node-critical")
 
 
@@ -48,41 +48,29 @@ def check_pod(store: Store, pod: Obj) -> None:
 def check_quota(store: Store, resource: Resource, obj: Obj) -> None:
     """ApiError 403 when a ResourceQuota of the namespace has no room for one object more."""
     namespace, name = obj["metadata"].get("namespace", ""), obj["metadata"].get("name", "")
-    asked = usage(resource, obj)
     for quota in store.all(QUOTAS, namespace) if namespace else []:
+        asked, used = usage(resource, obj), used_in(store, namespace)
         hard = (quota.get("spec") or {}).get("hard") or {}
-        used = used_in(store, namespace)
-        exceeded = sorted(key for key in hard if asked[key] and used[key] + asked[key] > quantity(hard[key]))
+        exceeded = [key for key in sorted(hard) if key in asked and used.get(key, 0) + asked[key] > quantity(hard[key])]
         if exceeded:
-            told = [
-                f"{word}: {','.join(f'{key}={_number(amounts[key])}' for key in exceeded)}"
-                for word, amounts in (("requested", asked), ("used", used))
-            ]
+            requested = ",".join(f"{key}={asked[key].normalize():f}" for key in exceeded)
+            taken = ",".join(f"{key}={used.get(key, Decimal()).normalize():f}" for key in exceeded)
             limited = ",".join(f"{key}={hard[key]}" for key in exceeded)
-            why = f"exceeded quota: {quota['metadata']['name']}, {', '.join(told)}, limited: {limited}"
-            raise status.forbidden(resource, name, why)
+            why = f"requested: {requested}, used: {taken}, limited: {limited}"
+            raise status.forbidden(resource, name, f"exceeded quota: {quota['metadata']['name']}, {why}")
 
 
-def used_in(store: Store, namespace: str) -> Counter[str]:
-    total: Counter[str] = Counter()
-    with store.lock:
-        for resource in store.resources():
-            for obj in store.all(resource, namespace):
-                if resource is not PODS or obj["status"]["phase"] not in ("Succeeded", "Failed"):
-                    total.update(usage(resource, obj))
-    return total
+def used_in(store: Store, namespace: str) -> dict[str, Decimal]:
+    """What the objects of a namespace take of a quota; pods that ended take nothing."""
+    objects = [(resource, obj) for resource in store.resources() for obj in store.all(resource, namespace)]
+    return total(usage(r, obj) for r, obj in objects if r is not PODS or obj["status"]["phase"] not in ENDED)
 
 
-def usage(resource: Resource, obj: Obj) -> Counter[str]:
+def usage(resource: Resource, obj: Obj) -> dict[str, Decimal]:
     """What one object takes of a quota, by the quota's keys."""
-    taken: Counter[str] = Counter({f"count/{resource.qualified}": 1, resource.plural: 1})
-    if resource is PODS:
-        for container in obj["spec"]["containers"]:
-            for part in ("requests", "limits"):
-                for name, amount in (container["resources"].get(part) or {}).items():
-                    taken[f"{part}.{name}"] += quantity(amount)  # type: ignore[assignment]
+    taken = {f"count/{resource.qualified}": Decimal(1), resource.plural: Decimal(1)}
+    for container in obj["spec"]["containers"] if resource is PODS else []:
+        for part in ("requests", "limits"):
+            named = amounts(container["resources"].get(part))
+            taken = total([taken, {f"{part}.{name}": amount for name, amount in named.items()}])
     return taken
-
-
-def _number(amount: int | Decimal) -> str:
-    return f"{Decimal(amount).normalize():f}"

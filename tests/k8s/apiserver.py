@@ -106,7 +106,7 @@ class ApiServer:
         if len(body) > MAX_BODY:
             raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BODY}")
         if http.path == REVIEW_PATH:
-            return _shown(access_review(self._authorizer, user, body))
+            return _shown(access_review(self._authorizer, user, body, http.content_type))
         target = target_of(http.path, self._registry.served)
         if target is None:
             return web.Response(status=404, text="404 page not found\n")

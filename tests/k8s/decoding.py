@@ -11,11 +11,13 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from . import status
+from .patches import APPLY_PATCH, FORMATS
 from .resources import Obj, Resource
 from .schemas import resolved, schema_of
 from .status import ApiError, Cause
 
-YAML_TYPES = ("application/yaml", "application/apply-patch+yaml")
+YAML_TYPES = ("application/yaml", APPLY_PATCH)
+MEDIA_TYPES = ["application/json", "application/yaml", *FORMATS]  # protobuf, which some of kubectl prefers, is not read
 
 
 class _Pairs(dict[str, Any]):
@@ -29,6 +31,8 @@ class _Pairs(dict[str, Any]):
 
 def parsed(body: bytes, content_type: str) -> tuple[Any, list[str]]:
     """The document, and the paths of its duplicate fields (found in JSON only)."""
+    if content_type not in MEDIA_TYPES:
+        raise status.unsupported_media_type(content_type, MEDIA_TYPES)
     try:
         if content_type in YAML_TYPES and not body.lstrip().startswith((b"{", b"[")):
             return yaml.safe_load(body), []

@@ -13,8 +13,8 @@ from .resources import Obj
 FOLLOW_INTERVAL_S = 0.1
 
 
-def log_file(root: Path, uid: str, container: str, restart: int) -> Path:
-    return root / uid / container / f"{restart}.log"
+def log_file(root: Path, container_id: str) -> Path:
+    return root / f"{container_id.removeprefix('containerd://')}.log"
 
 
 class LogReader:
@@ -32,20 +32,17 @@ class LogReader:
         """The file; None for a pod without a node, whose log is empty."""
         if not pod["spec"].get("nodeName"):
             return None
-        name, state = pod["metadata"]["name"], container_status(pod, self.container)
-        attempts = state.get("restartCount", 0)
-        waiting = state.get("state", {}).get("waiting")
-        # Between two attempts the log is that of the ended one.
-        current = attempts if waiting is None or not state.get("lastState") else attempts - 1
-        path = log_file(root, pod["metadata"]["uid"], self.container, current - self._previous)
-        if path.exists():
-            return path
-        if self._previous:
+        state = container_status(pod, self.container)
+        now, last = state.get("state") or {}, (state.get("lastState") or {}).get("terminated")
+        if self._previous and not last:
+            name = pod["metadata"]["name"]
             raise status.bad_request(f'previous terminated container "{self.container}" in pod "{name}" not found')
-        reason = (waiting or {}).get("reason", "ContainerCreating")
-        if reason in ("ImagePullBackOff", "ErrImagePull"):
-            reason = "trying and failing to pull image"
-        raise status.bad_request(f'container "{self.container}" in pod "{name}" is waiting to start: {reason}')
+        started = "running" in now or now.get("terminated", {}).get("containerID")
+        if started and not self._previous:
+            return log_file(root, state["containerID"])
+        if last:  # asked for, or between two attempts
+            return log_file(root, last["containerID"])
+        raise _waiting(pod, self.container, (now.get("waiting") or {}).get("reason", "ContainerCreating"))
 
     def read(self) -> bytes:
         """What the log holds now, as the query wants it."""
@@ -98,6 +95,12 @@ def container_status(pod: Obj, name: str) -> Obj:
 def is_running(pod: Obj | None, container: str, uid: str) -> bool:
     same = pod is not None and pod["metadata"]["uid"] == uid
     return pod is not None and same and "running" in container_status(pod, container).get("state", {})
+
+
+def _waiting(pod: Obj, container: str, reason: str) -> status.ApiError:
+    words = {"ErrImagePull": "image can't be pulled", "ImagePullBackOff": "trying and failing to pull image"}
+    what = f'container "{container}" in pod "{pod["metadata"]["name"]}" is waiting to start'
+    return status.bad_request(f"{what}: {words.get(reason, reason)}")
 
 
 def _container(pod: Obj, asked: str) -> str:

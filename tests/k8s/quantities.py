@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 PATTERN = (
@@ -24,6 +26,20 @@ def quantity(value: str | int | float) -> Decimal:
         if text.endswith(suffix):
             return Decimal(text.removesuffix(suffix)) * SUFFIXES[suffix]
     return Decimal(text)
+
+
+def amounts(given: Mapping[str, str | int] | None) -> dict[str, Decimal]:
+    """A resource list as numbers."""
+    return {name: quantity(value) for name, value in (given or {}).items()}
+
+
+def total(parts: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
+    """The sum of resource lists."""
+    summed: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for part in parts:
+        for name, amount in part.items():
+            summed[name] += amount
+    return dict(summed)
 
 
 def is_extended(resource: str) -> bool:

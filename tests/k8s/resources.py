@@ -88,6 +88,8 @@ RUNTIMES = Resource(
     namespaced=False,
     custom=True,
 )
+JOBS = Resource("batch", "v1", "jobs", "Job", "io.k8s.api.batch.v1.Job", has_status=True)
+JOBSETS = Resource("jobset.x-k8s.io", "v1alpha2", "jobsets", "JobSet", has_status=True, custom=True)
 WORKLOADS = Resource(
     "kueue.x-k8s.io", "v1beta1", "workloads", "Workload", short_names=("wl",), has_status=True, custom=True
 )
@@ -96,7 +98,7 @@ LOCAL_QUEUES = Resource("kueue.x-k8s.io", "v1beta1", "localqueues", "LocalQueue"
 RESOURCES = (
     *(NAMESPACES, NODES, PODS, CONFIG_MAPS, SECRETS, SERVICES, EVENTS, CLAIMS, SERVICE_ACCOUNTS, QUOTAS),
     *(ROLES, ROLE_BINDINGS, PRIORITY_CLASSES, CRDS),
-    *(PYTORCHJOBS, TRAINJOBS, RUNTIMES, WORKLOADS, LOCAL_QUEUES),
+    *(PYTORCHJOBS, TRAINJOBS, RUNTIMES, JOBS, JOBSETS, WORKLOADS, LOCAL_QUEUES),
 )
 
 

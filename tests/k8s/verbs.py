@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -134,9 +133,9 @@ class Call:
         return "dryRun" in self._query
 
 
-def access_review(authorizer: Authorizer, user: str, body: bytes) -> Answer:
+def access_review(authorizer: Authorizer, user: str, body: bytes, content_type: str) -> Answer:
     """A SelfSubjectAccessReview: may I?"""
-    review: Obj = json.loads(body)
+    review: Obj = parsed(body, content_type)[0]
     asked = review["spec"].get("resourceAttributes") or {}
     resource = "/".join(filter(None, [asked.get("resource"), asked.get("subresource")]))
     request = Request(
