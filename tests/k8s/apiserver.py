@@ -106,7 +106,7 @@ class ApiServer:
         if len(body) > MAX_BODY:
             raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BODY}")
         if http.path == REVIEW_PATH:
-            return _shown(access_review(self._authorizer, user, body, http.content_type))
+            return _shown(access_review(self._authorizer, user, body, _media_type(http)))
         target = target_of(http.path, self._registry.served)
         if target is None:
             return web.Response(status=404, text="404 page not found\n")
@@ -116,7 +116,7 @@ class ApiServer:
             return await self._watch(http, target)
         if target.resource is PODS and target.subresource == "log":
             return await self._log(http, target)
-        call = Call(self._registry, self._authorizer, target, http.query, (body, http.content_type))
+        call = Call(self._registry, self._authorizer, target, http.query, (body, _media_type(http)))
         return _shown(call.answer(verb))
 
     # -- streams ------------------------------------------------------------------------------------------------------
@@ -167,3 +167,7 @@ def _json(body: Obj, code: int, headers: Mapping[str, str] | None = None) -> web
 def _shown(answer: Answer) -> web.Response:
     warnings = ", ".join(f"299 - {json.dumps(warning)}" for warning in answer.warnings)
     return _json(answer.body, answer.code, {"Warning": warnings} if warnings else {})
+
+
+def _media_type(http: web.BaseRequest) -> str:
+    return http.content_type if "Content-Type" in http.headers else "application/json"

@@ -18,7 +18,7 @@ from .storage import Change, Key, key_of
 
 
 class Kubelet(Controller):
-    """Starts a worker for every pod that got a node. `folder` is for all that pods leave behind, `claims` for volumes."""
+    """Starts a worker for every pod that got a node. `folder` is for what pods leave behind, `claims` for volumes."""
 
     name = "kubelet"
 

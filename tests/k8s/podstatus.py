@@ -28,14 +28,12 @@ def status(pod: Obj, init: Sequence[Container], main: Sequence[Container], addre
     old = {one["type"]: one for one in pod["status"].get("conditions") or []}
     initialized = all(one.done and not one.exit_code for one in init)
     ready = current == "Running" and all(one.running for one in main)
-    completed = current == "Succeeded"
+    unready = "" if ready else "PodCompleted" if current == "Succeeded" else "ContainersNotReady"
     conditions = [
         _condition(old, "PodReadyToStartContainers", bool(address)),
         _condition(old, "Initialized", initialized, "" if initialized else "ContainersNotInitialized"),
-        _condition(old, "Ready", ready, "" if ready else "PodCompleted" if completed else "ContainersNotReady"),
-        _condition(
-            old, "ContainersReady", ready, "" if ready else "PodCompleted" if completed else "ContainersNotReady"
-        ),
+        _condition(old, "Ready", ready, unready),
+        _condition(old, "ContainersReady", ready, unready),
         old.get("PodScheduled") or _condition(old, "PodScheduled", True),
     ]
     body: Obj = {"phase": current, "conditions": conditions, "hostIP": "10.0.0.1", "startTime": started}

@@ -24,8 +24,12 @@ INTERVAL_S = 0.02
 MOUNT_RETRY_S = 0.5
 
 
-class _Deleted(Exception):  # noqa: N818 (nothing is wrong)
+class _DeletedError(Exception):
     """Somebody deleted the pod."""
+
+
+class _StoppedError(Exception):
+    """The node stops."""
 
 
 class PodWorker:
@@ -59,8 +63,10 @@ class PodWorker:
         self.hosts.write_text(self.own_hosts)
         try:
             self._live(sandbox)
-        except _Deleted:
+        except _DeletedError:
             self._terminate(sandbox)
+        except _StoppedError:
+            pass
         finally:
             self._kill(sandbox)
 
@@ -112,10 +118,10 @@ class PodWorker:
         deadline = time.monotonic() + seconds
         while True:
             if self._stopping.is_set():
-                raise SystemExit
+                raise _StoppedError
             current = self._current()
             if current is None or current["metadata"].get("deletionTimestamp"):
-                raise _Deleted
+                raise _DeletedError
             if time.monotonic() >= deadline:
                 return
             time.sleep(INTERVAL_S)
@@ -135,10 +141,9 @@ class PodWorker:
             time.sleep(INTERVAL_S)
         self._kill(sandbox)
         self._report()
-        with contextlib.suppress(ApiError):
-            self._registry.delete(
-                PODS, *key_of(self._pod), {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
-            )
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
+        with contextlib.suppress(ApiError):  # it is gone already
+            self._registry.delete(PODS, *key_of(self._pod), options)
 
     def _kill(self, sandbox: PodSandbox) -> None:
         while any(one.running for one in [*self._init, *self._main]):
