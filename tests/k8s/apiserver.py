@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from .discovery import documents
-from .faults import Faults
+from .injection import Injection
 from .listing import selected, watched
 from .logs import LogReader, is_running
 from .rbac import Authorizer
@@ -32,7 +32,7 @@ class ApiServer:
 
     def __init__(self, registry: Registry, authorizer: Authorizer, logs: Path, tls: ssl.SSLContext) -> None:
         self.port = 0
-        self.faults = Faults()
+        self.injections: list[Injection] = []
         self._registry = registry
         self._authorizer = authorizer
         self._logs = logs
@@ -87,7 +87,8 @@ class ApiServer:
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         try:
-            self.faults.check(http)
+            for injection in self.injections:
+                injection.check(http)
             user = self._authorizer.user(http.headers.get("Authorization", ""))
             return self._serve_itself(http) or await self._answer(http, user, await http.content.read(-1))
         except ApiError as refusal:

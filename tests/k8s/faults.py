@@ -1,43 +1,70 @@
-"""Faults of the API server itself, which no real cluster can be asked for."""
+"""What no real cluster can be asked for."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
 
-from aiohttp import web
-
-from . import status
-
-
-@dataclass
-class _Fault:
-    code: int  # 0: the connection is cut without an answer
-    method: str
-    path: re.Pattern[str]
-    times: int
-    message: str
+from .injection import Injection
+from .resources import Resource
+from .standin import StandIn
 
 
-class Faults:
-    """What the server does instead of answering."""
+class ClusterFaults:
+    """What can go wrong with a cluster, one method each."""
 
-    def __init__(self) -> None:
-        self._faults: list[_Fault] = []
+    def __init__(self, stand_in: StandIn, namespace: str) -> None:
+        self._stand_in = stand_in
+        self._namespace = namespace
 
-    def fail(self, code: int, *, method: str = "", path: str = "", times: int = 1_000_000, message: str = "") -> None:
-        """Answer requests whose method is `method` and whose path holds a match of `path` with this HTTP code."""
-        self._faults.append(_Fault(code, method, re.compile(path), times, message))
+    @contextlib.contextmanager
+    def operator_down(self) -> Iterator[None]:
+        """The training operators do not run: their webhooks fail closed, and no job is looked at."""
+        operators = self._stand_in.operators
+        self._stand_in.registry.webhook_up = False
+        for operator in operators:
+            operator.pause()
+        try:
+            yield
+        finally:
+            self._stand_in.registry.webhook_up = True
+            for operator in operators:
+                operator.resume()
 
-    def clear(self) -> None:
-        self._faults.clear()
+    @contextlib.contextmanager
+    def api_server_down(self) -> Iterator[None]:
+        """Connections are refused, and open ones are cut."""
+        self._stand_in.server.stop()
+        try:
+            yield
+        finally:
+            self._stand_in.server.start()
 
-    def check(self, http: web.BaseRequest) -> None:
-        """ApiError when a fault is due for this request."""
-        for fault in self._faults:
-            if fault.times and fault.method in ("", http.method) and fault.path.search(http.path_qs):
-                fault.times -= 1
-                if not fault.code and http.transport is not None:
-                    http.transport.abort()
-                message = fault.message or "the server is currently unable to handle the request"
-                raise status.unavailable(fault.code or 503, message)
+    @contextlib.contextmanager
+    def crd_missing(self, resource: Resource) -> Iterator[None]:
+        """The kind is not installed."""
+        served = self._stand_in.registry.served
+        served.remove(resource)
+        try:
+            yield
+        finally:
+            served.add(resource)
+
+    def inject(self, injection: Injection) -> None:
+        """Answer some requests with an error, until `heal`."""
+        self._stand_in.server.injections.append(injection)
+
+    def heal(self) -> None:
+        self._stand_in.server.injections.clear()
+
+    def drop_watches(self) -> None:
+        """Cut every watch and every followed log."""
+        self._stand_in.server.drop_watches()
+
+    def forget_history(self) -> None:
+        """Every resourceVersion and continue token handed out so far is too old: 410."""
+        self._stand_in.store.forget()
+
+    def evict(self, pod: str, message: str = "The node was low on resource: ephemeral-storage. ") -> None:
+        """The kubelet kills a pod: phase Failed, reason Evicted."""
+        self._stand_in.kubelet.evict(self._namespace, pod, message)

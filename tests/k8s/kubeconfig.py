@@ -21,7 +21,29 @@ def make_certificate(folder: Path) -> ssl.SSLContext:
     return context
 
 
-def write_kubeconfig(path: Path, *, port: int, certificate: Path, token: str, namespace: str = "default") -> Path:
+def with_token(kubeconfig: Path, token: str) -> Path:
+    """A copy beside it whose current user has this token and no other credentials."""
+    settings = yaml.safe_load(kubeconfig.read_text())
+    context = next(one["context"] for one in settings["contexts"] if one["name"] == settings["current-context"])
+    next(one for one in settings["users"] if one["name"] == context["user"])["user"] = {"token": token}
+    path = kubeconfig.with_name(f"restricted-{kubeconfig.name}")
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def in_namespace(kubeconfig: Path, namespace: str, folder: Path) -> Path:
+    """A copy in `folder` whose current context is in the namespace."""
+    settings = yaml.safe_load(kubeconfig.read_text())
+    context = next(one["context"] for one in settings["contexts"] if one["name"] == settings["current-context"])
+    context["namespace"] = namespace
+    path = folder / f"{namespace}.kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def write_kubeconfig(path: Path, *, port: int, certificate: Path, token: str) -> Path:
     """One cluster, one user, one context, all named `stand-in`."""
     authority = base64.b64encode(certificate.read_bytes()).decode()
     cluster = {"server": f"https://127.0.0.1:{port}", "certificate-authority-data": authority}
@@ -30,9 +52,7 @@ def write_kubeconfig(path: Path, *, port: int, certificate: Path, token: str, na
         "kind": "Config",
         "clusters": [{"name": "stand-in", "cluster": cluster}],
         "users": [{"name": "stand-in", "user": {"token": token}}],
-        "contexts": [
-            {"name": "stand-in", "context": {"cluster": "stand-in", "user": "stand-in", "namespace": namespace}}
-        ],
+        "contexts": [{"name": "stand-in", "context": {"cluster": "stand-in", "user": "stand-in"}}],
         "current-context": "stand-in",
     }
     path.touch(mode=0o600)

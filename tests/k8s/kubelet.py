@@ -60,6 +60,9 @@ class Kubelet(Controller):
             self._threads[uid].start()
         return None
 
+    def evict(self, namespace: str, name: str, message: str) -> None:
+        self.workers[self.registry.get(PODS, namespace, name)["metadata"]["uid"]].evict(message)
+
     def _run(self, worker: PodWorker) -> None:
         try:
             worker.run()

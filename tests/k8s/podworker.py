@@ -32,6 +32,10 @@ class _StoppedError(Exception):
     """The node stops."""
 
 
+class _EvictedError(Exception):
+    """The node wants its room back."""
+
+
 class PodWorker:
     """`folder` holds the pod's volumes, its hosts file and the roots of its containers."""
 
@@ -52,6 +56,8 @@ class PodWorker:
         self._init = [self._container(spec) for spec in pod["spec"].get("initContainers") or []]
         self._main = [self._container(spec) for spec in pod["spec"]["containers"]]
         self._stopping = threading.Event()
+        self._eviction = ""
+        self._verdict: Obj = {}
 
     def run(self) -> None:
         """Until the pod has ended or is gone. Containers live only as long as the thread that calls this."""
@@ -65,6 +71,11 @@ class PodWorker:
             self._live(sandbox)
         except _DeletedError:
             self._terminate(sandbox)
+        except _EvictedError as why:
+            self._kill(sandbox)
+            self._verdict = {"phase": "Failed", "reason": "Evicted", "message": str(why)}
+            self._tell("Evicted", str(why), True)
+            self._report()
         except _StoppedError:
             pass
         finally:
@@ -73,6 +84,10 @@ class PodWorker:
     def stop(self) -> None:
         """Kill everything, as when the node loses power: nobody tells the API server."""
         self._stopping.set()
+
+    def evict(self, message: str) -> None:
+        """Kill everything, and say so in the pod's status."""
+        self._eviction = message
 
     @property
     def own_hosts(self) -> str:
@@ -119,6 +134,8 @@ class PodWorker:
         while True:
             if self._stopping.is_set():
                 raise _StoppedError
+            if self._eviction:
+                raise _EvictedError(self._eviction)
             current = self._current()
             if current is None or current["metadata"].get("deletionTimestamp"):
                 raise _DeletedError
@@ -171,7 +188,7 @@ class PodWorker:
             current = self._current()
             if current is None:
                 return
-            status = podstatus.status(current, self._init, self._main, self._address, self._started)
+            status = podstatus.status(current, self._init, self._main, self._address, self._started) | self._verdict
             if status != current["status"]:
                 self._registry.change(
                     PODS, *key_of(self._pod), lambda pod: pod.update(status=status), subresource="status"

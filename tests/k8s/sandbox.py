@@ -20,7 +20,7 @@ from .images import NSLOOKUP, host_folders
 from .network import PodSandbox, guarded
 
 SHM_SIZE = "64m"
-PASSWD = "alignlaunch:x:1000:1000::/home/alignlaunch:/bin/sh"
+PASSWD = "root:x:0:0::/root:/bin/sh\nalignlaunch:x:1000:1000::/home/alignlaunch:/bin/sh\n"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _script(spec: ContainerSpec) -> str:
         f"mount -t tmpfs -o mode=1777,size={SHM_SIZE} tmpfs {root}/dev/shm",  # noqa: S108 (not this machine's)
         f"mount -t tmpfs -o mode=1777 tmpfs {root}/tmp",  # noqa: S108
         f"mount --bind {shlex.quote(str(spec.hosts))} {root}/etc/hosts",
-        f"echo {PASSWD} >> {root}/etc/passwd",
+        f"printf %s {shlex.quote(PASSWD)} > {root}/etc/passwd",
         f"mkdir -p {root}/home/alignlaunch {root}/opt/stand-in/bin && chown 1000:1000 {root}/home/alignlaunch",
         f"printf %s {shlex.quote(NSLOOKUP)} > {root}/opt/stand-in/bin/nslookup",
         f"chmod 755 {root}/opt/stand-in/bin/nslookup",

@@ -35,7 +35,7 @@ def obstacle() -> str:
         return f"not installed: {', '.join(missing)}"
     if os.geteuid() != 0:
         return "needs root: its pods are namespaces"
-    probe = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "ip", "link", "add", "b", "type", "bridge"]
+    probe = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "ip", "link", "add", "probe", "type", "bridge"]
     tried = subprocess.run(probe, capture_output=True, text=True, check=False)
     return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else ""
 
@@ -78,6 +78,11 @@ class StandIn:
         self.server.close()
         for controller in self._controllers:
             controller.stop()
+
+    @property
+    def operators(self) -> list[Controller]:
+        """Those whose webhooks fail closed when they are down."""
+        return [self.operator]
 
     @property
     def crashes(self) -> list[str]:
