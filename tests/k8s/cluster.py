@@ -102,6 +102,15 @@ class Cluster:
         listed = self.core.list_namespaced_pod(self.namespace, _preload_content=False).data
         return {pod["metadata"]["name"]: pod for pod in json.loads(listed)["items"]}
 
+    def config_maps(self) -> set[str]:
+        """Names of those in the namespace."""
+        return {one.metadata.name for one in self.core.list_namespaced_config_map(self.namespace).items}
+
+    def owners(self, kind: str, name: str) -> list[tuple[str, str]]:
+        """Kind and name of what an object goes with."""
+        found = json.loads(self.kubectl("get", kind, name, "-o", "json").stdout)["metadata"]
+        return [(owner["kind"], owner["name"]) for owner in found.get("ownerReferences", [])]
+
     def events(self) -> list[tuple[str, str, str]]:
         """Object, reason and message of each event."""
         found = self.core.list_namespaced_event(self.namespace).items

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from . import admission, status
 from .defaults import set_defaults
-from .resources import NAMESPACES, PODS, RESOURCES, SERVICE_ACCOUNTS, Obj, Resource
+from .resources import CONFIG_MAPS, NAMESPACES, PODS, QUOTAS, RESOURCES, SERVICE_ACCOUNTS, Obj, Resource
 from .storage import Store
 from .validation import causes_of
 from .webhooks import call_webhook
@@ -74,6 +74,7 @@ class Registry:
             stored = self.store.put(resource, obj)
             if resource is NAMESPACES:
                 self.create(SERVICE_ACCOUNTS, metadata["name"], {"metadata": {"name": "default"}})
+                self.create(CONFIG_MAPS, metadata["name"], {"metadata": {"name": "kube-root-ca.crt"}})
             return stored
 
     def update(
@@ -171,6 +172,8 @@ def _initial_status(resource: Resource, obj: Obj) -> None:
         obj.pop("status", None)
     if resource is PODS:
         obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+    elif resource is QUOTAS:
+        obj["status"] = {"hard": (obj.get("spec") or {}).get("hard") or {}, "used": {}}
 
 
 def _with_kept_parts(resource: Resource, obj: Obj, old: Obj, subresource: str) -> Obj:
