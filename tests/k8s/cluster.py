@@ -180,8 +180,8 @@ class Cluster:
         """A pod with the claim at /claim, while the context lasts."""
         name = f"claim-{claim}"
         volume = {"name": "claim", "persistentVolumeClaim": {"claimName": claim}}
-        container = {"name": "shell", "image": self.image, "command": ["sleep", "600"]}
-        container |= {"volumeMounts": [{"name": "claim", "mountPath": "/claim"}]}
+        mounts = [{"name": "claim", "mountPath": "/claim"}]
+        container = {"name": "shell", "image": self.image, "command": ["sleep", "600"], "volumeMounts": mounts}
         spec = {"containers": [container], "volumes": [volume], "terminationGracePeriodSeconds": 0}
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
         try:

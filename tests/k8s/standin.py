@@ -17,12 +17,15 @@ from .controller import Controller
 from .garbage import GarbageCollector
 from .kubeconfig import make_certificate, write_kubeconfig
 from .kubelet import Dns, Kubelet
+from .kueue import Kueue
 from .rbac import Authorizer
 from .registry import Registry
-from .resources import CRDS, NAMESPACES, NODES, RESOURCES, Resource
+from .resources import CRDS, NAMESPACES, NODES, RESOURCES, RUNTIMES, Resource
 from .scheduler import Scheduler
 from .storage import Store
+from .trainer import Trainer
 from .training_operator import TrainingOperator
+from .webhooks import RUNTIME
 
 BINARIES = ("unshare", "nsenter", "setpriv", "ip", "mount", "chroot", "hostname", "openssl")
 NODE = {"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": "4", "rdma/hca": "8", "pods": "110"}
@@ -53,10 +56,13 @@ class StandIn:
         self.server = ApiServer(self.registry, self.authorizer, logs, make_certificate(folder))
         self.operator = TrainingOperator(self.registry)
         self.kubelet = Kubelet(self.registry, folder / "kubelet")
+        self.trainer = Trainer(self.registry)
         self._controllers: list[Controller] = [
             GarbageCollector(self.registry),
             Scheduler(self.registry),
             self.operator,
+            self.trainer,
+            Kueue(self.registry),
             self.kubelet,
             Dns(self.registry, self.kubelet),
         ]
@@ -69,6 +75,7 @@ class StandIn:
         for resource in RESOURCES:
             if resource.custom:
                 self.registry.create(CRDS, "", _crd(resource))
+        self.registry.create(RUNTIMES, "", {"metadata": {"name": RUNTIME}})
         for controller in self._controllers:
             controller.start()
         self.server.start()
@@ -82,7 +89,7 @@ class StandIn:
     @property
     def operators(self) -> list[Controller]:
         """Those whose webhooks fail closed when they are down."""
-        return [self.operator]
+        return [self.operator, self.trainer]
 
     @property
     def crashes(self) -> list[str]:

@@ -15,7 +15,8 @@ REPLICA_TYPES = ("Master", "Worker")
 MANAGERS = ("kubeflow.org/training-operator", "kueue.x-k8s.io/multikueue")
 # Set by the trainer itself.
 RESERVED_ENV = {"PET_NNODES", "PET_NPROC_PER_NODE", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT"}
-RUNTIME_CONTAINERS = {"node": {"node"}}  # of the runtime torch-distributed, by replicated job
+RUNTIME = "torch-distributed"
+RUNTIME_CONTAINERS = {"node": {"node"}}  # its replicated jobs
 
 
 def _pytorchjob(job: Obj) -> Iterator[Cause]:
@@ -57,6 +58,10 @@ def _replica(path: str, kind: str, replica: Obj) -> Iterator[Cause]:
 
 def _trainjob(job: Obj) -> Iterator[Cause]:
     spec = job["spec"]
+    runtime = spec["runtimeRef"]["name"]
+    if runtime != RUNTIME:
+        why = f'ClusterTrainingRuntime.trainer.kubeflow.org "{runtime}" not found'
+        yield invalid("spec.runtimeRef", runtime, f"{why}: specified clusterTrainingRuntime must be created before")
     reserved = sorted({v["name"] for v in (spec.get("trainer") or {}).get("env") or []} & RESERVED_ENV)
     if reserved:
         why = f"must not have reserved envs, invalid envs configured: [{' '.join(reserved)}]"
