@@ -225,4 +225,5 @@ def _pump(process: subprocess.Popen[bytes], log: Path) -> None:
     with process.stdout, log.open("ab", buffering=0) as out:
         for line in process.stdout:
             stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
-            out.write(b"%s %s\n" % (stamp.encode(), line.removesuffix(b"\n")))
+            tag = b"F" if line.endswith(b"\n") else b"P"
+            out.write(b"%s %s %s\n" % (stamp.encode(), tag, line.removesuffix(b"\n")))

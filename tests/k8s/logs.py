@@ -1,4 +1,7 @@
-"""Container logs: one file for each attempt, a line `TIME TEXT` for each line, and the options to read them with."""
+"""Container logs: one file for each attempt, and the options with which they are read.
+
+As container runtimes write them: `TIME F TEXT` for each line, `TIME P TEXT` for one that was cut off before its end.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,9 @@ class LogReader:
         return not since or datetime.fromisoformat(line.split(b" ", 1)[0].decode()) >= datetime.fromisoformat(since)
 
     def _shown(self, line: bytes) -> bytes:
-        return line if self._query.get("timestamps") == "true" else line.split(b" ", 1)[1]
+        stamp, tag, text = line.split(b" ", 2)
+        text = text.removesuffix(b"\n") if tag == b"P" else text
+        return b"%s %s" % (stamp, text) if self._query.get("timestamps") == "true" else text
 
 
 def container_status(pod: Obj, name: str) -> Obj:

@@ -23,6 +23,11 @@ SHM_SIZE = "64m"
 PASSWD = "root:x:0:0::/root:/bin/sh\nalignlaunch:x:1000:1000::/home/alignlaunch:/bin/sh\n"
 
 
+# The parent of process 1, whose exit code it returns, 128 + N where signal N ended it (`unshare --fork` gets KILL wrong).
+# What the shell itself would say of a signal is no part of the log.
+OUTSIDE = 'exec 3>&2 2>/dev/null; sh -c "$0" 2>&3 3>&-; exit $?'
+
+
 @dataclass(frozen=True)
 class Mount:
     """`source`: a file or folder of this machine; None for a tmpfs, of `size` bytes if that is given."""
@@ -52,9 +57,9 @@ class ContainerSpec:
 def start(spec: ContainerSpec, pod: PodSandbox) -> subprocess.Popen[bytes]:
     """The running container; its stdout is a pipe with both streams. Call it from the thread that waits for it."""
     spec.folder.mkdir(parents=True, exist_ok=True)
-    unshare = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
+    unshare = ["unshare", "--mount", "--propagation", "private", "--pid"]
     tools = {name: shutil.which(name) or name for name in ("setpriv", "nsenter", "unshare", "sh")}
-    argv = guarded(*pod.enter, *unshare, "sh", "-c", _script(spec))
+    argv = guarded(*pod.enter, *unshare, "sh", "-c", OUTSIDE, _script(spec))
     return subprocess.Popen(
         [tools.get(word, word) for word in argv],
         env=spec.env,
@@ -121,7 +126,8 @@ def _become(spec: ContainerSpec) -> str:
     """The command prefix that changes the root and the user."""
     chroot, setpriv = shutil.which("chroot"), shutil.which("setpriv")
     groups = f"--groups {','.join(map(str, spec.groups))}" if spec.groups else "--clear-groups"
-    options = [f"--reuid {spec.uid} --regid {spec.gid} {groups}"]
+    # The death signal last: a change of user cancels it.
+    options = [f"--reuid {spec.uid} --regid {spec.gid} {groups} --pdeathsig KILL"]
     options += ["--no-new-privs"] if not spec.may_gain_privileges else []
     options += ["--bounding-set -all"] if spec.drop_all_capabilities else []
     # The shell stands in the new root already; chroot keeps it there.

@@ -243,13 +243,11 @@ def test_a_queued_job_waits_for_its_queue(cluster: Cluster) -> None:
     cluster.apply(job)
     cluster.wait_condition("job", "Suspended")
     where = ("kueue.x-k8s.io", "v1beta1", cluster.namespace, "workloads")
-    found = cluster.wait(lambda: cluster.custom.list_namespaced_custom_object(*where)["items"])
-    condition = cluster.wait(lambda: (found[0].get("status") or {}).get("conditions") or _refetched(cluster, where))[0]
+
+    def conditions() -> list[Obj]:
+        found = cluster.custom.list_namespaced_custom_object(*where)["items"]
+        return [one for workload in found for one in (workload.get("status") or {}).get("conditions") or []]
+
+    condition = cluster.wait(conditions)[0]
     assert (condition["type"], condition["status"]) == ("QuotaReserved", "False")
     assert condition["message"] == "LocalQueue team doesn't exist"
-
-
-def _refetched(cluster: Cluster, where: tuple[str, ...]) -> list[Obj]:
-    found = cluster.custom.list_namespaced_custom_object(*where)["items"]
-    conditions: list[Obj] = (found[0].get("status") or {}).get("conditions") or []
-    return conditions
