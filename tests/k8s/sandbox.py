@@ -23,7 +23,7 @@ SHM_SIZE = "64m"
 PASSWD = "root:x:0:0::/root:/bin/sh\nalignlaunch:x:1000:1000::/home/alignlaunch:/bin/sh\n"
 
 
-# The parent of process 1, whose exit code it returns, 128 + N where signal N ended it (`unshare --fork` gets KILL wrong).
+# The parent of process 1 returns its exit code, 128 + N where signal N ended it (`unshare --fork` gets KILL wrong).
 # What the shell itself would say of a signal is no part of the log.
 OUTSIDE = 'exec 3>&2 2>/dev/null; sh -c "$0" 2>&3 3>&-; exit $?'
 
