@@ -1,0 +1,63 @@
+"""Two pods with two processes each, under the operator's environment, train the tiny model over gloo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.tiny import TRAIN, make_model, write_data
+
+from .cluster import Cluster
+from .manifests import pytorchjob, replica
+from .resources import Obj
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("workplace")
+    make_model(place / "model")
+    write_data(place)
+    return place
+
+
+def training_container(image: str) -> Obj:
+    mounts = [
+        {"name": "job", "mountPath": "/etc/alignlaunch", "readOnly": True},
+        {"name": "data", "mountPath": "/data"},
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 (the pod's)
+    ]
+    return {
+        "name": "pytorch",
+        "image": image,
+        "command": ["torchrun", "-m", "alignlaunch.train", "/etc/alignlaunch/job.resolved.yaml"],
+        "workingDir": "/data",
+        "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}],
+        "volumeMounts": mounts,
+    }
+
+
+def test_two_pods_of_two_processes_train(cluster: Cluster, workplace: Path) -> None:
+    cluster.need("PyTorchJob")
+    train = TRAIN | {"bf16": False, "logging_steps": 1}
+    job = {"name": "tiny", "stage": "sft", "model": "model", "data": {"train": ["sft.jsonl"]}, "output_dir": "out"}
+    cluster.fill_claim("data", workplace)
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "tiny"}}
+    volumes = [
+        {"name": "job", "configMap": {"name": "tiny"}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+    ]
+    one = replica(1, training_container(cluster.image), volumes=volumes)
+    cluster.apply(
+        {**config_map, "data": {"job.resolved.yaml": yaml.safe_dump({**job, "train": train})}},
+        pytorchjob("tiny", master=one, worker=one, nprocPerNode="2", runPolicy={"backoffLimit": 1}),
+    )
+    ended = cluster.wait_condition("tiny", "Succeeded", "Failed", timeout=300)
+    log = cluster.log("tiny-master-0")
+    assert ended == "Succeeded", log + cluster.log("tiny-worker-0")
+    assert "process 0 of 4 (torchrun)" in log
+    records = [json.loads(line) for line in cluster.read_claim("data", "out/metrics.jsonl").decode().splitlines()]
+    assert len([record for record in records if "loss" in record]) == 3
