@@ -108,7 +108,7 @@ class Toleration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class SecurityContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who the processes are. Always: no privilege escalation, no capabilities but those listed, seccomp's default."""
 
-    run_as_non_root: Annotated[bool, Meta(description="Refuse an image that runs as root.")] = True
+    run_as_non_root: Annotated[bool, Meta(description="Refuse to train as root.")] = True
     run_as_user: Annotated[UserId | None, Meta(description="User id; else the image's.", examples=[1000])] = None
     run_as_group: Annotated[UserId | None, Meta(description="Group id; else the image's.", examples=[1000])] = None
     fs_group: Annotated[

@@ -104,7 +104,8 @@ def _resources(job: Job, k8s: K8s) -> dict[str, Any]:
 def _container_security(k8s: K8s) -> dict[str, Any]:
     kept = k8s.security_context.add_capabilities
     capabilities = {"drop": ["ALL"]} | ({"add": kept} if kept else {})
-    return {"allowPrivilegeEscalation": False, "capabilities": capabilities}
+    non_root = {"runAsNonRoot": True} if k8s.security_context.run_as_non_root else {}
+    return {**non_root, "allowPrivilegeEscalation": False, "capabilities": capabilities}
 
 
 def _mounts_and_volumes(k8s: K8s, config_name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -140,7 +141,8 @@ def _pod(job: Job, k8s: K8s) -> dict[str, Any]:
     """Keys of the pod's spec but containers and volumes, those alone that are set."""
     security = k8s.security_context
     user = {
-        "runAsNonRoot": security.run_as_non_root or None,
+        # Without a user's number this would hold back the operator's init container, whose image runs as root.
+        "runAsNonRoot": (security.run_as_non_root and security.run_as_user is not None) or None,
         "runAsUser": security.run_as_user,
         "runAsGroup": security.run_as_group,
         "fsGroup": security.fs_group,

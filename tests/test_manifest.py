@@ -176,8 +176,19 @@ def test_the_labels_that_runs_are_found_by_cannot_be_changed(tmp_path: Path) -> 
 def test_no_pod_may_become_root(tmp_path: Path) -> None:
     _, found = rendered(tmp_path)
     pod = found["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
-    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    assert container(found)["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert container(found)["securityContext"] == {
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_a_user_s_number_holds_for_the_whole_pod(tmp_path: Path) -> None:
+    """Where it is known, the operator's init container, whose image would run as root, is that user, too."""
+    _, found = rendered(tmp_path, k8s={"security_context": {"run_as_user": 1000}})
+    pod = found["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+    assert pod["securityContext"].items() >= {"runAsNonRoot": True, "runAsUser": 1000}.items()
 
 
 def test_the_folder_holds_nothing_that_kubectl_would_not_take(tmp_path: Path) -> None:
@@ -216,7 +227,9 @@ def check_unchanged(folder: Path, values: list[str], **keys: Any) -> None:
     env = {f"V{i}": value for i, value in enumerate(values)}
     annotations = {f"v{i}": value for i, value in enumerate(values)}
     data = {"train": values}
-    found = rendered(folder, env=env, data=data, model=values[0], k8s={"annotations": annotations, **keys})
+    found = rendered(
+        folder, env=env, data=data, model=values[0], k8s={"annotations": annotations, "working_dir": "/w", **keys}
+    )
     assert [complaints(one) for one in found] == [[], []]
     assert read_by_kubectl(folder / "k8s") == found
     configmap, main = found

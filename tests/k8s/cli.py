@@ -1,0 +1,99 @@
+"""The alignlaunch command against a cluster, as a user with a kubeconfig would call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .cluster import Cluster
+
+ALIGNLAUNCH = [sys.executable, "-m", "alignlaunch.launchers.cli"]
+
+
+class User:
+    """A folder with job files, a cluster profile named `lab`, and a home of its own."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("ALIGNLAUNCH", "XDG_"))}
+        self.env |= {"HOME": str(folder / "home"), "KUBECONFIG": str(cluster.kubeconfig), "HF_HUB_OFFLINE": "1"}
+        k8s = {
+            "image": cluster.image,
+            "working_dir": "/data",
+            "volumes": {"data": {"pvc": "data", "mount_path": "/data"}},
+            "cpu": 1,
+            "memory": "2Gi",
+        }
+        (folder / "clusters").mkdir()
+        (folder / "clusters" / "lab.yaml").write_text(yaml.safe_dump({"device": "cpu", "k8s": k8s}))
+
+    def write_job(self, name: str, **keys: Any) -> str:
+        """A job file; `keys` over a small two-node job. Returns its name."""
+        job = {
+            "name": name,
+            "stage": "sft",
+            "model": "model",
+            "data": {"train": ["sft.jsonl"]},
+            "nnodes": 2,
+            "nproc_per_node": 1,
+            "zero": 0,
+            "lora": None,
+            "time": "00:10:00",
+            "output_dir": f"out/{name}",
+        }
+        (self.folder / f"{name}.yaml").write_text(yaml.safe_dump(job | keys))
+        return f"{name}.yaml"
+
+    def write_script(self, name: str, script: str, k8s: dict[str, Any] | None = None, **keys: Any) -> str:
+        """A job file whose pods run a shell script in place of the training."""
+        container = {"name": "pytorch", "command": ["sh", "-c", script]}
+        volumes = {"data": {"empty_dir": True, "pvc": None, "mount_path": "/data"}}
+        own = {"pod_patch": {"spec": {"containers": [container]}}, "volumes": volumes}
+        return self.write_job(name, k8s=own | (k8s or {}), **keys)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command, running."""
+        pipe = subprocess.PIPE
+        command = [*ALIGNLAUNCH, *arguments]
+        return subprocess.Popen(command, cwd=self.folder, env=self.env, stdout=pipe, stderr=pipe, text=True)
+
+    def call(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """The command, ended; its exit code must be `code`, and no traceback may be seen."""
+        process = self.start(*arguments)
+        stdout, stderr = process.communicate(timeout=600)
+        done = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        assert "Traceback" not in stderr, stderr
+        assert code is None or done.returncode == code, f"{arguments}: exit {done.returncode}\n{stdout}\n{stderr}"
+        return done
+
+    def submit(self, job: str, *options: str) -> str:
+        """`alignlaunch k8s JOB`; returns the handle."""
+        return self.call("k8s", job, "--cluster", "lab", "--no-data-check", *options).stdout.strip()
+
+    def refused(self, job: str, *options: str, code: int = 3) -> str:
+        """A submission that fails; returns what was said."""
+        done = self.call("k8s", job, "--cluster", "lab", "--no-data-check", *options, code=code)
+        assert done.stdout == ""
+        return done.stderr
+
+    def status(self, run: str) -> dict[str, Any]:
+        """`alignlaunch status RUN --json`."""
+        (shown,) = json.loads(self.call("status", run, "--json").stdout)
+        return shown  # type: ignore[no-any-return]
+
+    def until(self, run: str, *states: str, reason: str = "", timeout: float = 120) -> dict[str, Any]:
+        """Until the run has one of these states, and these words in its reason."""
+        found: dict[str, Any] = {}
+
+        def arrived() -> bool:
+            found.update(self.status(run))
+            return found["state"] in states and reason in found["reason"]
+
+        self.cluster.wait(arrived, lambda: f"{found['state']}: {found['reason']}", timeout)
+        return found
