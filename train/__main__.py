@@ -19,6 +19,8 @@ from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
 
 REQUIRED = ("torch", "transformers", "trl", "accelerate", "datasets")
+#: The extra of what `alignlaunch[train]` leaves out.
+EXTRAS = {"bitsandbytes": "quantization", "wandb": "wandb"}
 
 
 def main() -> None:
@@ -103,13 +105,19 @@ def _deepspeed_config(job: TrainConfig, options: argparse.Namespace) -> dict[str
 
 def _require(job: TrainConfig, *, deepspeed: bool) -> None:
     wandb = "wandb" in (job.train.get("report_to") or [])
-    asked = {"deepspeed": deepspeed, "peft": job.lora or imports.needs_peft(job.model), "wandb": wandb}
+    asked = {
+        "deepspeed": deepspeed,
+        "peft": job.lora or imports.needs_peft(job.model),
+        "wandb": wandb,
+        "bitsandbytes": imports.has_bitsandbytes_optimizer(job),
+    }
     names = [*REQUIRED, *(name for name, needed in asked.items() if needed)]
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
+        extras = ",".join(sorted({EXTRAS.get(name, "train") for name in missing}))
         raise UserError(
-            f"{sys.executable} has no {', '.join(missing)}: this node lacks the training side. Install it there with "
-            "`pip install 'alignlaunch[train]'`, or name the right python in the cluster profile."
+            f"{sys.executable} has no {', '.join(missing)}, which the job needs. Install it on this node with "
+            f"`pip install 'alignlaunch[{extras}]'`, or name the right python in the cluster profile."
         )
 
 

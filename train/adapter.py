@@ -6,6 +6,7 @@ reference of DPO is the model without its adapter. Our own trainers call `add`.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -53,6 +54,18 @@ def add(model: Any, config: Any, args: Any) -> Any:
         model.enable_input_require_grads()  # or nothing before the first adapter has a gradient to checkpoint
     # PEFT would hold the adapter in fp32 over a bf16 base, which ZeRO-3 cannot gather together (DeepSpeed#8072).
     return peft.get_peft_model(model, config, autocast_adapter_dtype=not (zero3 and not quantized))
+
+
+def settle(model: Any) -> None:
+    """Have an adapter that a trainer has put on trained and saved as here is meant."""
+    if getattr(model, "is_quantized", False):
+        # TRL would train it in bf16, where small updates are lost and a score head meets other types.
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+    if model.peft_config["default"].trainable_token_indices:
+        # The adapter has the new rows, the base the old ones; PEFT would add both matrices whole.
+        model.save_pretrained = functools.partial(model.save_pretrained, save_embedding_layers=False)
 
 
 def _trained_rows(model: Any, lora: Lora, new_tokens: range) -> dict[str, list[int]]:

@@ -67,6 +67,8 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
     lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     reader = processor if images else tokenizer
     trainer = stage.trainer(args, network, lora, reader, rows, rows)  # TRL's want training data to be there
+    if lora:
+        adapter.settle(trainer.model)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     if kind == "adapter":
         trainer.model.load_adapter(str(folder), "default")

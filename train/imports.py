@@ -16,8 +16,8 @@ from pathlib import Path
 from alignlaunch.train import outputs
 from alignlaunch.train.config import TrainConfig
 
-#: transformers' names of the optimizers that bitsandbytes makes.
-_BITSANDBYTES_OPTIMIZER = re.compile("8bit|32bit|bnb|paged|ademamix")
+#: transformers' names of the optimizers that bitsandbytes makes; torchao makes adamw_torch_8bit.
+_BITSANDBYTES_OPTIMIZER = re.compile("(?!adamw_torch).*(8bit|32bit|bnb|paged|ademamix)")
 
 
 def keep_out(names: list[str]) -> None:
@@ -30,15 +30,19 @@ def unneeded(job: TrainConfig, *, deepspeed: bool) -> list[str]:
     """The optional packages that this job does not need."""
     # The reward models of safe_dpo are the job's too, and may be adapters or quantised.
     peft = job.lora is not None or needs_peft(job.model) or job.stage == "safe_dpo"
-    optimizer = str(job.train.get("optim", ""))
     bitsandbytes = (
         job.quantization != "none"
-        or _BITSANDBYTES_OPTIMIZER.search(optimizer)
+        or has_bitsandbytes_optimizer(job)
         or _may_be_quantized(job.model)
         or job.stage == "safe_dpo"
     )
     needed = {"peft": peft, "bitsandbytes": bitsandbytes, "deepspeed": deepspeed}
     return [name for name, is_needed in needed.items() if not is_needed]
+
+
+def has_bitsandbytes_optimizer(job: TrainConfig) -> bool:
+    """Whether `train.optim` names one of bitsandbytes."""
+    return bool(_BITSANDBYTES_OPTIMIZER.match(str(job.train.get("optim", ""))))
 
 
 def needs_peft(model: str) -> bool:

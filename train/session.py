@@ -53,6 +53,8 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     output_dir = Path(job.output_dir)
     args = training_arguments(job, stage.Config, chosen, zero, cuda=cuda)
     transformers.set_seed(args.seed)
+    if "wandb" in args.report_to:
+        os.environ.setdefault("WANDB_DIR", job.output_dir)  # W&B's own choice is the job's folder
 
     _make_writable(output_dir)
     asked = args.resume_from_checkpoint
@@ -76,8 +78,8 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
     trainer = stage.trainer(args, network, lora, processor if images else tokenizer, train_rows, eval_rows)
-    if lora and new_tokens:
-        vocabulary.save_new_rows_only(trainer.model)
+    if lora:
+        adapter.settle(trainer.model)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
     trainer.add_callback(saving.SharedCheckpoints())

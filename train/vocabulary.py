@@ -58,8 +58,3 @@ def _weight(wrapper: Any, merged: Any, name: str, modules: Any) -> Any:
     weight = merged(wrapper, name, modules)
     weight.ds_status = ZeroParamStatus.AVAILABLE
     return weight
-
-
-def save_new_rows_only(model: Any) -> None:
-    """Keep the whole matrices out of a PEFT model's folder: its adapter has the new rows, the base the old ones."""
-    model.save_pretrained = functools.partial(model.save_pretrained, save_embedding_layers=False)

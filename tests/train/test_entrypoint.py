@@ -138,16 +138,26 @@ def test_the_deepspeed_launcher_adds_an_argument() -> None:
     assert run_code(code).stdout == "job.yaml none\n"
 
 
-def test_a_node_without_torch_is_told_the_remedy(tmp_path: Path, workplace: Path, run_job: Runner) -> None:
+@pytest.mark.parametrize(
+    ("package", "extra", "train"),
+    [
+        ("torch", "train", {}),
+        ("bitsandbytes", "quantization", {"optim": "paged_adamw_8bit"}),
+        ("wandb", "wandb", {"report_to": ["wandb"]}),
+    ],
+)
+def test_a_node_without_a_package_is_told_the_remedy(
+    package: str, extra: str, train: dict[str, Any], tmp_path: Path, workplace: Path, run_job: Runner
+) -> None:
     hide = (
         "import importlib.util as u, sys; find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
+        f"u.find_spec = lambda name, *a: None if name == {package!r} else find(name, *a)\n"
     )
     (tmp_path / "sitecustomize.py").write_text(hide)
-    found = run_job("no-torch", env={"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"})
+    found = run_job(f"no-{package}", train=train, env={"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"})
     assert found.code == 2
-    assert "has no torch" in found.stderr
-    assert "pip install 'alignlaunch[train]'" in found.stderr
+    assert f"has no {package}" in found.stderr
+    assert f"pip install 'alignlaunch[{extra}]'" in found.stderr
 
 
 def test_a_crash_leaves_its_traceback_and_torchrun_error_file(tmp_path: Path) -> None:
