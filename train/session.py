@@ -67,6 +67,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     network = model.load_model(job, args, tokenizer, chosen, head=stage.HEAD, images=images)
     lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
+    transformers.set_seed(args.seed)  # loading draws other numbers with ZeRO-3, and a new adapter is to be the same
     trainer = stage.trainer(args, network, lora, processor if images else tokenizer, train_rows, eval_rows)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
