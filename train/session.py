@@ -77,6 +77,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     new_tokens = vocabulary.grow(network, len(tokenizer))
     lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
+    transformers.set_seed(args.seed)  # loading draws other numbers with ZeRO-3, and a new adapter is to be the same
     trainer = stage.trainer(args, network, lora, processor if images else tokenizer, train_rows, eval_rows)
     if lora:
         adapter.settle(trainer.model)
