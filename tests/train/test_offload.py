@@ -1,0 +1,28 @@
+"""Offload to the CPU changes where the optimizer's state and the weights are kept, and no figure."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.matrix import matrix
+
+from .conftest import ROOT, Finished, Runner
+
+NAMES = ("zero1_offload", "zero2_offload", "zero3_offload_optimizer", "zero3_offload_all")
+
+
+@pytest.fixture(scope="module")
+def alone(run_job: Runner) -> Finished:
+    """One process without ZeRO; two accumulated micro-batches for the two processes."""
+    found = run_job("offload-alone", train={"gradient_accumulation_steps": 2})
+    assert found.code == 0, found.stderr
+    return found
+
+
+@pytest.mark.parametrize("name", [matrix(name) for name in NAMES])
+def test_two_processes_equal_one(name: str, run_job: Runner, alone: Finished) -> None:
+    found = run_job(f"offload-{name}", nproc=2, zero=str(ROOT / "zero_configs" / f"{name}.json"))
+    assert found.code == 0, found.stderr
+    for metric in ("loss", "grad_norm"):
+        assert len(alone.logged(metric)) == 4
+        assert found.logged(metric) == pytest.approx(alone.logged(metric), abs=1e-4), metric
