@@ -8,7 +8,7 @@ import pytest
 
 from .cluster import Cluster
 from .manifests import container, pytorchjob, replica
-from .resources import Obj
+from .resources import PYTORCHJOBS, Obj
 
 PRINT = "env | grep -E '^(PET_|MASTER_|RANK|WORLD_SIZE|PYTHONUNBUFFERED)' | sort"
 
@@ -207,7 +207,7 @@ def test_suspend_and_resume(cluster: Cluster) -> None:
     cluster.apply(pytorchjob("job", master=master, runPolicy={"suspend": True}))
     cluster.wait_condition("job", "Suspended")
     assert not cluster.pods()
-    cluster.kubectl("patch", "pytorchjob", "job", "--type=merge", "-p", '{"spec": {"runPolicy": {"suspend": false}}}')
+    cluster.request("PATCH", PYTORCHJOBS, "job", {"spec": {"runPolicy": {"suspend": False}}})
     cluster.wait_condition("job", "Succeeded")
     assert cluster.conditions("job")["Suspended"] == "False"
 
@@ -218,7 +218,7 @@ def test_a_name_used_again_while_old_pods_terminate(cluster: Cluster) -> None:
     old = replica(1, container(cluster.image, stubborn), terminationGracePeriodSeconds=4)
     cluster.apply(pytorchjob("job", master=old))
     cluster.wait_condition("job", "Running")
-    cluster.kubectl("delete", "pytorchjob", "job")
+    cluster.delete("pytorchjob", "job")
     cluster.apply(pytorchjob("job", master=replica(1, container(cluster.image, "echo new"))))
     message = cluster.wait_event("job", "FailedCreatePod")
     assert message == 'Error creating: object is being deleted: pods "job-master-0" already exists'

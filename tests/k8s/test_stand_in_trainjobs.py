@@ -75,7 +75,7 @@ def test_running_is_told_by_the_jobs_status(cluster: Cluster) -> None:
     assert cluster.conditions("job", "trainjobs") == {}
     pod = nodes(cluster)[0]
     assert cluster.wait(lambda: cluster.log(pod["metadata"]["name"])).split()[0] == pod["status"]["podIP"]
-    cluster.kubectl("delete", "trainjob", "job")
+    cluster.delete("trainjob", "job")
     cluster.wait(lambda: not cluster.pods())
 
 
