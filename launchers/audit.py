@@ -13,16 +13,16 @@ from typing import Any
 from . import git, job, pipeline, provenance, render
 from .errors import LaunchError, UsageError
 from .job import Job
-from .render import LOCK, RESOLVED, SBATCH, TORCHRUN, Target
+from .render import CONFIGMAP, LOCK, MANIFESTS, RESOLVED, SBATCH, TORCHRUN, Target
 
 
 class DriftError(LaunchError):
     """What lies on disk is not what the job renders to (exit 1)."""
 
 
-def folder_of(job_: Job, target: Target, output: Path | None = None) -> Path:
-    """`launch/<name>/<target>/` beside the job file, or below `output` instead of `launch`."""
-    return (output or job_.dir / "launch") / job_.spec.name / target
+def folder_of(job_: Job, target: Target) -> Path:
+    """`launch/<name>/<target>/` beside the job file."""
+    return job_.dir / "launch" / job_.spec.name / target
 
 
 def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:
@@ -151,7 +151,8 @@ def locked_folders(path: Path) -> Iterator[Path]:
 
     for root, folders, files in os.walk(path, onerror=fail):
         folders[:] = sorted(name for name in folders if name not in (".git", ".venv"))
-        ours = LOCK in files or (RESOLVED in files and {SBATCH, TORCHRUN} & set(files))
+        pairs = [(RESOLVED, SBATCH), (RESOLVED, TORCHRUN), *((CONFIGMAP, name) for name in MANIFESTS.values())]
+        ours = LOCK in files or any({*pair} <= {*files} for pair in pairs)
         if ours and not provenance.read(Path(root)):
             yield Path(root)
 

@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar
 
-from . import audit, foreground, launch, slurm, watch
+from . import audit, foreground, launch, precheck, slurm, watch
 from .audit import DriftError
-from .errors import LaunchError
+from .errors import LaunchError, UsageError
+from .job import Job
 from .launch import Prepared, Say
 from .pipeline import Pipeline
 from .render import Target
 from .runs import Run
 
+T = TypeVar("T")
 
-def prepare(pipeline: Pipeline, target: Target, *, require_committed: bool, **options: Any) -> dict[str, Prepared]:
-    """Make the committed folders and the steps agree; options as for `launch.prepare`.
 
-    Raises DriftError with what differs in all of them.
+def prepare(
+    pipeline: Pipeline, target: Target, *, write: bool, require_committed: bool, say: Say, check_data: bool = True
+) -> dict[str, Prepared]:
+    """Look at every step, then make the committed folders and the steps agree.
+
+    Raises UsageError with all that cannot work, before anything is written; DriftError with all that differs.
     """
-    prepared: dict[str, Prepared] = {}
-    refused: list[str] = []
-    for step, job in pipeline.jobs.items():
-        try:
-            prepared[step] = launch.prepare(job, target, require_committed=require_committed, **options)
-        except DriftError as error:
-            refused.append(str(error))
-    if refused:
-        raise DriftError("\n".join(refused))
+    _each(pipeline, UsageError, lambda job: precheck.check(job, target, say, data=check_data))
+    prepared = _each(
+        pipeline,
+        DriftError,
+        lambda job: launch.prepare(job, target, write=write, require_committed=require_committed, say=say),
+    )
     if require_committed:
         audit.require_committed(pipeline.path)
     return prepared
+
+
+def _each(pipeline: Pipeline, error: type[LaunchError], do: Callable[[Job], T]) -> dict[str, T]:
+    """What `do` gives for every step. Raises one error with those of all steps."""
+    done: dict[str, T] = {}
+    refused: list[str] = []
+    for step, job in pipeline.jobs.items():
+        try:
+            done[step] = do(job)
+        except error as problem:
+            refused.append(f"step {step}: {problem}" if pipeline.name and error is UsageError else str(problem))
+    if refused:
+        raise error("\n".join(refused))
+    return done
 
 
 def submit_slurm(pipeline: Pipeline, prepared: dict[str, Prepared], say: Say) -> list[Run]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from .errors import LaunchError, UsageError
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
+    from .render import Target
     from .runs import Run
 
 # What a command does is imported when it runs: `--help` and completion stay quick.
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 JOB = click.argument("job_file", metavar="JOB", type=click.Path(path_type=Path))
 RUN = click.argument("run", metavar="[RUN]", default="last")
 TRAINED = click.argument("run", metavar="[RUN|DIR]", default="last")
+DIGEST = click.option(
+    "--require-digest", is_flag=True, help="Refuse an image on Kubernetes that is not NAME@sha256:DIGEST."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -109,33 +113,43 @@ def init(stage: str, output: Path | None) -> None:
 
 
 @main.command()
-@click.option("--cluster", is_flag=True, help="The schema of a cluster profile instead of a job file.")
-def schema(cluster: bool) -> None:
-    """Print the JSON Schema of a job file, for editors."""
+@click.argument("kind", type=click.Choice(["job", "pipeline", "cluster"]), default="job")
+def schema(kind: Any) -> None:
+    """Print the JSON Schema of a job file, a pipeline file or a cluster profile, for editors."""
     from . import jsonschema
 
-    click.echo(jsonschema.text(cluster=cluster))
+    click.echo(jsonschema.text(kind))
 
 
 @main.command()
 @job_options
-@click.option("--target", "targets", type=click.Choice(["bash", "slurm"]), multiple=True, help="Default: all.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder instead of `launch/` beside the job file."
+    "--target",
+    "targets",
+    type=click.Choice(["bash", "slurm", "k8s"]),
+    multiple=True,
+    help="Default: all; k8s where an image is named.",
 )
+@DIGEST
 def render(
-    job_file: Path, overrides: tuple[str, ...], cluster: str | None, targets: tuple[str, ...], output: Path | None
+    job_file: Path,
+    overrides: tuple[str, ...],
+    cluster: str | None,
+    targets: tuple[Target, ...],
+    require_digest: bool,
 ) -> None:
-    """Write launch/<name>/<target>/: script, job.resolved.yaml, ZeRO JSON and lock file."""
-    from . import audit
-    from .render import TARGETS
+    """Write launch/<name>/<target>/: scripts or manifests, what the processes read, and a lock file."""
+    from . import admission, audit
+    from . import render as rendering
 
     for job in load(job_file, overrides, cluster).jobs.values():
-        for target in TARGETS:
-            if not targets or target in targets:
-                folder = audit.folder_of(job, target, output)
-                audit.write(folder, audit.artifacts(job, target, folder))
-                click.echo(folder)
+        for target in sorted({*targets} or rendering.targets(job)):
+            folder = audit.folder_of(job, target)
+            files = audit.artifacts(job, target, folder)
+            if target == "k8s" and require_digest:
+                admission.require_digest(job, files)
+            audit.write(folder, files)
+            click.echo(folder)
 
 
 @main.command()
@@ -227,6 +241,53 @@ def local(
     sys.exit(chain.run_local(prepared, runs, follow=follow, say=say))
 
 
+@main.command()
+@submit_options
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig; else its current one.")
+@click.option("--namespace", metavar="NAME", help="Instead of the job's or the context's.")
+@DIGEST
+def k8s(
+    job_file: Path,
+    overrides: tuple[str, ...],
+    cluster: str | None,
+    write: bool,
+    require_committed: bool,
+    no_data_check: bool,
+    dry_run: bool,
+    follow: bool,
+    wait: bool,
+    as_json: bool,
+    context: str | None,
+    namespace: str | None,
+    require_digest: bool,
+) -> None:
+    """Submit JOB to Kubernetes: its manifests, looked at by the server first."""
+    from . import admission, audit, chain, launch
+
+    pipeline = load(job_file, overrides, cluster)
+    if pipeline.name:
+        raise UsageError(
+            f"{job_file}: Kubernetes knows no order between jobs\n"
+            "    remedy: submit the steps' job files one after the other with --wait, or the pipeline with `slurm`"
+        )
+    (job,) = pipeline.jobs.values()
+    files = audit.artifacts(job, "k8s", audit.folder_of(job, "k8s"))
+    if require_digest:
+        admission.require_digest(job, files)
+    if dry_run:
+        for name, text in files.items():
+            if name.endswith(".yaml"):
+                click.echo(f"---\n{text}", nl=False)
+        say(launch.dry_run_k8s(job, files, context, namespace))
+        return
+    (prepared,) = chain.prepare(
+        pipeline, "k8s", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
+    ).values()
+    runs = [launch.submit_k8s(prepared, say, context=context, namespace=namespace)]
+    print_runs(pipeline, runs, as_json)
+    watch_runs(pipeline, runs, follow=follow, wait=wait)
+
+
 def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
     """A handle a line; as JSON an object for a job file, a list for a pipeline."""
     import json
@@ -237,7 +298,8 @@ def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
     for run in runs:
         if not as_json:
             click.echo(run.handle)
-        say(f"log: {run.log}")
+        if run.log:
+            say(f"log: {run.log}")
 
 
 def watch_runs(pipeline: Pipeline, runs: list[Run], *, follow: bool, wait: bool) -> None:
@@ -311,27 +373,23 @@ def logs(run: str, follow: bool, rank: int | None, node: int | None, tail: int |
     """Print the log of RUN, all ranks in one view."""
     from . import watch
 
-    found = watch.find(run)
-    if not follow and not any(Path(one.log).is_file() for one in found):
-        one = found[0]
-        raise LaunchError(f"{one.handle}: no log yet ({one.log or 'unknown place'})\n    remedy: --follow waits for it")
+    found = [one for one in watch.find(run) if follow or watch.backend_of(one).has_log(one)]
+    if not found:
+        raise LaunchError(f"{run}: no log yet\n    remedy: --follow waits for it")
     for one in found:
         print_log(one, follow, rank, node, tail, as_json)
 
 
-def print_log(run: Run, follow: bool, rank: int | None, node: int | None, tail: int | None, as_json: bool) -> None:
-    import itertools
+def print_log(run: Run, follow: bool, rank: int | None, node: int | None, count: int | None, as_json: bool) -> None:
     import json
 
-    from . import logs, watch
+    from . import watch
 
     wanted = watch.selector(run, rank, node)
-    path, read = Path(run.log), 0
-    lines: Iterable[str] = []
-    if path.is_file():
-        lines, read = logs.tail(path, tail, wanted, whole=follow)
     if follow:
-        lines = itertools.chain(lines, watch.follow(run, say, wanted, read))
+        lines = watch.follow(run, say, wanted, count)
+    else:
+        lines = watch.backend_of(run).log(run, count, wanted, None, say)
     for line in lines:
         click.echo(json.dumps({"line": line.rstrip("\n")}) if as_json else line, nl=as_json)
 
@@ -339,12 +397,15 @@ def print_log(run: Run, follow: bool, rank: int | None, node: int | None, tail: 
 @main.command()
 @RUN
 @JSON
-def cancel(run: str, as_json: bool) -> None:
+@click.option("--keep", is_flag=True, help="On Kubernetes, where logs go with the pods: save them first.")
+def cancel(run: str, as_json: bool, keep: bool) -> None:
     """End RUN: every process of it; of a pipeline every step."""
     from . import watch
 
     found = watch.find(run)
     for one in reversed(found):  # a step that waits goes before the one it waits for
+        if keep:
+            watch.backend_of(one).keep_log(one, say)
         watch.backend_of(one).cancel(one)
     show(watch.refresh(found), as_json)
 

@@ -12,6 +12,7 @@ from alignlaunch.train.config import NonEmptyStr
 
 from . import rules, schema, yamlfile
 from .errors import JobFileError, UsageError
+from .k8sspec import K8s
 from .paths import config_home
 
 #: sbatch reads these itself, no shell unquotes them: so no space, quote, backslash or comment sign may stand in one.
@@ -67,6 +68,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """`clusters/NAME.yaml`. Every key has a default that fits a plain Slurm with one python for all nodes."""
 
     slurm: Slurm = Slurm()
+    k8s: K8s | None = None
     device: Annotated[Literal["gpu", "cpu"], Meta(description="cpu: no GPUs are asked for; gloo is the backend.")] = (
         "gpu"
     )
@@ -103,7 +105,7 @@ def find(name: str, job_dir: Path) -> Path:
         if (path := folder / f"{name}.yaml").is_file():
             return path
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    remedy = f"use one of {', '.join(known)}" if known else "write one; `alignlaunch schema --cluster` lists its keys"
+    remedy = f"use one of {', '.join(known)}" if known else "write one; `alignlaunch schema cluster` lists its keys"
     raise UsageError(f"--cluster {name}: no {name}.yaml in {' or '.join(map(str, folders))}\n    remedy: {remedy}")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -15,10 +16,11 @@ from msgspec import Meta
 from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Stage, rewards_read
 
 from . import cluster as clusters
-from . import defaults, legacy, references, rules, schema, yamlfile, zerorules
+from . import defaults, k8srules, legacy, patch, references, rules, schema, yamlfile, zerorules
 from . import zero as zeros
 from .cluster import Cluster, Slurm
 from .errors import JobFileError, Problem, UsageError
+from .k8sspec import K8s
 from .yamlfile import Document
 from .zero import ZeroConfig, ZeroError
 
@@ -60,11 +62,15 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     output_dir: Annotated[
         NonEmptyStr, Meta(description="Where model, checkpoints and metrics go.", examples=["../output/orpo_zero3"])
     ]
-    nnodes: Annotated[Count, Meta(le=100_000, description="Number of nodes.", examples=[2])]
+    nnodes: Annotated[
+        Annotated[Count, Meta(le=100_000)]
+        | Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,4}:[1-9][0-9]{0,4}\Z", description="a number, or MIN:MAX")],
+        Meta(description="Number of nodes; MIN:MAX is elastic, on Kubernetes only.", examples=[2]),
+    ]
     nproc_per_node: Annotated[Count, Meta(le=1000, description="Processes (GPUs) on each node.", examples=[4])]
     launcher: Annotated[
         Literal["torchrun", "deepspeed", "direct"],
-        Meta(description="What starts the processes; direct: one srun task a process."),
+        Meta(description="What starts the processes; direct: one srun task a process. On Kubernetes torchrun always."),
     ]
     zero: Annotated[
         Annotated[int, Meta(ge=0, le=3)] | NonEmptyStr,
@@ -89,6 +95,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(description="Names of variables to pass on from your environment; never values.", examples=[["HF_TOKEN"]]),
     ] = []
     slurm: Annotated[Slurm, Meta(description="sbatch options.", examples=[{"partition": "gpu"}])] = Slurm()
+    k8s: Annotated[K8s | None, Meta(description="What Kubernetes is asked for.", examples=[{"image": "align:1"}])] = (
+        None
+    )
 
 
 class Step(NamedTuple):
@@ -113,15 +122,33 @@ class Job:
     notes: list[str] = field(default_factory=list)
     step: Step | None = None  # where the pipeline file makes the job another one than its job file says
     upcoming: tuple[str, ...] = ()  # outputs of the pipeline's earlier steps, as this job's paths name them
+    refused: dict[str, list[Problem]] = field(default_factory=dict)  # target → why it cannot take this job
 
     @property
     def dir(self) -> Path:
         """The job file's folder: every relative path in it, and every process, starts from here."""
         return self.path.parent
 
+    def output_path(self, target: str) -> str:
+        """The output folder from the root: that of this file system, or on Kubernetes of a pod's."""
+        if target == "k8s":
+            home = self.spec.k8s.working_dir if self.spec.k8s else None
+            return posixpath.normpath(posixpath.join(home or "/", self.spec.output_dir))
+        return str((self.dir / self.spec.output_dir).resolve())
+
+    @property
+    def elastic(self) -> tuple[int, int] | None:
+        """The fewest and the most nodes of an elastic job; None where the number is fixed."""
+        return nnodes_range(self.spec.nnodes) if isinstance(self.spec.nnodes, str) else None
+
+    @property
+    def nnodes(self) -> int:
+        """Nodes; of an elastic job the most."""
+        return nnodes_range(self.spec.nnodes)[1]
+
     @property
     def world_size(self) -> int:
-        return self.spec.nnodes * self.spec.nproc_per_node
+        return self.nnodes * self.spec.nproc_per_node
 
     @property
     def per_device_batch_size(self) -> int:
@@ -177,6 +204,12 @@ class Job:
         data["deepspeed"] = self.zero.file_name if self.zero else None
         data["env"] = self.env
         return data
+
+
+def nnodes_range(nnodes: int | str) -> tuple[int, int]:
+    """ "2:4" → (2, 4); 2 → (2, 2)."""
+    least, _, most = str(nnodes).partition(":")
+    return int(least), int(most or least)
 
 
 def looks_like_path(text: str) -> bool:
@@ -262,9 +295,10 @@ def build(
         problems += zero_problems
     problems += rules.combinations(document, data)
     problems += rules.sources(document, data.get("data"))
+    problems += rules.best_model(document, data)
     if problems:
         raise JobFileError(in_order(problems))
-    return Job(
+    job = Job(
         spec=msgspec.convert(data, JobSpec),
         cluster=cluster,
         path=path,
@@ -277,6 +311,7 @@ def build(
         step=step,
         upcoming=upcoming,
     )
+    return replace(job, refused=k8srules.refused(document, job))
 
 
 def in_order(problems: list[Problem]) -> list[Problem]:
@@ -300,11 +335,13 @@ def override(document: Document, assignment: str, given: str) -> None:
 
 
 def _take_from_cluster(data: dict[str, Any], cluster: dict[str, Any]) -> None:
-    """The profile's sbatch options and environment, under the job's own; the extras of both, the job's last."""
+    """The profile's keys under the job's own; of sbatch the extras of both, the job's last."""
     for key in ("slurm", "env"):
         below, above = cluster.get(key, {}), data.get(key, {})
         if isinstance(above, dict):
             data[key] = {**below, **above}
+    if isinstance(cluster.get("k8s"), dict) and isinstance(data.get("k8s", {}), dict):
+        data["k8s"] = patch.over(cluster["k8s"], data.get("k8s", {}))
     below, above = cluster.get("slurm", {}).get("extra"), data.get("slurm", {})
     if below and isinstance(above, dict) and isinstance(above["extra"], list) and above["extra"] is not below:
         above["extra"] = [*below, *above["extra"]]

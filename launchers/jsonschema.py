@@ -1,27 +1,44 @@
-"""The JSON Schema of a job file and of a cluster profile, from the classes that validate them."""
+"""The JSON Schema of job files, pipeline files and cluster profiles, from the classes that validate them."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from .cluster import Cluster
 from .job import JobSpec
+from .pipeline import PipelineSpec, StepSpec
 from .rules import trainer_args
+
+Kind = Literal["job", "pipeline", "cluster"]
 
 _TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "list": "array", "dict": "object"}
 
 
-def text(*, cluster: bool) -> str:
+def text(kind: Kind) -> str:
     """The schema as JSON, sorted, so that a file of it in git only changes when the schema does."""
-    schema = json.dumps(_cluster() if cluster else _job(), indent=2, sort_keys=True)
+    made = {"job": _job, "pipeline": _pipeline, "cluster": _cluster}[kind]()
+    titled = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"alignlaunch {kind}", **made}
+    schema = json.dumps(titled, indent=2, sort_keys=True)
     return schema.replace("\\\\Z", "$")  # the end of the text in Python's patterns; JSON Schema has JavaScript's
 
 
 def _cluster() -> dict[str, Any]:
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Cluster)}
+    return msgspec.json.schema(Cluster)
+
+
+def _pipeline() -> dict[str, Any]:
+    """Steps have the keys of a job, or some of them over those of their job file."""
+    schema, of_job = msgspec.json.schema(PipelineSpec), _job()
+    own = msgspec.json.schema(StepSpec)["$defs"]["StepSpec"]["properties"]
+    step = of_job["$defs"].pop("JobSpec")
+    step["properties"] |= own
+    step["anyOf"] = [{"required": ["job"]}, {"required": [key for key in step.pop("required") if key != "name"]}]
+    schema["$defs"] |= of_job["$defs"] | {"Step": step}
+    schema["$defs"]["PipelineSpec"]["properties"]["jobs"]["additionalProperties"] = {"$ref": "#/$defs/Step"}
+    return schema
 
 
 def _job() -> dict[str, Any]:
@@ -42,11 +59,11 @@ def _job() -> dict[str, Any]:
         }
         job["allOf"].append(
             {
-                "if": {"properties": {"stage": {"const": stage}}},
+                "if": {"properties": {"stage": {"const": stage}}, "required": ["stage"]},
                 "then": {"properties": {"train": {"$ref": f"#/$defs/train_{stage}"}}},
             }
         )
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "alignlaunch job", **schema}
+    return schema
 
 
 def _argument(spec: dict[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from . import audit, datacheck, local, provenance, runfolder, runs, slurm
-from .job import Job, looks_like_path
+from . import audit, local, manifest, provenance, runfolder, runs, slurm
+from .errors import UsageError
+from .job import Job
 from .render import SBATCH, Target
 from .runs import Run, Status
 
@@ -27,19 +28,8 @@ class Prepared:
     files: dict[str, str]
 
 
-def prepare(
-    job: Job, target: Target, *, write: bool, require_committed: bool, say: Say, check_data: bool = True
-) -> Prepared:
-    """Make the committed folder and the job agree. Raises DriftError where they do not, UsageError for bad data."""
-    if target == "bash":
-        local.check_machine(job)
-    for name in job.spec.secrets:
-        if name not in os.environ:
-            say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
-    for key, path in missing_paths(job):
-        say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
-    for line in datacheck.check(job) if check_data else ():
-        say(line)
+def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, say: Say) -> Prepared:
+    """Make the committed folder and the job agree. Raises DriftError where they do not."""
     folder = audit.folder_of(job, target)
     files = audit.artifacts(job, target, folder)
     if done := audit.ensure(folder, files, accept=write):
@@ -48,25 +38,6 @@ def prepare(
         audit.require_committed(folder)
         audit.require_committed(job.path)
     return Prepared(job, target, folder, files)
-
-
-def missing_paths(job: Job) -> list[tuple[str, str]]:
-    """Keys whose value looks like a path and does not exist here: a queue is a slow way to learn of a typing error.
-
-    "org/name" may be a hub id, so only what is absolute, begins with a dot or ends as a data file does is looked up.
-    What an earlier step of the pipeline will have made is not missing.
-    """
-    spec = job.spec
-    named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
-    named += [("data.train", source.path) for source in spec.data.sources("train")]
-    named += [("data.validation", source.path) for source in spec.data.sources("validation")]
-    named = [(key, path) for key, path in named if looks_like_path(path)]
-    named += [(f"train.{key}", path) for key, path in job.reward_models.items()]
-    return [
-        (key, path)
-        for key, path in named
-        if not (job.dir / path).exists() and not any(PurePath(path).is_relative_to(made) for made in job.upcoming)
-    ]
 
 
 def submit_slurm(prepared: Prepared, say: Say, *, after: Sequence[str] = (), chain: str = "") -> Run:
@@ -82,7 +53,23 @@ def submit_slurm(prepared: Prepared, say: Say, *, after: Sequence[str] = (), cha
         runfolder.write_provenance(folder, provenance.describe(job, "slurm", files, command))
         handle = slurm.submit(command, folder, files[SBATCH])
     log = folder / f"{job.spec.name}-{handle.rpartition('/')[2]}.out"
-    return _record(job, handle, folder, log, Status("PENDING"), chain)
+    return _record(job, "slurm", handle, folder, log, chain)
+
+
+def submit_k8s(prepared: Prepared, say: Say, *, context: str | None, namespace: str | None) -> Run:
+    """Store the manifests in the cluster, the job under a name of its own where its name is taken."""
+    from .k8s import backend, submit
+    from .k8s.client import Api
+
+    job, files = prepared.job, prepared.files
+    api = Api(context, namespace or (job.spec.k8s.namespace if job.spec.k8s else None))
+    with runfolder.create(job, files) as folder:
+        run_id = folder.name.removeprefix(f"{job.spec.name}-")
+        command = ["kubectl", f"--context={api.context}", f"--namespace={api.namespace}", "create", "-f", str(folder)]
+        runfolder.write_provenance(folder, provenance.describe(job, "k8s", files, command))
+        name, stored = submit.submit(api, manifest.load(folder), run_id, say)
+        audit.write_atomic(folder / submit.STORED, json.dumps(stored, indent=2) + "\n")
+    return _record(job, "k8s", backend.handle_of(api, name), folder, "", "")
 
 
 def queue_local(prepared: Prepared, *, chain: str = "") -> Run:
@@ -91,7 +78,7 @@ def queue_local(prepared: Prepared, *, chain: str = "") -> Run:
     with runfolder.create(job, prepared.files) as folder:
         local.wait_for_turn(folder)
     log = folder / f"{job.spec.name}.log"
-    return _record(job, f"{local.SCHEME}://{folder.name}", folder, log, Status("PENDING"), chain)
+    return _record(job, "bash", f"{local.SCHEME}://{folder.name}", folder, log, chain)
 
 
 def start_local(prepared: Prepared, run: Run) -> subprocess.Popen[bytes]:
@@ -102,17 +89,17 @@ def start_local(prepared: Prepared, run: Run) -> subprocess.Popen[bytes]:
     return local.start(job, folder, Path(run.log), arguments)
 
 
-def _record(job: Job, handle: str, folder: Path, log: Path, status: Status, chain: str) -> Run:
+def _record(job: Job, target: Target, handle: str, folder: Path, log: Path | str, chain: str) -> Run:
     run = Run(
         handle=handle,
         name=job.spec.name,
         run_dir=str(folder),
         log=str(log),
-        output_dir=str((job.dir / job.spec.output_dir).resolve()),
+        output_dir=job.output_path(target),
         job_file=str(job.path.resolve()),
         submitted_at=provenance.now(),
         chain=chain,
-        status=status,
+        status=Status("PENDING"),
     )
     runs.save([run])
     return run
@@ -123,3 +110,20 @@ def dry_run(job: Job, files: dict[str, str]) -> str:
     with tempfile.TemporaryDirectory(prefix="alignlaunch-") as scratch:
         audit.write(Path(scratch), files)
         return slurm.test_only(job, Path(scratch)) or "no sbatch here: rendered and validated only"
+
+
+def dry_run_k8s(job: Job, files: dict[str, str], context: str | None, namespace: str | None) -> str:
+    """Have the API server, where there is one, look at the manifests. Returns its answer."""
+    from .k8s import submit
+    from .k8s.client import Api
+
+    try:
+        api = Api(context, namespace or (job.spec.k8s.namespace if job.spec.k8s else None))
+    except UsageError as error:
+        if context:
+            raise
+        return f"no cluster here ({str(error).splitlines()[0]}): rendered and validated only"
+    with tempfile.TemporaryDirectory(prefix="alignlaunch-") as scratch:
+        audit.write(Path(scratch), files)
+        submit.check(api, submit.stamped(api, manifest.load(Path(scratch)), "dry-run"))
+    return f"the API server of context {api.context} would take it into namespace {api.namespace}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from . import audit, provenance, runfolder
 from .errors import LaunchError, UsageError
 from .job import Job
+from .logs import LogFile
 from .render import DEEPSPEED, TORCHRUN
 from .runs import Run, Status
 
@@ -91,7 +92,7 @@ def _identify(run_dir: Path, pid: int) -> None:
     audit.write_atomic(run_dir / "process.json", json.dumps({"pid": pid, "started": _start_time(pid)}))
 
 
-class LocalBackend:
+class LocalBackend(LogFile):
     """Status and cancel of runs on this machine. Any alignlaunch process of the user can ask."""
 
     scheme = SCHEME

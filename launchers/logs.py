@@ -1,4 +1,4 @@
-"""One log for all ranks of a run: its last lines, one rank's or node's lines, or everything as it comes."""
+"""One log file for all ranks of a run: its last lines, one rank's or node's lines, or everything as it comes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,43 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from .runs import Run
+
 #: `srun --label` puts the task's number first; torchrun's line prefix (set by our scripts) says the rank.
 _LINE = re.compile(r"^(?:(?P<task>\d+): )?(?:\[rank(?P<rank>\d+)\]: ?)?")
 POLL_SECONDS = 0.5
+
+
+class LogFile:
+    """Mixin of a backend whose runs write into a file that this machine sees."""
+
+    def has_log(self, run: Run) -> bool:
+        return Path(run.log).is_file()
+
+    def log(
+        self,
+        run: Run,
+        count: int | None,
+        wanted: Callable[[str], bool],
+        is_over: Callable[[], bool] | None,
+        say: Callable[[str], None],
+    ) -> Iterator[str]:
+        """The last `count` wanted lines; with `is_over` what comes until then, too."""
+        del say
+        path, read = Path(run.log), 0
+        if path.is_file():
+            lines, read = tail(path, count, wanted, whole=is_over is not None)
+            yield from lines
+        if is_over:
+            yield from follow(path, read, wanted, is_over)
+
+    def keep_log(self, run: Run, say: Callable[[str], None]) -> None:
+        """The file stays anyway."""
+
+    def pause(self, run: Run, seconds: float) -> None:
+        """Nothing tells when such a run changes."""
+        del run
+        time.sleep(seconds)
 
 
 def selector(rank: int | None, node: int | None, tasks_per_node: int | None) -> Callable[[str], bool]:

@@ -28,7 +28,7 @@ def describe(job: Job, target: Target, files: dict[str, str], command: list[str]
         "stage": job.spec.stage,
         "target": target,
         "launcher": job.spec.launcher,
-        "nnodes": job.spec.nnodes,
+        "nnodes": job.nnodes,
         "nproc_per_node": job.spec.nproc_per_node,
         "job_file": str(job.path.resolve()),
         "job_sha256": job.digest,

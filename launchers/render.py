@@ -8,6 +8,7 @@ import re
 import shlex
 from functools import cache
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,17 +17,22 @@ import yaml
 
 import alignlaunch
 
-from . import zero
+from . import admission, manifest, yamltext, zero
+from .errors import JobFileError
 from .job import Job
+from .k8sspec import K8s
 from .paths import PACKAGE
 
-Target = Literal["bash", "slurm"]
-TARGETS: tuple[Target, ...] = ("bash", "slurm")
+Target = Literal["bash", "slurm", "k8s"]
+TARGETS: tuple[Target, ...] = ("bash", "slurm", "k8s")
 RESOLVED = "job.resolved.yaml"
 LOCK = "alignlaunch.lock"
 SBATCH = "job.sbatch"
 TORCHRUN = "torchrun.sh"
 DEEPSPEED = "deepspeed.sh"
+CONFIGMAP = "job.configmap.yaml"
+#: The manifest of the job itself, by its kind.
+MANIFESTS = {"PyTorchJob": "job.pytorchjob.yaml", "TrainJob": "job.trainjob.yaml"}
 #: Line breaks to YAML: PyYAML writes them as they are, and reads them back as spaces.
 _FOLDED = re.compile(r"[\x85\u2028\u2029]")
 
@@ -40,8 +46,10 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - shell, not HTML: every value goes through `sh`
+        autoescape=False,  # noqa: S701 - shell and YAML, not HTML: every value goes through `sh` or `tojson`
     )
+    env.filters["tojson"] = yamltext.flow  # Jinja's own is for HTML
+    env.filters["block"] = yamltext.block
     env.filters["sh"] = lambda value: shlex.quote(str(value))
     env.filters["heredoc"] = heredoc
     return env
@@ -53,20 +61,43 @@ def heredoc(value: str) -> str:
 
 
 def render(job: Job, target: Target, job_path: str) -> dict[str, str]:
-    """The files of `launch/<name>/<target>/`.
+    """The files of `launch/<name>/<target>/`. Raises JobFileError for a job that the target cannot take.
 
     job_path: the job file as seen from that folder; it only stands in the lock, for `alignlaunch check`.
     """
-    files = _bash(job) if target == "bash" else _slurm(job)
-    files[RESOLVED] = _resolved(job)
+    if problems := job.refused.get(target):
+        raise JobFileError(problems)
+    files = {"bash": _bash, "slurm": _slurm, "k8s": _k8s}[target](job)
     files[LOCK] = lock(job, target, job_path, files)
     return dict(sorted(files.items()))
 
 
+def targets(job: Job) -> list[Target]:
+    """The targets that a job is written for: Kubernetes where an image is named; elastic jobs run nowhere else."""
+    has_image = job.spec.k8s is not None and job.spec.k8s.image is not None
+    return [target for target in TARGETS if (has_image or job.elastic if target == "k8s" else not job.elastic)]
+
+
 def _slurm(job: Job) -> dict[str, str]:
-    files = {SBATCH: _template("slurm/job.sbatch.j2", job, exported=_exported(job))}
-    if job.zero:
-        files[job.zero.file_name] = job.zero.text
+    return {SBATCH: _template("slurm/job.sbatch.j2", job, exported=_exported(job)), **_config(job)}
+
+
+def _config(job: Job) -> dict[str, str]:
+    """What the processes read: the job, and the DeepSpeed JSON if there is one."""
+    return {RESOLVED: _resolved(job)} | ({job.zero.file_name: job.zero.text} if job.zero else {})
+
+
+def _k8s(job: Job) -> dict[str, str]:
+    """Two manifests. What the processes read stands in the ConfigMap: `kubectl apply -f` takes every file for one."""
+    k8s = job.spec.k8s or K8s()
+    values = manifest.values(job, _config(job))
+    name = MANIFESTS[k8s.kind]
+    files = {file: _template(f"k8s/{file.removeprefix('job.')}.j2", job, **values) for file in (CONFIGMAP, name)}
+    if k8s.patch or k8s.pod_patch:
+        header = "".join(takewhile(lambda line: line.startswith("#"), files[name].splitlines(keepends=True)))
+        patched = manifest.patched(yaml.safe_load(files[name]), k8s)
+        files[name] = f"{header}# With `k8s.pod_patch` and `k8s.patch` in it.\n{yamltext.document(patched)}"
+    admission.require(job, [yaml.safe_load(text) for text in files.values()])
     return files
 
 
@@ -81,7 +112,7 @@ def _bash(job: Job) -> dict[str, str]:
         "accumulation": job.accumulation_steps,
     }
     files = {name: _template(f"bash/{name}.j2", job, script=name, **values) for name in (TORCHRUN, DEEPSPEED)}
-    return files | {config.file_name: config.text for config in configs.values()}
+    return files | _config(job) | {config.file_name: config.text for config in configs.values()}
 
 
 def _template(name: str, job: Job, **values: Any) -> str:

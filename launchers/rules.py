@@ -39,6 +39,11 @@ def trainer_args() -> dict[str, Any]:
     return data
 
 
+def looks_secret(name: str) -> bool:
+    """Whether a variable of this name would hold a secret."""
+    return _SECRET.search(name) is not None
+
+
 def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
     """Names of variables can be exported, are not the launcher's, and no secret's value stands in the file."""
     problems = []
@@ -54,7 +59,7 @@ def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
         elif _RESERVED.match(name):
             rule, remedy = "set by the launcher on each node", "remove it; use nnodes and nproc_per_node"
             problems.append(Problem(place, key, None, rule, remedy))
-        elif _SECRET.search(name):  # the value is not repeated here
+        elif looks_secret(name):  # the value is not repeated here
             rule = "looks like a secret, and this file is committed"
             problems.append(Problem(place, key, None, rule, f"export {name} in your shell; `secrets: [{name}]`"))
     for i, name in enumerate(secrets if isinstance(secrets, list) else []):
@@ -107,6 +112,10 @@ def combinations(document: Document, data: dict[str, Any]) -> list[Problem]:
     if data.get("launcher") == "deepspeed" and data.get("zero") == 0:
         rule, remedy = "the deepspeed launcher without ZeRO has no use", "set `zero: 1`, or `launcher: torchrun`"
         problems.append(Problem(document.place(("launcher",)), "launcher", "deepspeed", rule, remedy))
+    least, colon, most = str(data.get("nnodes")).partition(":")
+    if colon and least.isdigit() and most.isdigit() and int(least) > int(most):
+        rule, remedy = "the fewest nodes are more than the most", f'write "{most}:{least}"'
+        problems.append(Problem(document.place(("nnodes",)), "nnodes", data["nnodes"], rule, remedy))
     return problems
 
 
@@ -135,6 +144,41 @@ def sources(document: Document, data: Any) -> list[Problem]:
         place = document.place(("data", "validation_share"))
         problems.append(Problem(place, "data.validation_share", data["validation_share"], rule, remedy))
     return problems
+
+
+def best_model(document: Document, data: dict[str, Any]) -> list[Problem]:
+    """`load_best_model_at_end` needs checkpoints that are evaluated, and can be loaded."""
+    train, sources = data.get("train"), data.get("data")
+    if not isinstance(train, dict) or not isinstance(sources, dict) or train.get("load_best_model_at_end") is not True:
+        return []
+    evaluates = bool(sources.get("validation")) or sources.get("validation_share") is not None
+    found = _no_best_model(train, evaluates=evaluates, zero=bool(data.get("zero")))
+    if found is None:
+        return []
+    key, rule, remedy = found
+    return [Problem(document.place(("train", key)), f"train.{key}", train.get(key), rule, remedy)]
+
+
+def _no_best_model(train: dict[str, Any], *, evaluates: bool, zero: bool) -> tuple[str, str, str] | None:
+    """Key, rule and remedy. Where the job is silent, transformers' own defaults count."""
+    if not evaluates:
+        remedy = "name `data.validation`, or set `data.validation_share`"
+        return "load_best_model_at_end", "the job has no data to evaluate on", remedy
+    if train.get("save_only_model") and zero:
+        return "save_only_model", "ZeRO could not load the best model again", "remove it, or set `zero: 0`"
+    saved, evaluated = train.get("save_strategy", "steps"), train.get("eval_strategy", "no")
+    if saved == "no":
+        return "save_strategy", "no checkpoint is written, and so none is the best", "write `save_strategy: best`"
+    if saved != evaluated and (saved != "best" or evaluated == "no"):
+        rule = f"with load_best_model_at_end each checkpoint is evaluated, and train.save_strategy is {saved}"
+        return "eval_strategy", rule, f"write `eval_strategy: {'steps' if saved == 'best' else saved}`"
+    every = [train.get("save_steps", 500), train.get("eval_steps") or train.get("logging_steps")]
+    if saved == "steps" and all(isinstance(steps, int | float) and steps > 0 for steps in every):
+        save, evaluate = (round(1e6 * steps) for steps in every)  # a share of the run below 1
+        if save % evaluate or (every[0] < 1) != (every[1] < 1):
+            rule = f"with load_best_model_at_end each checkpoint is evaluated, and train.eval_steps is {every[1]}"
+            return "save_steps", rule, f"write a multiple of {every[1]}"
+    return None
 
 
 _ONE_AT_LEAST = ("must be 1 or more", lambda value: value >= 1)
@@ -177,7 +221,7 @@ def trainer_arguments(stage: str, document: Document, data: dict[str, Any]) -> l
             owner = owned[key]
             remedy = "leave it out" if owner.startswith("(") else f"use the job's `{owner}`"
             rule = f"not to be set here {owner}" if owner.startswith("(") else "the job decides this by another key"
-            shown = None if _SECRET.search(key) else value
+            shown = None if looks_secret(key) else value
             problems.append(Problem(document.key_place(path), name, shown, rule, remedy))
         else:
             problem = unknown_key(document, path, list(known))

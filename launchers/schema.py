@@ -61,12 +61,12 @@ def check(struct: type[msgspec.Struct], document: Document, data: dict[str, Any]
 
 
 def _check_items(type_: Any, document: Document, value: Any, at: Path_) -> list[Problem]:
-    """The problems of the maps in a list that may hold structs."""
+    """The problems of the maps in a list or map that may hold structs."""
     nested = _struct_in(_item_type(type_))
-    if nested is None or not isinstance(value, list):
+    if nested is None or not isinstance(value, list | dict):
         return []
-    maps = [(i, item) for i, item in enumerate(value) if isinstance(item, dict)]
-    return [problem for i, item in maps for problem in check(nested, document, item, (*at, i))]
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    return [p for key, item in items if isinstance(item, dict) for p in check(nested, document, item, (*at, key))]
 
 
 def unknown_key(document: Document, path: Path_, known: list[str]) -> Problem:
@@ -96,7 +96,7 @@ def _invalid(document: Document, path: Path_, value: Any, type_: Any, message: s
         rule = "; ".join(meta.description for meta in _metas(type_) if meta.description and meta.pattern) or rule
     elif wanted := re.search(r"xpected `(\w+)", message):
         remedy = remedy or _HINTS.get(wanted[1], "")
-    if path[0] in ("secrets", "env"):
+    if path[0] in ("secrets", "env") or path[:2] == ("k8s", "secrets"):
         value = None  # a secret's value may stand here, where it must not: it is not repeated
     return Problem(document.place(path), dotted(path), value, rule, remedy or "see `alignlaunch schema`")
 
@@ -134,10 +134,10 @@ def _choices(type_: Any) -> list[Any]:
 
 
 def _item_type(type_: Any) -> Any:
-    """The type of the items of a field that holds a list, else None."""
-    if typing.get_origin(type_) is list:
-        return typing.get_args(type_)[0]
-    parts = typing.get_args(type_) if typing.get_origin(type_) not in (dict, typing.Literal) else ()
+    """The type of the items of a field that holds a list or a map, else None."""
+    if typing.get_origin(type_) in (list, dict):
+        return typing.get_args(type_)[-1]
+    parts = typing.get_args(type_) if typing.get_origin(type_) is not typing.Literal else ()
     return next((found for part in parts if (found := _item_type(part))), None)
 
 

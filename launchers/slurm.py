@@ -16,6 +16,7 @@ from typing import Any
 from . import runfolder, shell
 from .errors import LostJobError, SchedulerError, UsageError
 from .job import Job
+from .logs import LogFile
 from .render import SBATCH
 from .runs import FINAL, Run, Status
 
@@ -141,7 +142,7 @@ def unreachable(words: str) -> SchedulerError:
     )
 
 
-class SlurmBackend:
+class SlurmBackend(LogFile):
     """State from squeue while Slurm remembers the job, then from sacct, then from what the script itself left."""
 
     scheme = SCHEME

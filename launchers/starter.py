@@ -27,6 +27,7 @@ _TAIL = """
 # env: {NCCL_DEBUG: WARN}
 # secrets: [HF_TOKEN, WANDB_API_KEY]   # names of variables, never values
 # slurm: {partition: gpu, account: lab, qos: high, extra: ["--constraint=h100"]}
+# k8s: {image: "registry.example.org/alignlaunch:1", working_dir: /shared/project/jobs, cpu: 32, memory: 256Gi}
 """
 
 

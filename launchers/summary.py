@@ -14,10 +14,12 @@ def lines(job: Job) -> list[str]:
     zero = f"ZeRO-{job.zero.stage} ({job.zero.file_name})" if job.zero else "DDP"
     tuned = f"LoRA r={spec.lora.r}" if spec.lora else "every weight"
     data = f", at most {spec.data.max_train_samples} examples" if spec.data.max_train_samples else ""
+    nodes = f"{job.elastic[0]} to {job.elastic[1]}" if job.elastic else job.nnodes
+    most = "at most " if job.elastic else ""
     return [
         *(f"note: {note}" for note in job.notes),
         f"{spec.name}: {spec.stage}, {tuned}, {zero}{data}",
-        f"processes: {spec.nnodes} nodes x {spec.nproc_per_node} = {job.world_size}",
+        f"processes: {nodes} nodes x {spec.nproc_per_node} = {most}{job.world_size}",
         f"effective batch size: {job.per_device_batch_size} per device x {job.world_size} processes"
         f" x {job.accumulation_steps} accumulation = {job.effective_batch_size}",
     ]

@@ -9,9 +9,14 @@ from typing import Protocol
 
 from . import logs, provenance, runs
 from .errors import SchedulerError, UsageError
+from .k8s.backend import KubernetesBackend
 from .local import LocalBackend
 from .runs import Run, Status
 from .slurm import SlurmBackend
+
+Say = Callable[[str], None]
+Wanted = Callable[[str], bool]
+IsOver = Callable[[], bool]
 
 #: Seconds between two questions to a scheduler: quick at first, then sparing.
 FIRST_POLL, LAST_POLL = 1.0, 15.0
@@ -36,8 +41,22 @@ class Backend(Protocol):
     def cancel(self, run: Run) -> None:
         """End the run. Ending one that has ended is fine."""
 
+    def keep_log(self, run: Run, say: Say) -> None:
+        """Save the log where ending the run would take it away."""
 
-BACKENDS: dict[str, Backend] = {backend.scheme: backend for backend in (LocalBackend(), SlurmBackend())}
+    def pause(self, run: Run, seconds: float) -> None:
+        """Wait for so long, or until the run may have changed."""
+
+    def has_log(self, run: Run) -> bool:
+        """Whether there is anything to read."""
+
+    def log(self, run: Run, count: int | None, wanted: Wanted, is_over: IsOver | None, say: Say) -> Iterator[str]:
+        """The last `count` wanted lines (all for None); with `is_over` also what comes until then."""
+
+
+BACKENDS: dict[str, Backend] = {
+    backend.scheme: backend for backend in (LocalBackend(), SlurmBackend(), KubernetesBackend())
+}
 
 
 def backend_of(run: Run) -> Backend:
@@ -86,55 +105,56 @@ def _unsure(run: Run) -> bool:
     return run.status.state in ("UNKNOWN", "PREEMPTED")
 
 
-def states(run: Run, say: Callable[[str], None]) -> Iterator[Run]:
-    """The run after every poll, until its state is final. A scheduler that is away for a while is said and retried."""
-    pause, last_answer, here = FIRST_POLL, time.monotonic(), False
+def states(run: Run, say: Say, pause: Callable[[Run, float], None]) -> Iterator[Run | None]:
+    """The run after every question, until its state is final; None where the scheduler was away, which is said.
+
+    Every change of state or reason is said, too. pause: waits so many seconds after a question, or less.
+    """
+    delay, last_answer, here, seen = FIRST_POLL, time.monotonic(), False, None
     while True:
         try:
             if not here:
                 backend_of(run).require_here(run)
                 here = True
             run = refresh([run])[0]
-            last_answer = time.monotonic()
-            yield run
-            if run.status.is_final:
-                return
         except SchedulerError as error:
             if time.monotonic() - last_answer > PATIENCE_SECONDS:
                 raise
-            say(f"{str(error).splitlines()[0]}; asking again in {pause:.0f} s")
-        time.sleep(pause)
-        pause = min(pause * 1.5, LAST_POLL)
+            say(f"{str(error).splitlines()[0]}; asking again in {delay:.0f} s")
+            yield None
+        else:
+            last_answer = time.monotonic()
+            if (run.status.state, run.status.reason) != seen:
+                seen = (run.status.state, run.status.reason)
+                say(describe(run))
+            yield run
+            if run.status.is_final:
+                return
+        pause(run, delay)
+        delay = min(delay * 1.5, LAST_POLL)
 
 
-def wait(run: Run, say: Callable[[str], None]) -> Run:
-    """Until the end; every change of state or reason is said."""
-    seen = None
-    for now in states(run, say):
-        run = now
-        if (run.status.state, run.status.reason) != seen:
-            seen = (run.status.state, run.status.reason)
-            say(describe(run))
+def wait(run: Run, say: Say) -> Run:
+    """Until the end."""
+    for now in states(run, say, backend_of(run).pause):
+        run = now or run
     return run
 
 
-def follow(run: Run, say: Callable[[str], None], wanted: Callable[[str], bool], start: int = 0) -> Iterator[str]:
-    """Log lines as they come, until the run ends."""
-    poller, seen = states(run, say), None
-    current, due, pause = run, 0.0, FIRST_POLL
+def follow(run: Run, say: Say, wanted: Wanted, count: int | None = None) -> Iterator[str]:
+    """The last `count` log lines, and then more as they come, until the run ends."""
+    due, delay = 0.0, FIRST_POLL
+    answers = states(run, say, lambda *_: None)  # `is_over` has its own pace
 
     def is_over() -> bool:
-        nonlocal current, due, seen, pause
-        if time.monotonic() >= due and not current.status.is_final:
-            current = next(poller, current)
-            pause = min(pause * 1.5, LAST_POLL)
-            due = time.monotonic() + pause
-            if (current.status.state, current.status.reason) != seen:
-                seen = (current.status.state, current.status.reason)
-                say(describe(current))
-        return current.status.is_final
+        nonlocal due, delay
+        if time.monotonic() < due:
+            return False
+        now = next(answers)
+        due, delay = time.monotonic() + delay, min(delay * 1.5, LAST_POLL)
+        return now is not None and now.status.is_final
 
-    yield from logs.follow(Path(run.log), start, wanted, is_over)
+    yield from backend_of(run).log(run, count, wanted, is_over, say)
 
 
 def describe(run: Run) -> str:
@@ -145,7 +165,7 @@ def describe(run: Run) -> str:
     return f"{run.handle} {run.name}: {status.state}{code}{nodes}{reason}"
 
 
-def selector(run: Run, rank: int | None, node: int | None) -> Callable[[str], bool]:
+def selector(run: Run, rank: int | None, node: int | None) -> Wanted:
     """Which lines of the run's log belong to a rank or a node."""
     made_from = provenance.read(Path(run.run_dir)) if run.run_dir else {}
     nodes, per_node = int(made_from.get("nnodes", 1)), int(made_from.get("nproc_per_node", 1))

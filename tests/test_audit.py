@@ -221,14 +221,6 @@ def test_set_and_cluster_are_in_the_lock_and_rendered_again(cli: Cli, tmp_path: 
     assert cli("check").returncode == 2
 
 
-def test_rendered_elsewhere_is_checked_too(cli: Cli, tmp_path: Path, job_file: Path) -> None:
-    assert cli("render", job_file, "-o", "else/where").returncode == 0
-    assert (tmp_path / "else" / "where" / "tiny" / "slurm" / "job.sbatch").is_file()
-    assert cli("check").returncode == 0
-    job_file.write_text(MINIMAL + "nnodes: 2\n")
-    assert cli("check").returncode == 1
-
-
 def test_the_lock_holds_the_sha256_of_the_files_on_disk_and_of_the_job(folder: Path, job_file: Path) -> None:
     lock = json.loads((folder / "alignlaunch.lock").read_text())
     on_disk = {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}

@@ -156,6 +156,35 @@ def test_waiting_steps_are_shown_and_cancelled_with_the_one_that_runs(place: Pat
     assert [state for _, state, _, _ in status(place, "chain")] == ["CANCELLED"] * 3
 
 
+def test_a_folder_that_a_live_run_writes_into_is_refused(place: Path) -> None:
+    write_steps(place, "sleep")
+    process = start(place)
+    other: dict[str, Any] = {"name": "other", "stage": "sft", "model": "m", "data": {"train": ["d/d"]}}
+    other |= {"nproc_per_node": 1, "zero": 0, "output_dir": "b/../a", "env": {"ACT": 0}}
+    (place / "other.yaml").write_text(yaml.safe_dump(other))
+    (run,) = json.loads(call(place, "status", "chain", "--json").stdout)
+    handle = run["handle"]
+    said = call(place, "local", "other.yaml", "--cluster", "stub", code=2).stderr
+    assert f"output_dir: b/../a: chain-a ({handle}, RUNNING) writes there" in said
+    assert not (place / "launch" / "other").exists()
+    call(place, "local", "other.yaml", "--cluster", "stub", "--set", "output_dir=c")
+    call(place, "cancel", handle)
+    process.communicate(timeout=60)
+    call(place, "local", "other.yaml", "--cluster", "stub", "--write")
+
+
+def test_the_bad_data_of_every_step_is_told_before_anything_is_written(place: Path) -> None:
+    write_steps(place, "0", "0", "0")
+    chain = yaml.safe_load((place / "chain.yaml").read_text())
+    for step in "bc":
+        (place / f"{step}.jsonl").write_text('{"odd": 1}\n')
+        chain["jobs"][step]["data"] = {"train": [f"{step}.jsonl"]}
+    (place / "chain.yaml").write_text(yaml.safe_dump(chain))
+    said = call(place, "local", "chain.yaml", "--cluster", "stub", code=2).stderr
+    assert ("step b: " in said, "step c: " in said, "b.jsonl:1" in said, "c.jsonl:1" in said) == (True,) * 4
+    assert not (place / "launch").exists()
+
+
 def test_ctrl_c_ends_all(place: Path) -> None:
     write_steps(place, "sleep", "0")
     process = start(place)

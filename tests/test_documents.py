@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alignlaunch.launchers import audit, job, pipeline
-from alignlaunch.launchers.render import TARGETS
+from alignlaunch.launchers.render import targets
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DOCUMENTS = EXAMPLES / "documents"
@@ -112,6 +112,6 @@ def test_the_whole_chain_of_the_last_document() -> None:
 )
 def test_every_example_renders_and_is_in_the_table(path: Path) -> None:
     for loaded in pipeline.load(path).jobs.values():
-        for target in TARGETS:
+        for target in targets(loaded):
             assert audit.artifacts(loaded, target, audit.folder_of(loaded, target))
     assert path.name in (EXAMPLES / "README.md").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignlaunch.launchers import audit, job
-from alignlaunch.launchers.render import TARGETS
+from alignlaunch.launchers.render import targets
 from alignlaunch.train import config
 
 HOSTILE = [
@@ -104,7 +104,7 @@ class Place:
         base: dict[str, Any] = {"name": "hostile", "stage": "sft", "model": "m", "data": {"train": ["d"]}, "lora": None}
         (folder / "job.yaml").write_text(as_yaml(base | keys), encoding="utf-8")
         self.job = job.load(folder / "job.yaml")
-        for target in TARGETS:
+        for target in targets(self.job):
             where = audit.folder_of(self.job, target)
             audit.write(where, audit.artifacts(self.job, target, where))
         self.python = self._script("python stub", STUB.format(python=sys.executable, out=str(folder / "told")))

@@ -143,7 +143,8 @@ def test_a_file_name_cannot_leave_the_comment_that_it_stands_in(tmp_path: Path) 
     [
         ("nnodes=-1", ">= 1"),
         ("nnodes=true", "int"),
-        ("nnodes=two", "int"),
+        ("nnodes=two", "a number, or MIN:MAX"),
+        ("nnodes=4:2", "the fewest nodes are more than the most"),
         ("nnodes=[2]", "int"),
         ("nproc_per_node=0", ">= 1"),
         ("data.max_train_samples=-5", ">= 1"),
@@ -291,7 +292,7 @@ def test_evaluation_defaults_need_validation_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", defaults.STAGES)
 def test_the_minimal_job_of_each_stage(tmp_path: Path, stage: str) -> None:
     loaded = job.load(write(tmp_path), (f"stage={stage}",))
-    for target in render.TARGETS:
+    for target in render.targets(loaded):
         assert render.RESOLVED in render.render(loaded, target, "job.yaml")
 
 
@@ -318,6 +319,37 @@ def test_quantised_weights_need_an_adapter(tmp_path: Path) -> None:
 
 def test_lora_false_is_null(tmp_path: Path) -> None:
     assert job.load(write(tmp_path), ("lora=false",)).spec.lora is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "remedy"),
+    [
+        ("data.validation=[]", "train.load_best_model_at_end", "name `data.validation`"),
+        ("train.save_strategy=epoch", "train.eval_strategy", "`eval_strategy: epoch`"),
+        ("train.eval_strategy=no train.save_strategy=no", "train.save_strategy", "`save_strategy: best`"),
+        ("train.eval_strategy=no", "train.eval_strategy", "`eval_strategy: steps`"),
+        ("train.save_strategy=best train.eval_strategy=no", "train.eval_strategy", "`eval_strategy: steps`"),
+        ("train.save_steps=75", "train.save_steps", "a multiple of 50"),
+        ("train.save_steps=0.5", "train.save_steps", "a multiple of 50"),
+        ("train.eval_steps=0.5", "train.save_steps", "a multiple of 0.5"),
+        ("train.save_only_model=true", "train.save_only_model", "remove it"),
+    ],
+)
+def test_the_best_checkpoint_is_one_that_is_evaluated(tmp_path: Path, changes: str, key: str, remedy: str) -> None:
+    """SFT evaluates every 50 steps, saves every 500 and has ZeRO-2, where the file is silent."""
+    base = ("data.validation=[data]", "train.load_best_model_at_end=true")
+    fine = (
+        "train.save_strategy=best",
+        "train.save_steps=0.4 train.eval_steps=0.1",
+        "zero=0 train.save_only_model=true",
+    )
+    for more in ((), *(change.split() for change in fine)):
+        assert job.load(write(tmp_path), (*base, *more)).spec.train["load_best_model_at_end"]
+    with pytest.raises(JobFileError) as caught:
+        job.load(write(tmp_path), (*base, *changes.split()))
+    (found,) = caught.value.problems
+    assert found.key == key
+    assert remedy in found.remedy
 
 
 def test_the_deepspeed_launcher_needs_zero(tmp_path: Path) -> None:
@@ -383,7 +415,7 @@ def test_variables_that_are_not_the_jobs(tmp_path: Path, name: str) -> None:
 def test_no_variable_of_a_rendered_script_can_be_set_by_the_job(tmp_path: Path) -> None:
     """A job's `env: {total: 3}` would otherwise change what the script computes, or be changed by it."""
     job_ = job.load(EXAMPLE)
-    scripts = [text for target in render.TARGETS for text in render.render(job_, target, "job.yaml").values()]
+    scripts = [text for target in render.targets(job_) for text in render.render(job_, target, "job.yaml").values()]
     assigned = {
         name
         for text in scripts
@@ -536,7 +568,8 @@ def test_any_values_at_all_are_a_job_or_a_job_file_error(values: dict[str, Any],
             assert all(p.rule and p.remedy for p in error.problems)
         else:
             for target in render.TARGETS:
-                render.render(loaded, target, "job.yaml")
+                if target not in loaded.refused:
+                    render.render(loaded, target, "job.yaml")
 
 
 @given(nested([field.name for field in msgspec.structs.fields(Cluster)]))

@@ -10,6 +10,12 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+#: The same for contents that are lists of parts, as processors want it.
+IMAGE_CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{% for part in m.content %}"
+    "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 #: `train:` of a run that is over in seconds.
 TRAIN: dict[str, Any] = {
     "per_device_train_batch_size": 1,
@@ -120,3 +126,41 @@ def make_reward_model(folder: Path, model: Path, seed: int) -> None:
     make: Any = LlamaForSequenceClassification
     make(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+
+
+def make_llava(folder: Path, language: Path) -> None:
+    """LLaVA around a new language model of the tiny one's shape: pictures of 16 × 16 in patches of 4."""
+    import torch
+    from transformers import (
+        AutoConfig,
+        AutoTokenizer,
+        CLIPImageProcessorPil,
+        CLIPVisionConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(language)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    text = AutoConfig.from_pretrained(language, vocab_size=len(tokenizer))
+    sight = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4
+    )
+    config = LlavaConfig(
+        text_config=text, vision_config=sight, image_token_index=tokenizer.convert_tokens_to_ids("<image>")
+    )
+    torch.manual_seed(0)
+    model: Any = LlavaForConditionalGeneration(config)
+    model.save_pretrained(folder)
+    make: Any = CLIPImageProcessorPil
+    size = {"height": 16, "width": 16}
+    processor: Any = LlavaProcessor
+    processor(
+        make(size={"shortest_edge": 16}, crop_size=size),
+        tokenizer,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=IMAGE_CHAT_TEMPLATE,
+    ).save_pretrained(folder)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from alignlaunch.train import vocabulary
 from alignlaunch.train.config import Lora
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.model import Head, zero_stage
 
 
-def configure(lora: Lora, model: Any, *, head: Head) -> Any:
-    """PEFT's LoraConfig for this model.
+def configure(lora: Lora, model: Any, new_tokens: range, *, head: Head) -> Any:
+    """PEFT's LoraConfig for this model, whose rows of `new_tokens` are trained beside the adapter.
 
-    Raises UserError when a target module does not exist.
+    Raises UserError when a target module does not exist, or has rows that are to be trained.
     """
     import peft
 
@@ -30,6 +31,8 @@ def configure(lora: Lora, model: Any, *, head: Head) -> Any:
         target_modules=_target_modules(model, lora),
         # A new head is random: frozen, it would make noise of all that the adapter learns.
         modules_to_save=["score"] if head == "score" else None,
+        # So would the random rows of new tokens; the old rows stay as they are.
+        trainable_token_indices=_trained_rows(model, lora, new_tokens) if new_tokens else None,
     )
 
 
@@ -50,6 +53,27 @@ def add(model: Any, config: Any, args: Any) -> Any:
         model.enable_input_require_grads()  # or nothing before the first adapter has a gradient to checkpoint
     # PEFT would hold the adapter in fp32 over a bf16 base, which ZeRO-3 cannot gather together (DeepSpeed#8072).
     return peft.get_peft_model(model, config, autocast_adapter_dtype=not (zero3 and not quantized))
+
+
+def _trained_rows(model: Any, lora: Lora, new_tokens: range) -> dict[str, list[int]]:
+    places = vocabulary.places(model)
+    targets = _target_modules(model, lora)
+    taken = [p for p in places if isinstance(targets, list) and {p, p.rsplit(".", 1)[-1]} & set(targets)]
+    if taken:
+        raise UserError(
+            f"lora.target_modules: {', '.join(taken)}: the tokenizer has {len(new_tokens)} tokens more than the model, "
+            "whose rows there are trained whole; PEFT cannot adapt the same module too. Leave it out.",
+            everywhere=True,
+        )
+    head = model.get_output_embeddings()
+    if getattr(head, "bias", None) is not None:
+        raise UserError(
+            f"tokenizer: has {len(new_tokens)} tokens more than the model, whose output head has a bias: PEFT would "
+            "train its new rows without. Train all weights (`lora: null`), or use the model's own tokenizer.",
+            everywhere=True,
+        )
+    vocabulary.mend_peft()
+    return {place: [*new_tokens] for place in places}
 
 
 def _target_modules(model: Any, lora: Lora) -> str | list[str]:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from alignlaunch.train import outputs
 from alignlaunch.train.errors import UserError
 
 INCOMPLETE = "checkpoint-is-incomplete.txt"
@@ -15,22 +16,23 @@ INCOMPLETE = "checkpoint-is-incomplete.txt"
 OWNER = ".run"
 
 
-def settle(output_dir: Path, asked: Any, restart_count: int, run_id: str) -> Path | None:
+def settle(output_dir: Path, asked: Any, restart_count: int, run_id: str, *, uncounted: bool = False) -> Path | None:
     """Make the output folder this run's; returns the checkpoint to resume from, None to start afresh.
 
     A restarted run goes on from its own last checkpoint. One that starts resumes where it is `asked` to (a folder, or
     true: the last there is). All other checkpoints are set aside, so that no restart takes them for this run's.
+    uncounted: a run that has been here before is restarted, whatever its count says.
     Raises UserError when the one asked for is not there or not complete.
     """
     found = complete_checkpoints(output_dir)
-    restarted = restart_count > 0 and _owner(output_dir) == run_id
+    restarted = (restart_count > 0 or uncounted) and _owner(output_dir) == run_id
     if restarted and found:
         resume: Path | None = found[-1]
     elif isinstance(asked, str):
         resume = _complete(Path(asked))
     else:
         resume = found[-1] if asked and found else None
-    if asked and resume is None and restart_count == 0:
+    if asked and resume is None and restart_count == 0 and not restarted:
         raise UserError(
             f"train.resume_from_checkpoint: true, but {output_dir} holds no complete checkpoint. Remove the key to "
             "start afresh.",
@@ -46,16 +48,42 @@ def complete_checkpoints(output_dir: Path) -> list[Path]:
     return [folder for folder in _folders(output_dir) if _is_complete(folder)]
 
 
+def zero_files(folder: Path) -> set[str]:
+    """What the processes of a ZeRO run wrote into a checkpoint, one or two files each; empty without ZeRO."""
+    return {path.name for path in folder.glob("global_step*/*zero_pp_rank_*")}
+
+
+def refuse_other_split(folder: Path, files: set[str], zero_stage: int, world_size: int) -> None:
+    """Raise UserError where a checkpoint with these `zero_files` was not written by as many processes, under such ZeRO.
+
+    zero_stage: 0 for DDP. DeepSpeed cannot split an optimizer's state anew, and without ZeRO it would be left aside.
+    """
+    parts = sum(name.endswith("_optim_states.pt") for name in files)
+    weights = any(name.endswith("_model_states.pt") for name in files)
+    if (parts, weights) == (world_size if zero_stage else 0, zero_stage == 3):
+        return
+    stage = "ZeRO-3" if weights else "ZeRO-1 or 2"
+    held = f"the optimizer state of {parts} process(es) under {stage}" if parts else "no optimizer state of ZeRO"
+    here = f"ZeRO-{zero_stage}" if zero_stage else "DDP"
+    raise UserError(
+        f"{folder}: cannot be resumed: it holds {held}, and this run has {world_size} process(es) under {here}. Resume "
+        f"it as it was trained, or start a new run from its weights: `model: {folder}`.",
+        everywhere=True,
+    )
+
+
 def _is_complete(folder: Path) -> bool:
-    # trainer_state.json is the last file that the trainer writes.
-    return not (folder / INCOMPLETE).exists() and (folder / "trainer_state.json").is_file()
+    # trainer_state.json is the last file that the trainer writes. The final output has one too, but no optimizer.
+    final = (folder / outputs.PROVENANCE).exists()
+    return not final and not (folder / INCOMPLETE).exists() and (folder / "trainer_state.json").is_file()
 
 
 def _complete(folder: Path) -> Path:
     if not _is_complete(folder):
         raise UserError(
             f"train.resume_from_checkpoint: {folder}: not a complete checkpoint (no trainer_state.json, or "
-            f"{INCOMPLETE} is in it). Name an older checkpoint-N folder, or `true` for the last complete one.",
+            f"{INCOMPLETE} or {outputs.PROVENANCE} is in it). Name an older checkpoint-N folder, or "
+            "`true` for the last complete one.",
             everywhere=True,
         )
     return folder

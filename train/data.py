@@ -212,7 +212,7 @@ def _refuse_empty(role: Role, data: Data, report: Report) -> None:
     if weighted and len(empty) < len(named):
         what = "it cannot have the share that its weight gives it"
     elif report.records:
-        what = f"all {report.records} records were dropped: raise max_length"
+        what = f"all {report.records} records were dropped: raise max_length (or max_prompt_length)"
     elif report.skipped:
         what = f"all {report.skipped} records are bad, such as {report.bad[0]}"
     elif data.validation_share:

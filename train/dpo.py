@@ -10,7 +10,7 @@ from typing import Any
 
 from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
 
-from alignlaunch.train import vision
+from alignlaunch.train import vision, vocabulary
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, encode
 from alignlaunch.train.formats import Record, preference
@@ -91,4 +91,14 @@ def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, eva
         train_dataset=train,
         eval_dataset=evaluation,
         peft_config=adapter,
+        ref_model=None if adapter or args.precompute_ref_log_probs else _reference(model),
     )
+
+
+def _reference(model: Any) -> Any:
+    """The start model once more; TRL would load it without the rows of a larger tokenizer."""
+    reference = type(model).from_pretrained(
+        model.config.name_or_path, dtype=model.dtype, attn_implementation=model.config._attn_implementation
+    )
+    vocabulary.grow(reference, model.config.get_text_config().vocab_size)
+    return reference

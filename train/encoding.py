@@ -43,6 +43,11 @@ class Tokens:
     learnt: list[bool]
 
 
+def tokenizer_of(reader: Any) -> Any:
+    """The tokenizer of a vision-language model's processor; a tokenizer is its own."""
+    return getattr(reader, "tokenizer", reader)
+
+
 def render(tokenizer: Any, messages: list[Message], *, ask: bool = False) -> str:
     """Apply the chat template; `ask` ends the text where the assistant would begin."""
     if not messages:
@@ -57,7 +62,10 @@ def render(tokenizer: Any, messages: list[Message], *, ask: bool = False) -> str
 
 
 def encode(tokenizer: Any, prompt: Turns, completion: Turns) -> list[Tokens]:
-    """Tokenise a prompt and what follows it. More than one sequence only where the template rewrites earlier turns."""
+    """Tokenise a prompt and what follows it. More than one sequence only where the template rewrites earlier turns.
+
+    tokenizer: or a processor, for conversations without images whose contents are lists of parts.
+    """
     if isinstance(prompt, str) and isinstance(completion, str):
         return [_tokenise(tokenizer, prompt + completion, [(len(prompt), len(prompt) + len(completion))], plain=True)]
     messages = [*prompt, *completion]
@@ -85,6 +93,7 @@ def _tokenise(tokenizer: Any, text: str, spans: Iterable[Span], *, plain: bool =
 
     Plain text gets the tokenizer's own special tokens and an end of sequence; a template writes its own.
     """
+    tokenizer = tokenizer_of(tokenizer)
     if tokenizer.is_fast:
         found = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True)
         ids, offsets = list(found["input_ids"]), found["offset_mapping"]

@@ -1,26 +1,31 @@
 """A trained folder, evaluated as its stage evaluates during training: one process, on validation data or other data.
 
-The trainer is the one of training, made from what training started from; then it gets the trained weights. So that DPO,
-for example, compares them with the same reference as it did then.
+The trainer is the one of training. Where the stage compares the model with what training started from, the trainer is
+made from that and then gets the trained weights: so the reference is the same as it was then. What a stage does once
+its weights are saved (safe_dpo's `eval_generate`) is done again.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import torch
 import transformers
 
-from alignlaunch.train import adapter, finish, model, outputs, precision, saving, session, stages, vision
+from alignlaunch.train import adapter, finish, model, outputs, precision, saving, session, stages, vision, vocabulary
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
 from alignlaunch.train.reporting import say
 
 FILE = "eval.json"
+TRAINER_STATE = "trainer_state.json"
+#: Stages with a reference, which is the model that training started from.
+COMPARING = ("dpo", "safe_dpo")
 
 
 def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[str]) -> int:
@@ -55,15 +60,22 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
     encode = vision.encoder(job, stage, tokenizer, processor, args)
     rows = session.rows("validation", job, args, processor or tokenizer, encode, place)
     images = vision.sees(rows, None)
-    start = msgspec.structs.replace(job, model=str(folder)) if kind == "model" else job
-    network = model.load_model(start, args, tokenizer, chosen, head=stage.HEAD, images=images)
-    network.config.name_or_path = job.model  # where a trainer looks for its reference
-    lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
+    load = partial(model.load_model, args=args, tokenizer=tokenizer, precision=chosen, head=stage.HEAD, images=images)
+    trained = msgspec.structs.replace(job, model=str(folder))
+    network = load(job if kind == "adapter" or job.stage in COMPARING else trained)
+    new_tokens = vocabulary.grow(network, len(tokenizer))
+    lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     reader = processor if images else tokenizer
     trainer = stage.trainer(args, network, lora, reader, rows, rows)  # TRL's want training data to be there
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     if kind == "adapter":
         trainer.model.load_adapter(str(folder), "default")
+    elif job.stage in COMPARING:
+        trainer.model.load_state_dict(load(trained).state_dict())
+    if (folder / TRAINER_STATE).is_file():
+        trainer.state = transformers.TrainerState.load_from_json(str(folder / TRAINER_STATE))
+    if hasattr(stage, "finish"):
+        stage.finish(trainer, folder)
     metrics = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items() if name != "epoch"}
     read = [source.path for source in job.data.sources("validation") or job.data.sources("train")]
     _write(folder / FILE, {"metrics": metrics, "data": read, "precision": chosen, "examples": len(rows)})

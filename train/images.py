@@ -8,7 +8,7 @@ from typing import Any
 from alignlaunch.train.formats import FormatError, Message, Record
 
 COLUMNS = ("images", "image")
-STAGES = ("sft", "dpo")
+STAGES = ("sft", "dpo", "safe_dpo")
 #: Where an image stands in a text, as LLaVA's data sets write it.
 MARK = "<image>"
 
@@ -23,7 +23,7 @@ def located(record: Record, folder: Path, stage: str) -> Record:
     if column is None:
         return record
     if stage not in STAGES:
-        raise FormatError(f"`{column}`: stage {stage} takes no images; stages {' and '.join(STAGES)} do")
+        raise FormatError(f"`{column}`: stage {stage} takes no images; stages {', '.join(STAGES)} do")
     named = record[column] if isinstance(record[column], list) else [record[column]]
     if odd := [name for name in named if not isinstance(name, str) or not name]:
         raise FormatError(f"`{column}` holds {type(odd[0]).__name__}; paths of image files are due")
@@ -55,6 +55,11 @@ def placed(messages: list[Message], count: int) -> list[Message]:
 def images_in(turns: list[Message]) -> int:
     """How many images stand in messages that were `placed`."""
     return sum(part["type"] == "image" for turn in turns for part in turn["content"])
+
+
+def without(turns: list[Message]) -> list[Message]:
+    """Messages that were `placed`, less their images."""
+    return [turn | {"content": [part for part in turn["content"] if part["type"] != "image"]} for turn in turns]
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import alignlaunch
-from alignlaunch.train import outputs
+from alignlaunch.train import outputs, vocabulary
 from alignlaunch.train.errors import UserError
 
 #: Files of a trained folder that say how it was trained, not what the model is.
@@ -46,8 +46,7 @@ def merge_adapter(
     model = _load_base(name, config["task_type"], trust_remote_code=trust_remote_code)
     tokenizer_place = str(adapter) if (adapter / "tokenizer_config.json").is_file() else name
     tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer_place, trust_remote_code=trust_remote_code)
-    if len(tokenizer) > model.config.get_text_config().vocab_size:
-        model.resize_token_embeddings(len(tokenizer))  # as training does
+    vocabulary.grow(model, len(tokenizer))  # as training does
     model.config.pad_token_id = tokenizer.pad_token_id
     try:
         model = peft.PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)

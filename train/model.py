@@ -70,8 +70,6 @@ def load_model(
         # Loading shards notes every renaming that transformers knows, old ones too, and saving would undo them all;
         # without notes it undoes the model's own.
         model._weight_conversions = None
-    if len(tokenizer) > model.config.get_text_config().vocab_size:
-        model.resize_token_embeddings(len(tokenizer))
     model.config.pad_token_id = tokenizer.pad_token_id
     if getattr(args, "disable_dropout", False):
         for module in model.modules():

@@ -27,6 +27,10 @@ class Multiplier(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Go on with the values of the checkpoint that is resumed from."""
         del args, control, kwargs
+        self.restore(state)
+
+    def restore(self, state: Any) -> None:
+        """Take the values that a trainer's state holds, if it does."""
         if saved := state.stateful_callbacks.get(_KEY):
             self.value, self.cost = saved["value"], saved["cost"]
 

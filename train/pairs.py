@@ -17,7 +17,9 @@ from alignlaunch.train.encoding import Encoded, Row, Tokens, encode
 from alignlaunch.train.formats import Turns
 from alignlaunch.train.reporting import MeasuredTrainer
 
-Batch = dict[str, torch.Tensor]
+#: Tensors by name; two names stand for more of them: `images`, and `text` (see `image_pairs`).
+Batch = dict[str, Any]
+Collate = Callable[[list[Row]], Batch]
 
 
 def encode_pair(tokenizer: Any, args: Any, prompt: Turns, answers: dict[str, Turns]) -> Encoded:
@@ -45,7 +47,7 @@ def _shorten(tokens: Tokens, max_prompt_length: int | None, max_length: int | No
     return Tokens(tokens.ids[skip:][:max_length], tokens.learnt[skip:][:max_length])
 
 
-def collator(sides: tuple[str, str], pad_token_id: int) -> Callable[[list[Row]], Batch]:
+def collator(sides: tuple[str, str], pad_token_id: int) -> Collate:
     """Batch the pairs for one forward: all sequences of the first side, then all of the second."""
 
     def collate(rows: list[Row]) -> Batch:
@@ -69,7 +71,8 @@ def token_logps(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
 
     Two forwards would reduce a parameter twice (DeepSpeed#988).
     """
-    outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+    seen = inputs.get("images", {})
+    outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **seen, use_cache=False)
     targets = inputs["input_ids"][:, 1:]
     logits = outputs.logits[:, :-1].float()
     return -F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)

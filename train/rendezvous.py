@@ -14,6 +14,9 @@ from typing import Literal
 
 from alignlaunch.train.errors import UserError
 
+#: What names a run, the surest first. The first is set in pods alone.
+_RUN_IDS = ("ALIGNLAUNCH_RUN_ID", "ALIGNLAUNCH_RUN_DIR", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
+
 Dialect = Literal["torchrun", "deepspeed", "environment", "slurm", "single"]
 
 
@@ -31,6 +34,9 @@ class Rendezvous:
     restart_count: int
     #: The same for every attempt of a run, another for every run.
     run_id: str
+    #: Whether a restart may come without being counted: torchrun counts none when a node joins an elastic job, and a
+    #: pod that takes another's place none at all. Then `run_id` alone tells that a run goes on.
+    restarts_uncounted: bool
 
 
 def read(env: Mapping[str, str]) -> Rendezvous:
@@ -132,7 +138,8 @@ def _place(
         master_port=_int(env, "MASTER_PORT") if env.get("MASTER_PORT") else 0,
         dialect=dialect,
         restart_count=_int(env, restarts) if restarts else 0,
-        run_id=next((env[n] for n in ("ALIGNLAUNCH_RUN_DIR", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID") if env.get(n)), ""),
+        run_id=next((env[n] for n in _RUN_IDS if env.get(n)), ""),
+        restarts_uncounted=bool(env.get("ALIGNLAUNCH_RUN_ID")),
     )
 
 

@@ -12,20 +12,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from alignlaunch.train import objectives, pairs, safety_eval, score_columns, scoring
+from alignlaunch.train import image_pairs, objectives, pairs, safety_eval, score_columns, scoring, vision
 from alignlaunch.train.adapter import add
 from alignlaunch.train.config import REWARDS
 from alignlaunch.train.data import Encoder
-from alignlaunch.train.encoding import Encoded, Row
+from alignlaunch.train.encoding import Encoded, Row, tokenizer_of
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import FormatError, Record
+from alignlaunch.train.formats import FormatError, Record, Turns
 from alignlaunch.train.multiplier import Multiplier
-from alignlaunch.train.pairs import Batch, PairTrainer
+from alignlaunch.train.pairs import Batch, Collate, PairTrainer
 from alignlaunch.train.safe_dpo_config import Objective, SafeDPOConfig
 from alignlaunch.train.safety_eval import SafetyEval
 from alignlaunch.train.safety_formats import SafePreference, safe_preference
@@ -37,10 +38,22 @@ SIDES = ("a", "b")
 REWARD_MODELS = ("helpful", "harmless")
 LABELS = ("better", "safer", "a_safe", "b_safe")
 _SIGN: dict[int | None, int] = {0: 1, 1: -1, None: 0}
+#: From a record, its prompt and its two responses, named by side, to a row.
+EncodePair = Callable[[Record, Turns, dict[str, Turns]], Encoded]
 
 
 def encoder(tokenizer: Any, args: Any) -> Encoder:
-    """Tokenise both responses after their prompt, with the pair's labels.
+    """Tokenise both responses after their prompt, with the pair's labels."""
+    return _labelled(args, lambda _, prompt, answers: pairs.encode_pair(tokenizer, args, prompt, answers))
+
+
+def image_encoder(processor: Any, args: Any) -> Encoder:
+    """Render both responses after their prompt, with the pair's labels and the paths of the images."""
+    return _labelled(args, partial(image_pairs.encode_pair, processor, args))
+
+
+def _labelled(args: Any, encode_pair: EncodePair) -> Encoder:
+    """The encoder of pairs with their labels.
 
     better, safer: 1 response a, -1 response b, 0 not judged. a_safe, b_safe: 1 safe, 0 not safe (or not judged, which
     only objectives that never read it let pass). safedpo drops pairs of two unsafe responses here.
@@ -51,7 +64,7 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
         _require_labels(args.objective, found)
         if args.objective == "safedpo" and not any(found.safe):
             return Encoded([])
-        encoded = pairs.encode_pair(tokenizer, args, found.prompt, {"a": found.response_a, "b": found.response_b})
+        encoded = encode_pair(record, found.prompt, {"a": found.response_a, "b": found.response_b})
         labels: Row = {"better": _SIGN[found.better], "safer": _SIGN[found.safer], "category": found.category or ""}
         labels |= {f"{side}_safe": int(bool(safe)) for side, safe in zip(SIDES, found.safe, strict=True)}
         return Encoded([row | labels for row in encoded.rows], truncated=encoded.truncated)
@@ -72,9 +85,8 @@ def _require_labels(objective: Objective, found: SafePreference) -> None:
         raise FormatError(f"objective {objective} reads safety labels, and a response has none")
 
 
-def collator(pad_token_id: int) -> Callable[[list[Row]], Batch]:
-    """Batch the pairs; with precomputed columns also `scoring`'s values."""
-    collate_pairs = pairs.collator(SIDES, pad_token_id)
+def collator(collate_pairs: Collate) -> Collate:
+    """Batch the pairs with their labels; with precomputed columns also `scoring`'s values."""
 
     def collate(rows: list[Row]) -> Batch:
         batch = collate_pairs(rows)
@@ -88,8 +100,12 @@ class SafeDPOTrainer(PairTrainer):
     """The Trainer with the losses of `objectives`."""
 
     columns = (
-        *(f"{side}_{name}" for side in SIDES for name in ("input_ids", "prompt_length", *scoring.NAMES)),
-        *LABELS,
+        *(
+            f"{side}_{name}"
+            for side in SIDES
+            for name in ("input_ids", "prompt_length", *image_pairs.COLUMNS, *scoring.NAMES)
+        ),
+        *("images", *LABELS),
     )
 
     def __init__(self, live: dict[str, Scorer], after_training: SafetyEval | None, **kwargs: Any) -> None:
@@ -142,6 +158,12 @@ class SafeDPOTrainer(PairTrainer):
         if "loss" in logs and self.multiplier is not None:
             logs["lambda"] = self.multiplier.value
         super().log(logs, start_time)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The loss is that at the state's lambda: the last one of a trained folder that is evaluated later."""
+        if self.multiplier is not None:
+            self.multiplier.restore(self.state)
+        return super().evaluate(*args, **kwargs)
 
     def evaluate_safety(self, output_dir: Path) -> None:
         """Answer and judge the held-out prompts that `eval_generate` asks for, into safety_eval.json. A collective."""
@@ -198,42 +220,55 @@ def _margin(scores: torch.Tensor) -> torch.Tensor:
     return a - b
 
 
-def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
-    """Make the trainer; with `scores: precomputed` score all rows first."""
+def trainer(args: Any, model: Any, adapter: Any, reader: Any, train: Any, evaluation: Any) -> Any:
+    """Make the trainer; with `scores: precomputed` score all rows first.
+
+    reader: the tokenizer; the processor where the rows have images.
+    """
     model = add(model, adapter, args) if adapter else model
     _require_orders(args.objective, train)
     folders = _reward_models(args, REWARDS[args.objective], f"train.objective {args.objective}")
-    after_training = _safety_eval(args, model, tokenizer, evaluation) if args.eval_generate else None
+    after_training = _safety_eval(args, model, reader, evaluation) if args.eval_generate else None
+    collate = pairs.collator(SIDES, tokenizer_of(reader).pad_token_id)
+    if "images" in train.column_names:
+        collate = image_pairs.collator(SIDES, reader, args.max_length)
     live: dict[str, Scorer] = {}
     if args.scores == "precomputed":
         sets = [rows for rows in (train, evaluation) if rows is not None]
-        train, *rest = _with_scores(sets, folders, args, model, tokenizer)
+        train, *rest = _with_scores(sets, collate, folders, args, model, reader)
         evaluation = rest[0] if rest else None
     else:
         if not scoring.has_adapter(model):
             live["reference"] = scoring.reference_copy(model, args)
-        live |= {name: scoring.reward_model(name, folder, tokenizer, args) for name, folder in folders.items()}
+        live |= {name: scoring.reward_model(name, folder, reader, args) for name, folder in folders.items()}
     return SafeDPOTrainer(
         live,
         after_training,
         model=model,
         args=args,
-        data_collator=collator(tokenizer.pad_token_id),
-        processing_class=tokenizer,
+        data_collator=collator(collate),
+        processing_class=reader,
         train_dataset=train,
         eval_dataset=evaluation,
     )
 
 
-def _with_scores(sets: list[Any], folders: dict[str, str], args: Any, model: Any, tokenizer: Any) -> list[Any]:
+def _with_scores(
+    sets: list[Any], collate: Collate, folders: dict[str, str], args: Any, model: Any, reader: Any
+) -> list[Any]:
     """The data sets with columns for the reference and each reward model, one model after the other."""
-    add = partial(score_columns.add, sides=SIDES, collate=pairs.collator(SIDES, tokenizer.pad_token_id), args=args)
+    add = partial(score_columns.add, sides=SIDES, args=args)
     loaded_as = (getattr(model.config, name, None) for name in ("_commit_hash", "quantization_config"))
-    identity = score_columns.identity(model.config.name_or_path, args, model.dtype, len(tokenizer), *loaded_as)
-    sets = add(sets, name="reference", identity=identity, load=partial(scoring.reference, model, args))
+    tokenizer = tokenizer_of(reader)
+    identity = score_columns.identity(
+        *(model.config.name_or_path, args, model.dtype, len(tokenizer), *loaded_as),
+        files=chain.from_iterable(map(vision.pictures, sets)),
+    )
+    sets = add(sets, name="reference", identity=identity, load=partial(scoring.reference, model, args), collate=collate)
+    words = pairs.collator(SIDES, tokenizer.pad_token_id)
     for name, folder in folders.items():
-        load = partial(scoring.reward, name, folder, tokenizer, args)
-        sets = add(sets, name=name, identity=score_columns.identity(folder, args), load=load)
+        load = partial(scoring.reward, name, folder, reader, args)
+        sets = add(sets, name=name, identity=score_columns.identity(folder, args), load=load, collate=words)
     return sets
 
 
@@ -262,12 +297,12 @@ def _reward_models(args: Any, names: tuple[str, ...], reader: str) -> dict[str, 
     return folders
 
 
-def _safety_eval(args: Any, model: Any, tokenizer: Any, evaluation: Any) -> SafetyEval:
+def _safety_eval(args: Any, model: Any, reader: Any, evaluation: Any) -> SafetyEval:
     """Refuse now what could not be evaluated in the end, and have the start model answer."""
     _reward_models(args, REWARD_MODELS, "train.eval_generate")
     if evaluation is None:
         raise UserError("train.eval_generate asks held-out prompts: name them in data.validation.", everywhere=True)
-    return SafetyEval(model, tokenizer, evaluation, args)
+    return SafetyEval(model, reader, evaluation, args)
 
 
 def finish(trainer: SafeDPOTrainer, output_dir: Path) -> None:

@@ -11,17 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 
-from alignlaunch.train import pairs, scoring, spread
-from alignlaunch.train.encoding import Row
+from alignlaunch.train import pairs, scoring, spread, vision
+from alignlaunch.train.encoding import Row, tokenizer_of
 from alignlaunch.train.scoring import Scorer
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Tokens up to where the answer begins, and the kind of harm that they invite (empty: not said)."""
+    """Tokens up to where the answer begins (words alone, without images), the prompt's row, and its kind of harm.
+
+    category: empty where it is not said.
+    """
 
     ids: tuple[int, ...]
+    row: int
     category: str
 
 
@@ -37,17 +42,23 @@ class Judged:
 class SafetyEval:
     """The prompts and the start model's answers: make it before the training, and `run` it afterwards."""
 
-    def __init__(self, model: Any, tokenizer: Any, rows: Any, args: Any) -> None:
-        """rows: prepared pairs, whose first `args.eval_generate` different prompts are asked."""
-        self._tokenizer, self._args = tokenizer, args
-        self._prompts = _prompts(rows, args.eval_generate)
-        self._tail = _template_tail(rows, tokenizer.eos_token_id)
+    def __init__(self, model: Any, reader: Any, rows: Any, args: Any) -> None:
+        """rows: prepared pairs, whose first `args.eval_generate` different prompts are asked.
+
+        reader: the tokenizer; the processor where the rows have images.
+        """
+        self._reader, self._rows, self._args = reader, rows, args
+        self._tokenizer = tokenizer_of(reader)
+        self._unsaid = self._tokenizer.convert_tokens_to_ids(vision.placeholders(reader)) or None
+        unread = vision.with_paths(rows)
+        self._prompts = _prompts(unread, args.eval_generate)
+        self._tail = _template_tail(unread, self._tokenizer.eos_token_id)
         with scoring.whole(model, args):
-            self._start = _answers(model, self._prompts, tokenizer, args)
+            self._start = self._answers(model)
 
     def run(self, model: Any, rewards: dict[str, Scorer]) -> dict[str, Any]:
         """Have the trained model answer, and compare. rewards: the scorers `helpful` and `harmless`."""
-        trained = _answers(model, self._prompts, self._tokenizer, self._args)
+        trained = self._answers(model)
         batch_size = self._args.per_device_eval_batch_size
         collate = pairs.collator(("a", "b"), self._tokenizer.pad_token_id)
         mine = spread.share(len(self._prompts), self._args)
@@ -61,6 +72,45 @@ class SafetyEval:
                 both = {name: (values[k], values[k + len(part)]) for name, values in scores.items()}
                 judged.append(Judged(self._prompts[i].category, both["helpful"], both["harmless"]))
         return report(spread.join(judged, len(self._prompts), self._args))
+
+    def _answers(self, model: Any) -> list[list[int]]:
+        """Each prompt's answer up to its end-of-sequence token."""
+        args, tokenizer = self._args, self._tokenizer
+        ends = {tokenizer.eos_token_id, *_as_list(model.generation_config.eos_token_id)}
+        was_training = model.training
+        model.eval()
+        mine = spread.share(len(self._prompts), args)
+        found: list[list[int]] = []
+        for start in range(0, len(mine), args.per_device_eval_batch_size):
+            asked = self._asked([self._prompts[i] for i in mine[start : start + args.per_device_eval_batch_size]])
+            with torch.no_grad(), scoring.autocast(args):
+                made = model.generate(
+                    **send_to_device(asked, args.device),
+                    max_new_tokens=args.eval_max_new_tokens,
+                    do_sample=False,
+                    eos_token_id=sorted(ends),
+                    pad_token_id=tokenizer.pad_token_id,
+                    suppress_tokens=self._unsaid,
+                    use_cache=True,
+                )
+            found += [_until_end(answer, ends) for answer in made[:, asked["input_ids"].shape[1] :].tolist()]
+        model.train(was_training)
+        return spread.join(found, len(self._prompts), args)
+
+    def _asked(self, prompts: list[Prompt]) -> dict[str, Any]:
+        """What the model is given for these prompts, which all end together: padded on the left."""
+        if "images" in self._rows.column_names:
+            rows = [self._rows[prompt.row] for prompt in prompts]
+            texts, shown = ([row[name] for row in rows] for name in ("a_prompt", "images"))
+            return vision.tokenised(self._reader, texts, shown, padding_side="left")
+        width = max(len(prompt.ids) for prompt in prompts)
+        pad = self._tokenizer.pad_token_id
+        return {
+            "input_ids": torch.tensor([[pad] * (width - len(prompt.ids)) + list(prompt.ids) for prompt in prompts]),
+            "attention_mask": torch.tensor(
+                [[0] * (width - len(prompt.ids)) + [1] * len(prompt.ids) for prompt in prompts]
+            ),
+        }
 
     def _pair(self, prompt: Prompt, trained: list[int], start: list[int]) -> Row:
         ids = list(prompt.ids)
@@ -109,10 +159,11 @@ def _mean(values: list[float]) -> float:
 
 
 def _prompts(rows: Any, count: int) -> list[Prompt]:
-    found: dict[tuple[int, ...], Prompt] = {}
-    for row in rows:
+    found: dict[Any, Prompt] = {}
+    for i, row in enumerate(rows):
         ids = tuple(row["a_input_ids"][: row["a_prompt_length"]])
-        found.setdefault(ids, Prompt(ids, row["category"]))
+        files = tuple(image["path"] for image in row.get("images", ()))
+        found.setdefault((ids, files), Prompt(ids, i, row["category"]))
         if len(found) == count:
             break
     return list(found.values())
@@ -125,33 +176,6 @@ def _template_tail(rows: Any, end: int) -> list[int]:
         if end in ids[row["a_prompt_length"] :]:
             return list(ids[len(ids) - ids[::-1].index(end) :])
     return []
-
-
-def _answers(model: Any, prompts: list[Prompt], tokenizer: Any, args: Any) -> list[list[int]]:
-    """Each prompt's answer up to its end-of-sequence token."""
-    ends = {tokenizer.eos_token_id, *_as_list(model.generation_config.eos_token_id)}
-    was_training = model.training
-    model.eval()
-    mine = spread.share(len(prompts), args)
-    found: list[list[int]] = []
-    for start in range(0, len(mine), args.per_device_eval_batch_size):
-        batch = [prompts[i].ids for i in mine[start : start + args.per_device_eval_batch_size]]
-        width = max(map(len, batch))
-        ids = [[tokenizer.pad_token_id] * (width - len(prompt)) + list(prompt) for prompt in batch]
-        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in batch]
-        with torch.no_grad(), scoring.autocast(args):
-            made = model.generate(
-                input_ids=torch.tensor(ids, device=args.device),
-                attention_mask=torch.tensor(mask, device=args.device),
-                max_new_tokens=args.eval_max_new_tokens,
-                do_sample=False,
-                eos_token_id=sorted(ends),
-                pad_token_id=tokenizer.pad_token_id,
-                use_cache=True,
-            )
-        found += [_until_end(answer, ends) for answer in made[:, width:].tolist()]
-    model.train(was_training)
-    return spread.join(found, len(prompts), args)
 
 
 def _as_list(value: Any) -> list[int]:

@@ -21,8 +21,12 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "
 
 
 def save(trainer: Any, output_dir: Path, about: dict[str, Any]) -> None:
-    """Save model, tokenizer and provenance. A collective: with ZeRO-3 every process gives its part of the weights."""
+    """Save model, tokenizer, the trainer's state and provenance.
+
+    A collective: with ZeRO-3 every process gives its part of the weights.
+    """
     trainer.save_model(str(output_dir))
+    trainer.save_state()
     if trainer.is_world_process_zero():
         share(output_dir)
         text = json.dumps(about, indent=2, sort_keys=True) + "\n"

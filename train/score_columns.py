@@ -11,13 +11,14 @@ import contextlib
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 
-from alignlaunch.train import pairs, scoring, spread
+from alignlaunch.train import image_pairs, pairs, scoring, spread
 from alignlaunch.train.encoding import Row
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.pairs import Batch
@@ -29,15 +30,21 @@ ROWS_IN_SHARD = 1024
 Load = Callable[[], contextlib.AbstractContextManager[Scorer]]
 
 
-def identity(place: str, args: Any, *more: object) -> str:
-    """A digest of the model at `place` (a folder's content, or a hub id) and of what else decides its scores."""
+def identity(place: str, args: Any, *more: object, files: Iterable[Path] = ()) -> str:
+    """A digest of the model at `place` (a folder's content, or a hub id) and of what else decides its scores.
+
+    files: known by their time and size, as data files are.
+    """
     digest = hashlib.sha256()
     if args.process_index == 0:  # the others would read the same gigabytes once more
-        code = "".join(inspect.getsource(module) for module in (pairs, scoring))
+        code = "".join(inspect.getsource(module) for module in (image_pairs, pairs, scoring))
         digest.update("\0".join([code, place, *map(str, (args.bf16, args.fp16, *more))]).encode())
         for path in _model_files(Path(place)):
             with path.open("rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+        for path in files:
+            stat = path.stat()
+            digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode())
     return str(spread.gather(digest.hexdigest())[0][:32])
 
 
@@ -90,7 +97,7 @@ def _score(
     for start in range(0, len(mine), args.per_device_eval_batch_size):
         batch = collate([rows[i] for i in mine[start : start + args.per_device_eval_batch_size]])
         with torch.no_grad():
-            values = score({key: value.to(args.device) for key, value in batch.items()})
+            values = score(send_to_device(batch, args.device))
         lists = _as_lists(values.cpu(), batch)
         half = len(lists) // 2
         found += [

@@ -1,19 +1,22 @@
 """What no training step changes: the reference's log-probabilities and the reward models' scores.
 
 A scorer turns a batch of pairs into values: `reference` (N, T - 1), the log-probability of each answer token and zero
-elsewhere; `helpful` and `harmless` (N,), a reward model's score of each sequence, with all of side a before side b.
+elsewhere; `helpful` and `harmless` (N,), a reward model's score of each sequence, with all of side a before side b. The
+reference sees the images of a batch that has some; a reward model reads its `text`.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from alignlaunch.train.encoding import Row
+from alignlaunch.train import vision
+from alignlaunch.train.encoding import Row, tokenizer_of
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.pairs import Batch, token_logps
 
@@ -23,7 +26,8 @@ NAMES = ("reference", "helpful", "harmless")
 
 def reference_logps(model: Any, inputs: Batch) -> torch.Tensor:
     """log p of each answer token (N, T - 1), zero elsewhere."""
-    return token_logps(model, inputs) * inputs["answer_mask"][:, 1:]
+    answer: torch.Tensor = inputs["answer_mask"][:, 1:]
+    return token_logps(model, inputs) * answer
 
 
 def collate(rows: list[Row], sides: tuple[str, str], answer_mask: torch.Tensor) -> Batch:
@@ -66,12 +70,9 @@ def reference(model: Any, args: Any) -> Iterator[Scorer]:
 
 def reference_copy(model: Any, args: Any) -> Scorer:
     """A frozen copy of a model that is about to be trained; whole on every process, also under ZeRO-3."""
-    from transformers import AutoModelForCausalLM
-
-    make: Any = AutoModelForCausalLM
     with _unsharded(args):
-        config: Any = model.config
-        copy = make.from_config(config, dtype=model.dtype, attn_implementation=config._attn_implementation)
+        config = deepcopy(model.config)  # the attention it has is in there
+        copy = type(model)._from_config(config, dtype=model.dtype)
     with _gathered(model):
         copy.load_state_dict(model.state_dict())
     copy.eval().requires_grad_(False).to(args.device)
@@ -84,16 +85,17 @@ def reference_copy(model: Any, args: Any) -> Scorer:
 
 
 @contextlib.contextmanager
-def reward(name: str, folder: str, tokenizer: Any, args: Any) -> Iterator[Scorer]:
+def reward(name: str, folder: str, reader: Any, args: Any) -> Iterator[Scorer]:
     """Score with a reward model that nobody else keeps."""
-    yield reward_model(name, folder, tokenizer, args)
+    yield reward_model(name, folder, reader, args)
 
 
-def reward_model(name: str, folder: str, tokenizer: Any, args: Any) -> Scorer:
+def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
     """Load the output of an `rm` job: a LoRA adapter with its score head, or a full sequence classifier.
 
-    Raises UserError when the folder holds no reward model, or one with another vocabulary: the policy's tokens are
-    scored as they are.
+    reader: the policy's tokenizer, or a vision-language model's processor. Raises UserError when the folder holds no
+    reward model, or one with another vocabulary: the policy's tokens are scored as they are. Only a processor's
+    placeholders of images may be missing there (or be there alone), as no text that is scored has them.
     """
     from transformers import AutoTokenizer
 
@@ -109,10 +111,13 @@ def reward_model(name: str, folder: str, tokenizer: Any, args: Any) -> Scorer:
         raise UserError(
             f"{key}: {folder}: no reward model could be loaded: {why} Name the output of an `rm` job."
         ) from error
-    if vocabulary != tokenizer.get_vocab():
+    tokenizer = tokenizer_of(reader)
+    differing = {token for token, _ in vocabulary.items() ^ tokenizer.get_vocab().items()}
+    if found := sorted(differing.difference(vision.placeholders(reader))):
         raise UserError(
-            f"{key}: {folder}: its tokenizer has another vocabulary than the policy's, whose tokens it is to score. "
-            "Train the reward model from a model of the same family.",
+            f"{key}: {folder}: its tokenizer has another vocabulary than the policy's, whose tokens it is to score "
+            f"({len(found)} differ, such as {found[0]!r}). Train the reward model from a model of the same family, or "
+            "with the policy's as its job's `tokenizer`.",
             everywhere=True,
         )
     config = model.config.get_text_config()
@@ -121,8 +126,9 @@ def reward_model(name: str, folder: str, tokenizer: Any, args: Any) -> Scorer:
     model.eval().requires_grad_(False).to(args.device)
 
     def score(inputs: Batch) -> torch.Tensor:
-        ids = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, config.pad_token_id)
-        outputs = model(input_ids=ids, attention_mask=inputs["attention_mask"], use_cache=False)
+        text = inputs.get("text", inputs)
+        ids = text["input_ids"].masked_fill(text["attention_mask"] == 0, config.pad_token_id)
+        outputs = model(input_ids=ids, attention_mask=text["attention_mask"], use_cache=False)
         return outputs.logits[:, 0].float()  # type: ignore[no-any-return]
 
     return score

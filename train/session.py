@@ -32,6 +32,7 @@ from alignlaunch.train import (
     sharing,
     stages,
     vision,
+    vocabulary,
 )
 from alignlaunch.train.config import Role, TrainConfig
 from alignlaunch.train.errors import UserError
@@ -55,7 +56,13 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
 
     _make_writable(output_dir)
     asked = args.resume_from_checkpoint
-    resume = sharing.by_rank_0(lambda: checkpoints.settle(output_dir, asked, place.restart_count, place.run_id), place)
+    attempt = (place.restart_count, place.run_id)
+    uncounted = place.restarts_uncounted
+    resume = sharing.by_rank_0(lambda: checkpoints.settle(output_dir, asked, *attempt, uncounted=uncounted), place)
+    if resume:
+        seen: list[Any] = [None] * place.world_size
+        dist.all_gather_object(seen, checkpoints.zero_files(resume))  # an output folder may be a node's own
+        checkpoints.refuse_other_split(resume, set().union(*seen), model.zero_stage(args), place.world_size)
     say(f"resuming from {resume}" if resume else "starting afresh")
 
     tokenizer = model.load_tokenizer(job)
@@ -65,9 +72,12 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     eval_rows = rows("validation", job, args, processor or tokenizer, encode, place) if job.data.evaluates else None
     images = vision.sees(train_rows, eval_rows)
     network = model.load_model(job, args, tokenizer, chosen, head=stage.HEAD, images=images)
-    lora = adapter.configure(job.lora, network, head=stage.HEAD) if job.lora else None
+    new_tokens = vocabulary.grow(network, len(tokenizer))
+    lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
     trainer = stage.trainer(args, network, lora, processor if images else tokenizer, train_rows, eval_rows)
+    if lora and new_tokens:
+        vocabulary.save_new_rows_only(trainer.model)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
     trainer.add_callback(saving.SharedCheckpoints())

@@ -1,12 +1,14 @@
-"""Vision-language models: the processor, and rows of text and image files for TRL's collators.
+"""Vision-language models: the processor, and rows of rendered text and image files.
 
-The pixels are read when a batch is made: a row has the rendered text and the paths of its images. TRL's collators
-tokenise the prompt and each answer apart, and learn the answer only.
+The pixels are read when a batch is made, by TRL's collators, which tokenise the prompt and each answer apart and learn
+the answer only, or by that of `image_pairs`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from alignlaunch.train import images
@@ -60,7 +62,7 @@ def refuse_arguments(processor: Any, args: Any) -> None:
     for name in ("packing", "padding_free", "precompute_ref_log_probs", "pad_to_multiple_of"):
         if getattr(args, name, None):
             raise UserError(f"train.{name}: {getattr(args, name)}: not possible with images. Remove it from the job.")
-    if args.max_length is not None and args.truncation_mode != "keep_start":
+    if args.max_length is not None and getattr(args, "truncation_mode", "keep_start") != "keep_start":
         raise UserError(
             f"train.truncation_mode: {args.truncation_mode}: would cut images off. Use `keep_start`, or `max_length: "
             "null`."
@@ -79,6 +81,39 @@ def sees(train: Any, evaluation: Any) -> bool:
     if len(found) > 1:
         raise UserError("data: of data.train and data.validation one has images and one has none.", everywhere=True)
     return found.pop()
+
+
+def with_paths(rows: Any) -> Any:
+    """Rows whose `images` are {path, bytes} in place of the pixels; rows without images as they are."""
+    import datasets  # type: ignore[import-untyped]
+
+    if "images" not in rows.column_names:
+        return rows
+    return rows.cast_column("images", datasets.List(datasets.Image(decode=False)))
+
+
+def pictures(rows: Any) -> Iterator[Path]:
+    """The image files that rows name, each once; none where the rows have no images."""
+    if "images" in rows.column_names:
+        yield from sorted({Path(image["path"]) for shown in with_paths(rows)["images"] for image in shown})
+
+
+def placeholders(reader: Any) -> list[str]:
+    """The tokens of a processor that stand for images, video or audio, and are never read as text."""
+    return list(getattr(reader, "all_special_multimodal_tokens", []))
+
+
+def tokenised(processor: Any, texts: list[str], shown: list[Any], *, padding_side: str) -> dict[str, Any]:
+    """What the model's forward takes for texts and the images of each, every image as many tokens as it becomes."""
+    found = processor(
+        text=texts,
+        images=shown,
+        padding=True,
+        padding_side=padding_side,
+        add_special_tokens=False,  # the template wrote them
+        return_tensors="pt",
+    )
+    return dict(found)
 
 
 @dataclass(frozen=True, slots=True)

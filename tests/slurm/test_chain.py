@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,42 +39,63 @@ def states(login: Login, run: str) -> list[tuple[str, str, int | None]]:
     return [(run["name"], run["state"], run["exit_code"]) for run in runs]
 
 
-def test_three_steps_train_one_on_the_output_of_the_other(slurm: PrivateSlurm, tmp_path: Path) -> None:
-    """Over two nodes. The last step learns nothing: its result can only be the weights that the second one left."""
+def test_from_the_first_document_to_the_last(slurm: PrivateSlurm, tmp_path: Path) -> None:
+    """Over two nodes: SFT, from it a helpful and a harmless reward model, then safe DPO with all three.
+
+    The policy is trained so gently that its weights stay those of the SFT to four digits, but not to the last.
+    """
     from safetensors.torch import load_file
 
     login = Login(slurm, tmp_path)
     make_model(tmp_path / "model")
     write_data(tmp_path)
-    login.write_job("pairs", stage="orpo", data={"train": ["pairs.jsonl"]}, lora=None, train=TRAIN)
-    login.write_job("chat", lora=None, train=TRAIN)
+    base = {"lora": None, "train": TRAIN}
+    login.write_job("chat", **base)
+    login.write_job("reward", stage="rm", data={"train": ["pairs.jsonl"]}, **base)
+    login.write_job("policy", stage="safe_dpo", data={"train": ["safe.jsonl"]}, **base)
+    judged = {f"{name}_reward_model": f"${{{name}.output}}" for name in ("helpful", "harmless")}
     write_pipeline(
         login,
         "chain",
         {
             "sft": {"job": "chat.yaml"},
-            "orpo": {"job": "pairs.yaml", "model": "${sft.output}"},
-            "again": {"job": "pairs.yaml", "name": "again", "model": "${orpo.output}", "train": {"learning_rate": 0.0}},
+            "helpful": {"job": "reward.yaml", "name": "helpful", "model": "${sft.output}"},
+            "harmless": {"job": "reward.yaml", "name": "harmless", "model": "${sft.output}", "train": {"seed": 7}},
+            "policy": {
+                "job": "policy.yaml",
+                "model": "${sft.output}",
+                "train": judged | {"learning_rate": 1e-6, "objective": "lagrangian"},
+            },
         },
     )
-    sft, orpo, again = (handle.rpartition("/")[2] for handle in login.submit("chain").split())
-    assert shown(login, orpo, "Dependency") == f"afterok:{sft}(unfulfilled)"
-    assert shown(login, again, "Dependency") == f"afterok:{orpo}(unfulfilled)"
+    sft, helpful, harmless, policy = (handle.rpartition("/")[2] for handle in login.submit("chain").split())
+    assert shown(login, helpful, "Dependency") == f"afterok:{sft}(unfulfilled)"
+    assert sorted(re.findall(r"afterok:(\d+)", shown(login, policy, "Dependency"))) == [sft, helpful, harmless]
     waiting = json.loads(login.call("status", "chain", "--json").stdout)[1:]
-    assert [(run["state"], run["reason"]) for run in waiting] == [("PENDING", "Dependency")] * 2
+    assert [(run["state"], run["reason"]) for run in waiting] == [("PENDING", "Dependency")] * 3
     assert "(Dependency)" in login.call("status", "chain").stdout
 
     done = login.call("wait", "chain", code=None)
     assert done.returncode == 0, done.stderr + login.call("logs", "chain").stdout
-    assert states(login, "chain") == [("chat", "COMPLETED", 0), ("pairs", "COMPLETED", 0), ("again", "COMPLETED", 0)]
-    times = [shown(login, job_id, key) for job_id in (sft, orpo, again) for key in ("StartTime", "EndTime")]
+    names = ("chat", "helpful", "harmless", "policy")
+    assert states(login, "chain") == [(name, "COMPLETED", 0) for name in names]
+    times = [shown(login, job_id, key) for job_id in (sft, helpful, policy) for key in ("StartTime", "EndTime")]
     assert times == sorted(times)
-    trained = [
-        load_file(tmp_path / f"{folder}/model.safetensors")["model.embed_tokens.weight"]
-        for folder in ("model", "output/chat", "output/pairs", "output/again")
-    ]
-    assert [before.equal(after) for before, after in pairwise(trained)] == [False, False, True]
-    assert "3 clean" in login.call("check").stderr
+    output = tmp_path / "output"
+    start, chat, trained = (
+        load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
+        for folder in (tmp_path / "model", output / "chat", output / "policy")
+    )
+    assert not chat.allclose(start, atol=1e-4)
+    assert trained.allclose(chat, atol=1e-4)
+    assert not trained.equal(chat)
+    heads = [load_file(output / name / "model.safetensors")["score.weight"] for name in ("helpful", "harmless")]
+    assert not heads[0].equal(heads[1])
+    log = login.call("logs", "policy").stdout
+    assert all(f"scoring {name}: shard 1 of 1" in log for name in ("reference", "helpful", "harmless"))
+    steps = [json.loads(line) for line in (output / "policy" / "metrics.jsonl").read_text().splitlines()]
+    assert all(step["lambda"] > 0 for step in steps if "loss" in step)
+    assert "4 clean" in login.call("check").stderr
 
 
 @pytest.fixture(params=["accounting", "no accounting"])

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
-from tests.tiny import make_model, make_reward_model, write_data
+from tests.tiny import make_llava, make_model, make_reward_model, say, write_data
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +31,54 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage in (1, 2, 3):
         (place / f"zero{stage}.json").write_text(json.dumps(zero_json(stage)))
     return place
+
+
+@pytest.fixture(scope="session")
+def gallery(workplace: Path) -> Path:
+    """The workplace, with a tiny LLaVA in `llava/`, six pictures and data that name them."""
+    make_llava(workplace / "llava", workplace / "model")
+    pictures = workplace / "pictures"
+    pictures.mkdir()
+    names = [f"pictures/{i}.png" for i in range(6)]
+    for i, name in enumerate(names):
+        Image.new("RGB", (20 + 9 * i, 30), (40 * i, 255 - 40 * i, 128)).save(workplace / name)
+    seen = [
+        {
+            "messages": [{"role": "user", "content": say(i, 3)}, {"role": "assistant", "content": say(3 * i, 2 + i)}],
+            "images": [name],
+        }
+        for i, name in enumerate(names)
+    ]
+    pairs = [
+        {
+            "question": say(i, 3),
+            "response_chosen": say(i + 1, 2 + i),
+            "response_rejected": say(i + 7, 6 - i),
+            "image": name,
+        }
+        for i, name in enumerate(names)
+    ]
+    safe = [
+        {
+            "prompt": say(i, 3),
+            "response_0": say(i + 1, 2 + i),
+            "response_1": say(i + 7, 6 - i),
+            "better_response_id": i % 2,
+            "safer_response_id": i % 3 % 2,
+            "images": [name, names[-1]][: 1 + i % 2],
+        }
+        for i, name in enumerate(names)
+    ]
+    for file, records in (
+        ("seen", seen * 4),
+        ("seen_eval", seen[:5]),
+        ("seen_pairs", pairs * 4),
+        ("seen_pairs_eval", pairs[:5]),
+        ("seen_safe", safe * 4),
+        ("seen_safe_eval", safe[:5]),
+    ):
+        (workplace / f"{file}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return workplace
 
 
 def zero_json(stage: int) -> dict[str, Any]:

@@ -33,6 +33,14 @@ def test_a_restarted_run_goes_on_from_its_own_last_complete_checkpoint(output: P
     assert settle(output, str(output / "checkpoint-5"), 1, "mine") == output / "checkpoint-10"
 
 
+def test_a_pod_that_takes_anothers_place_goes_on_from_there(output: Path) -> None:
+    """Its restart is counted nowhere: only the run's own name tells."""
+    (output / checkpoints.OWNER).write_text("mine")
+    assert settle(output, None, 0, "mine", uncounted=True) == output / "checkpoint-10"
+    assert settle(output, None, 0, "another", uncounted=True) is None
+    assert settle(output, True, 0, "another", uncounted=True) is None, "restarted before its first checkpoint"
+
+
 @pytest.mark.parametrize("owner", [None, "theirs"])
 def test_a_restart_never_resumes_from_another_runs_checkpoint(output: Path, owner: str | None) -> None:
     """The first attempt was preempted before it came to look at the folder."""
@@ -49,8 +57,10 @@ def test_a_run_that_starts_resumes_where_it_is_asked_to(output: Path) -> None:
     assert names(output) == {"checkpoint-5"}, "a restart would go on from a later checkpoint than the one asked for"
 
 
-@pytest.mark.parametrize("name", ["checkpoint-20", "checkpoint-100", "checkpoint-7"])
+@pytest.mark.parametrize("name", ["checkpoint-20", "checkpoint-100", "checkpoint-7", "."])
 def test_an_incomplete_one_is_refused(output: Path, name: str) -> None:
+    for file in ("trainer_state.json", "provenance.json"):  # the final output, which has no optimizer's state
+        (output / file).write_text("{}")
     with pytest.raises(UserError, match="not a complete checkpoint"):
         settle(output, str(output / name), 0, "mine")
 

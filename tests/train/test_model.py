@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PhiConfig, PhiForCausalLM
 
-from alignlaunch.train import adapter, model, orpo
+from alignlaunch.train import adapter, model, orpo, vocabulary
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.encoding import FALLBACK_CHAT_TEMPLATE
 from alignlaunch.train.errors import UserError
@@ -32,8 +32,12 @@ def load(workplace: Path, *, train: dict[str, Any] | None = None, **changes: Any
     """The model of a job as the entrypoint loads it."""
     wanted = job(workplace, **changes)
     args = orpo.Config(output_dir="out", use_cpu=True, report_to="none", **(train or {}))
-    network = model.load_model(wanted, args, model.load_tokenizer(wanted), "bf16")
-    return adapter.add(network, adapter.configure(wanted.lora, network, head="lm"), args) if wanted.lora else network
+    tokenizer = model.load_tokenizer(wanted)
+    network = model.load_model(wanted, args, tokenizer, "bf16")
+    new_tokens = vocabulary.grow(network, len(tokenizer))
+    if wanted.lora is None:
+        return network
+    return adapter.add(network, adapter.configure(wanted.lora, network, new_tokens, head="lm"), args)
 
 
 def trainable(network: Any) -> set[str]:
@@ -55,12 +59,33 @@ def test_lora_on_all_linear_layers_leaves_the_head_out(workplace: Path) -> None:
     assert touched == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
-def test_a_larger_tokenizer_grows_the_embeddings(workplace: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def larger(workplace: Path, tmp_path: Path) -> str:
+    """A tokenizer with two tokens more than the model."""
     tokenizer = AutoTokenizer.from_pretrained(workplace / "model")
     tokenizer.add_tokens(["<new1>", "<new2>"])
     tokenizer.save_pretrained(tmp_path)
-    grown = load(workplace, tokenizer=str(tmp_path))
-    assert grown.get_input_embeddings().num_embeddings == len(tokenizer)
+    return str(tmp_path)
+
+
+def test_a_larger_tokenizer_grows_the_embeddings_and_their_new_rows_are_trained(workplace: Path, larger: str) -> None:
+    grown = load(workplace, tokenizer=larger)
+    assert grown.get_input_embeddings().num_embeddings == len(AutoTokenizer.from_pretrained(larger))
+    adapted = load(workplace, tokenizer=larger, lora={"r": 2})
+    rows = {name: p for name, p in adapted.named_parameters() if p.requires_grad and "lora" not in name}
+    assert [tuple(p.shape) for p in rows.values()] == 2 * [(2, 32)]
+    assert {p.dtype for p in rows.values()} == {torch.float32}, "over a bf16 base"
+
+
+def test_new_rows_that_cannot_be_trained_are_refused(workplace: Path, larger: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"target_modules: lm_head: the tokenizer has 2 tokens more(.|\n)*Leave it out"):
+        load(workplace, tokenizer=larger, lora={"target_modules": "q_proj,lm_head"})
+    config = PhiConfig(
+        vocab_size=50, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, pad_token_id=0
+    )
+    PhiForCausalLM(config).save_pretrained(tmp_path / "phi")
+    with pytest.raises(UserError, match=r"output head has a bias(.|\n)*lora: null"):
+        load(workplace, model=str(tmp_path / "phi"), tokenizer=larger, lora={})
 
 
 def test_pad_token_and_chat_template_are_ensured(workplace: Path, tmp_path: Path) -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from alignlaunch.train import rendezvous
@@ -104,3 +110,40 @@ def test_more_processes_than_gpus_is_refused() -> None:
 
 def test_a_slurm_task_that_sees_one_gpu_uses_it() -> None:
     assert rendezvous.device_index(rendezvous.read(SLURM), 1) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("elastic", [False, True])
+def test_torchrun_gives_the_processes_of_a_pod_true_ranks(tmp_path: Path, elastic: bool) -> None:
+    """Two pods of two processes with the operator's variables: their own RANK and WORLD_SIZE count for nothing."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os; from alignlaunch.train import rendezvous\n"
+        "p = rendezvous.read(os.environ); print(p.rank, p.local_rank, p.world_size, p.dialect, p.run_id)\n"
+    )
+    port = free_port()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "ALIGNLAUNCH"))}
+    pod = {"ALIGNLAUNCH_RUN_ID": "mine", "PET_NPROC_PER_NODE": "2", "PET_NNODES": "2:2" if elastic else "2"}
+    if elastic:
+        pod |= {"PET_RDZV_BACKEND": "c10d", "PET_RDZV_ENDPOINT": f"localhost:{port}", "PET_RDZV_ID": "x"}
+        pod |= {"PET_RDZV_CONF": "read_timeout=60"}
+    else:
+        pod |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "16"}
+        pod |= {"PET_MASTER_ADDR": "localhost", "PET_MASTER_PORT": str(port)}
+    pods = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", str(program)],
+            env=clean | pod | ({} if elastic else {"RANK": index, "PET_NODE_RANK": index}),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for index in ("0", "1")
+    ]
+    lines = [line for one in pods for line in one.communicate(timeout=120)[0].splitlines()]
+    assert [one.returncode for one in pods] == [0, 0]
+    assert sorted(lines) == [f"{rank} {rank % 2} 4 torchrun mine" for rank in range(4)]

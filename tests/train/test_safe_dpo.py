@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.train import safe_dpo, scoring
+from alignlaunch.train import pairs, safe_dpo, scoring
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.formats import FormatError
 
@@ -62,7 +62,7 @@ def step(trainer: Any, micro_batches: list[list[Any]]) -> tuple[float, dict[str,
     trainer.model.zero_grad()
     trainer.current_gradient_accumulation_steps = len(found)
     loss = sum(float(trainer.training_step(trainer.model, batch, totals)) for batch in found)
-    return loss, {name: p.grad.clone() for name, p in trainer.model.named_parameters()}
+    return loss, {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
 
 
 class Oracle:
@@ -74,7 +74,8 @@ class Oracle:
         self.reference = AutoModelForCausalLM.from_pretrained(workplace / "model").double()
         self.rewards = {name: load.from_pretrained(workplace / name).double() for name in ("helpful", "harmless")}
 
-    def logps(self, model: Any, ids: list[int], start: int) -> list[float]:
+    def logps(self, model: Any, row: dict[str, Any], side: str) -> list[float]:
+        ids, start = row[f"{side}_input_ids"], row[f"{side}_prompt_length"]
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids])).logits[0]
         return [float(logits[i - 1].log_softmax(0)[ids[i]]) for i in range(start, len(ids))]
@@ -82,9 +83,9 @@ class Oracle:
     def row(self, row: dict[str, Any]) -> dict[str, float]:
         found: dict[str, float] = {"kl": 0.0}
         for side in ("a", "b"):
-            ids, start = row[f"{side}_input_ids"], row[f"{side}_prompt_length"]
+            ids = row[f"{side}_input_ids"]
             terms = [
-                p - r for p, r in zip(*(self.logps(m, ids, start) for m in (self.policy, self.reference)), strict=True)
+                p - r for p, r in zip(*(self.logps(m, row, side) for m in (self.policy, self.reference)), strict=True)
             ]
             found[side] = sum(terms)
             found["kl"] += sum(term**2 / 2 for term in terms) / 2
@@ -250,7 +251,7 @@ def test_a_reward_model_that_is_an_adapter(workplace: Path, tmp_path: Path, reco
     args = safe_dpo.Config(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     rows = [row for record in records for row in safe_dpo.encoder(tokenizer, args)(record).rows]
     scores = scoring.reward_model("harmless", str(tmp_path / "rm"), tokenizer, args)(
-        safe_dpo.collator(tokenizer.pad_token_id)(rows)
+        pairs.collator(safe_dpo.SIDES, tokenizer.pad_token_id)(rows)
     )
     sequences = [row[f"{side}_input_ids"] for side in safe_dpo.SIDES for row in rows]
     with torch.no_grad():

@@ -91,7 +91,8 @@ class Counting:
         self.batches += 1
         if self.batches == self.dies_at:
             raise KeyboardInterrupt
-        return batch["attention_mask"].sum(1).float()
+        mask: torch.Tensor = batch["attention_mask"]
+        return mask.sum(1).float()
 
 
 def test_scored_once_and_resumed_after_a_kill(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,91 +18,19 @@ from alignlaunch.train.config import Data, Lora, TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.formats import FormatError
 from tests.matrix import matrix
-from tests.tiny import say
 
 from .conftest import Finished, Runner
+from .test_trained import alignlaunch, assert_same_evaluation
 
-TEMPLATE = (
-    "{% for m in messages %}<|{{ m.role }}|>{% for part in m.content %}"
-    "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}<|end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 #: Tokens of one picture: 4 × 4 patches.
 PATCHES = 16
-DATA = {"sft": "seen.jsonl", "dpo": "seen_pairs.jsonl"}
-
-
-@pytest.fixture(scope="module")
-def gallery(workplace: Path) -> Path:
-    """The workplace, with a tiny LLaVA in `llava/`, six pictures and data that name them."""
-    make_llava(workplace / "llava", workplace / "model")
-    pictures = workplace / "pictures"
-    pictures.mkdir()
-    names = [f"pictures/{i}.png" for i in range(6)]
-    for i, name in enumerate(names):
-        Image.new("RGB", (20 + 9 * i, 30), (40 * i, 255 - 40 * i, 128)).save(workplace / name)
-    seen = [
-        {
-            "messages": [{"role": "user", "content": say(i, 3)}, {"role": "assistant", "content": say(3 * i, 2 + i)}],
-            "images": [name],
-        }
-        for i, name in enumerate(names)
-    ]
-    pairs = [
-        {
-            "question": say(i, 3),
-            "response_chosen": say(i + 1, 2 + i),
-            "response_rejected": say(i + 7, 6 - i),
-            "image": name,
-        }
-        for i, name in enumerate(names)
-    ]
-    for file, records in (("seen", seen * 4), ("seen_pairs", pairs * 4)):
-        (workplace / f"{file}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    return workplace
-
-
-def make_llava(folder: Path, language: Path) -> None:
-    """LLaVA around a new language model of the tiny one's shape: pictures of 16 × 16 in patches of 4."""
-    import torch
-    from transformers import (
-        AutoConfig,
-        AutoTokenizer,
-        CLIPImageProcessorPil,
-        CLIPVisionConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-        LlavaProcessor,
-    )
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(language)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
-    text = AutoConfig.from_pretrained(language, vocab_size=len(tokenizer))
-    sight = CLIPVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4
-    )
-    config = LlavaConfig(
-        text_config=text, vision_config=sight, image_token_index=tokenizer.convert_tokens_to_ids("<image>")
-    )
-    torch.manual_seed(0)
-    model: Any = LlavaForConditionalGeneration(config)
-    model.save_pretrained(folder)
-    make: Any = CLIPImageProcessorPil
-    size = {"height": 16, "width": 16}
-    processor: Any = LlavaProcessor
-    processor(
-        make(size={"shortest_edge": 16}, crop_size=size),
-        tokenizer,
-        patch_size=4,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
-    ).save_pretrained(folder)
+LORA = {"r": 4, "alpha": 8, "dropout": 0.0}
+DATA = {"sft": "seen", "dpo": "seen_pairs"}
 
 
 def job_of(place: Path, stage: str, **changes: Any) -> TrainConfig:
     named = {"name": "seen", "stage": stage, "model": str(place / "llava"), "output_dir": "out"}
-    given: dict[str, Any] = named | {"data": Data(train=[DATA[stage]])} | changes
+    given: dict[str, Any] = named | {"data": Data(train=[f"{DATA[stage]}.jsonl"])} | changes
     return TrainConfig(**given)
 
 
@@ -127,7 +55,7 @@ def alone(run_job: Runner) -> Callable[[str], Finished]:
 
 def see(run_job: Runner, name: str, stage: str, *, train: dict[str, Any], **options: Any) -> Finished:
     chosen = {"max_steps": 6, "max_length": 64, "learning_rate": 0.003} | train
-    where = {"train": [DATA[stage]], "cache_dir": "cache"}
+    where = {"train": [f"{DATA[stage]}.jsonl"], "validation": [f"{DATA[stage]}_eval.jsonl"], "cache_dir": "cache"}
     return run_job(name, stage=stage, model="llava", data=where, train=chosen, **options)
 
 
@@ -160,14 +88,24 @@ def test_two_processes_equal_one(
 
 
 def test_an_adapter_is_on_the_language_model_alone(gallery: Path, run_job: Runner) -> None:
-    lora = {"r": 4, "alpha": 8, "dropout": 0.0}
-    found = see(run_job, "seen-lora", "dpo", train={"gradient_checkpointing": True}, lora=lora, nproc=2)
+    found = see(run_job, "seen-lora", "dpo", train={"gradient_checkpointing": True}, lora=LORA, nproc=2)
     assert found.code == 0, found.stdout + found.stderr
     names = load_file(found.output_dir / "adapter_model.safetensors").keys()
     assert names
     assert all(".language_model." in name for name in names)
-    again = see(run_job, "seen-again", "sft", train={"max_steps": 1}, lora=lora)
-    assert again.code == 0, again.stdout + again.stderr
+
+
+@pytest.mark.parametrize(
+    ("stage", "weights"), [("sft", "full"), ("dpo", "full"), matrix("sft", "lora"), ("dpo", "lora")]
+)
+def test_eval_gives_what_training_gave_at_its_end(
+    stage: str, weights: str, gallery: Path, run_job: Runner, alone: Callable[[str], Finished], tmp_path: Path
+) -> None:
+    run = alone(stage) if weights == "full" else see(run_job, f"seen-lora-{stage}", stage, train={}, lora=LORA)
+    assert run.code == 0, run.stdout + run.stderr
+    done = alignlaunch(tmp_path, "eval", run.output_dir, "--json", XDG_STATE_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert_same_evaluation(run, json.loads(done.stdout))
 
 
 def test_all_linear_layers_of_the_language_model(gallery: Path) -> None:
@@ -177,7 +115,7 @@ def test_all_linear_layers_of_the_language_model(gallery: Path) -> None:
     network = LlavaForConditionalGeneration.from_pretrained(gallery / "llava")
     import peft
 
-    adapted = peft.get_peft_model(network, adapter.configure(Lora(), network, head="lm"))
+    adapted = peft.get_peft_model(network, adapter.configure(Lora(), network, range(0), head="lm"))
     layers = {name for name, module in network.named_modules() if isinstance(module, peft.tuners.lora.LoraLayer)}
     assert len(layers) == 2 * 7
     assert isinstance(adapted.get_output_embeddings(), torch.nn.Linear)

@@ -1,0 +1,163 @@
+"""One log for all pods of a job: each line behind its pod's name, across restarts and lost connections."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..errors import SchedulerError
+from .client import Api, Object, Refused
+from .status import container_of, index_of
+
+POLL_SECONDS = 1.0
+#: So often nothing may come once the job is over: a worker that waits for a master that is done never ends.
+LAST_POLLS = 10
+Wanted = Callable[[str], bool]
+#: Node rank, pod, text.
+Line = tuple[int, str, str]
+
+
+class PodLog:
+    """The lines of one pod, from where they were last read; those of a restarted container come after the old ones."""
+
+    def __init__(self, api: Api, pod: Object) -> None:
+        self._api, self._name, self._container = api, pod["metadata"]["name"], container_of(pod)
+        self._index = index_of(pod)
+        self._last = ""  # time of the last line that was read
+        self._restarts = -1  # of the container that it came from
+
+    def lines(self, *, follow: bool) -> Iterator[Line]:
+        """All that is there and was not read; with follow until the container ends."""
+        pod = self._api.read("Pod", self._name)
+        restarts = _restarts(pod, self._container) if pod else None
+        if restarts is None:
+            return  # not there any more, or nothing has begun
+        if restarts > self._restarts and restarts > 0:
+            yield from self._read(previous=True)
+        self._restarts = restarts
+        yield from self._read(follow=follow)
+
+    def _read(self, **options: bool) -> Iterator[Line]:
+        read = self._last  # lines of one moment come in one answer
+        try:
+            for stamped in self._api.log(self._name, self._container, **options):
+                moment, _, line = stamped.partition(" ")
+                if _key(moment) > _key(read):
+                    self._last = moment
+                    yield self._index, self._name, line
+        except Refused:
+            return  # the container is about to begin, or the earlier one's log is gone
+
+
+def _key(moment: str) -> tuple[str, str]:
+    """RFC 3339 with as many digits of a second as there are: seconds and fraction compare as texts."""
+    seconds, _, fraction = moment.rstrip("Z").partition(".")
+    return seconds, fraction.ljust(9, "0")
+
+
+def _restarts(pod: Object, container: str) -> int | None:
+    """How often the container was started again; None while it has never run."""
+    for status in pod.get("status", {}).get("containerStatuses") or []:
+        if status["name"] == container:
+            state, restarts = status.get("state") or {}, int(status.get("restartCount", 0))
+            return restarts if restarts or "running" in state or "terminated" in state else None
+    return None
+
+
+def tail(
+    api: Api, pods: list[Object], count: int | None, wanted: Wanted, logs: dict[str, PodLog] | None = None
+) -> list[str]:
+    """The last `count` wanted lines of all pods (all for None), pod after pod. `logs`: to read on from, by uid."""
+    kept: deque[str] = deque(maxlen=count)
+    for pod in sorted(pods, key=index_of):
+        log = PodLog(api, pod)
+        kept.extend(_shown(*line) for line in log.lines(follow=False) if _is_wanted(line, wanted))
+        if logs is not None:
+            logs[pod["metadata"]["uid"]] = log
+    return list(kept)
+
+
+def follow(
+    api: Api,
+    pods: Callable[[], list[Object]],
+    count: int | None,
+    wanted: Wanted,
+    is_over: Callable[[], bool],
+    say: Callable[[str], None],
+) -> Iterator[str]:
+    """The last `count` wanted lines, then those of all pods as they come, until `is_over()` and nothing more comes."""
+    logs: dict[str, PodLog] = {}
+    yield from tail(api, pods(), count, wanted, logs)
+    lines: queue.Queue[Line] = queue.Queue()
+    readers: dict[str, threading.Thread] = {}
+    stop = threading.Event()
+
+    def read(pod: str, log: PodLog) -> None:
+        while True:
+            last = stop.is_set()  # asked before reading: what is written until then is read below
+            try:
+                for line in log.lines(follow=not last):
+                    lines.put(line)
+            except SchedulerError as error:
+                say(f"{pod}: {str(error).splitlines()[0]}; reading on when it is back")
+            except Refused as refused:
+                say(f"{pod}: {refused.message}")
+                return
+            if last:
+                return
+            stop.wait(POLL_SECONDS)
+
+    def begin() -> None:
+        try:
+            for pod in pods():
+                uid, name = pod["metadata"]["uid"], pod["metadata"]["name"]
+                if uid not in readers:
+                    log = logs.setdefault(uid, PodLog(api, pod))
+                    readers[uid] = threading.Thread(target=read, args=(name, log), daemon=True)
+                    readers[uid].start()
+        except (SchedulerError, Refused):
+            return  # `is_over` asks the same server, and says so
+
+    while not is_over():
+        begin()
+        yield from _taken(lines, wanted, POLL_SECONDS)
+    begin()
+    stop.set()
+    quiet = 0
+    while quiet < LAST_POLLS and any(thread.is_alive() for thread in readers.values()):
+        found = list(_taken(lines, wanted, POLL_SECONDS / 2))
+        quiet = 0 if found else quiet + 1
+        yield from found
+    yield from _taken(lines, wanted, 0)
+
+
+def _taken(lines: queue.Queue[Line], wanted: Wanted, seconds: float) -> Iterator[str]:
+    """What comes within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return
+        if _is_wanted(line, wanted):
+            yield _shown(*line)
+
+
+def _is_wanted(line: Line, wanted: Wanted) -> bool:
+    index, _, text = line
+    return wanted(f"{index}: {text}")  # as `srun --label` would have it
+
+
+def _shown(index: int, pod: str, text: str) -> str:
+    del index
+    return f"{pod}: {text}\n"
+
+
+def keep(api: Api, pods: list[Object], path: Path) -> None:
+    """Write all lines that the pods still have into a file: they go with the pods."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(tail(api, pods, None, lambda _: True))

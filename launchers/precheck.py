@@ -1,0 +1,65 @@
+"""What is looked at on the submitting machine before anything is written: this machine, paths, other runs, data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import PurePath
+
+from . import datacheck, local, runs, watch
+from .errors import SchedulerError, UsageError
+from .job import Job, looks_like_path
+from .render import Target
+
+
+def check(job: Job, target: Target, say: Callable[[str], None], *, data: bool = True) -> None:
+    """Say what is doubtful about a job. Raises UsageError for what cannot work.
+
+    data: whether to read the data that this machine sees.
+    """
+    if target == "bash":
+        local.check_machine(job)
+    if target != "k8s":  # a pod sees neither this shell nor this machine's folders
+        for name in job.spec.secrets:
+            if name not in os.environ:
+                say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
+        for key, path in missing_paths(job):
+            say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
+    _require_free(job, job.output_path(target), say)
+    for line in datacheck.check(job) if data else ():
+        say(line)
+
+
+def missing_paths(job: Job) -> list[tuple[str, str]]:
+    """Keys whose value looks like a path and does not exist here: a queue is a slow way to learn of a typing error.
+
+    "org/name" may be a hub id, so only what is absolute, begins with a dot or ends as a data file does is looked up.
+    What an earlier step of the pipeline will have made is not missing.
+    """
+    spec = job.spec
+    named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
+    named += [("data.train", source.path) for source in spec.data.sources("train")]
+    named += [("data.validation", source.path) for source in spec.data.sources("validation")]
+    named = [(key, path) for key, path in named if looks_like_path(path)]
+    named += [(f"train.{key}", path) for key, path in job.reward_models.items()]
+    return [
+        (key, path)
+        for key, path in named
+        if not (job.dir / path).exists() and not any(PurePath(path).is_relative_to(made) for made in job.upcoming)
+    ]
+
+
+def _require_free(job: Job, folder: str, say: Callable[[str], None]) -> None:
+    """Two runs in one output folder would cut each other's metrics and set each other's checkpoints aside."""
+    known = [run for run in runs.load() if run.output_dir == folder]
+    try:
+        live = [run for run in watch.refresh(known) if not run.status.is_final]
+    except SchedulerError as error:
+        say(f"warning: output_dir: whether an earlier run still writes there cannot be asked ({error})")
+        return
+    if live:
+        run = live[0]
+        raise UsageError(
+            f"output_dir: {job.spec.output_dir}: {run.name} ({run.handle}, {run.status.state}) writes there\n"
+            f"    remedy: wait for its end, `alignlaunch cancel {run.handle}`, or choose another output_dir"
+        )

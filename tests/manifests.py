@@ -1,0 +1,27 @@
+"""Small jobs rendered for Kubernetes, as several test files want them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alignlaunch.launchers import audit, job, manifest
+
+from .conftest import MINIMAL
+from .test_hostile import as_yaml
+
+#: The goldens that are manifests.
+FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "goldens").glob("*/k8s/job.configmap.yaml"))
+#: The least that a job needs on Kubernetes: what `MINIMAL` names by path is its output alone.
+K8S: dict[str, Any] = {"image": "a:1", "volumes": {"out": {"pvc": "out", "mount_path": "/out"}}}
+KEYS: dict[str, Any] = {**yaml.safe_load(MINIMAL), "output_dir": "/out/tiny", "zero": 0, "k8s": K8S}
+
+
+def rendered(folder: Path, **keys: Any) -> list[dict[str, Any]]:
+    """The manifests of a job of these keys, written to `folder` and read again."""
+    (folder / "job.yaml").write_text(as_yaml({**KEYS, **keys, "k8s": K8S | keys.get("k8s", {})}), encoding="utf-8")
+    loaded = job.load(folder / "job.yaml")
+    audit.write(folder / "k8s", audit.artifacts(loaded, "k8s", folder / "k8s"))
+    return manifest.load(folder / "k8s")

@@ -1,0 +1,52 @@
+"""What is said before a submission about paths that are not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alignlaunch.launchers import job, launch, precheck
+from alignlaunch.launchers.audit import DriftError
+
+from .conftest import MINIMAL
+from .manifests import KEYS
+from .test_hostile import as_yaml
+
+
+@pytest.mark.parametrize(
+    ("overrides", "missing"),
+    [
+        ((), {"helpful", "harmless"}),
+        (("train.objective=modpo",), {"harmless"}),
+        (("train.objective=dpo",), set()),
+        (("train.objective=dpo", "train.eval_generate=8"), {"helpful", "harmless"}),
+        (("train.harmless_reward_model=.",), {"helpful"}),
+    ],
+)
+def test_the_reward_models_that_the_objective_reads(
+    tmp_path: Path, overrides: tuple[str, ...], missing: set[str]
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(MINIMAL)
+    keys = [key for key, _ in precheck.missing_paths(job.load(path, ("stage=safe_dpo", *overrides)))]
+    assert {key for key in keys if "reward" in key} == {f"train.{name}_reward_model" for name in missing}
+
+
+def test_a_job_for_kubernetes_is_prepared_without_a_look_at_this_machine(tmp_path: Path) -> None:
+    """Its paths are a volume's, its secrets the cluster's. The folder is audited as any other."""
+    k8s = {"secrets": {"ABSENT": {"name": "a"}}, "volumes": {"out": {"pvc": "out", "mount_path": "/out"}}}
+    (tmp_path / "job.yaml").write_text(
+        as_yaml({**KEYS, "model": "/out/model", "secrets": ["ABSENT"], "k8s": {"image": "a:1", **k8s}})
+    )
+    loaded = job.load(tmp_path / "job.yaml")
+    said: list[str] = []
+    precheck.check(loaded, "k8s", said.append)
+    prepared = launch.prepare(loaded, "k8s", write=False, require_committed=False, say=said.append)
+    assert said == [f"wrote {prepared.folder} (commit it for the audit)"]
+    assert {path.name: path.read_text() for path in prepared.folder.iterdir()} == prepared.files
+    with pytest.raises(DriftError, match="is in no git repository"):
+        launch.prepare(loaded, "k8s", write=False, require_committed=True, say=said.append)
+    (prepared.folder / "job.pytorchjob.yaml").write_text("kind: PyTorchJob\n")
+    with pytest.raises(DriftError, match="accept it with --write"):
+        launch.prepare(loaded, "k8s", write=False, require_committed=False, say=said.append)
