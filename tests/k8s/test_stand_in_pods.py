@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -181,13 +182,17 @@ def test_a_service_account_that_is_missing(cluster: Cluster) -> None:
         cluster.apply(pod)
 
 
+def says_ready(cluster: Cluster, name: str) -> bool:
+    return cluster.pods()[name]["status"]["phase"] == "Running" and "ready" in cluster.log(name)
+
+
 def test_a_deleted_pod_gets_term_and_then_kill(cluster: Cluster) -> None:
-    polite = "trap 'echo bye; exit 0' TERM; while true; do sleep 0.1; done"
-    deaf = "trap '' TERM; while true; do sleep 0.1; done"
+    polite = "trap 'exit 0' TERM; echo ready; while true; do sleep 0.1; done"
+    deaf = "trap '' TERM; echo ready; while true; do sleep 0.1; done"
     run(cluster, container(cluster.image, polite), name="polite", terminationGracePeriodSeconds=30)
     run(cluster, container(cluster.image, deaf), name="deaf", terminationGracePeriodSeconds=2)
     for name in ("polite", "deaf"):
-        cluster.wait(lambda name=name: cluster.pods()[name]["status"]["phase"] == "Running")  # type: ignore[misc]
+        cluster.wait(partial(says_ready, cluster, name))
     for name in ("polite", "deaf"):
         cluster.delete("pod", name)
     terminating = cluster.pods()["deaf"]["metadata"]

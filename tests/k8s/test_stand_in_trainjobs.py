@@ -9,7 +9,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from .cluster import Cluster
-from .resources import Obj
+from .resources import JOBS, Obj
 
 GROUP = ("trainer.kubeflow.org", "v1alpha1")
 PRINT = "env | grep -E '^(PET_|RANK|WORLD_SIZE|MASTER_)' | sort"
@@ -62,6 +62,15 @@ def test_without_gpus_the_processes_are_as_many_as_cpus(cluster: Cluster) -> Non
     cluster.apply(trainjob(cluster, PRINT, trainer={"resourcesPerNode": cpus}))
     cluster.wait_condition("job", "Complete", plural="trainjobs")
     assert "PET_NPROC_PER_NODE=3" in cluster.log(nodes(cluster)[0]["metadata"]["name"])
+
+
+def test_without_spec_trainer_nothing_is_set(cluster: Cluster) -> None:
+    job = trainjob(cluster, "true", suspend=True)
+    del job["spec"]["trainer"]
+    cluster.apply(job)
+    cluster.wait_condition("job", "Suspended", plural="trainjobs")
+    child = cluster.request("GET", JOBS, "job-node-0")
+    assert not child["spec"]["template"]["spec"]["containers"][0].get("env")
 
 
 def test_running_is_told_by_the_jobs_status(cluster: Cluster) -> None:
