@@ -51,7 +51,9 @@ def cluster(stand_in: StandIn | None, tmp_path: Path) -> Iterator[Cluster]:
     api.create_namespace({"metadata": {"name": namespace}})
     kubeconfig = in_namespace(admin, namespace, tmp_path)
     if stand_in is None:
-        yield Cluster(kubeconfig, namespace, os.environ["ALIGNLAUNCH_K8S_IMAGE"])
+        image = os.environ.get("ALIGNLAUNCH_K8S_IMAGE")
+        assert image, "ALIGNLAUNCH_KUBECONFIG is set: ALIGNLAUNCH_K8S_IMAGE must name an image with alignlaunch in it"
+        yield Cluster(kubeconfig, namespace, image)
     else:
         cluster = StandInCluster(stand_in, kubeconfig, namespace)
         yield cluster

@@ -51,6 +51,7 @@ class Container:
         self._tell = tell
         self._process: subprocess.Popen[bytes] | None = None
         self._pump: threading.Thread | None = None
+        self._policy = str(pod["spec"]["restartPolicy"])
         self._failures = 0  # in a row, for the backoff
         self._retry_at = 0.0
         self._memory_at = 0.0
@@ -73,6 +74,10 @@ class Container:
             self._watch_memory()
         elif not self.done and time.monotonic() >= self._retry_at:
             self._try_to_start(volumes, sandbox)
+
+    def give_up(self) -> None:
+        """This attempt is the last one."""
+        self._policy = "Never"
 
     def notice_end(self) -> None:
         code = self._process.poll() if self._process is not None else None
@@ -192,10 +197,9 @@ class Container:
         ended = {"exitCode": code, "reason": reason, "startedAt": self.state["running"]["startedAt"]}
         ended |= {"finishedAt": now(), "containerID": self.container_id}
         self.state = self._ended_before = {"terminated": ended | ({"message": message} if message else {})}
-        policy = self._pod["spec"]["restartPolicy"]
         is_init = any(c["name"] == self.name for c in self._pod["spec"].get("initContainers") or [])
-        again = code != 0 if policy == "OnFailure" or is_init else True
-        self.done = policy == "Never" or not again
+        again = code != 0 if self._policy == "OnFailure" or is_init else True
+        self.done = self._policy == "Never" or not again
         if self.done:
             return
         if self._failures:  # the first restart is immediate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from functools import cache
 
 from .resources import Obj, Resource
 from .schemas import VERSION
@@ -16,7 +16,8 @@ REVIEWS = {
 }
 
 
-def documents(served: Collection[Resource]) -> dict[str, Obj]:
+@cache
+def documents(served: frozenset[Resource]) -> dict[str, Obj]:
     """The documents by their paths."""
     versions = sorted({resource.api_version for resource in served} | set(REVIEWS))
     groups = [version for version in versions if "/" in version]

@@ -43,12 +43,21 @@ class ClusterFaults:
     @contextlib.contextmanager
     def crd_missing(self, resource: Resource) -> Iterator[None]:
         """The kind is not installed."""
-        served = self._stand_in.registry.served
-        served.remove(resource)
+        registry = self._stand_in.registry
+        registry.served -= {resource}
         try:
             yield
         finally:
-            served.add(resource)
+            registry.served |= {resource}
+
+    @contextlib.contextmanager
+    def image_missing(self, name: str) -> Iterator[None]:
+        """No registry has the image any more, as `alpine:3.10`, which workers wait in, where there is no way out."""
+        image = self._stand_in.kubelet.images.pop(name)
+        try:
+            yield
+        finally:
+            self._stand_in.kubelet.images[name] = image
 
     def inject(self, injection: Injection) -> None:
         """Answer some requests with an error, until `heal`."""

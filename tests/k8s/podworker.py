@@ -146,6 +146,7 @@ class PodWorker:
     def _terminate(self, sandbox: PodSandbox) -> None:
         """TERM to every process 1, KILL when the grace period is over, and then the pod is gone."""
         for container in filter(lambda one: one.running, [*self._init, *self._main]):
+            container.give_up()
             self._tell("Killing", f"Stopping container {container.name}", False)
             container.send(signal.SIGTERM)
         begun = time.monotonic()

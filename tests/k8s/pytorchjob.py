@@ -7,7 +7,6 @@ only where that is a number.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 from .controller import owner_reference
 from .resources import Obj
@@ -50,13 +49,6 @@ def defaulted(job: Obj) -> Obj:
 def _fill(target: Obj, key: str, value: object) -> None:
     if target.get(key) is None:
         target[key] = value
-
-
-def replicas(job: Obj) -> Iterator[tuple[str, int]]:
-    """Type and index of each pod of a defaulted job."""
-    for kind, replica in sorted(job["spec"]["pytorchReplicaSpecs"].items()):
-        for index in range(replica["replicas"]):
-            yield kind, index
 
 
 def pod_name(job: Obj, kind: str, index: int) -> str:

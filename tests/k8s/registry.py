@@ -36,7 +36,7 @@ class Registry:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.served = set(RESOURCES)
+        self.served = frozenset(RESOURCES)
         self.webhook_up = True
 
     # -- reading ------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,9 @@ def start(spec: ContainerSpec, pod: PodSandbox) -> subprocess.Popen[bytes]:
     unshare = ["unshare", "--mount", "--propagation", "private", "--pid"]
     tools = {name: shutil.which(name) or name for name in ("setpriv", "nsenter", "unshare", "sh")}
     argv = guarded(*pod.enter, *unshare, "sh", "-c", OUTSIDE, _script(spec))
-    return subprocess.Popen(
+    ready = _ready_file(spec)
+    ready.unlink(missing_ok=True)
+    process = subprocess.Popen(
         [tools.get(word, word) for word in argv],
         env=spec.env,
         cwd="/",
@@ -69,6 +72,14 @@ def start(spec: ContainerSpec, pod: PodSandbox) -> subprocess.Popen[bytes]:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    while process.poll() is None and not ready.exists():  # a signal before that would be lost
+        time.sleep(0.001)
+    return process
+
+
+def _ready_file(spec: ContainerSpec) -> Path:
+    """Written when process 1 is about to become the container's command."""
+    return spec.folder.with_suffix(".ready")
 
 
 def _script(spec: ContainerSpec) -> str:
@@ -97,6 +108,7 @@ def _script(spec: ContainerSpec) -> str:
         *([f"mount -o remount,ro {root}"] if spec.read_only_root else []),
         f"cd {root}{shlex.quote(spec.working_dir)}",
         "PATH=$user_path",
+        f": > {shlex.quote(str(_ready_file(spec)))}",
         f"exec {_become(spec)} {shlex.join(spec.argv)}",
     ]
     return "\n".join(lines)

@@ -8,7 +8,7 @@ import pytest
 
 from .cluster import Cluster
 from .manifests import container, pytorchjob, replica
-from .resources import Obj
+from .resources import PYTORCHJOBS, Obj
 
 PRINT = "env | grep -E '^(PET_|MASTER_|RANK|WORLD_SIZE|PYTHONUNBUFFERED)' | sort"
 
@@ -207,7 +207,7 @@ def test_suspend_and_resume(cluster: Cluster) -> None:
     cluster.apply(pytorchjob("job", master=master, runPolicy={"suspend": True}))
     cluster.wait_condition("job", "Suspended")
     assert not cluster.pods()
-    cluster.kubectl("patch", "pytorchjob", "job", "--type=merge", "-p", '{"spec": {"runPolicy": {"suspend": false}}}')
+    cluster.request("PATCH", PYTORCHJOBS, "job", {"spec": {"runPolicy": {"suspend": False}}})
     cluster.wait_condition("job", "Succeeded")
     assert cluster.conditions("job")["Suspended"] == "False"
 
@@ -218,12 +218,56 @@ def test_a_name_used_again_while_old_pods_terminate(cluster: Cluster) -> None:
     old = replica(1, container(cluster.image, stubborn), terminationGracePeriodSeconds=4)
     cluster.apply(pytorchjob("job", master=old))
     cluster.wait_condition("job", "Running")
-    cluster.kubectl("delete", "pytorchjob", "job")
+    cluster.delete("pytorchjob", "job")
     cluster.apply(pytorchjob("job", master=replica(1, container(cluster.image, "echo new"))))
     message = cluster.wait_event("job", "FailedCreatePod")
     assert message == 'Error creating: object is being deleted: pods "job-master-0" already exists'
     cluster.wait_condition("job", "Succeeded")
     assert cluster.log("job-master-0") == "new\n"
+
+
+def test_a_pod_quota_keeps_pods_away(cluster: Cluster) -> None:
+    cluster.limit(pods="0")
+    cluster.apply(pytorchjob("job", master=replica(1, container(cluster.image, "true"))))
+    message = cluster.wait_event("job", "FailedCreatePod")
+    assert message.startswith(
+        'Error creating: pods "job-master-0" is forbidden: exceeded quota: limit, requested: pods=1'
+    )
+
+
+def test_a_name_too_long_for_a_service(cluster: Cluster) -> None:
+    """63 characters pass admission; with `-master-0` they are too many, and the job never gets a status."""
+    name = "j" * 60
+    cluster.apply(pytorchjob(name, master=replica(1, container(cluster.image, "true"))))
+    message = cluster.wait_event(name, "FailedCreateService")
+    assert "metadata.name: Invalid value" in message
+    assert "must be no more than 63 characters" in message
+    assert cluster.conditions(name) == {}
+
+
+def test_an_elastic_job_succeeds_with_its_first_worker(cluster: Cluster) -> None:
+    script = "case $(hostname) in *-0) true;; *) sleep 600;; esac"
+    worker = replica(2, container(cluster.image, script))
+    cluster.apply(pytorchjob("job", worker=worker, elasticPolicy={"minReplicas": 1, "maxReplicas": 2}))
+    assert cluster.wait_condition("job", "Succeeded", "Failed") == "Succeeded"
+
+
+def test_the_pod_templates_own_restart_policy_is_overwritten(cluster: Cluster) -> None:
+    cluster.apply(pytorchjob("job", master=replica(1, container(cluster.image, "true"), restartPolicy="Never")))
+    cluster.wait_condition("job", "Succeeded")
+    assert cluster.pods()["job-master-0"]["spec"]["restartPolicy"] == "OnFailure"
+    assert "overwritten" in cluster.wait_event("job", "SettedPodTemplateRestartPolicy")
+
+
+def test_an_init_image_out_of_reach_keeps_workers_pending(cluster: Cluster) -> None:
+    one = replica(1, container(cluster.image, "sleep 2"))
+    with cluster.faults.image_missing("alpine:3.10"):
+        cluster.apply(pytorchjob("job", master=one, worker=one))
+        cluster.wait_condition("job", "Succeeded")
+        worker = cluster.pods()["job-worker-0"]["status"]
+    assert worker["phase"] == "Pending"
+    assert worker["initContainerStatuses"][0]["state"]["waiting"]["reason"] in ("ErrImagePull", "ImagePullBackOff")
+    assert worker["containerStatuses"][0]["state"]["waiting"]["reason"] == "PodInitializing"
 
 
 def test_nothing_happens_while_the_operator_is_down(cluster: Cluster) -> None:

@@ -32,8 +32,16 @@ def test_options(cluster: Cluster) -> None:
     assert [text for _, text in stamped] == ["one", "two", "three"]
     first, *_, last = [datetime.fromisoformat(stamp) for stamp, _ in stamped]
     assert 1 < (last - first).total_seconds() < 20
-    path = f"/api/v1/namespaces/{cluster.namespace}/pods/pod/log?sinceTime={stamped[-1][0]}"
-    assert cluster.kubectl("get", "--raw", path).stdout.strip() == "three"
+    assert cluster.log("pod", since_seconds=600).splitlines() == ["one", "two", "three"]
+
+
+def test_the_log_since_a_moment(cluster: Cluster) -> None:
+    """The client has no argument for it."""
+    run(cluster, container(cluster.image, "echo one; sleep 2; echo two"))
+    ended(cluster)
+    stamp = cluster.log("pod", timestamps=True).splitlines()[1].split()[0]
+    path = f"/api/v1/namespaces/{cluster.namespace}/pods/pod/log?sinceTime={stamp}"
+    assert cluster.kubectl("get", "--raw", path).stdout == "two\n"
 
 
 def test_follow_ends_with_the_container(cluster: Cluster) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
-import yaml
+from kubernetes.client import ApiException
 
 from .cluster import Cluster
 from .manifests import container
@@ -177,18 +178,23 @@ def test_root_is_refused_where_it_is_ruled_out(cluster: Cluster) -> None:
 def test_a_service_account_that_is_missing(cluster: Cluster) -> None:
     spec = {"serviceAccountName": "nobody", "containers": [container(cluster.image, "true")]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": spec}
-    done = cluster.kubectl("create", "-f", "-", stdin=yaml.safe_dump(pod), code=1)
-    assert 'serviceaccount "nobody" not found' in done.stderr
+    with pytest.raises(ApiException, match=r"serviceaccount .+nobody.+ not found"):
+        cluster.apply(pod)
+
+
+def says_ready(cluster: Cluster, name: str) -> bool:
+    return cluster.pods()[name]["status"]["phase"] == "Running" and "ready" in cluster.log(name)
 
 
 def test_a_deleted_pod_gets_term_and_then_kill(cluster: Cluster) -> None:
-    polite = "trap 'echo bye; exit 0' TERM; while true; do sleep 0.1; done"
-    deaf = "trap '' TERM; while true; do sleep 0.1; done"
+    polite = "trap 'exit 0' TERM; echo ready; while true; do sleep 0.1; done"
+    deaf = "trap '' TERM; echo ready; while true; do sleep 0.1; done"
     run(cluster, container(cluster.image, polite), name="polite", terminationGracePeriodSeconds=30)
     run(cluster, container(cluster.image, deaf), name="deaf", terminationGracePeriodSeconds=2)
     for name in ("polite", "deaf"):
-        cluster.wait(lambda name=name: cluster.pods()[name]["status"]["phase"] == "Running")  # type: ignore[misc]
-    cluster.kubectl("delete", "pod", "polite", "deaf", "--wait=false")
+        cluster.wait(partial(says_ready, cluster, name))
+    for name in ("polite", "deaf"):
+        cluster.delete("pod", name)
     terminating = cluster.pods()["deaf"]["metadata"]
     assert (terminating["deletionGracePeriodSeconds"], bool(terminating["deletionTimestamp"])) == (2, True)
     cluster.wait(lambda: not cluster.pods(), timeout=20)

@@ -9,7 +9,7 @@ import pytest
 from kubernetes.client import ApiException
 
 from .cluster import Cluster
-from .resources import Obj
+from .resources import JOBS, Obj
 
 GROUP = ("trainer.kubeflow.org", "v1alpha1")
 PRINT = "env | grep -E '^(PET_|RANK|WORLD_SIZE|MASTER_)' | sort"
@@ -64,6 +64,15 @@ def test_without_gpus_the_processes_are_as_many_as_cpus(cluster: Cluster) -> Non
     assert "PET_NPROC_PER_NODE=3" in cluster.log(nodes(cluster)[0]["metadata"]["name"])
 
 
+def test_without_spec_trainer_nothing_is_set(cluster: Cluster) -> None:
+    job = trainjob(cluster, "true", suspend=True)
+    del job["spec"]["trainer"]
+    cluster.apply(job)
+    cluster.wait_condition("job", "Suspended", plural="trainjobs")
+    child = cluster.request("GET", JOBS, "job-node-0")
+    assert not child["spec"]["template"]["spec"]["containers"][0].get("env")
+
+
 def test_running_is_told_by_the_jobs_status(cluster: Cluster) -> None:
     cluster.apply(trainjob(cluster, "getent hosts job-node-0-0.job; sleep 600"))
 
@@ -75,7 +84,7 @@ def test_running_is_told_by_the_jobs_status(cluster: Cluster) -> None:
     assert cluster.conditions("job", "trainjobs") == {}
     pod = nodes(cluster)[0]
     assert cluster.wait(lambda: cluster.log(pod["metadata"]["name"])).split()[0] == pod["status"]["podIP"]
-    cluster.kubectl("delete", "trainjob", "job")
+    cluster.delete("trainjob", "job")
     cluster.wait(lambda: not cluster.pods())
 
 

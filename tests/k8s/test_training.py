@@ -61,3 +61,16 @@ def test_two_pods_of_two_processes_train(cluster: Cluster, workplace: Path) -> N
     assert "process 0 of 4 (torchrun)" in log
     records = [json.loads(line) for line in cluster.read_claim("data", "out/metrics.jsonl").decode().splitlines()]
     assert len([record for record in records if "loss" in record]) == 3
+
+
+def test_elastic_workers_meet_at_worker_0(cluster: Cluster) -> None:
+    """c10d as the operator sets it up: nobody is told a rank."""
+    cluster.need("PyTorchJob")
+    command = ["torchrun", "--no-python", "sh", "-c", "echo rank $RANK of $WORLD_SIZE; sleep 2"]
+    worker = replica(2, {"name": "pytorch", "image": cluster.image, "command": command}, restart_policy="Never")
+    policy = {"minReplicas": 2, "maxReplicas": 2, "maxRestarts": 1}
+    cluster.apply(pytorchjob("elastic", worker=worker, elasticPolicy=policy, nprocPerNode="2"))
+    assert cluster.wait_condition("elastic", "Succeeded", "Failed", timeout=300) == "Succeeded"
+    cluster.wait(lambda: all(pod["status"]["phase"] == "Succeeded" for pod in cluster.pods().values()))
+    said = [line for name in cluster.pods() for line in cluster.log(name).splitlines() if line.startswith("rank")]
+    assert sorted(said) == [f"rank {rank} of 4" for rank in range(4)]

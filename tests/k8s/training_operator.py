@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -73,8 +74,10 @@ class TrainingOperator(Controller):
             set_condition(status, "Failed", why)
             self._clean_up(job, status, pods)
             return None
-        self._reconcile_pods(job, status, pods)
-        self._reconcile_services(job)
+        status["replicaStatuses"] = {kind: {} for kind in job["spec"]["pytorchReplicaSpecs"]}
+        for kind in sorted(job["spec"]["pytorchReplicaSpecs"]):  # a refused pod or service keeps the next kind waiting
+            self._reconcile_pods(job, status, kind, pods)
+            self._reconcile_services(job, kind)
         self._update_status(job, status)
         deadline = policy.get("activeDeadlineSeconds")
         return max(0.1, deadline - age(status["startTime"])) if deadline is not None else None
@@ -144,30 +147,31 @@ class TrainingOperator(Controller):
         failed = sum(pod["status"]["phase"] == "Failed" for pod in pods)
         known = sum(replica.get("failed", 0) for replica in (status.get("replicaStatuses") or {}).values())
         active = sum(_is_active(pod) for pod in pods)
-        total = sum(1 for _ in pytorchjob.replicas(job))
+        total = sum(replica["replicas"] for replica in job["spec"]["pytorchReplicaSpecs"].values())
         retries = self.failures[key_of(job)]
-        return failed > known and active != total and retries + 1 > job["spec"]["runPolicy"]["backoffLimit"]
+        return bool(failed > known and active != total and retries + 1 > job["spec"]["runPolicy"]["backoffLimit"])
 
     # -- pods and services --------------------------------------------------------------------------------------------
 
-    def _reconcile_pods(self, job: Obj, status: Obj, pods: list[Obj]) -> None:
-        found = {
-            (pod["metadata"]["labels"][REPLICA_TYPE], pod["metadata"]["labels"][REPLICA_INDEX]): pod for pod in pods
-        }
-        counts: dict[str, Obj] = {kind: {} for kind in job["spec"]["pytorchReplicaSpecs"]}
-        status["replicaStatuses"] = counts
-        for kind, index in pytorchjob.replicas(job):
-            pod = found.get((kind.lower(), str(index)))
+    def _reconcile_pods(self, job: Obj, status: Obj, kind: str, pods: list[Obj]) -> None:
+        labels = {pod["metadata"]["name"]: pod["metadata"]["labels"] for pod in pods}
+        own = [pod for pod in pods if labels[pod["metadata"]["name"]][REPLICA_TYPE] == kind.lower()]
+        found = {labels[pod["metadata"]["name"]][REPLICA_INDEX]: pod for pod in own}
+        counts: Counter[str] = Counter()
+        for index in range(job["spec"]["pytorchReplicaSpecs"][kind]["replicas"]):
+            pod = found.get(str(index))
             if pod is None:
-                self._create(PODS, job, pytorchjob.pod(job, kind, index), "Pod")
-                continue
-            self._look_at(job, status, kind, pod)
-            phase = pod["status"]["phase"]
-            word = {"Running": "active", "Succeeded": "succeeded", "Failed": "failed"}.get(phase, "")
-            if phase == "Running" and pod["metadata"].get("deletionTimestamp"):
-                word = "failed"
-            if word:
-                counts[kind][word] = counts[kind].get(word, 0) + 1
+                self._create_pod(job, kind, index)
+            else:
+                self._look_at(job, status, kind, pod)
+                counts[_counted_as(pod)] += 1
+        status["replicaStatuses"][kind] = {key: counts[key] for key in ("active", "succeeded", "failed") if counts[key]}
+
+    def _create_pod(self, job: Obj, kind: str, index: int) -> None:
+        if "restartPolicy" in job["spec"]["pytorchReplicaSpecs"][kind]["template"]["spec"]:
+            message = "Restart policy in pod template will be overwritten by restart policy in replica spec"
+            self._tell(job, "SettedPodTemplateRestartPolicy", message, warning=True)
+        self._create(PODS, job, pytorchjob.pod(job, kind, index), "Pod")
 
     def _look_at(self, job: Obj, status: Obj, kind: str, pod: Obj) -> None:
         """A failed pod is made anew, or fails the job, as the replica's restartPolicy says."""
@@ -190,12 +194,11 @@ class TrainingOperator(Controller):
             self._tell(job, f"{KIND}Failed", message, warning=True)
             set_condition(status, "Failed", message)
 
-    def _reconcile_services(self, job: Obj) -> None:
-        namespace, uid = job["metadata"]["namespace"], job["metadata"]["uid"]
-        found = {
-            s["metadata"]["name"] for s in self.store.all(SERVICES, namespace) if controller_of(s).get("uid") == uid
-        }
-        for kind, index in pytorchjob.replicas(job):
+    def _reconcile_services(self, job: Obj, kind: str) -> None:
+        services = self.store.all(SERVICES, job["metadata"]["namespace"])
+        uid = job["metadata"]["uid"]
+        found = {one["metadata"]["name"] for one in services if controller_of(one).get("uid") == uid}
+        for index in range(job["spec"]["pytorchReplicaSpecs"][kind]["replicas"]):
             if pytorchjob.pod_name(job, kind, index) not in found:
                 self._create(SERVICES, job, pytorchjob.service(job, kind, index), "Service")
 
@@ -279,3 +282,11 @@ def _name(job: Obj) -> str:
 
 def _is_active(pod: Obj) -> bool:
     return pod["status"]["phase"] not in ("Succeeded", "Failed") and not pod["metadata"].get("deletionTimestamp")
+
+
+def _counted_as(pod: Obj) -> str:
+    """Which of a replica's counts a pod raises; a running pod that is being deleted is a failed one."""
+    phase = pod["status"]["phase"]
+    if phase == "Running" and pod["metadata"].get("deletionTimestamp"):
+        return "failed"
+    return {"Running": "active", "Succeeded": "succeeded", "Failed": "failed"}.get(phase, "")
