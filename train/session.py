@@ -184,7 +184,7 @@ def _settle_deepspeed(zero: dict[str, Any], *, cuda: bool) -> None:
         builders: Any = importlib.import_module("deepspeed.ops.op_builder")
         if not builders.AsyncIOBuilder().is_compatible():
             raise UserError(
-                f"deepspeed: offload to nvme needs libaio with its headers, which {platform.node()} has not. Install it "
+                f"deepspeed: offload to nvme needs libaio with its headers, and {platform.node()} has none. Install it "
                 "there (libaio-dev), or offload to the cpu.",
                 everywhere=True,
             )
