@@ -44,7 +44,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     """Train, evaluate, save. Returns the exit code."""
     cuda = torch.cuda.is_available()
     if zero is not None:
-        _settle_deepspeed(cuda=cuda)
+        _settle_deepspeed(zero, cuda=cuda)
     chosen, why = precision.choose(job.train, cuda=cuda, bf16_supported=cuda and torch.cuda.is_bf16_supported())
     say(why)
     quieten(place)
@@ -170,8 +170,11 @@ def quieten(place: Rendezvous) -> None:
         datasets.disable_progress_bars()
 
 
-def _settle_deepspeed(*, cuda: bool) -> None:
-    """Make DeepSpeed use our process group; left to itself it would count a world of one under ZeRO-3."""
+def _settle_deepspeed(zero: dict[str, Any], *, cuda: bool) -> None:
+    """Make DeepSpeed use our process group; left to itself it would count a world of one under ZeRO-3.
+
+    Raises UserError where it is to offload to a disk and cannot.
+    """
     if not cuda:
         os.environ["DS_ACCELERATOR"] = "cpu"
         # DeepSpeed's shared-memory collectives for CPU would be compiled first: a minute, and a compiler on every node.
@@ -179,6 +182,15 @@ def _settle_deepspeed(*, cuda: bool) -> None:
         ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed: Any = importlib.import_module("deepspeed")
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False)
+    sections = [zero.get("zero_optimization", {}).get(key) or {} for key in ("offload_optimizer", "offload_param")]
+    if any(section.get("device") == "nvme" for section in sections):
+        builders: Any = importlib.import_module("deepspeed.ops.op_builder")
+        if not builders.AsyncIOBuilder().is_compatible():
+            raise UserError(
+                f"deepspeed: offload to nvme needs libaio with its headers, and {platform.node()} has none. Install it "
+                "there (libaio-dev), or offload to the cpu.",
+                everywhere=True,
+            )
 
 
 def rows(role: Role, job: TrainConfig, args: Any, reader: Any, encode: data.Encoder, place: Rendezvous) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.matrix import matrix
@@ -26,3 +28,13 @@ def test_two_processes_equal_one(name: str, run_job: Runner, alone: Finished) ->
     for metric in ("loss", "grad_norm"):
         assert len(alone.logged(metric)) == 4
         assert found.logged(metric) == pytest.approx(alone.logged(metric), abs=1e-4), metric
+
+
+def test_nvme_without_libaio_is_told(run_job: Runner) -> None:
+    builder: Any = pytest.importorskip("deepspeed.ops.op_builder").AsyncIOBuilder()
+    if builder.is_compatible():
+        pytest.skip("libaio is here")
+    found = run_job("offload-nvme", nproc=2, zero=str(ROOT / "zero_configs" / "zero3_offload_nvme.json"))
+    assert found.code == 1  # torchrun's own
+    assert found.stderr.count("offload to nvme needs libaio with its headers") == 1
+    assert "session.py" not in found.stderr, "a traceback of ours"
