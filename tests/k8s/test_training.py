@@ -55,7 +55,7 @@ def test_two_pods_of_two_processes_train(cluster: Cluster, workplace: Path) -> N
         {**config_map, "data": {"job.resolved.yaml": yaml.safe_dump({**job, "train": train})}},
         pytorchjob("tiny", master=one, worker=one, nprocPerNode="2", runPolicy={"backoffLimit": 1}),
     )
-    ended = cluster.wait_condition("tiny", "Succeeded", "Failed", timeout=300)
+    ended = cluster.wait_condition("tiny", "Succeeded", "Failed", timeout=600)
     log = cluster.log("tiny-master-0")
     assert ended == "Succeeded", log + cluster.log("tiny-worker-0")
     assert "process 0 of 4 (torchrun)" in log
@@ -70,7 +70,7 @@ def test_elastic_workers_meet_at_worker_0(cluster: Cluster) -> None:
     worker = replica(2, {"name": "pytorch", "image": cluster.image, "command": command}, restart_policy="Never")
     policy = {"minReplicas": 2, "maxReplicas": 2, "maxRestarts": 1}
     cluster.apply(pytorchjob("elastic", worker=worker, elasticPolicy=policy, nprocPerNode="2"))
-    assert cluster.wait_condition("elastic", "Succeeded", "Failed", timeout=300) == "Succeeded"
+    assert cluster.wait_condition("elastic", "Succeeded", "Failed", timeout=600) == "Succeeded"
     cluster.wait(lambda: all(pod["status"]["phase"] == "Succeeded" for pod in cluster.pods().values()))
     said = [line for name in cluster.pods() for line in cluster.log(name).splitlines() if line.startswith("rank")]
     assert sorted(said) == [f"rank {rank} of 4" for rank in range(4)]
