@@ -18,7 +18,8 @@ STORED = "stored.json"
 RUN_ID = "ALIGNLAUNCH_RUN_ID"
 #: On every object of a run: the id of its run folder.
 RUN_LABEL = "alignlaunch/run"
-_LONGEST_NAME = 63
+#: With what the operators add to it (`-worker-9999`, `-node-0-9999-abcde`) a pod's name has 63 letters.
+_LONGEST_NAME = 45
 #: Seconds between the tries of a request whose answer was lost.
 _PAUSES = (1, 2, 4, 8)
 

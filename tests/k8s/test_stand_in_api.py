@@ -13,6 +13,8 @@ from .cluster import Cluster
 from .manifests import container, pytorchjob, replica
 from .resources import PYTORCHJOBS, Obj
 
+pytestmark = pytest.mark.matrix  # the stand-in itself: it changes seldom
+
 GROUP = ("kubeflow.org", "v1")
 
 

@@ -10,6 +10,8 @@ from .cluster import Cluster
 from .manifests import container, pytorchjob, replica
 from .resources import PYTORCHJOBS, Obj
 
+pytestmark = pytest.mark.matrix  # the stand-in itself: it changes seldom
+
 PRINT = "env | grep -E '^(PET_|MASTER_|RANK|WORLD_SIZE|PYTHONUNBUFFERED)' | sort"
 
 

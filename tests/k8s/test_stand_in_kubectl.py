@@ -11,6 +11,8 @@ from .cluster import Cluster
 from .manifests import container, pytorchjob, replica
 from .resources import Obj
 
+pytestmark = pytest.mark.matrix  # the stand-in itself: it changes seldom
+
 
 @pytest.fixture
 def manifest(cluster: Cluster) -> str:

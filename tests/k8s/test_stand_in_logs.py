@@ -13,6 +13,8 @@ from .cluster import Cluster
 from .manifests import container
 from .test_stand_in_pods import ended, run, status, waiting_for
 
+pytestmark = pytest.mark.matrix  # the stand-in itself: it changes seldom
+
 
 def refused(cluster: Cluster, **options: object) -> str:
     """The message of a 400."""

@@ -13,6 +13,8 @@ from .manifests import container, pytorchjob, replica
 from .resources import PYTORCHJOBS, TRAINJOBS
 from .schemas import schema_of
 
+pytestmark = pytest.mark.matrix  # the stand-in itself: it changes seldom
+
 
 @pytest.mark.parametrize(
     ("model", "path"),

@@ -11,6 +11,8 @@ from kubernetes.client import ApiException
 from .cluster import Cluster
 from .resources import JOBS, Obj
 
+pytestmark = pytest.mark.matrix  # the stand-in itself: it changes seldom
+
 GROUP = ("trainer.kubeflow.org", "v1alpha1")
 PRINT = "env | grep -E '^(PET_|RANK|WORLD_SIZE|MASTER_)' | sort"
 

@@ -16,6 +16,8 @@ from .injection import Injection
 from .manifests import container, pytorchjob, replica
 from .resources import Obj
 
+pytestmark = pytest.mark.matrix  # the stand-in itself: it changes seldom
+
 
 def stream(*arguments: Any, **options: Any) -> Iterator[Any]:
     """The events of a watch."""

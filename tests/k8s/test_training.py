@@ -14,6 +14,8 @@ from .cluster import Cluster
 from .manifests import pytorchjob, replica
 from .resources import Obj
 
+pytestmark = pytest.mark.matrix  # the stand-in itself: it changes seldom
+
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
