@@ -33,7 +33,7 @@ def refused(document: Document, job: Job) -> dict[str, list[Problem]]:
     k8s = job.spec.k8s or K8s()
     broken = [*_needed(job, k8s), *_volumes(k8s), *_resources(k8s), *_nodes(job, k8s)]
     broken += _secrets(job, k8s, document.data.get("k8s"))
-    broken += _train_job(job, k8s) if k8s.kind == "TrainJob" else _pytorch_job(job, k8s)
+    broken += _train_job(job, k8s) if k8s.kind == "TrainJob" else _pytorch_job(k8s)
     problems = [Problem(document.place(path), dotted(path), *rest) for path, *rest in broken]
     found = {"k8s": problems} if problems else {}
     if job.elastic:
@@ -103,17 +103,9 @@ def _nodes(job: Job, k8s: K8s) -> Iterator[Broken]:
         yield ("zero",), job.spec.zero, rule, "`zero: 0`, or a fixed number of nodes"
 
 
-def _pytorch_job(job: Job, k8s: K8s) -> Iterator[Broken]:
+def _pytorch_job(k8s: K8s) -> Iterator[Broken]:
     if k8s.runtime is not None:
         yield ("k8s", "runtime"), k8s.runtime, "only a TrainJob has a runtime", "remove it, or `kind: TrainJob`"
-    # Each pod has a Service of its name. The operator would try for ever to make one whose name is too long.
-    yield from _too_long(job, f"{job.spec.name}-worker-{max(0, job.nnodes - 2)}")
-
-
-def _too_long(job: Job, longest: str) -> Iterator[Broken]:
-    if len(longest) > _MAX_NAME:
-        rule = f"too long for {job.nnodes} pods: their names would have {len(longest)} letters"
-        yield ("name",), job.spec.name, rule, f"shorten it by {len(longest) - _MAX_NAME}"
 
 
 def _train_job(job: Job, k8s: K8s) -> Iterator[Broken]:
@@ -124,4 +116,7 @@ def _train_job(job: Job, k8s: K8s) -> Iterator[Broken]:
     if job.elastic:
         yield ("nnodes",), job.spec.nnodes, "a TrainJob cannot be elastic", "`kind: PyTorchJob`"
     # JobSet refuses a job if the longest name of its pods is no DNS label.
-    yield from _too_long(job, f"{job.spec.name}-node-0-{job.nnodes - 1}-abcde")
+    longest = f"{job.spec.name}-node-0-{job.nnodes - 1}-abcde"
+    if len(longest) > _MAX_NAME:
+        rule = f"too long for a TrainJob of {job.nnodes} nodes: its pods' names would have {len(longest)} letters"
+        yield ("name",), job.spec.name, rule, f"shorten it by {len(longest) - _MAX_NAME}"

@@ -62,7 +62,6 @@ def problems(loaded: Job, target: render.Target = "k8s") -> list[tuple[str, str]
         (["k8s.kind=TrainJob", "k8s.backoff_limit=0"], "k8s.backoff_limit", "a TrainJob's runtime decides this"),
         (["k8s.kind=TrainJob", 'nnodes="1:2"'], "nnodes", "a TrainJob cannot be elastic"),
         (["k8s.kind=TrainJob", f"name={'a' * 49}"], "name", "would have 64 letters"),
-        (["nnodes=2", f"name={'a' * 55}"], "name", "would have 64 letters"),
         (["k8s.patch.metadata.name=1a"], "k8s", "metadata.name"),
     ],
     ids=str,
