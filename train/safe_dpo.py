@@ -204,6 +204,12 @@ class SafeDPOTrainer(PairTrainer):
             return [objectives.safedpo(h, *safe, beta=args.beta, delta=args.safedpo_delta)]
         return [objectives.bfpo(h, *safe, beta=args.beta, b1=args.bfpo_b1, alpha=args.bfpo_alpha)]
 
+    def _prepare_inputs(self, inputs: Batch) -> Batch:
+        """The Trainer's, but with DeepSpeed it would round the scores to the precision of the weights."""
+        scores = {name: inputs[name].to(self.args.device) for name in scoring.NAMES if name in inputs}
+        prepared: Batch = super()._prepare_inputs(inputs)
+        return prepared | scores
+
     def _scored(self, model: Any, inputs: Batch) -> Batch:
         """The batch with its scores, wherever they come from."""
         with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,6 +160,19 @@ def test_any_split_into_micro_batches_gives_the_same_gradient(
     assert uneven == pytest.approx(whole, abs=1e-6)
     assert trainer.step_mean("cost") == pytest.approx(cost, abs=1e-6)
     assert all(grads[name].allclose(grad, atol=1e-5) for name, grad in expected.items())
+
+
+def test_precomputed_scores_keep_their_precision_under_deepspeed(
+    workplace: Path, tmp_path: Path, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, _ = make(workplace, tmp_path, records)
+    plugin = SimpleNamespace(hf_ds_config=SimpleNamespace(dtype=lambda: torch.bfloat16))
+    monkeypatch.setattr(trainer, "accelerator", SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin)))
+    monkeypatch.setattr(trainer, "is_deepspeed_enabled", True)
+    given = {name: torch.tensor([-1.2345678]) for name in ("reference", "harmless", "pixel_values")}
+    found = trainer._prepare_inputs(given)
+    assert found["pixel_values"].dtype == torch.bfloat16
+    assert all(found[name].equal(given[name]) for name in ("reference", "harmless"))
 
 
 def test_the_two_orders_pull_apart(workplace: Path, tmp_path: Path, records: list[dict[str, Any]]) -> None:
