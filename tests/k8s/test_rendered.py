@@ -39,7 +39,13 @@ def test_two_pods_of_two_processes(
     cluster.fill_claim("data", workplace)
     volumes = {"data": {"pvc": "data", "mount_path": "/data"}}
     k8s = {"kind": kind, "image": cluster.image, "working_dir": "/data", "volumes": volumes, "cpu": 1, "memory": "2Gi"}
-    keys = {"name": "tiny", "stage": "sft", "model": "./model", "data": {"train": ["./sft.jsonl"]}, "output_dir": "out"}
+    keys: dict[str, Any] = {
+        "name": "tiny",
+        "stage": "sft",
+        "model": "./model",
+        "data": {"train": ["./sft.jsonl"]},
+        "output_dir": "out",
+    }
     keys |= {"nnodes": nnodes, "nproc_per_node": 2, "zero": 0, "lora": None, "k8s": k8s}
     keys |= {"env": {"HF_HUB_OFFLINE": "1"}, "train": TRAIN | {"bf16": False}}
     (tmp_path / "job.yaml").write_text(as_yaml(keys))
