@@ -93,11 +93,11 @@ def _script(spec: ContainerSpec) -> str:
         f"mount -t tmpfs tmpfs {top}",
         f"mkdir {top}/upper {top}/work {top}/root",
         f"mount -t overlay overlay -o lowerdir=/,upperdir={top}/upper,workdir={top}/work {root}",
-        *_bind_host_folders(root),
+        f"mount -t tmpfs -o mode=1777 tmpfs {root}/tmp",  # noqa: S108
+        *_bind_host_folders(root),  # after it: the repository may lie in /tmp
         f"mount -t proc proc {root}/proc",
         f"mount --rbind /dev {root}/dev",
         f"mount -t tmpfs -o mode=1777,size={SHM_SIZE} tmpfs {root}/dev/shm",  # noqa: S108 (not this machine's)
-        f"mount -t tmpfs -o mode=1777 tmpfs {root}/tmp",  # noqa: S108
         f"mount --bind {shlex.quote(str(spec.hosts))} {root}/etc/hosts",
         f"printf %s {shlex.quote(PASSWD)} > {root}/etc/passwd",
         f"mkdir -p {root}/home/alignlaunch {root}/opt/stand-in/bin && chown 1000:1000 {root}/home/alignlaunch",
@@ -115,10 +115,10 @@ def _script(spec: ContainerSpec) -> str:
 
 
 def _bind_host_folders(root: str) -> list[str]:
-    """What the machine's root file system does not hold; and anybody may go where the interpreter lies."""
+    """What the overlay does not show; and anybody may go where the interpreter lies."""
     lines = []
     for folder in host_folders():
-        if folder.stat().st_dev != Path("/").stat().st_dev:
+        if folder.stat().st_dev != Path("/").stat().st_dev or folder.is_relative_to("/tmp"):  # noqa: S108
             lines.append(f"mkdir -p {root}{folder} && mount --bind {folder} {root}{folder}")
         lines += [f"chmod o+x {root}{parent}" for parent in folder.parents if not parent.stat().st_mode & 1]
     return lines
