@@ -114,8 +114,11 @@ def parameters(arch: Architecture, *, score_head: bool = False) -> Parameters:
     found |= dict(_norm(family.final_norm, arch.hidden, family))
     if score_head:
         found["score.weight"] = (1, arch.hidden)
-    elif not arch.tied:
-        found |= dict(_linear(family.head, arch.hidden, arch.vocab, bias=family.head_bias))
+    else:
+        head = dict(_linear(family.head, arch.hidden, arch.vocab, bias=family.head_bias))
+        if arch.tied:
+            del head[f"{family.head}.weight"]
+        found |= head
     return found
 
 
