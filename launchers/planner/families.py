@@ -37,6 +37,9 @@ class Family:
     experts: str = ""  # key of config.json with the number of experts; with it the MLP is a mixture
     expert_width: str = "moe_intermediate_size"
     shared_expert: bool = False
+    lora_on_experts: bool = (
+        False  # PEFT's `all-linear` reaches experts and router (peft.utils.transformers_weight_conversion)
+    )
     grouped: bool = True  # fewer keys than queries, where config.json says so
     parallel: bool = False  # attention and MLP read the same normed input
 
@@ -136,10 +139,14 @@ FAMILIES: dict[str, Family] = {
         grouped=False,
         parallel=True,
     ),
-    "mixtral": Family(experts="num_local_experts", expert_width="intermediate_size"),
+    "mixtral": Family(experts="num_local_experts", expert_width="intermediate_size", lora_on_experts=True),
     "qwen2_moe": Family(qkv_bias="qkv_bias", experts="num_experts", shared_expert=True),
     "qwen3_moe": Family(
-        qkv_bias="attention_bias", output_bias="attention_bias", qk_norm="head", experts="num_experts"
+        qkv_bias="attention_bias",
+        output_bias="attention_bias",
+        qk_norm="head",
+        experts="num_experts",
+        lora_on_experts=True,
     ),
 }
 #: Config keys that are on where an older config.json leaves them out.

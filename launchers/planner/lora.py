@@ -6,6 +6,7 @@ import math
 
 from alignlaunch.train.config import Lora
 
+from .families import Family
 from .shapes import Parameters, Shape
 
 #: What PEFT's `all-linear` passes over, beside everything that is no linear layer.
@@ -44,13 +45,25 @@ def targets(parameters: Parameters, lora: Lora) -> dict[str, Shape]:
     }
 
 
-def trainable(parameters: Parameters, lora: Lora) -> int:
-    """r × (in + out) for each target; DoRA: also a magnitude for each output; a score head is trained whole."""
-    total = 0
+def trainable(parameters: Parameters, lora: Lora, family: Family) -> int:
+    """r × (in + out) for each target; DoRA: also a magnitude for each output; a score head is trained whole.
+
+    Where `all` reaches a mixture's experts they have r for each expert, the fused gate and up projection twice that,
+    and PEFT passes over the MLPs of layers without experts.
+    """
+    on_experts = lora.target_modules == "all" and family.lora_on_experts
+    total = math.prod(parameters.get("score.weight", (0,)))
     for module, shape in targets(parameters, lora).items():
-        # The head of a mixture's shared expert has one output, and GPT-2's layers are transposed: in + out is the same.
+        if on_experts and f".{family.mlp}." in module:
+            continue
         total += lora.r * sum(shape)
         if lora.dora:
-            transposed = module.startswith("transformer.h.")
-            total += shape[1] if transposed else shape[0]
-    return total + math.prod(parameters.get("score.weight", (0,)))
+            total += shape[1 if family.transposed else 0]
+    if on_experts:
+        for name, shape in parameters.items():
+            if ".experts." in name:
+                rank = lora.r * shape[0] * (2 if name.endswith("gate_up_proj") else 1)
+                total += rank * sum(shape[1:])
+            elif name.endswith(".mlp.gate.weight"):
+                total += lora.r * sum(shape)
+    return total

@@ -180,7 +180,9 @@ def _has(arch: Architecture, bias: Bias) -> bool:
     return bool(arch.config.get(bias, (arch.model_type, bias) in ON_BY_DEFAULT))
 
 
-def _linear(name: str, fan_in: int, fan_out: int, *, bias: bool, transposed: bool = False) -> Iterator[tuple[str, Shape]]:
+def _linear(
+    name: str, fan_in: int, fan_out: int, *, bias: bool, transposed: bool = False
+) -> Iterator[tuple[str, Shape]]:
     yield f"{name}.weight", (fan_in, fan_out) if transposed else (fan_out, fan_in)
     if bias:
         yield f"{name}.bias", (fan_out,)

@@ -68,7 +68,9 @@ def test_an_adapter_has_the_size_of_its_base(tmp_path: Path) -> None:
     assert model.find("adapter", tmp_path).count == count
 
 
-@pytest.mark.parametrize("given", [{}, {"num_key_value_heads": 8}, {"intermediate_size": 27648}])
+@pytest.mark.parametrize(
+    "given", [{}, {"num_key_value_heads": 8}, {"num_key_value_heads": 8, "intermediate_size": 27648}]
+)
 def test_figures_by_hand_make_exactly_what_was_said(given: dict[str, Any]) -> None:
     found = model.by_hand("32.7639B" if "intermediate_size" in given else "32B", {**HAND, **given})
     assert found.count == (32_763_900_000 if "intermediate_size" in given else 32_000_000_000)
