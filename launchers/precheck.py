@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import PurePath
+from typing import NamedTuple
 
-from . import datacheck, local, runs, watch
+from . import datacheck, local, plan, runs, watch
 from .errors import SchedulerError, UsageError
 from .job import Job, looks_like_path
+from .planner.model import UnknownModelError
 from .render import Target
 
 
-def check(job: Job, target: Target, say: Callable[[str], None], *, data: bool = True) -> None:
-    """Say what is doubtful about a job. Raises UsageError for what cannot work.
+class Looks(NamedTuple):
+    """What may be left out: reading the data that this machine sees, and planning the memory."""
 
-    data: whether to read the data that this machine sees.
-    """
+    data: bool = True
+    memory: bool = True
+
+
+def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = Looks()) -> None:
+    """Say what is doubtful about a job. Raises UsageError for what cannot work."""
     if target == "bash":
         local.check_machine(job)
     for name in job.spec.secrets:
@@ -25,8 +31,21 @@ def check(job: Job, target: Target, say: Callable[[str], None], *, data: bool = 
     for key, path in missing_paths(job):
         say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
     _require_free(job, say)
-    for line in datacheck.check(job) if data else ():
+    if looks.memory:
+        _require_memory(job, say)
+    for line in datacheck.check(job) if looks.data else ():
         say(line)
+
+
+def _require_memory(job: Job, say: Callable[[str], None]) -> None:
+    """A job that cannot fit would wait for hours in the queue to find out."""
+    try:
+        failure = plan.certain_failure(job)
+    except UnknownModelError as error:
+        say(f"memory: not planned ({error})")
+        return
+    if failure:
+        raise UsageError(failure)
 
 
 def missing_paths(job: Job) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 The model is transformers', the adapter PEFT's as `train.adapter` configures it, the loss that of our trainers; autocast
 and DeepSpeed's cast to 16 bits are applied as accelerate and DeepSpeed apply them. On CPU fake tensors of torch 2.13
-each batch gets an attention mask, as a padded batch does, so `Attention(eager=False, masked=True)` is what is measured.
+each batch gets an attention mask, as a padded batch of several sequences does.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _model(config: Any, setup: Setup) -> Any:
     import peft
     import transformers
 
-    dtype = torch.bfloat16 if setup.half and (setup.lora or setup.zero) else torch.float32
+    dtype = torch.bfloat16 if setup.half and (setup.tuning.lora or setup.zero) else torch.float32
     scores = setup.stage == "rm"
     auto = transformers.AutoModelForSequenceClassification if scores else transformers.AutoModelForCausalLM
     with torch.device("meta"):
@@ -79,10 +79,10 @@ def _model(config: Any, setup: Setup) -> Any:
             from trl.trainer.utils import add_fused_lm_head
 
             add_fused_lm_head(model)
-        if setup.lora:
+        if setup.tuning.lora:
             if setup.checkpointing:
                 model.enable_input_require_grads()
-            options = adapter.configure(setup.lora, model, head="score" if scores else "lm")
+            options = adapter.configure(setup.tuning.lora, model, head="score" if scores else "lm")
             model = peft.get_peft_model(model, options)
     if setup.half and not setup.zero:
         from accelerate.utils import convert_outputs_to_fp32

@@ -11,9 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .shapes import Architecture
+from .tuning import Adapted
 
 #: Activation functions written in Python, which keep each intermediate result; a fused one keeps its input.
 _UNFUSED = {"gelu_new": 4, "gelu_fast": 4}
+
+NO_ADAPTER = Adapted(0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,7 @@ class Compute:
     trained: bool  # the base's own weights
     adapter: int = 0  # bytes of an adapter's weight; 0: no adapter
     dropout: bool = False  # before the adapter
-    on_input: int = 0  # adapters on the projections that read the attention's input
-    on_output: int = 0  # 1: the attention's output projection has one
-    on_mlp_input: int = 0
-    on_mlp_output: int = 0
+    adapted: Adapted = NO_ADAPTER
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ def layer(arch: Architecture, how: Compute, attention: Attention, sequence: int)
     query, kv = arch.query_width, arch.kv_width
     normed = 4 if family.layer_norm and how.autocast else how.stream
     total = len(family.norms) * _norm(hidden, how.stream, how, layer_norm=family.layer_norm)
-    total += _inputs(hidden, normed, len(family.qkv), how.on_input, how)
+    total += _inputs(hidden, normed, len(family.qkv), how.adapted.on_input, how)
     if family.qk_norm:
         total += _norm(query, how.compute, how) + _norm(kv, how.compute, how)
     total += _attention(arch, how, attention, sequence)
-    total += _inputs(query, how.compute, 1, how.on_output, how, kept=True)
+    total += _inputs(query, how.compute, 1, how.adapted.on_output, how, kept=True)
     return total + _mlp(arch, how, normed)
 
 
@@ -92,10 +92,10 @@ def _mlp(arch: Architecture, how: Compute, normed: int) -> float:
     if arch.experts:
         return _mixture(arch, how, normed)
     family, width = arch.family, arch.intermediate
-    total = _inputs(arch.hidden, normed, len(family.gate_up), how.on_mlp_input, how)
+    total = _inputs(arch.hidden, normed, len(family.gate_up), how.adapted.on_mlp_input, how)
     inner = (3 if family.gated else 1) * how.compute * width  # gate, its activation, up; or the activation's input
     inner *= _UNFUSED.get(str(arch.config.get("hidden_act") or arch.config.get("activation_function")), 1)
-    return total + inner + _inputs(width, how.compute, 1, how.on_mlp_output, how)
+    return total + inner + _inputs(width, how.compute, 1, how.adapted.on_mlp_output, how)
 
 
 def _mixture(arch: Architecture, how: Compute, normed: int) -> float:
@@ -118,7 +118,7 @@ def transient(arch: Architecture, how: Compute, attention: Attention, sequence: 
     """
     width = inner_width(arch)
     mlp = 2 * how.compute * width
-    if how.on_mlp_output:
+    if how.adapted.on_mlp_output:
         cast = how.adapter if how.adapter > how.compute else how.compute / 2
         mlp += width * cast * (1 + how.dropout)
     scores = (4 + 4 + how.compute) * arch.heads * sequence if attention.eager else 0

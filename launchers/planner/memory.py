@@ -6,19 +6,17 @@ keeps fp32 masters. A LoRA base is held in 16 bits (or quantised), the adapter i
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from alignlaunch.train.config import Lora, Stage
+from alignlaunch.train.config import Stage
 
-from . import activations, heads, lora, states
+from . import activations, heads, states
 from .activations import Attention, Compute
-from .model import Model
 from .states import AUTOCAST, FP32, MIXED, Offload, Precision, States
+from .tuning import Quantization, Tuning
 
 GIB = 2**30
-Quantization = Literal["none", "8bit", "4bit"]
 TERMS = (
     "weights",
     "gradients",
@@ -29,6 +27,8 @@ TERMS = (
     "reference, rewards",
     "workspace",
 )
+#: A frozen copy of the start model on each GPU: none, by TRL's trainer, or by ours.
+Reference = Literal["none", "trl", "own"]
 #: Bytes of a quantised weight: 8-bit; NF4 with its doubly quantised scales (QLoRA, arXiv 2305.14314: 0.127 bits).
 _QUANTISED: dict[Quantization, float] = {"8bit": 1.0, "4bit": (4 + 0.127) / 8}
 #: Under fp32 ZeRO keeps its partition of the weights twice.
@@ -39,21 +39,22 @@ _FP32_ZERO = Precision("fp32", 4, 4, 12, "fp32 throughout; ZeRO keeps a copy of 
 class Setup:
     """All that decides the memory of a step. An alternative to a job is this with other values."""
 
-    model: Model
+    tuning: Tuning
     stage: Stage
     nnodes: int
     nproc_per_node: int
     zero: int  # 0: DDP
     offload: Offload
-    lora: Lora | None
-    quantization: Quantization
     half: bool  # bf16 or fp16; else fp32
-    sequences: int  # in one forward pass of one process: two for each preference pair
+    sequences: int  # in one forward pass of one process
     length: int  # tokens of the longest sequence
     accumulation: int
     checkpointing: bool
-    attention: Attention
-    reference: Literal["none", "trl", "own"] = "none"  # a frozen copy, by TRL's trainer or by ours
+    attention_kernel: str = "sdpa"
+    packed: bool = False  # several texts in a row, so that no row is padded
+    sequences_per_sample: int = 1  # two for a preference pair
+    reference: Reference = "none"
+    full_reference: Reference = "none"  # what a full fine-tune by this job's stage needs
     rewards: tuple[int, ...] = ()  # parameters of each reward model that is scored live
     deepspeed: dict[str, Any] = field(default_factory=dict, hash=False)  # `zero_optimization` of the JSON
     named_precision: Precision | None = None  # in place of what the entrypoint does
@@ -64,16 +65,20 @@ class Setup:
         return self.nnodes * self.nproc_per_node
 
     @property
+    def samples(self) -> int:
+        """In one forward pass of one process: the micro-batch."""
+        return self.sequences // self.sequences_per_sample
+
+    @property
     def tokens(self) -> int:
         """In one forward pass of one process."""
         return self.sequences * self.length
 
     @property
-    def trained(self) -> int:
-        """Parameters that get gradients."""
-        if self.lora is None:
-            return self.model.count
-        return lora.trainable(self.model.parameters, self.lora, self.model.architecture.family)
+    def attention(self) -> Attention:
+        """How attention is computed: a batch of several sequences is padded, and sdpa then needs a mask."""
+        masked = self.attention_kernel == "sdpa" and self.sequences > 1 and not self.packed
+        return Attention(eager=self.attention_kernel == "eager", masked=masked)
 
     @property
     def precision(self) -> Precision:
@@ -99,8 +104,8 @@ class Phase(NamedTuple):
 
 def model_states(setup: Setup) -> States:
     """Bytes of weights, gradients and optimizer states, those of a frozen base included."""
-    found = states.sharded(setup.trained, setup.precision, setup.zero, setup.gpus, setup.offload)
-    if setup.lora is None:
+    found = states.sharded(setup.tuning.trained, setup.precision, setup.zero, setup.gpus, setup.offload)
+    if setup.tuning.lora is None:
         return found
     base = _base(setup) / (setup.gpus if setup.zero == 3 else 1)
     return found._replace(weights=found.weights + (0 if setup.offload == "optimizer+param" else base))
@@ -108,44 +113,42 @@ def model_states(setup: Setup) -> States:
 
 def _base(setup: Setup) -> float:
     """Bytes of a frozen base. PEFT casts what is not quantised to fp32, and DeepSpeed back to 16 bits."""
-    quantised = setup.quantization != "none"
+    quantised = setup.tuning.quantization != "none"
     each = 2 if setup.half and (setup.zero or not quantised) else 4
     if not quantised:
-        return setup.model.count * each
-    linear = sum(math.prod(shape) for shape in lora.linear_layers(setup.model.parameters).values())
-    return linear * _QUANTISED[setup.quantization] + (setup.model.count - linear) * each
+        return setup.tuning.count * each
+    linear = setup.tuning.linear
+    return linear * _QUANTISED[setup.tuning.quantization] + (setup.tuning.count - linear) * each
+
+
+def gathered_weights(setup: Setup) -> float:
+    """Bytes of all weights, in the precision in which ZeRO-3 gathers them."""
+    if setup.tuning.lora is None:
+        return setup.tuning.count * setup.precision.weights
+    return _base(setup) + setup.tuning.trained * setup.precision.weights
 
 
 def compute(setup: Setup) -> Compute:
     """In which precision the layers compute."""
     autocast = setup.half and not setup.zero and setup.named_precision is None
-    trained = setup.lora is None
-    fp32_stream = not setup.half or (autocast and (trained or setup.quantization != "none"))
-    how = Compute(4 if fp32_stream else 2, 2 if setup.half else 4, autocast, trained)
-    if setup.lora is None:
-        return how
-    family = setup.model.architecture.family
-    first = f"{family.layers}.0."
-    leaves = [name.rpartition(".") for name in lora.targets(setup.model.parameters, setup.lora) if first in name]
-    in_attention = [leaf for parent, _, leaf in leaves if parent.endswith(family.attention)]
-    in_mlp = [leaf for parent, _, leaf in leaves if not parent.endswith(family.attention)]
+    trained = setup.tuning.lora is None
+    fp32_stream = not setup.half or (autocast and (trained or setup.tuning.quantization != "none"))
+    if trained:
+        return Compute(4 if fp32_stream else 2, 2 if setup.half else 4, autocast, trained)
     return Compute(
-        how.stream,
-        how.compute,
-        how.autocast,
+        4 if fp32_stream else 2,
+        2 if setup.half else 4,
+        autocast,
         trained,
         adapter=4 if not setup.half or autocast else 2,
-        dropout=setup.lora.dropout > 0,
-        on_input=sum(leaf in family.qkv for leaf in in_attention),
-        on_output=sum(leaf == family.output for leaf in in_attention),
-        on_mlp_input=sum(leaf in family.gate_up for leaf in in_mlp),
-        on_mlp_output=sum(leaf == family.down for leaf in in_mlp),
+        dropout=setup.tuning.lora is not None and setup.tuning.lora.dropout > 0,
+        adapted=setup.tuning.adapted,
     )
 
 
 def phases(setup: Setup) -> list[Phase]:
     """The moments of a step at which memory may peak. Between two of them it goes up or down steadily."""
-    arch, how, tokens = setup.model.architecture, compute(setup), setup.tokens
+    arch, how, tokens = setup.tuning.model.architecture, compute(setup), setup.tokens
     weights, gradients, optimizer = model_states(setup)
     lasting = {
         "weights": weights,
@@ -161,9 +164,14 @@ def phases(setup: Setup) -> list[Phase]:
     mask = tokens * setup.length if setup.attention.masked else 0
     layers = arch.layers * stream if setup.checkpointing else arch.layers * kept + copies
     recomputed = kept + copies / arch.layers - (stream if how.stream == 4 else 0) if setup.checkpointing else 0
-    head = heads.memory(heads.KINDS[setup.stage], arch, how, tokens)
+    kind = heads.KINDS[setup.stage]
+    head = heads.memory(kind, arch, how, tokens)
     before = gradients if setup.accumulation > 1 else 0.0  # those of the earlier micro-batches
     table = arch.vocab * arch.hidden * setup.precision.gradients if how.trained else 0
+    of_head = 0 if kind == "score" else min(gradients, table)
+    # At the first layer: the head's and those of the other layers; the embedding's is still to come.
+    share = arch.vocab * arch.hidden / setup.tuning.trained if table else 0
+    in_layers = gradients * (1 - share * (1 if arch.tied or kind == "score" else 2))
 
     def phase(name: str, gradients: float, activations: float, logits: float = 0, workspace: float = 0) -> Phase:
         terms = lasting | {
@@ -175,18 +183,15 @@ def phases(setup: Setup) -> list[Phase]:
         return Phase(name, {term: terms[term] for term in TERMS})
 
     cached = copies if setup.checkpointing else 0
-    last_gradients = max(before, min(gradients, table))
+    last = max(before, of_head)
+    first = max(before, of_head + in_layers * (1 - 1 / arch.layers))
     return [
         phase("end of the forward pass", before, layers + cached + norm + mask, head.forward),
         phase("loss", before, layers + norm + mask, head.backward),
-        phase("norm before the head", last_gradients, layers + norm + mask, workspace=16 * arch.hidden * tokens),
-        phase("backward, last layer", last_gradients, layers + recomputed + mask, workspace=transient),
-        phase(
-            "backward, first layer",
-            gradients,
-            kept + copies / arch.layers + mask,
-            workspace=transient + (table if arch.tied else 0),
-        ),
+        phase("norm before the head", last, layers + norm + mask, workspace=16 * arch.hidden * tokens),
+        phase("backward, last layer", last, layers + recomputed + mask, workspace=transient),
+        phase("backward, first layer", first, kept + copies / arch.layers + mask, workspace=transient),
+        phase("end of the backward pass", gradients, 0, workspace=stream + (of_head if arch.tied else 0)),
         phase("optimizer step", gradients, 0, workspace=_fp32_gradients(setup)),
     ]
 
@@ -209,15 +214,13 @@ def _autocast_copies(setup: Setup, how: Compute) -> float:
     """16-bit copies of the trained weights of the linear layers: autocast keeps each for the backward pass."""
     if not (how.autocast and how.trained):
         return 0
-    linear = lora.linear_layers(setup.model.parameters).values()
-    experts = [shape for name, shape in setup.model.parameters.items() if ".experts." in name]
-    return how.compute * sum(map(math.prod, [*linear, *experts]))
+    return how.compute * (setup.tuning.linear + setup.tuning.in_experts)
 
 
 def _frozen_models(setup: Setup) -> float:
     """A reference is held as the policy was loaded, except where TRL hands it to DeepSpeed; rewards in 16 bits."""
     half = 2 if setup.half else 4
-    each = setup.model.count
+    each = setup.tuning.count
     if setup.reference == "trl":
         reference = each * (half / setup.gpus if setup.zero == 3 else half if setup.zero else 4)
     else:  # ours stands whole on each GPU; under ZeRO-3 in the precision that the policy was created in
@@ -229,7 +232,7 @@ def _fp32_gradients(setup: Setup) -> float:
     """DeepSpeed casts its partition of the gradients for the step: at stage 3 one sub-group after the other."""
     if not setup.zero or not setup.half or setup.offload != "none":
         return 0
-    share = setup.trained / setup.gpus
+    share = setup.tuning.trained / setup.gpus
     return 4 * (min(share, _value(setup, "sub_group_size", 1e9)) if setup.zero == 3 else share)
 
 
@@ -242,19 +245,19 @@ def _buckets(setup: Setup) -> float:
     and the buckets, which transformers sets to h² and 0.9 h².
     """
     if not setup.zero:
-        return setup.trained * setup.precision.gradients if setup.gpus > 1 else 0
+        return setup.tuning.trained * setup.precision.gradients if setup.gpus > 1 else 0
     half = 2 if setup.half else 4
     if setup.zero == 3:
-        squared = setup.model.architecture.hidden ** 2
+        squared = setup.tuning.model.architecture.hidden**2
         buckets = _value(setup, "reduce_bucket_size", squared)
         buckets += _value(setup, "stage3_prefetch_bucket_size", 0.9 * squared)
-        live = min(_value(setup, "stage3_max_live_parameters", 1e9), setup.model.count)
-        return half * buckets + max(4 * setup.model.largest_module, half * live)
+        live = min(_value(setup, "stage3_max_live_parameters", 1e9), setup.tuning.count)
+        return half * buckets + max(4 * setup.tuning.largest_module, half * live)
     reduce, gather = _value(setup, "reduce_bucket_size", 5e8), _value(setup, "allgather_bucket_size", 5e8)
     if setup.zero == 1 or not setup.deepspeed.get("overlap_comm"):
-        return half * (reduce + min(gather, setup.trained))
+        return half * (reduce + min(gather, setup.tuning.trained))
     standing = 2 * half * reduce
-    return standing + min(4.5 * half * (reduce + gather) - standing, 2 * half * setup.trained)
+    return standing + min(4.5 * half * (reduce + gather) - standing, 2 * half * setup.tuning.trained)
 
 
 def _value(setup: Setup, key: str, default: float) -> float:
@@ -264,22 +267,22 @@ def _value(setup: Setup, key: str, default: float) -> float:
 
 def host(setup: Setup) -> dict[str, float]:
     """Bytes of one host's memory by term: DeepSpeed's estimates where it has one, and the models while they load."""
-    loaded = 4 if setup.lora is None else 0 if setup.quantization != "none" else 2
-    loading = setup.nproc_per_node * loaded * setup.model.count if setup.zero < 3 else 0.0
+    loaded = 4 if setup.tuning.lora is None else 0 if setup.tuning.quantization != "none" else 2
+    loading = setup.nproc_per_node * loaded * setup.tuning.count if setup.zero < 3 else 0.0
     if not setup.zero or (setup.zero == 1 and setup.offload == "none"):
         return {"loading": loading}
     estimate = states.deepspeed_estimate(
-        setup.trained,
-        setup.model.largest_module,
+        setup.tuning.trained,
+        setup.tuning.largest_module,
         max(setup.zero, 2),
         nodes=setup.nnodes,
         gpus=setup.nproc_per_node,
         offload=setup.offload,
     )
-    base = _base(setup) / setup.nnodes if setup.lora and setup.offload == "optimizer+param" else 0.0
+    base = _base(setup) / setup.nnodes if setup.tuning.lora and setup.offload == "optimizer+param" else 0.0
     if setup.offload == "none":
-        return {"loading": max(loading, estimate.host if setup.lora is None else 0.0)}
-    return {"optimizer": estimate.host, "base": base, "loading": 0.0 if setup.lora is None else loading}
+        return {"loading": max(loading, estimate.host if setup.tuning.lora is None else 0.0)}
+    return {"optimizer": estimate.host, "base": base, "loading": 0.0 if setup.tuning.lora is None else loading}
 
 
 def host_floor(setup: Setup) -> float:
@@ -287,4 +290,4 @@ def host_floor(setup: Setup) -> float:
     if setup.offload == "none":
         return 0
     whole = setup.precision.optimizer + 4  # and the gradients in fp32, which the step on the CPU reads
-    return setup.trained * (whole + (2 if setup.offload == "optimizer+param" else 0)) / setup.nnodes
+    return setup.tuning.trained * (whole + (2 if setup.offload == "optimizer+param" else 0)) / setup.nnodes

@@ -126,5 +126,5 @@ def test_a_folder_that_is_no_model(tmp_path: Path, config: str | None, said: str
 
 def test_a_hub_id_that_was_never_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "nowhere"))
-    with pytest.raises(UnknownModelError, match="neither a folder here nor in .*nowhere"):
+    with pytest.raises(UnknownModelError, match=r"neither a folder here nor in .*nowhere"):
         model.find("org/name", tmp_path)
