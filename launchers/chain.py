@@ -12,7 +12,7 @@ from .errors import LaunchError, UsageError
 from .job import Job
 from .launch import Prepared, Say
 from .pipeline import Pipeline
-from .precheck import Looks
+from .precheck import EVERYTHING, Looks
 from .render import Target
 from .runs import Run
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def prepare(
-    pipeline: Pipeline, target: Target, *, write: bool, require_committed: bool, say: Say, looks: Looks = Looks()
+    pipeline: Pipeline, target: Target, *, write: bool, require_committed: bool, say: Say, looks: Looks = EVERYTHING
 ) -> dict[str, Prepared]:
     """Look at every step, then make the committed folders and the steps agree.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import dataclass
 
 from .cluster import Cluster
@@ -69,7 +68,8 @@ class Plan:
         examples = self.job.spec.data.max_train_samples
         if examples is None:
             return None
-        return math.ceil(math.ceil(examples / self.job.effective_batch_size) * train.get("num_train_epochs", 3))
+        epochs = float(train.get("num_train_epochs", 3))
+        return math.ceil(math.ceil(examples / self.job.effective_batch_size) * epochs)
 
     @property
     def tokens_per_step(self) -> int:
@@ -102,29 +102,24 @@ def certain_failure(job: Job) -> str | None:
     if limits.gpu is None and limits.host is None:
         return None
     plan = of(job)
-    needed, host = memory.floor(plan.setup), memory.host_floor(plan.setup)
-    if limits.gpu is not None and needed > limits.gpu:
-        rule = f"takes at least {needed / GIB:.1f} GiB on each GPU ({_states(plan)}), which has {limits.gpu / GIB:g}"
+    gpu, host = memory.floor(plan.setup), memory.host_floor(plan.setup)
+    if limits.gpu is not None and gpu > limits.gpu:
+        rule = f"at least {gpu / GIB:.1f} GiB on each GPU ({_states(plan)}), which has {limits.gpu / GIB:g}"
     elif limits.host is not None and host > limits.host:
-        rule = f"takes at least {host / GIB:.0f} GiB of host memory for what is offloaded, a node has {limits.host / GIB:g}"
+        rule = f"at least {host / GIB:.0f} GiB on each node for what is offloaded, which has {limits.host / GIB:g}"
     else:
         return None
     others = strategies.remedies(plan.setup, plan.limits)
-    remedy = sets(plan.setup, others[0]) if others else "more GPUs: no strategy fits on these"
+    remedy = strategies.sets(plan.setup, others[0]) if others else "more GPUs: no strategy fits on these"
     return (
-        f"memory: {strategies.name(plan.setup)} {rule}\n"
+        f"memory: {strategies.name(plan.setup)} takes {rule}\n"
         f"    remedy: {remedy} (`alignlaunch plan {job.path.name}` shows every alternative; --no-plan skips this)"
     )
 
 
-def sets(setup: Setup, other: Setup) -> str:
-    """The command-line options that make the job into the other."""
-    return " ".join(f"--set {shlex.quote(change)}" for change in strategies.changes(setup, other))
-
-
 def _states(plan: Plan) -> str:
-    found, gib = memory.model_states(plan.setup), GIB
-    return f"weights {found.weights / gib:.1f}, gradients {found.gradients / gib:.1f}, optimizer {found.optimizer / gib:.1f}"
+    found = memory.model_states(plan.setup)
+    return ", ".join(f"{name} {size / GIB:.1f}" for name, size in found._asdict().items())
 
 
 def _limits(cluster: Cluster, gpu_gib: float | None, host_gib: float | None) -> Limits:

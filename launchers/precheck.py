@@ -21,7 +21,10 @@ class Looks(NamedTuple):
     memory: bool = True
 
 
-def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = Looks()) -> None:
+EVERYTHING = Looks()
+
+
+def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = EVERYTHING) -> None:
     """Say what is doubtful about a job. Raises UsageError for what cannot work."""
     if target == "bash":
         local.check_machine(job)

@@ -21,7 +21,7 @@ from alignlaunch.train import adapter
 from alignlaunch.train.pairs import token_logps
 
 
-class Tracker(MemTracker):
+class Tracker(MemTracker):  # type: ignore[no-untyped-call]
     """MemTracker without its statistics by module, which take most of its time and refuse frozen weights."""
 
     def _pre_fw_hook(self, module: Any, inputs: Any) -> None: ...
@@ -69,7 +69,7 @@ def _model(config: Any, setup: Setup) -> Any:
 
     dtype = torch.bfloat16 if setup.half and (setup.tuning.lora or setup.zero) else torch.float32
     scores = setup.stage == "rm"
-    auto = transformers.AutoModelForSequenceClassification if scores else transformers.AutoModelForCausalLM
+    auto: Any = transformers.AutoModelForSequenceClassification if scores else transformers.AutoModelForCausalLM
     with torch.device("meta"):
         model: Any = auto.from_config(config, dtype=dtype)
         model.train()
@@ -85,7 +85,7 @@ def _model(config: Any, setup: Setup) -> Any:
             options = adapter.configure(setup.tuning.lora, model, head="score" if scores else "lm")
             model = peft.get_peft_model(model, options)
     if setup.half and not setup.zero:
-        from accelerate.utils import convert_outputs_to_fp32
+        from accelerate.utils import convert_outputs_to_fp32  # type: ignore[import-untyped]
 
         model.forward = convert_outputs_to_fp32(torch.autocast("cpu", dtype=torch.bfloat16)(model.forward))
     return model
@@ -132,7 +132,7 @@ def _as_on_a_gpu() -> Iterator[None]:
     """
     import trl.kernels.chunked_logprob as kernels
 
-    def dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    def dropout(x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:  # noqa: ARG001
         return torch.native_dropout(x, p, training)[0] if training and p else x
 
     def nothing(*args: Any, **kwargs: Any) -> None: ...

@@ -82,7 +82,7 @@ def _attention(arch: Architecture, how: Compute, attention: Attention, sequence:
     """Queries, keys, values and the output; with eager attention the scores and their softmax as well."""
     repeated = attention.eager or attention.masked
     kv = arch.query_width if repeated else arch.kv_width
-    total = how.compute * 2 * (arch.query_width + kv)
+    total: float = how.compute * 2 * (arch.query_width + kv)
     if attention.eager:
         return total + arch.heads * sequence * (4 + how.compute)
     return total + 4 * arch.heads + (how.compute * sequence if attention.masked else 0)
@@ -117,7 +117,7 @@ def transient(arch: Architecture, how: Compute, attention: Attention, sequence: 
     stream's; or, with an adapter on the down projection, its input's gradient in the adapter's precision as well.
     """
     width = inner_width(arch)
-    mlp = 2 * how.compute * width
+    mlp: float = 2 * how.compute * width
     if how.adapted.on_mlp_output:
         cast = how.adapter if how.adapter > how.compute else how.compute / 2
         mlp += width * cast * (1 + how.dropout)

@@ -1,9 +1,9 @@
 """Bytes that one GPU sends and receives for an optimizer step, and an estimate of the seconds.
 
-Volumes are the ZeRO paper's (arXiv 1910.02054, section 7) with Ψ parameters: DDP, ZeRO-1 and ZeRO-2 2Ψ (a reduce-scatter
-and an all-gather), ZeRO-3 3Ψ (two gathers of the weights, a reduce-scatter). Only what is trained has gradients; the
-weights that ZeRO-3 gathers are all. With k accumulated micro-batches DDP and ZeRO-1 reduce once, ZeRO-2 reduces k times,
-ZeRO-3 does all of it k times.
+Volumes are the ZeRO paper's (arXiv 1910.02054, section 7) with Ψ parameters: DDP, ZeRO-1 and ZeRO-2 2Ψ (a
+reduce-scatter and an all-gather), ZeRO-3 3Ψ (two gathers of the weights, a reduce-scatter). Only what is trained has
+gradients; the weights that ZeRO-3 gathers are all. With k accumulated micro-batches DDP and ZeRO-1 reduce once, ZeRO-2
+reduces k times, ZeRO-3 does all of it k times.
 """
 
 from __future__ import annotations

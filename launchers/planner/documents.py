@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from . import states, strategies
-from .memory import GIB, Setup, peak
+from .memory import GIB, Setup, host, peak
 from .states import PURE_BF16
 from .strategies import Limits
 
@@ -51,8 +51,8 @@ def departure(setup: Setup, chosen: Setup | None, limits: Limits) -> str:
         return f"{found}, and so do we"
     ours = strategies.name(chosen)
     if theirs.offload != "none" and chosen.offload == "none":
-        host = sum(strategies.memory.host(theirs).values()) / GIB
-        return f"{found} and {host:.0f} GiB of host memory with a slow step on the CPU; {ours} fits without"
+        needed = sum(host(theirs).values()) / GIB
+        return f"{found} and {needed:.0f} GiB of host memory with a slow step on the CPU; {ours} fits without"
     return f"{found}; {ours} moves no more data and fits as well"
 
 

@@ -19,7 +19,7 @@ _VISION = ("vision", "visual", "image", "projector", "connector")
 
 def linear_layers(parameters: Parameters) -> dict[str, Shape]:
     """module → shape of its weight: each linear layer of the language model but the output or score head."""
-    found = {}
+    found: dict[str, Shape] = {}
     for name, shape in parameters.items():
         module, _, kind = name.rpartition(".")
         leaf = module.rpartition(".")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -66,6 +67,12 @@ def sharded(setup: Setup, zero: int, offload: Offload) -> Setup:
     return replace(setup, zero=zero, offload=offload, deepspeed=_named(zero, offload))
 
 
+def shardings(setup: Setup) -> list[Setup]:
+    """The same under DDP and every ZeRO stage. Quantised weights are not sharded: ZeRO-3 is left out for them."""
+    stages = [(zero, offload) for zero, offload in SHARDINGS if zero < 3 or setup.tuning.quantization == "none"]
+    return [sharded(setup, zero, offload) for zero, offload in stages]
+
+
 def tunings(setup: Setup) -> list[Tuning]:
     """Full, LoRA and QLoRA of the same model; the job's own adapter where it has one."""
     model, adapter = setup.tuning.model, setup.tuning.lora or Lora()
@@ -82,12 +89,11 @@ def tuned(setup: Setup, tuning: Tuning) -> Setup:
 
 
 def alternatives(setup: Setup) -> Iterator[Setup]:
-    """Every tuning × sharding × checkpointing. Quantised weights under ZeRO-3 are left out: transformers shards none."""
+    """Every tuning × sharding × checkpointing."""
     for tuning in tunings(setup):
-        for zero, offload in SHARDINGS:
-            if not (tuning.name == "QLoRA" and zero == 3):
-                for checkpointing in (True, False):
-                    yield replace(sharded(tuned(setup, tuning), zero, offload), checkpointing=checkpointing)
+        for other in shardings(tuned(setup, tuning)):
+            for checkpointing in (True, False):
+                yield replace(other, checkpointing=checkpointing)
 
 
 def largest_micro_batch(setup: Setup, limits: Limits) -> int | None:
@@ -116,9 +122,7 @@ def cost(setup: Setup) -> tuple[int, float, float]:
 
 def cheapest(setup: Setup, limits: Limits) -> Setup | None:
     """The cheapest sharding of the job as it stands that fits."""
-    fitting = [other for zero, offload in SHARDINGS if limits.fit(other := sharded(setup, zero, offload))]
-    fitting = [other for other in fitting if not (other.tuning.name == "QLoRA" and other.zero == 3)]
-    return min(fitting, key=cost, default=None)
+    return min((other for other in shardings(setup) if limits.fit(other)), key=cost, default=None)
 
 
 def remedies(setup: Setup, limits: Limits) -> list[Setup]:
@@ -127,22 +131,16 @@ def remedies(setup: Setup, limits: Limits) -> list[Setup]:
     Nearest: without offload rather than with, with the job's micro-batch rather than a smaller one, then the cheapest.
     """
     found = []
-    order = [tuning.name for tuning in tunings(setup)]
-    for tuning in tunings(setup)[order.index(setup.tuning.name) :]:
-        candidates = []
-        for zero, offload in SHARDINGS:
-            if tuning.name == "QLoRA" and zero == 3:
-                continue
-            wanted = replace(sharded(tuned(setup, tuning), zero, offload), checkpointing=True)
-            candidates += [
-                (samples < setup.samples, other)
-                for samples in dict.fromkeys((setup.samples, 1))
-                if limits.fit(other := with_samples(wanted, samples))
-            ]
-        if candidates:
-            found.append(
-                min(candidates, key=lambda pair: (_OFFLOADS.index(pair[1].offload), pair[0], cost(pair[1])))[1]
-            )
+    names = [tuning.name for tuning in tunings(setup)]
+    for tuning in tunings(setup)[names.index(setup.tuning.name) :]:
+        candidates = [
+            with_samples(replace(other, checkpointing=True), samples)
+            for other in shardings(tuned(setup, tuning))
+            for samples in dict.fromkeys((setup.samples, 1))
+        ]
+        fitting = [other for other in candidates if limits.fit(other)]
+        if fitting:
+            found.append(min(fitting, key=lambda o: (_OFFLOADS.index(o.offload), o.samples < setup.samples, cost(o))))
     return found
 
 
@@ -171,6 +169,11 @@ def changes(job: Setup, other: Setup) -> list[str]:
         found.append(f"train.per_device_train_batch_size={other.samples}")
         found.append(f"train.gradient_accumulation_steps={other.accumulation}")
     return [change for change in found if change != "quantization=none" or job.tuning.quantization != "none"]
+
+
+def sets(setup: Setup, other: Setup) -> str:
+    """The command-line options that make the job into the other."""
+    return " ".join(f"--set {shlex.quote(change)}" for change in changes(setup, other))
 
 
 def name(setup: Setup) -> str:

@@ -29,7 +29,8 @@ def _answers(plan: Plan) -> list[str]:
         f"precision: {precision.name}, {precision.total} bytes a trained parameter: {precision.meaning}",
         f"as written: {strategies.name(setup)}, {'' if setup.checkpointing else 'no '}checkpointing,"
         f" {setup.samples} x {setup.sequences_per_sample * setup.length} tokens a GPU, {setup.gpus} GPUs",
-        f"peak: {_gib(peak.total)} GiB on a GPU, at: {peak.name}; {_gib(sum(memory.host(setup).values()))} GiB on a host",
+        f"peak: {_gib(peak.total)} GiB on a GPU, at: {peak.name};"
+        f" {_gib(sum(memory.host(setup).values()))} GiB on a host",
         *(f"note: {note}" for note in plan.notes),
     ]
     if limits.gpu is None:
@@ -67,8 +68,7 @@ def _remedies(plan: Plan) -> list[str]:
 
 
 def _sets(plan: Plan, other: memory.Setup) -> str:
-    changes = strategies.changes(plan.setup, other)
-    return "".join(f" --set '{change}'" for change in changes) if changes else " (as written)"
+    return f" {strategies.sets(plan.setup, other)}".rstrip() or " (as written)"
 
 
 def _bar(plan: Plan) -> list[str]:
