@@ -103,9 +103,8 @@ def test_published_sizes(tmp_path: Path, published: int, family: str, more: dict
 
 
 def test_the_largest_module_is_deepspeeds(tmp_path: Path) -> None:
-    from deepspeed.runtime.zero.stage3 import model_to_params  # type: ignore[import-untyped]
-
     import transformers
+    from deepspeed.runtime.zero.stage3 import model_to_params  # type: ignore[import-untyped]
 
     config, auto = config_of("mixtral", {}), transformers.AutoModelForCausalLM
     real = auto.from_config(config)  # type: ignore[no-untyped-call] # DeepSpeed tells parameters apart by their memory
