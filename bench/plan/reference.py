@@ -41,7 +41,11 @@ def peak(config: Any, setup: Setup) -> int:
 
     ZeRO is that of one GPU, whose partition is the whole: the same numbers in DeepSpeed's precision.
     """
-    model = _model(config, setup)
+    model = build(config, setup, device="meta")
+    if setup.half and not setup.zero:
+        from accelerate.utils import convert_outputs_to_fp32  # type: ignore[import-untyped]
+
+        model.forward = convert_outputs_to_fp32(torch.autocast("cpu", dtype=torch.bfloat16)(model.forward))
     with FakeTensorMode(allow_non_fake_inputs=True), _as_on_a_gpu():
         _materialise(model, setup)
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -53,7 +57,7 @@ def peak(config: Any, setup: Setup) -> int:
         tracker.track_external(model, optimizer, ids, *masters)
         with tracker:
             for _ in range(min(setup.accumulation, 2)):
-                _loss(model, ids, setup).backward()
+                loss(model, ids, setup).backward()
             for parameter, master in zip(trained, masters, strict=True):
                 if parameter is not master:
                     master.grad = parameter.grad.float() if parameter.grad is not None else None
@@ -62,15 +66,15 @@ def peak(config: Any, setup: Setup) -> int:
     return int(sum(snapshot["Total"] for snapshot in found.values()))
 
 
-def _model(config: Any, setup: Setup) -> Any:
-    """On the meta device: the model as it is loaded, with checkpointing and adapter."""
+def build(config: Any, setup: Setup, *, device: str) -> Any:
+    """The model as the entrypoint has it, with checkpointing and adapter; its weights are random."""
     import peft
     import transformers
 
     dtype = torch.bfloat16 if setup.half and (setup.tuning.lora or setup.zero) else torch.float32
     scores = setup.stage == "rm"
     auto: Any = transformers.AutoModelForSequenceClassification if scores else transformers.AutoModelForCausalLM
-    with torch.device("meta"):
+    with torch.device(device):
         model: Any = auto.from_config(config, dtype=dtype)
         model.train()
         if setup.checkpointing:
@@ -84,10 +88,6 @@ def _model(config: Any, setup: Setup) -> Any:
                 model.enable_input_require_grads()
             options = adapter.configure(setup.tuning.lora, model, head="score" if scores else "lm")
             model = peft.get_peft_model(model, options)
-    if setup.half and not setup.zero:
-        from accelerate.utils import convert_outputs_to_fp32  # type: ignore[import-untyped]
-
-        model.forward = convert_outputs_to_fp32(torch.autocast("cpu", dtype=torch.bfloat16)(model.forward))
     return model
 
 
@@ -114,7 +114,8 @@ def _make_states(optimizer: Any) -> None:
             }
 
 
-def _loss(model: Any, ids: Any, setup: Setup) -> Any:
+def loss(model: Any, ids: Any, setup: Setup) -> Any:
+    """What the stage's trainer differentiates, but for factors that take no memory."""
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     kind = heads.KINDS[setup.stage]
     if kind == "logits":

@@ -275,7 +275,8 @@ def host(setup: Setup) -> dict[str, float]:
         setup.tuning.trained,
         setup.tuning.largest_module,
         max(setup.zero, 2),
-        nodes=setup.nnodes,
+        # Below stage 3 each process loads the whole model: DeepSpeed's figure for the processes of one node.
+        nodes=setup.nnodes if setup.zero == 3 else 1,
         gpus=setup.nproc_per_node,
         offload=setup.offload,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from bench.plan.cases import CASES, Case
 
 #: Further cases take a minute each: `make test-matrix` runs them.
