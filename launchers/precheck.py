@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import NamedTuple
 
-from . import datacheck, local, plan, runs, watch
+from . import datacheck, local, runs, watch
 from .errors import SchedulerError, UsageError
 from .job import Job, looks_like_path
-from .planner.model import UnknownModelError
 from .render import Target
 
 
@@ -42,6 +41,11 @@ def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = E
 
 def _require_memory(job: Job, say: Callable[[str], None]) -> None:
     """A job that cannot fit would wait for hours in the queue to find out."""
+    if job.cluster.gpu_memory_gib is None and job.cluster.host_memory_gib is None:
+        return  # nothing to hold it against: the planner need not even be loaded
+    from . import plan
+    from .planner.model import UnknownModelError
+
     try:
         failure = plan.certain_failure(job)
     except UnknownModelError as error:

@@ -183,8 +183,8 @@ def test_bad_input(cli: Cli, big: Path, arguments: tuple[str, ...], said: str) -
 def test_a_step_that_starts_from_another_steps_output_has_its_size(cli: Cli, big: Path) -> None:
     chain = big.parent / "chain.yaml"
     chain.write_text(
-        "name: chain\njobs:\n  sft: {job: job.yaml, output_dir: out/sft}\n"
-        "  dpo: {job: job.yaml, stage: dpo, model: '${sft.output}', output_dir: out/dpo}\n"
+        "name: chain\njobs:\n  sft: {job: job.yaml, name: sft, output_dir: out/sft}\n"
+        "  dpo: {job: job.yaml, name: dpo, stage: dpo, model: '${sft.output}', output_dir: out/dpo}\n"
     )
     found = json.loads(cli("plan", chain, "--cluster", "lab", "--json").stdout)
     assert [one["parameters"] for one in found] == [6_738_415_616] * 2
