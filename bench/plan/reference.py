@@ -39,7 +39,7 @@ class Tracker(MemTracker):  # type: ignore[no-untyped-call]
 def peak(config: Any, setup: Setup) -> int:
     """Bytes at the peak of one step of one process with `config`'s model: AdamW's states are there from the start.
 
-    ZeRO is that of one GPU, whose partition is the whole: the same numbers in DeepSpeed's precision.
+    ZeRO is stage 2 on one GPU, whose partition is the whole: the same numbers in DeepSpeed's precision.
     """
     model = build(config, setup, device="meta")
     if setup.half and not setup.zero:
