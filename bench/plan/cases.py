@@ -54,7 +54,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """One step of one process. ZeRO is stage 2: at stage 3 DeepSpeed steps in sub-groups, which the tracker does not."""
+    """One step of one process. ZeRO is stage 2: at stage 3 DeepSpeed steps in sub-groups, which the reference skips."""
 
     name: str
     size: str
