@@ -12,6 +12,7 @@ from .errors import LaunchError, UsageError
 from .job import Job
 from .launch import Prepared, Say
 from .pipeline import Pipeline
+from .precheck import EVERYTHING, Looks
 from .render import Target
 from .runs import Run
 
@@ -19,13 +20,13 @@ T = TypeVar("T")
 
 
 def prepare(
-    pipeline: Pipeline, target: Target, *, write: bool, require_committed: bool, say: Say, check_data: bool = True
+    pipeline: Pipeline, target: Target, *, write: bool, require_committed: bool, say: Say, looks: Looks = EVERYTHING
 ) -> dict[str, Prepared]:
     """Look at every step, then make the committed folders and the steps agree.
 
     Raises UsageError with all that cannot work, before anything is written; DriftError with all that differs.
     """
-    _each(pipeline, UsageError, lambda job: precheck.check(job, target, say, data=check_data))
+    _each(pipeline, UsageError, lambda job: precheck.check(job, target, say, looks))
     prepared = _each(
         pipeline,
         DriftError,

@@ -44,6 +44,7 @@ def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--require-committed", is_flag=True, help="Refuse unless git has script and job file as they are."
         ),
         click.option("--no-data-check", is_flag=True, help="Do not read the data that this machine sees."),
+        click.option("--no-plan", is_flag=True, help="Do not refuse what cannot fit in memory."),
         click.option("--dry-run", is_flag=True, help="Print the script; write and submit nothing."),
         click.option("--follow", is_flag=True, help="Show the log until the end."),
         click.option("--wait", is_flag=True, help="Return when the run has ended, with its exit code."),
@@ -178,6 +179,50 @@ def check(paths: tuple[Path, ...]) -> None:
 
 
 @main.command()
+@job_options
+@click.option("--params", metavar="32B", help="Parameters of a model that is not here; with --hidden --layers --vocab.")
+@click.option("--hidden", "hidden_size", type=click.IntRange(min=1), help="Its width.")
+@click.option("--layers", "num_hidden_layers", type=click.IntRange(min=1), help="Its layers.")
+@click.option("--vocab", "vocab_size", type=click.IntRange(min=1), help="Its vocabulary.")
+@click.option("--heads", "num_attention_heads", type=click.IntRange(min=1), help="Its attention heads (width / 128).")
+@click.option("--kv-heads", "num_key_value_heads", type=click.IntRange(min=1), help="Its key and value heads.")
+@click.option("--intermediate", "intermediate_size", type=click.IntRange(min=1), help="The width of its MLP.")
+@click.option("--gpu-memory", type=click.FloatRange(min=0, min_open=True), help="GiB of one GPU.")
+@click.option("--host-memory", type=click.FloatRange(min=0, min_open=True), help="GiB of one node.")
+@click.option(
+    "--precision",
+    type=click.Choice(["entrypoint", "mixed", "pure-bf16"]),
+    default="entrypoint",
+    help="What training does, or the ZeRO paper's 16 bytes a parameter, or the documents' 8.",
+)
+@click.option("--all", "every", is_flag=True, help="Every alternative, also full, LoRA and QLoRA.")
+@click.option("--png", metavar="FILE", type=click.Path(path_type=Path), help="Write the table as a picture.")
+@JSON
+def plan(
+    job_file: Path,
+    overrides: tuple[str, ...],
+    cluster: str | None,
+    params: str | None,
+    gpu_memory: float | None,
+    host_memory: float | None,
+    precision: str,
+    every: bool,
+    png: Path | None,
+    as_json: bool,
+    **figures: int | None,
+) -> None:
+    """Tell whether JOB fits in memory, what would, and what a step moves. Exit 0: it may fit; 1: it does not."""
+    from . import plancommand
+
+    wanted = plancommand.Wanted(params, figures, gpu_memory, host_memory, precision)
+    plans = plancommand.make(load(job_file, overrides, cluster), wanted)
+    click.echo(plancommand.shown(plans, every=every, as_json=as_json))
+    if png:
+        plancommand.draw(png, plans, every=every)
+    sys.exit(0 if all(one.fits for one in plans) else 1)
+
+
+@main.command()
 @submit_options
 def slurm(
     job_file: Path,
@@ -186,13 +231,14 @@ def slurm(
     write: bool,
     require_committed: bool,
     no_data_check: bool,
+    no_plan: bool,
     dry_run: bool,
     follow: bool,
     wait: bool,
     as_json: bool,
 ) -> None:
     """Submit JOB, a job or pipeline file, to Slurm: sbatch gets exactly the committed script."""
-    from . import audit, chain, launch
+    from . import audit, chain, launch, precheck
 
     pipeline = load(job_file, overrides, cluster)
     if dry_run:
@@ -201,9 +247,8 @@ def slurm(
             click.echo(files["job.sbatch"], nl=False)
             say(launch.dry_run(job, files))
         return
-    prepared = chain.prepare(
-        pipeline, "slurm", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
-    )
+    looks = precheck.Looks(data=not no_data_check, memory=not no_plan)
+    prepared = chain.prepare(pipeline, "slurm", write=write, require_committed=require_committed, say=say, looks=looks)
     runs = chain.submit_slurm(pipeline, prepared, say)
     print_runs(pipeline, runs, as_json)
     watch_runs(pipeline, runs, follow=follow, wait=wait)
@@ -218,13 +263,14 @@ def local(
     write: bool,
     require_committed: bool,
     no_data_check: bool,
+    no_plan: bool,
     dry_run: bool,
     follow: bool,
     wait: bool,
     as_json: bool,
 ) -> None:
     """Run JOB, a job or pipeline file, on this machine: every process, step after step. Ctrl-C stops them all."""
-    from . import audit, chain, local
+    from . import audit, chain, local, precheck
 
     del wait  # it always does
     pipeline = load(job_file, overrides, cluster)
@@ -233,9 +279,8 @@ def local(
             files = audit.artifacts(job, "bash", audit.folder_of(job, "bash"))
             click.echo(files[local.script_name(job)], nl=False)
         return
-    prepared = chain.prepare(
-        pipeline, "bash", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
-    )
+    looks = precheck.Looks(data=not no_data_check, memory=not no_plan)
+    prepared = chain.prepare(pipeline, "bash", write=write, require_committed=require_committed, say=say, looks=looks)
     runs = chain.queue_local(pipeline, prepared)
     print_runs(pipeline, runs, as_json)
     sys.exit(chain.run_local(prepared, runs, follow=follow, say=say))
@@ -253,6 +298,7 @@ def k8s(
     write: bool,
     require_committed: bool,
     no_data_check: bool,
+    no_plan: bool,
     dry_run: bool,
     follow: bool,
     wait: bool,
@@ -262,7 +308,7 @@ def k8s(
     require_digest: bool,
 ) -> None:
     """Submit JOB to Kubernetes: its manifests, looked at by the server first."""
-    from . import admission, audit, chain, launch
+    from . import admission, audit, chain, launch, precheck
 
     pipeline = load(job_file, overrides, cluster)
     if pipeline.name:
@@ -280,10 +326,9 @@ def k8s(
                 click.echo(f"---\n{text}", nl=False)
         say(launch.dry_run_k8s(job, files, context, namespace))
         return
-    (prepared,) = chain.prepare(
-        pipeline, "k8s", write=write, require_committed=require_committed, say=say, check_data=not no_data_check
-    ).values()
-    runs = [launch.submit_k8s(prepared, say, context=context, namespace=namespace)]
+    looks = precheck.Looks(data=not no_data_check, memory=not no_plan)
+    prepared = chain.prepare(pipeline, "k8s", write=write, require_committed=require_committed, say=say, looks=looks)
+    runs = [launch.submit_k8s(prepared[job.spec.name], say, context=context, namespace=namespace)]
     print_runs(pipeline, runs, as_json)
     watch_runs(pipeline, runs, follow=follow, wait=wait)
 

@@ -74,7 +74,23 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     )
     gpu_type: Annotated[SbatchValue | None, Meta(description="GPU type in --gres.", examples=["h100"])] = None
     gpu_memory_gib: Annotated[
-        Annotated[float, Meta(gt=0)] | None, Meta(description="Memory of one GPU in GiB.", examples=[80])
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="Memory of one GPU in GiB; `plan` and submissions check a job against it.", examples=[80]),
+    ] = None
+    host_memory_gib: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="Memory of one node in GiB.", examples=[2048])
+    ] = None
+    gpu_bandwidth_gbs: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="GB/s of one GPU to the others of its node (NVLink, PCIe).", examples=[450]),
+    ] = None
+    network_bandwidth_gbs: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="GB/s of one node to the others, all its network cards together.", examples=[50]),
+    ] = None
+    host_bandwidth_gbs: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="GB/s of one GPU to its host's memory (PCIe).", examples=[50]),
     ] = None
     python: Annotated[
         NonEmptyStr | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import PurePath
+from typing import NamedTuple
 
 from . import datacheck, local, runs, watch
 from .errors import SchedulerError, UsageError
@@ -12,11 +13,18 @@ from .job import Job, looks_like_path
 from .render import Target
 
 
-def check(job: Job, target: Target, say: Callable[[str], None], *, data: bool = True) -> None:
-    """Say what is doubtful about a job. Raises UsageError for what cannot work.
+class Looks(NamedTuple):
+    """What may be left out: reading the data that this machine sees, and planning the memory."""
 
-    data: whether to read the data that this machine sees.
-    """
+    data: bool = True
+    memory: bool = True
+
+
+EVERYTHING = Looks()
+
+
+def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = EVERYTHING) -> None:
+    """Say what is doubtful about a job. Raises UsageError for what cannot work."""
     if target == "bash":
         local.check_machine(job)
     if target != "k8s":  # a pod sees neither this shell nor this machine's folders
@@ -26,8 +34,26 @@ def check(job: Job, target: Target, say: Callable[[str], None], *, data: bool = 
         for key, path in missing_paths(job):
             say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
     _require_free(job, job.output_path(target), say)
-    for line in datacheck.check(job) if data else ():
+    if looks.memory:
+        _require_memory(job, say)
+    for line in datacheck.check(job) if looks.data else ():
         say(line)
+
+
+def _require_memory(job: Job, say: Callable[[str], None]) -> None:
+    """A job that cannot fit would wait for hours in the queue to find out."""
+    if job.cluster.gpu_memory_gib is None and job.cluster.host_memory_gib is None:
+        return  # nothing to hold it against: the planner need not even be loaded
+    from . import plan
+    from .planner.model import UnknownModelError
+
+    try:
+        failure = plan.certain_failure(job)
+    except UnknownModelError as error:
+        say(f"memory: not planned ({error})")
+        return
+    if failure:
+        raise UsageError(failure)
 
 
 def missing_paths(job: Job) -> list[tuple[str, str]]:

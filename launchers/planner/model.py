@@ -1,0 +1,130 @@
+"""Find a job's model on this machine and say how large it is: a folder, the Hugging Face cache, or figures by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import headers, shapes
+from .headers import HeaderError
+from .shapes import Architecture, Parameters, ShapeError
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+
+
+class UnknownModelError(Exception):
+    """A model whose size cannot be told on this machine."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's parameters and dimensions, and where they were read."""
+
+    name: str
+    architecture: Architecture
+    parameters: Parameters
+    origin: str
+    exact: bool  # else its family is not known and it was taken for one like Llama
+
+    @property
+    def count(self) -> int:
+        """Parameters in all; tied ones once."""
+        return shapes.count(self.parameters)
+
+    @property
+    def largest_module(self) -> int:
+        """The most parameters of one module."""
+        return shapes.largest_module(self.parameters)
+
+
+def find(name: str, base: Path, *, score_head: bool = False) -> Model:
+    """The model that a job in folder `base` calls `name`: a path, or a hub id that the cache holds.
+
+    score_head: it is loaded as a reward model. Raises UnknownModelError.
+    """
+    folder = _folder(name, base)
+    adapter = folder / "adapter_config.json"
+    try:
+        if adapter.is_file() and not (folder / "config.json").is_file():  # training starts from it merged into its base
+            inner = str(_read(adapter).get("base_model_name_or_path", ""))
+            folder = _folder(inner, base)
+        config = _read(folder / "config.json")
+        arch = shapes.architecture(config)
+        if not arch.known and headers.files(folder):
+            found = _as_loaded(headers.parameters(folder), arch, score_head=score_head)
+            return Model(name, arch, found, "safetensors headers", exact=True)
+    except (ShapeError, HeaderError) as error:
+        raise UnknownModelError(f"{folder}: {error}") from error
+    except OSError as error:
+        raise UnknownModelError(f"{error.filename}: {error.strerror}") from error
+    return Model(name, arch, shapes.parameters(arch, score_head=score_head), "config.json", exact=arch.known)
+
+
+def by_hand(parameters: str, config: dict[str, Any], *, score_head: bool = False) -> Model:
+    """A model like Llama from figures: `parameters` as "32B", `config` under the names of a config.json.
+
+    Where `intermediate_size` is not given it follows from the rest. Raises UnknownModelError.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMBT]?)", parameters.strip().upper())
+    wanted = round(float(match[1]) * _UNITS[match[2]]) if match else 0
+    if not wanted:
+        raise UnknownModelError(f"{parameters!r}: a number with K, M, B or T is due, for example 32B")
+    given = {"model_type": "llama", **{key: value for key, value in config.items() if value is not None}}
+    try:
+        if "intermediate_size" not in given:
+            arch = shapes.architecture(given | {"intermediate_size": 1})
+            rest = wanted - shapes.count(shapes.parameters(arch, score_head=score_head))
+            given["intermediate_size"] = 1 + max(rest, 0) // (3 * arch.hidden * arch.layers)
+        arch = shapes.architecture(given)
+    except ShapeError as error:
+        raise UnknownModelError(str(error)) from error
+    found = shapes.parameters(arch, score_head=score_head)
+    missing = wanted - shapes.count(found)
+    if missing < 0:
+        raise UnknownModelError(
+            f"{parameters}: layers, widths and vocabulary alone make {shapes.count(found):,} parameters"
+        )
+    if missing:  # less than a row of each MLP: spread over all
+        found["rest"] = (missing,)
+    return Model(parameters, arch, found, "figures by hand", exact=False)
+
+
+def _as_loaded(found: Parameters, arch: Architecture, *, score_head: bool) -> Parameters:
+    """What a file holds beyond what is loaded: a tied head, or any head where a score takes its place."""
+    if arch.tied or score_head:
+        found = {name: shape for name, shape in found.items() if not name.endswith("lm_head.weight")}
+    if score_head:
+        found["score.weight"] = (1, arch.hidden)
+    return found
+
+
+def _folder(name: str, base: Path) -> Path:
+    folder = base / name
+    if folder.is_dir():
+        return folder
+    cached = hub_cache() / f"models--{name.replace('/', '--')}"
+    try:
+        revision = (cached / "refs" / "main").read_text(encoding="utf-8").strip()
+    except OSError:
+        raise UnknownModelError(f"{name}: neither a folder here nor in {hub_cache()}") from None
+    return cached / "snapshots" / revision
+
+
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps what it downloaded (HF_HUB_CACHE, HF_HOME)."""
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ShapeError(f"{path.name} is not JSON") from error
+    if not isinstance(found, dict):
+        raise ShapeError(f"{path.name} is not a JSON object")
+    return found

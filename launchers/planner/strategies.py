@@ -1,0 +1,182 @@
+"""The alternatives to a job, which of them fit, and what to write to get one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple
+
+from alignlaunch.launchers import zero as zeros
+from alignlaunch.train.config import Lora
+
+from . import communication, memory
+from .memory import GIB, Setup
+from .states import Offload
+from .tuning import Tuning
+
+#: CUDA's context, NCCL's and cuBLAS's workspaces, and what the allocator cannot use: an allowance, not a measurement.
+OVERHEAD = 1.5 * GIB
+#: ZeRO stages with what each can offload.
+SHARDINGS: list[tuple[int, Offload]] = [
+    (0, "none"),
+    (1, "none"),
+    (2, "none"),
+    (3, "none"),
+    (1, "optimizer"),
+    (2, "optimizer"),
+    (3, "optimizer"),
+    (3, "optimizer+param"),
+]
+_OFFLOADS: list[Offload] = ["none", "optimizer", "optimizer+param"]
+_MOST_SEQUENCES = 4096
+
+
+class Limits(NamedTuple):
+    """Bytes of one GPU and of one host; None: not known."""
+
+    gpu: float | None
+    host: float | None
+
+    def room(self, setup: Setup) -> float | None:
+        """Bytes that stay free on a GPU; less than 0: too few. None where the GPU's memory is not known."""
+        return None if self.gpu is None else self.gpu - OVERHEAD - memory.peak(setup).total
+
+    def host_room(self, setup: Setup) -> float | None:
+        """As `room`, of a host."""
+        return None if self.host is None else self.host - sum(memory.host(setup).values())
+
+    def fit(self, setup: Setup) -> bool:
+        """Whether nothing that is known speaks against it."""
+        return all(room is None or room >= 0 for room in (self.room(setup), self.host_room(setup)))
+
+
+@cache
+def _named(zero: int, offload: Offload) -> dict[str, Any]:
+    config = zeros.named(zero, offload)
+    section: dict[str, Any] = json.loads(config.text)["zero_optimization"] if config else {}
+    return section
+
+
+def sharded(setup: Setup, zero: int, offload: Offload) -> Setup:
+    """The same with another ZeRO stage, by our own JSON for it."""
+    if (zero, offload) == (setup.zero, setup.offload):
+        return setup
+    return replace(setup, zero=zero, offload=offload, deepspeed=_named(zero, offload))
+
+
+def shardings(setup: Setup) -> list[Setup]:
+    """The same under DDP and every ZeRO stage. Quantised weights are not sharded: ZeRO-3 is left out for them."""
+    stages = [(zero, offload) for zero, offload in SHARDINGS if zero < 3 or setup.tuning.quantization == "none"]
+    return [sharded(setup, zero, offload) for zero, offload in stages]
+
+
+def tunings(setup: Setup) -> list[Tuning]:
+    """Full, LoRA and QLoRA of the same model; the job's own adapter where it has one."""
+    model, adapter = setup.tuning.model, setup.tuning.lora or Lora()
+    made = [Tuning(model, None, "none"), Tuning(model, adapter, "none"), Tuning(model, adapter, "4bit")]
+    return [setup.tuning if tuning.name == setup.tuning.name else tuning for tuning in made]
+
+
+def tuned(setup: Setup, tuning: Tuning) -> Setup:
+    """The same with another tuning: a full fine-tune of a policy needs a copy for its reference, an adapter none."""
+    if tuning is setup.tuning:
+        return setup
+    reference = setup.full_reference if tuning.lora is None else "none"
+    return replace(setup, tuning=tuning, reference=reference)
+
+
+def alternatives(setup: Setup) -> Iterator[Setup]:
+    """Every tuning × sharding × checkpointing."""
+    for tuning in tunings(setup):
+        for other in shardings(tuned(setup, tuning)):
+            for checkpointing in (True, False):
+                yield replace(other, checkpointing=checkpointing)
+
+
+def largest_micro_batch(setup: Setup, limits: Limits) -> int | None:
+    """The most samples in one forward pass that fit; 0: not even one. None where nothing limits them."""
+    each = setup.sequences_per_sample
+
+    def fits(samples: int) -> bool:
+        return limits.fit(replace(setup, sequences=samples * each))
+
+    low, high = 0, 1
+    while fits(high):
+        if limits.gpu is None or high * each > _MOST_SEQUENCES:
+            return None
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def cost(setup: Setup) -> tuple[int, float, float]:
+    """What orders strategies: offload (a step on the CPU is slow), bytes of communication, memory."""
+    moved = communication.volume(setup)
+    return _OFFLOADS.index(setup.offload), moved.network + moved.host, memory.peak(setup).total
+
+
+def cheapest(setup: Setup, limits: Limits) -> Setup | None:
+    """The cheapest sharding of the job as it stands that fits."""
+    return min((other for other in shardings(setup) if limits.fit(other)), key=cost, default=None)
+
+
+def remedies(setup: Setup, limits: Limits) -> list[Setup]:
+    """What to change where a job does not fit: of each tuning the nearest that does, full before LoRA before QLoRA.
+
+    Nearest: without offload rather than with, with the job's micro-batch rather than a smaller one, then the cheapest.
+    """
+    found = []
+    names = [tuning.name for tuning in tunings(setup)]
+    for tuning in tunings(setup)[names.index(setup.tuning.name) :]:
+        candidates = [
+            with_samples(replace(other, checkpointing=True), samples)
+            for other in shardings(tuned(setup, tuning))
+            for samples in dict.fromkeys((setup.samples, 1))
+        ]
+        fitting = [other for other in candidates if limits.fit(other)]
+        if fitting:
+            found.append(min(fitting, key=lambda o: (_OFFLOADS.index(o.offload), o.samples < setup.samples, cost(o))))
+    return found
+
+
+def with_samples(setup: Setup, samples: int) -> Setup:
+    """Another micro-batch and as much accumulation as keeps the effective batch, rounded up."""
+    if samples == setup.samples:
+        return setup
+    accumulation = -(-setup.samples * setup.accumulation // samples)
+    return replace(setup, sequences=samples * setup.sequences_per_sample, accumulation=accumulation)
+
+
+def changes(job: Setup, other: Setup) -> list[str]:
+    """The `--set` values that make the job into the other."""
+    found = []
+    if other.tuning.name != job.tuning.name:
+        if other.tuning.lora and not job.tuning.lora:
+            found.append(f"lora={{r: {other.tuning.lora.r}, alpha: {other.tuning.lora.alpha}}}")
+        found.append(f"quantization={other.tuning.quantization}")
+    if other.zero != job.zero:
+        found.append(f"zero={other.zero}")
+    if other.offload != job.offload:
+        found.append(f"offload={other.offload}")
+    if other.checkpointing != job.checkpointing:
+        found.append(f"train.gradient_checkpointing={str(other.checkpointing).lower()}")
+    if other.samples != job.samples:
+        found.append(f"train.per_device_train_batch_size={other.samples}")
+        found.append(f"train.gradient_accumulation_steps={other.accumulation}")
+    return [change for change in found if change != "quantization=none" or job.tuning.quantization != "none"]
+
+
+def sets(setup: Setup, other: Setup) -> str:
+    """The command-line options that make the job into the other."""
+    return " ".join(f"--set {shlex.quote(change)}" for change in changes(setup, other))
+
+
+def name(setup: Setup) -> str:
+    """As people say it: "ZeRO-3 + optimizer offload"."""
+    offload = {"none": "", "optimizer": " + optimizer offload", "optimizer+param": " + full offload"}[setup.offload]
+    return (f"ZeRO-{setup.zero}" if setup.zero else "DDP") + offload

@@ -1,0 +1,179 @@
+"""A plan as people read it in a terminal, and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import communication, documents, memory, strategies
+from .memory import GIB, TERMS
+
+if TYPE_CHECKING:
+    from alignlaunch.launchers.plan import Option, Plan
+
+_WIDTH = 60
+#: One letter a term in the bar.
+_LETTERS = dict(zip(TERMS, "WGOALBRw", strict=True))
+
+
+def text(plan: Plan, options: list[Option]) -> str:
+    """Answers first, then the bar, then the table."""
+    return "\n".join([*_answers(plan), "", *_bar(plan), "", *_table(plan, options), "", *_time(plan)])
+
+
+def _answers(plan: Plan) -> list[str]:
+    setup, limits = plan.setup, plan.limits
+    model, peak, precision = setup.tuning.model, memory.peak(setup), setup.precision
+    lines = [
+        f"{plan.job.spec.name}: {model.count:,} parameters ({model.origin}), {setup.tuning.trained:,} trained"
+        f" ({setup.tuning.name})",
+        f"precision: {precision.name}, {precision.total} bytes a trained parameter: {precision.meaning}",
+        f"as written: {strategies.name(setup)}, {'' if setup.checkpointing else 'no '}checkpointing,"
+        f" {setup.samples} x {setup.sequences_per_sample * setup.length} tokens a GPU, {setup.gpus} GPUs",
+        f"peak: {_gib(peak.total)} GiB on a GPU, at: {peak.name};"
+        f" {_gib(sum(memory.host(setup).values()))} GiB on a host",
+        *(f"note: {note}" for note in plan.notes),
+    ]
+    if limits.gpu is None:
+        return [*lines, "fits: not known, nothing says how much memory a GPU has (gpu_memory_gib, --gpu-memory)"]
+    room, host_room = limits.room(setup), limits.host_room(setup)
+    if plan.fits:
+        rest = "" if host_room is None else f", {_gib(host_room)} GiB on a host"
+        lines.append(
+            f"fits: yes, {_gib(room or 0)} GiB of {limits.gpu / GIB:g} are left{rest}"
+            f" (after {strategies.OVERHEAD / GIB:g} for CUDA and NCCL)"
+        )
+        lines.append(f"largest micro-batch: {_batch(strategies.largest_micro_batch(setup, limits))}")
+    else:
+        short = [f"{_gib(-room)} GiB short on a GPU of {limits.gpu / GIB:g}"] if room is not None and room < 0 else []
+        if host_room is not None and host_room < 0:
+            short.append(f"{_gib(-host_room)} GiB short on a host")
+        lines.append(f"fits: no, {', '.join(short)}")
+        lines += _remedies(plan)
+    chosen = strategies.cheapest(setup, limits)
+    if chosen:
+        lines.append(f"cheapest that fits by communication: {strategies.name(chosen)}{_sets(plan, chosen)}")
+    lines.append(documents.departure(setup, chosen, limits))
+    return lines
+
+
+def _remedies(plan: Plan) -> list[str]:
+    found = strategies.remedies(plan.setup, plan.limits)
+    if not found:
+        return ["no strategy fits on these GPUs: take more, or shorter sequences (train.max_length)"]
+    return [
+        f"would fit: {other.tuning.name}, {strategies.name(other)}, {_gib(memory.peak(other).total)} GiB"
+        f"{_sets(plan, other)}"
+        for other in found
+    ]
+
+
+def _sets(plan: Plan, other: memory.Setup) -> str:
+    return f" {strategies.sets(plan.setup, other)}".rstrip() or " (as written)"
+
+
+def _bar(plan: Plan) -> list[str]:
+    """The peak by term; a dot for each share of the GPU's memory that stays free."""
+    peak = memory.peak(plan.setup)
+    full = max(plan.limits.gpu or 0, peak.total) or 1
+    letters = ""
+    for term, size in peak.terms.items():
+        letters += _LETTERS[term] * (round((len(letters) * full / _WIDTH + size) / full * _WIDTH) - len(letters))
+    shown = [f"{_LETTERS[term]} {term} {_gib(size)}" for term, size in peak.terms.items() if size]
+    return [f"[{letters.ljust(_WIDTH, '.')[:_WIDTH]}] {_gib(peak.total)} GiB", "  ".join(shown)]
+
+
+def _table(plan: Plan, options: list[Option]) -> list[str]:
+    rows = [("TUNING", "STRATEGY", "CKPT", "GPU GiB", "HOST GiB", "FITS", "BATCH", "GB/STEP")]
+    for option in options:
+        setup = option.setup
+        moved = communication.volume(setup)
+        fits = "" if plan.limits.gpu is None else "yes" if option.fits else "no"
+        mark = "* " if setup == plan.setup else "  "
+        rows.append(
+            (
+                mark + setup.tuning.name,
+                strategies.name(setup),
+                "on" if setup.checkpointing else "off",
+                _gib(option.peak.total),
+                _gib(option.host),
+                fits,
+                _batch(option.largest_micro_batch),
+                f"{(moved.network + moved.host) / 1e9:.1f}",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, "* the job as written; BATCH: the largest micro-batch that fits; GB/STEP: what a GPU moves"]
+
+
+def _time(plan: Plan) -> list[str]:
+    setup = plan.setup
+    moved, took = communication.volume(setup), communication.seconds(setup, plan.bandwidths)
+    steps = "a number of steps that depends on the data" if plan.steps is None else f"at most {plan.steps:,} steps"
+    seconds = "the cluster profile gives no bandwidth for it" if took is None else f"{took:.2f} s if nothing is hidden"
+    return [
+        f"estimate: at most {plan.tokens_per_step:,} tokens a step, {steps}",
+        f"estimate: {moved.network / 1e9:.1f} GB a GPU and step between GPUs, {moved.host / 1e9:.1f} GB to and from"
+        f" its host: {seconds}",
+    ]
+
+
+def as_json(plan: Plan, options: list[Option]) -> dict[str, Any]:
+    """Everything in bytes."""
+    setup = plan.setup
+    chosen = strategies.cheapest(setup, plan.limits) if plan.limits.gpu is not None else None
+    return {
+        "job": plan.job.spec.name,
+        "parameters": setup.tuning.count,
+        "trained": setup.tuning.trained,
+        "exact": setup.tuning.model.exact,
+        "origin": setup.tuning.model.origin,
+        "precision": setup.precision.name,
+        "gpu_memory": plan.limits.gpu,
+        "host_memory": plan.limits.host,
+        "overhead": strategies.OVERHEAD,
+        "fits": plan.fits if plan.limits.gpu is not None else None,
+        "room": plan.limits.room(setup),
+        "as_written": _option(plan, plan.option(setup)),
+        "phases": [{"name": phase.name, "terms": phase.terms, "total": phase.total} for phase in memory.phases(setup)],
+        "cheapest": strategies.changes(setup, chosen) if chosen else None,
+        "remedies": []
+        if plan.fits
+        else [strategies.changes(setup, other) for other in strategies.remedies(setup, plan.limits)],
+        "alternatives": [_option(plan, option) for option in options],
+        "estimate": {
+            "tokens_per_step": plan.tokens_per_step,
+            "steps": plan.steps,
+            "communication_seconds": communication.seconds(setup, plan.bandwidths),
+        },
+        "documents": documents.departure(setup, chosen, plan.limits),
+        "notes": plan.notes,
+    }
+
+
+def _option(plan: Plan, option: Option) -> dict[str, Any]:
+    setup, moved = option.setup, communication.volume(option.setup)
+    return {
+        "tuning": setup.tuning.name,
+        "strategy": strategies.name(setup),
+        "zero": setup.zero,
+        "offload": setup.offload,
+        "gradient_checkpointing": setup.checkpointing,
+        "micro_batch": setup.samples,
+        "peak": option.peak.total,
+        "peak_at": option.peak.name,
+        "terms": option.peak.terms,
+        "host": memory.host(setup),
+        "fits": option.fits if plan.limits.gpu is not None else None,
+        "largest_micro_batch": option.largest_micro_batch,
+        "network_bytes_per_step": moved.network,
+        "host_bytes_per_step": moved.host,
+    }
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f}"
+
+
+def _batch(largest: int | None) -> str:
+    return "any" if largest is None else str(largest)
