@@ -82,7 +82,8 @@ def status(place: Path, run: str) -> list[tuple[str, str, int | None, str]]:
 def start(place: Path) -> subprocess.Popen[str]:
     """`alignlaunch local chain.yaml`, its first step begun."""
     process = subprocess.Popen(
-        [*ALIGNLAUNCH, "local", "chain.yaml", "--cluster", "stub"],
+        # A shell's background job is born with SIGINT ignored.
+        ["env", "--default-signal=INT", *ALIGNLAUNCH, "local", "chain.yaml", "--cluster", "stub"],
         cwd=place,
         env=environment(place),
         stdout=subprocess.PIPE,
