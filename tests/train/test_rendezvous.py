@@ -123,8 +123,10 @@ def test_torchrun_gives_the_processes_of_a_pod_true_ranks(tmp_path: Path, elasti
     """Two pods of two processes with the operator's variables: their own RANK and WORLD_SIZE count for nothing."""
     program = tmp_path / "program.py"
     program.write_text(
-        "import os; from alignlaunch.train import rendezvous\n"
-        "p = rendezvous.read(os.environ); print(p.rank, p.local_rank, p.world_size, p.dialect, p.run_id)\n"
+        "import os, sys; from alignlaunch.train import rendezvous\n"
+        "p = rendezvous.read(os.environ)\n"
+        # One write: the processes share the pipe, and python may be unbuffered.
+        "sys.stdout.write(f'{p.rank} {p.local_rank} {p.world_size} {p.dialect} {p.run_id}\\n')\n"
     )
     port = free_port()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "ALIGNLAUNCH"))}
