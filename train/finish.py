@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 #: Stopped early with a good checkpoint: run me again.
@@ -28,8 +28,9 @@ def leave(code: int) -> NoReturn:
     Python's own exit sometimes aborts after a gloo run (a gloo thread wants the GIL to free a tensor while the
     interpreter goes away), and torchrun then calls the finished run failed: sleep, destroy, flush, `os._exit`.
     """
-    if "wandb" in sys.modules and sys.modules["wandb"].run is not None:
-        sys.modules["wandb"].finish(exit_code=code)  # its own exit hook never runs
+    wandb: Any = sys.modules.get("wandb")  # None, too, where it is kept out
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=code)  # its own exit hook never runs
     if code in (DONE, STOPPED_EARLY) and "torch" in sys.modules:
         import torch.distributed as dist
 

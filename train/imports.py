@@ -2,8 +2,8 @@
 
 Where PEFT is installed, transformers' Trainer imports it; where bitsandbytes is, PEFT imports that, which compiles a
 function and so brings torch's inductor along; where DeepSpeed is, accelerate imports it to see whether a model is one
-of its engines: CPU seconds of every process of every run (docs/startup.md). All three are optional to those who import
-them, and here they are not to be had unless the job needs them.
+of its engines; where W&B is, TRL's trainers import it: CPU seconds of every process of every run (docs/startup.md). All
+of them are optional to those who import them, and here they are not to be had unless the job needs them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,14 @@ def unneeded(job: TrainConfig, *, deepspeed: bool) -> list[str]:
         or _may_be_quantized(job.model)
         or job.stage == "safe_dpo"
     )
-    needed = {"peft": peft, "bitsandbytes": bitsandbytes, "deepspeed": deepspeed}
+    needed = {"peft": peft, "bitsandbytes": bitsandbytes, "deepspeed": deepspeed, "wandb": reports_to_wandb(job)}
     return [name for name, is_needed in needed.items() if not is_needed]
+
+
+def reports_to_wandb(job: TrainConfig) -> bool:
+    """Whether `train.report_to`, a name or several, has W&B in it."""
+    asked = job.train.get("report_to") or []
+    return any(name in ([asked] if isinstance(asked, str) else asked) for name in ("wandb", "all"))
 
 
 def has_bitsandbytes_optimizer(job: TrainConfig) -> bool:

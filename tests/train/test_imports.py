@@ -81,7 +81,8 @@ def unneeded(model: Path, **changes: Any) -> list[str]:
         "data": {"train": ["x"]},
         "output_dir": "out",
     }
-    return imports.unneeded(msgspec.convert(given | changes, TrainConfig), deepspeed=True)
+    found = imports.unneeded(msgspec.convert(given | changes, TrainConfig), deepspeed=True)
+    return [name for name in found if name != "wandb"]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,16 @@ def unneeded(model: Path, **changes: Any) -> list[str]:
 )
 def test_what_is_kept_out(workplace: Path, changes: dict[str, Any], kept_out: list[str]) -> None:
     assert unneeded(workplace / "model", **changes) == kept_out
+
+
+@pytest.mark.parametrize(
+    ("report_to", "kept_out"),
+    [(None, True), ("none", True), (["tensorboard"], True), ("wandb", False), (["wandb"], False), ("all", False)],
+)
+def test_wandb_is_kept_out_unless_asked_for(report_to: Any, kept_out: bool) -> None:
+    given = {"name": "x", "stage": "sft", "model": "m", "data": {"train": ["x"]}, "output_dir": "out"}
+    job = msgspec.convert(given | {"train": {"report_to": report_to}}, TrainConfig)
+    assert ("wandb" in imports.unneeded(job, deepspeed=True)) is kept_out
 
 
 def test_every_optimizer_of_bitsandbytes_is_known() -> None:
