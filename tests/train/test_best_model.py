@@ -16,6 +16,8 @@ from tests.matrix import matrix
 
 from .conftest import Runner, write_job
 
+pytestmark = pytest.mark.matrix  # many real runs: `make test` is to stay short
+
 LORA = {"r": 4, "alpha": 8, "dropout": 0.0}
 DATA = {"train": ["sft.jsonl"], "validation": ["sft.jsonl"], "cache_dir": "cache"}
 #: A full fine-tune diverges at this learning rate: the last checkpoint is the worst.

@@ -19,6 +19,8 @@ from .conftest import Finished, Runner, zero_json
 from .test_parity import assert_same
 from .test_trained import alignlaunch
 
+pytestmark = pytest.mark.matrix  # many real runs: `make test` is to stay short
+
 LORA = {"r": 4, "alpha": 8, "dropout": 0.0}
 NEW = ["Paris", "capital", "answer"]
 #: What a stage learns from, and how.

@@ -12,6 +12,8 @@ from tests.matrix import matrix
 
 from .conftest import Finished, Runner
 
+pytestmark = pytest.mark.matrix  # many real runs: `make test` is to stay short
+
 LORA = {"r": 4, "alpha": 8, "dropout": 0.05}
 TRAIN = {"save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "linear"}
 
