@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,6 +15,7 @@ from alignlaunch import __version__
 from .errors import LaunchError, UsageError
 
 if TYPE_CHECKING:
+    from .launch import Prepared
     from .pipeline import Pipeline
     from .render import Target
     from .runs import Run
@@ -36,8 +38,32 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return JOB(set_(cluster(command)))
 
 
+class Submission(NamedTuple):
+    """The options that `slurm`, `local` and `k8s` have in common."""
+
+    job_file: Path
+    overrides: tuple[str, ...]
+    cluster: str | None
+    write: bool
+    require_committed: bool
+    no_data_check: bool
+    no_plan: bool
+    dry_run: bool
+    follow: bool
+    wait: bool
+    as_json: bool
+
+    def prepare(self, pipeline: Pipeline, target: Target) -> dict[str, Prepared]:
+        """Look at every step and agree on its artifacts, as far as these options want it."""
+        from . import chain, precheck
+
+        looks = precheck.Looks(data=not self.no_data_check, memory=not self.no_plan)
+        agreed = {"write": self.write, "require_committed": self.require_committed}
+        return chain.prepare(pipeline, target, **agreed, say=say, looks=looks)
+
+
 def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What `slurm` and `local` have in common."""
+    """Give the command a Submission, and behind it whatever other options it has."""
     options = [
         click.option("--write", is_flag=True, help="Accept the new rendering where it differs from the one on disk."),
         click.option(
@@ -50,9 +76,14 @@ def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--wait", is_flag=True, help="Return when the run has ended, with its exit code."),
         JSON,
     ]
+
+    @functools.wraps(command)
+    def with_submission(**given: Any) -> Any:
+        return command(Submission(**{name: given.pop(name) for name in Submission._fields}), **given)
+
     for option in reversed(options):
-        command = option(command)
-    return job_options(command)
+        with_submission = option(with_submission)
+    return job_options(with_submission)
 
 
 class Group(click.Group):
@@ -224,66 +255,39 @@ def plan(
 
 @main.command()
 @submit_options
-def slurm(
-    job_file: Path,
-    overrides: tuple[str, ...],
-    cluster: str | None,
-    write: bool,
-    require_committed: bool,
-    no_data_check: bool,
-    no_plan: bool,
-    dry_run: bool,
-    follow: bool,
-    wait: bool,
-    as_json: bool,
-) -> None:
+def slurm(asked: Submission) -> None:
     """Submit JOB, a job or pipeline file, to Slurm: sbatch gets exactly the committed script."""
-    from . import audit, chain, launch, precheck
+    from . import audit, chain, launch
 
-    pipeline = load(job_file, overrides, cluster)
-    if dry_run:
+    pipeline = load(asked.job_file, asked.overrides, asked.cluster)
+    if asked.dry_run:
         for job in pipeline.jobs.values():
             files = audit.artifacts(job, "slurm", audit.folder_of(job, "slurm"))
             click.echo(files["job.sbatch"], nl=False)
             say(launch.dry_run(job, files))
         return
-    looks = precheck.Looks(data=not no_data_check, memory=not no_plan)
-    prepared = chain.prepare(pipeline, "slurm", write=write, require_committed=require_committed, say=say, looks=looks)
+    prepared = asked.prepare(pipeline, "slurm")
     runs = chain.submit_slurm(pipeline, prepared, say)
-    print_runs(pipeline, runs, as_json)
-    watch_runs(pipeline, runs, follow=follow, wait=wait)
+    print_runs(pipeline, runs, asked.as_json)
+    watch_runs(pipeline, runs, follow=asked.follow, wait=asked.wait)
 
 
 @main.command()
 @submit_options
-def local(
-    job_file: Path,
-    overrides: tuple[str, ...],
-    cluster: str | None,
-    write: bool,
-    require_committed: bool,
-    no_data_check: bool,
-    no_plan: bool,
-    dry_run: bool,
-    follow: bool,
-    wait: bool,
-    as_json: bool,
-) -> None:
+def local(asked: Submission) -> None:
     """Run JOB, a job or pipeline file, on this machine: every process, step after step. Ctrl-C stops them all."""
-    from . import audit, chain, local, precheck
+    from . import audit, chain, local
 
-    del wait  # it always does
-    pipeline = load(job_file, overrides, cluster)
-    if dry_run:
+    pipeline = load(asked.job_file, asked.overrides, asked.cluster)
+    if asked.dry_run:
         for job in pipeline.jobs.values():
             files = audit.artifacts(job, "bash", audit.folder_of(job, "bash"))
             click.echo(files[local.script_name(job)], nl=False)
         return
-    looks = precheck.Looks(data=not no_data_check, memory=not no_plan)
-    prepared = chain.prepare(pipeline, "bash", write=write, require_committed=require_committed, say=say, looks=looks)
+    prepared = asked.prepare(pipeline, "bash")
     runs = chain.queue_local(pipeline, prepared)
-    print_runs(pipeline, runs, as_json)
-    sys.exit(chain.run_local(prepared, runs, follow=follow, say=say))
+    print_runs(pipeline, runs, asked.as_json)
+    sys.exit(chain.run_local(prepared, runs, follow=asked.follow, say=say))
 
 
 @main.command()
@@ -291,46 +295,30 @@ def local(
 @click.option("--context", metavar="NAME", help="Context of the kubeconfig; else its current one.")
 @click.option("--namespace", metavar="NAME", help="Instead of the job's or the context's.")
 @DIGEST
-def k8s(
-    job_file: Path,
-    overrides: tuple[str, ...],
-    cluster: str | None,
-    write: bool,
-    require_committed: bool,
-    no_data_check: bool,
-    no_plan: bool,
-    dry_run: bool,
-    follow: bool,
-    wait: bool,
-    as_json: bool,
-    context: str | None,
-    namespace: str | None,
-    require_digest: bool,
-) -> None:
+def k8s(asked: Submission, context: str | None, namespace: str | None, require_digest: bool) -> None:
     """Submit JOB to Kubernetes: its manifests, looked at by the server first."""
-    from . import admission, audit, chain, launch, precheck
+    from . import admission, audit, launch
 
-    pipeline = load(job_file, overrides, cluster)
+    pipeline = load(asked.job_file, asked.overrides, asked.cluster)
     if pipeline.name:
         raise UsageError(
-            f"{job_file}: Kubernetes knows no order between jobs\n"
+            f"{asked.job_file}: Kubernetes knows no order between jobs\n"
             "    remedy: submit the steps' job files one after the other with --wait, or the pipeline with `slurm`"
         )
     (job,) = pipeline.jobs.values()
     files = audit.artifacts(job, "k8s", audit.folder_of(job, "k8s"))
     if require_digest:
         admission.require_digest(job, files)
-    if dry_run:
+    if asked.dry_run:
         for name, text in files.items():
             if name.endswith(".yaml"):
                 click.echo(f"---\n{text}", nl=False)
         say(launch.dry_run_k8s(job, files, context, namespace))
         return
-    looks = precheck.Looks(data=not no_data_check, memory=not no_plan)
-    prepared = chain.prepare(pipeline, "k8s", write=write, require_committed=require_committed, say=say, looks=looks)
+    prepared = asked.prepare(pipeline, "k8s")
     runs = [launch.submit_k8s(prepared[job.spec.name], say, context=context, namespace=namespace)]
-    print_runs(pipeline, runs, as_json)
-    watch_runs(pipeline, runs, follow=follow, wait=wait)
+    print_runs(pipeline, runs, asked.as_json)
+    watch_runs(pipeline, runs, follow=asked.follow, wait=asked.wait)
 
 
 def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:

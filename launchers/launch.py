@@ -8,12 +8,16 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import audit, local, manifest, provenance, runfolder, runs, slurm
 from .errors import UsageError
 from .job import Job
 from .render import SBATCH, Target
 from .runs import Run, Status
+
+if TYPE_CHECKING:
+    from .k8s.client import Api
 
 Say = Callable[[str], None]
 
@@ -59,10 +63,9 @@ def submit_slurm(prepared: Prepared, say: Say, *, after: Sequence[str] = (), cha
 def submit_k8s(prepared: Prepared, say: Say, *, context: str | None, namespace: str | None) -> Run:
     """Store the manifests in the cluster, the job under a name of its own where its name is taken."""
     from .k8s import backend, submit
-    from .k8s.client import Api
 
     job, files = prepared.job, prepared.files
-    api = Api(context, namespace or (job.spec.k8s.namespace if job.spec.k8s else None))
+    api = _api(job, context, namespace)
     with runfolder.create(job, files) as folder:
         run_id = folder.name.removeprefix(f"{job.spec.name}-")
         command = ["kubectl", f"--context={api.context}", f"--namespace={api.namespace}", "create", "-f", str(folder)]
@@ -115,10 +118,9 @@ def dry_run(job: Job, files: dict[str, str]) -> str:
 def dry_run_k8s(job: Job, files: dict[str, str], context: str | None, namespace: str | None) -> str:
     """Have the API server, where there is one, look at the manifests. Returns its answer."""
     from .k8s import submit
-    from .k8s.client import Api
 
     try:
-        api = Api(context, namespace or (job.spec.k8s.namespace if job.spec.k8s else None))
+        api = _api(job, context, namespace)
     except UsageError as error:
         if context:
             raise
@@ -127,3 +129,10 @@ def dry_run_k8s(job: Job, files: dict[str, str], context: str | None, namespace:
         audit.write(Path(scratch), files)
         submit.check(api, submit.stamped(api, manifest.load(Path(scratch)), "dry-run"))
     return f"the API server of context {api.context} would take it into namespace {api.namespace}"
+
+
+def _api(job: Job, context: str | None, namespace: str | None) -> Api:
+    """The namespace is the command line's, else the job's, else the context's."""
+    from .k8s.client import Api
+
+    return Api(context, namespace or (job.spec.k8s.namespace if job.spec.k8s else None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +53,7 @@ class KubernetesBackend:
             places[run.handle.rpartition("/")[0]].append(run)
         for group in places.values():
             api = api_of(group[0])
-            with _told(api):
+            with refusals.while_asking(api.context, api.namespace):
                 found |= _statuses(api, group)
         return found
 
@@ -64,7 +64,7 @@ class KubernetesBackend:
     def cancel(self, run: Run) -> None:
         """Delete the job, and with it pods and ConfigMap."""
         api = api_of(run)
-        with _told(api):
+        with refusals.while_asking(api.context, api.namespace):
             for kind in status.JOB_LABELS:
                 if _job(api, kind, run):
                     api.delete(kind, run.id)
@@ -75,7 +75,7 @@ class KubernetesBackend:
         """Save what the pods still have of their logs in the run's folder."""
         api = api_of(run)
         path = Path(run.run_dir or ".") / KEPT
-        with _told(api):
+        with refusals.while_asking(api.context, api.namespace):
             logs.keep(api, _pods(api, [run]), path)
         say(f"log: {path}")
 
@@ -93,8 +93,12 @@ class KubernetesBackend:
         time.sleep(max(0.0, end - time.monotonic()))
 
     def has_log(self, run: Run) -> bool:
-        """Whether a container has begun to write, or what it wrote was kept."""
-        return _kept(run) is not None or bool(next(self.log(run, 1, lambda _: True, None, lambda _: None), None))
+        """Whether a container has begun, or what it wrote was kept."""
+        if _kept(run):
+            return True
+        api = api_of(run)
+        with refusals.while_asking(api.context, api.namespace):
+            return any(logs.has_begun(pod) for pod in _pods(api, [run]))
 
     def log(
         self,
@@ -109,20 +113,11 @@ class KubernetesBackend:
             yield from files.tail(kept, count, wanted)[0]
             return
         api = api_of(run)
-        with _told(api):
+        with refusals.while_asking(api.context, api.namespace):
             if is_over is None:
                 yield from logs.tail(api, _pods(api, [run]), count, wanted)
             else:
                 yield from logs.follow(api, lambda: _pods(api, [run]), count, wanted, is_over, say)
-
-
-@contextmanager
-def _told(api: Api) -> Iterator[None]:
-    """Let a refusal reach the user in words."""
-    try:
-        yield
-    except Refused as refused:
-        raise refusals.asked(refused, api.context, api.namespace) from refused
 
 
 def _kept(run: Run) -> Path | None:
@@ -140,11 +135,9 @@ def _job(api: Api, kind: str, run: Run) -> Object | None:
 
 
 def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
-    names = {run.id for run in runs}
     jobs = {job["metadata"]["name"]: job for kind in status.JOB_LABELS for job in _jobs(api, kind, runs)}
-    pods, events = _pods(api, runs), []
-    if any(name in jobs for name in names):
-        events = api.find("Event")
+    pods, events = _pods(api, runs), api.find("Event") if jobs else []
+    workloads = _workloads(api) if any(map(_is_queued, jobs.values())) else {}
     found = {}
     for run in runs:
         job = jobs.get(run.id)
@@ -155,7 +148,7 @@ def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
         own = [pod for pod in pods if _job_name(pod) == run.id]
         mine = {run.id, *(pod["metadata"]["name"] for pod in own)}
         about = [event for event in events if event["involvedObject"].get("name") in mine]
-        found[run.handle] = status.of(job, own, about, _workload(api, job), datetime.now(UTC))
+        found[run.handle] = status.of(job, own, about, workloads.get(job["metadata"]["uid"]), datetime.now(UTC))
     return found
 
 
@@ -183,13 +176,14 @@ def _job_name(pod: Object) -> str | None:
     return next((labels[label] for label in status.JOB_LABELS.values() if label in labels), None)
 
 
-def _workload(api: Api, job: Object) -> Object | None:
-    """Kueue's object for a job in a queue; None where there is none, or no right to see it."""
-    if _QUEUE_LABEL not in (job["metadata"].get("labels") or {}):
-        return None
-    with suppress(Refused):
-        for workload in api.find("Workload"):
-            owners = workload["metadata"].get("ownerReferences") or []
-            if any(owner["uid"] == job["metadata"]["uid"] for owner in owners):
-                return workload
-    return None
+def _is_queued(job: Object) -> bool:
+    return _QUEUE_LABEL in (job["metadata"].get("labels") or {})
+
+
+def _workloads(api: Api) -> dict[str, Object]:
+    """Kueue's objects by the uid of their job; none where there is no right to see them."""
+    try:
+        found = api.find("Workload")
+    except Refused:
+        return {}
+    return {owner["uid"]: one for one in found for owner in one["metadata"].get("ownerReferences") or []}

@@ -59,6 +59,11 @@ def _key(moment: str) -> tuple[str, str]:
     return seconds, fraction.ljust(9, "0")
 
 
+def has_begun(pod: Object) -> bool:
+    """Whether there is a log to read."""
+    return _restarts(pod, container_of(pod)) is not None
+
+
 def _restarts(pod: Object, container: str) -> int | None:
     """How often the container was started again; None while it has never run."""
     for status in pod.get("status", {}).get("containerStatuses") or []:

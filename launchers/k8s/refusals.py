@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..errors import SchedulerError
 from .client import Refused
@@ -74,6 +76,24 @@ def told(refused: Refused, kind: str, namespace: str) -> SchedulerError:
     keys = " and ".join(dict.fromkeys(map(key_of, places)))
     remedy = template.format(namespace=namespace, kind=kind, plural=f"{kind.lower()}s", keys=keys)
     return SchedulerError(f"{kind}: {refused.message}\n    remedy: {remedy}\n    nothing was submitted")
+
+
+@contextmanager
+def while_storing(kind: str, namespace: str) -> Iterator[None]:
+    """Let the server's no to a submission reach the user in words."""
+    try:
+        yield
+    except Refused as refused:
+        raise told(refused, kind, namespace) from refused
+
+
+@contextmanager
+def while_asking(context: str, namespace: str) -> Iterator[None]:
+    """Let the server's no to a question reach the user in words."""
+    try:
+        yield
+    except Refused as refused:
+        raise asked(refused, context, namespace) from refused
 
 
 def asked(refused: Refused, context: str, namespace: str) -> SchedulerError:

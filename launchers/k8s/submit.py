@@ -53,10 +53,8 @@ def submit(api: Api, manifests: list[Object], run_id: str, say: Callable[[str], 
 def check(api: Api, manifests: list[Object]) -> None:
     """Have the server look at every object as if it were to be stored. Raises SchedulerError where it refuses one."""
     for manifest in manifests:
-        try:
+        with refusals.while_storing(manifest["kind"], api.namespace):
             api.create(manifest, dry_run=True)
-        except Refused as refused:
-            raise refusals.told(refused, manifest["kind"], api.namespace) from refused
 
 
 def stamped(api: Api, manifests: list[Object], run_id: str) -> list[Object]:
@@ -90,10 +88,8 @@ def _suffixed(name: str, run_id: str) -> str:
 
 
 def _is_taken(api: Api, manifest: Object) -> bool:
-    try:
+    with refusals.while_storing(manifest["kind"], api.namespace):
         return api.read(manifest["kind"], manifest["metadata"]["name"]) is not None
-    except Refused as refused:
-        raise refusals.told(refused, manifest["kind"], api.namespace) from refused
 
 
 def _create(api: Api, manifest: Object, run_id: str) -> Object:
@@ -103,13 +99,12 @@ def _create(api: Api, manifest: Object, run_id: str) -> Object:
     for pause in (0, *_PAUSES):
         time.sleep(pause)
         try:
-            if lost and (found := api.read(kind, name)) and _run_of(found) == run_id:
-                return found
-            return api.create(manifest)
+            with refusals.while_storing(kind, api.namespace):
+                if lost and (found := api.read(kind, name)) and _run_of(found) == run_id:
+                    return found
+                return api.create(manifest)
         except UnreachableError as error:
             lost = error
-        except Refused as refused:
-            raise refusals.told(refused, kind, api.namespace) from refused
     words = str(lost).splitlines()[0]
     raise LostJobError(
         f"{words}; {kind} {name} may or may not be there\n"

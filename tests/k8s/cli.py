@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.command import Command
+
 from .cluster import Cluster
 
-ALIGNLAUNCH = [sys.executable, "-m", "alignlaunch.launchers.cli"]
 
-
-class User:
+class User(Command):
     """A folder with job files, a cluster profile named `lab`, and a home of its own."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
@@ -57,21 +54,6 @@ class User:
         own = {"pod_patch": {"spec": {"containers": [container]}}, "volumes": volumes}
         return self.write_job(name, k8s=own | (k8s or {}), **keys)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The command, running."""
-        pipe = subprocess.PIPE
-        command = [*ALIGNLAUNCH, *arguments]
-        return subprocess.Popen(command, cwd=self.folder, env=self.env, stdout=pipe, stderr=pipe, text=True)
-
-    def call(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """The command, ended; its exit code must be `code`, and no traceback may be seen."""
-        process = self.start(*arguments)
-        stdout, stderr = process.communicate(timeout=600)
-        done = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-        assert "Traceback" not in stderr, stderr
-        assert code is None or done.returncode == code, f"{arguments}: exit {done.returncode}\n{stdout}\n{stderr}"
-        return done
-
     def submit(self, job: str, *options: str) -> str:
         """`alignlaunch k8s JOB`; returns the handle."""
         return self.call("k8s", job, "--cluster", "lab", "--no-data-check", *options).stdout.strip()
@@ -81,11 +63,6 @@ class User:
         done = self.call("k8s", job, "--cluster", "lab", "--no-data-check", *options, code=code)
         assert done.stdout == ""
         return done.stderr
-
-    def status(self, run: str) -> dict[str, Any]:
-        """`alignlaunch status RUN --json`."""
-        (shown,) = json.loads(self.call("status", run, "--json").stdout)
-        return shown  # type: ignore[no-any-return]
 
     def until(self, run: str, *states: str, reason: str = "", timeout: float = 120) -> dict[str, Any]:
         """Until the run has one of these states, and these words in its reason."""

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 
+from tests.tiny import make_model, write_data
+
 from .cluster import Cluster, StandInCluster
 from .kubeconfig import in_namespace
 from .standin import StandIn, obstacle
@@ -60,3 +62,12 @@ def cluster(stand_in: StandIn | None, tmp_path: Path) -> Iterator[Cluster]:
         cluster.faults.heal()
         assert not stand_in.crashes, stand_in.crashes[0]
     api.delete_namespace(namespace)
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny model and its data, to fill claims with."""
+    place = tmp_path_factory.mktemp("workplace")
+    make_model(place / "model")
+    write_data(place)
+    return place

@@ -10,17 +10,9 @@ import pytest
 
 from alignlaunch.launchers import audit, job
 from tests.test_hostile import as_yaml
-from tests.tiny import TRAIN, make_model, write_data
+from tests.tiny import TRAIN
 
 from .cluster import Cluster
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("workplace")
-    make_model(place / "model")
-    write_data(place)
-    return place
 
 
 @pytest.mark.matrix

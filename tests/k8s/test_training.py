@@ -8,21 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.tiny import TRAIN, make_model, write_data
+from tests.tiny import TRAIN
 
 from .cluster import Cluster
 from .manifests import pytorchjob, replica
 from .resources import Obj
 
 pytestmark = pytest.mark.matrix  # the stand-in itself: it changes seldom
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("workplace")
-    make_model(place / "model")
-    write_data(place)
-    return place
 
 
 def training_container(image: str) -> Obj:

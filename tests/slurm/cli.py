@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from .private_slurm import PrivateSlurm
+from tests.command import Command
 
-ALIGNLAUNCH = [sys.executable, "-m", "alignlaunch.launchers.cli"]
+from .private_slurm import PrivateSlurm
 
 
 @dataclass
-class Login:
+class Login(Command):
     """A user's folder with job files, a cluster profile named `private`, and a home of its own."""
 
     slurm: PrivateSlurm
@@ -52,33 +50,6 @@ class Login:
         path.write_text(yaml.safe_dump(job | keys))
         return path
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The command, running."""
-        return subprocess.Popen(
-            [*ALIGNLAUNCH, *arguments],
-            cwd=self.folder,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def call(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """The command, ended; its exit code must be `code`, and no traceback may be seen."""
-        process = self.start(*arguments)
-        stdout, stderr = process.communicate(timeout=600)
-        done = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-        assert "Traceback" not in stderr, stderr
-        assert code is None or done.returncode == code, f"{arguments}: exit {done.returncode}\n{stdout}\n{stderr}"
-        return done
-
     def submit(self, name: str, *options: str) -> str:
         """`alignlaunch slurm NAME.yaml`; returns the handle."""
         return self.call("slurm", f"{name}.yaml", "--cluster", "private", *options).stdout.strip()
-
-    def status(self, run: str) -> dict[str, Any]:
-        """`alignlaunch status RUN --json`."""
-        shown = json.loads(self.call("status", run, "--json").stdout)
-        assert len(shown) == 1
-        status: dict[str, Any] = shown[0]
-        return status

@@ -81,19 +81,18 @@ def unneeded(model: Path, **changes: Any) -> list[str]:
         "data": {"train": ["x"]},
         "output_dir": "out",
     }
-    found = imports.unneeded(msgspec.convert(given | changes, TrainConfig), deepspeed=True)
-    return [name for name in found if name != "wandb"]
+    return imports.unneeded(msgspec.convert(given | changes, TrainConfig), deepspeed=True)
 
 
 @pytest.mark.parametrize(
     ("changes", "kept_out"),
     [
-        ({}, ["peft", "bitsandbytes"]),
-        ({"lora": {"r": 2}}, ["bitsandbytes"]),
-        ({"lora": {"r": 2}, "quantization": "4bit"}, []),
-        ({"train": {"optim": "paged_adamw_8bit"}}, ["peft"]),
-        ({"train": {"optim": "adamw_torch_fused"}}, ["peft", "bitsandbytes"]),
-        ({"stage": "safe_dpo"}, []),  # so may its reward models
+        ({}, ["peft", "bitsandbytes", "wandb"]),
+        ({"lora": {"r": 2}}, ["bitsandbytes", "wandb"]),
+        ({"lora": {"r": 2}, "quantization": "4bit"}, ["wandb"]),
+        ({"train": {"optim": "paged_adamw_8bit"}}, ["peft", "wandb"]),
+        ({"train": {"optim": "adamw_torch_fused"}}, ["peft", "bitsandbytes", "wandb"]),
+        ({"stage": "safe_dpo"}, ["wandb"]),  # so may its reward models
     ],
 )
 def test_what_is_kept_out(workplace: Path, changes: dict[str, Any], kept_out: list[str]) -> None:
@@ -105,9 +104,7 @@ def test_what_is_kept_out(workplace: Path, changes: dict[str, Any], kept_out: li
     [(None, True), ("none", True), (["tensorboard"], True), ("wandb", False), (["wandb"], False), ("all", False)],
 )
 def test_wandb_is_kept_out_unless_asked_for(report_to: Any, kept_out: bool) -> None:
-    given = {"name": "x", "stage": "sft", "model": "m", "data": {"train": ["x"]}, "output_dir": "out"}
-    job = msgspec.convert(given | {"train": {"report_to": report_to}}, TrainConfig)
-    assert ("wandb" in imports.unneeded(job, deepspeed=True)) is kept_out
+    assert ("wandb" in unneeded(Path("m"), train={"report_to": report_to})) is kept_out
 
 
 def test_every_optimizer_of_bitsandbytes_is_known() -> None:
@@ -118,9 +115,9 @@ def test_every_optimizer_of_bitsandbytes_is_known() -> None:
 
 
 def test_models_that_need_more(tmp_path: Path) -> None:
-    assert unneeded(Path("owner/name")) == ["peft"]  # its weights may be quantised
+    assert unneeded(Path("owner/name")) == ["peft", "wandb"]  # its weights may be quantised
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert unneeded(tmp_path) == []  # its base may be quantised
+    assert unneeded(tmp_path) == ["wandb"]  # its base may be quantised
     (tmp_path / "adapter_config.json").unlink()
     (tmp_path / "config.json").write_text('{"quantization_config": {}}')
-    assert unneeded(tmp_path) == ["peft"]
+    assert unneeded(tmp_path) == ["peft", "wandb"]

@@ -1,0 +1,45 @@
+"""The alignlaunch command as a user calls it: in processes of its own, from a folder, with an environment."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ALIGNLAUNCH = [sys.executable, "-m", "alignlaunch.launchers.cli"]
+
+
+class Command:
+    """What the users of every cluster do."""
+
+    folder: Path
+    env: dict[str, str]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command, running."""
+        return subprocess.Popen(
+            [*ALIGNLAUNCH, *arguments],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def call(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """The command, ended; its exit code must be `code`, and no traceback may be seen."""
+        process = self.start(*arguments)
+        stdout, stderr = process.communicate(timeout=600)
+        done = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        assert "Traceback" not in stderr, stderr
+        assert code is None or done.returncode == code, f"{arguments}: exit {done.returncode}\n{stdout}\n{stderr}"
+        return done
+
+    def status(self, run: str) -> dict[str, Any]:
+        """`alignlaunch status RUN --json`."""
+        shown = json.loads(self.call("status", run, "--json").stdout)
+        assert len(shown) == 1
+        status: dict[str, Any] = shown[0]
+        return status
