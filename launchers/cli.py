@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,6 +49,7 @@ class Submission(NamedTuple):
     require_committed: bool
     no_data_check: bool
     no_plan: bool
+    preflight_only: bool
     dry_run: bool
     follow: bool
     wait: bool
@@ -57,9 +59,15 @@ class Submission(NamedTuple):
         """Look at every step and agree on its artifacts, as far as these options want it."""
         from . import chain, precheck
 
+        if pipeline.name and self.preflight_only:
+            raise UsageError(
+                f"--preflight-only: {self.job_file} is a pipeline; its later steps read what is not made yet\n"
+                "    remedy: give the job file of a step"
+            )
         looks = precheck.Looks(data=not self.no_data_check, memory=not self.no_plan)
         agreed = {"write": self.write, "require_committed": self.require_committed}
-        return chain.prepare(pipeline, target, **agreed, say=say, looks=looks)
+        prepared = chain.prepare(pipeline, target, **agreed, say=say, looks=looks)
+        return {step: replace(one, preflight_only=self.preflight_only) for step, one in prepared.items()}
 
 
 def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,6 +79,7 @@ def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--no-data-check", is_flag=True, help="Do not read the data that this machine sees."),
         click.option("--no-plan", is_flag=True, help="Do not refuse what cannot fit in memory."),
+        click.option("--preflight-only", is_flag=True, help="Let the nodes meet and compare; train nothing."),
         click.option("--dry-run", is_flag=True, help="Print the script; write and submit nothing."),
         click.option("--follow", is_flag=True, help="Show the log until the end."),
         click.option("--wait", is_flag=True, help="Return when the run has ended, with its exit code."),

@@ -87,6 +87,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(description="Any argument of the stage's trainer config.", examples=[{"max_steps": 100}]),
     ] = {}
     time: TimeLimit | None = None
+    preflight_timeout: Annotated[
+        Annotated[int, Meta(ge=0, le=86400)] | None,
+        Meta(
+            description="Seconds that the nodes wait for each other before the launcher starts; 0: no preflight. Else "
+            "60 on Slurm, and 900 where an image is pulled first or a person starts each node.",
+            examples=[120],
+        ),
+    ] = None
     env: Annotated[
         dict[str, Scalar], Meta(description="Environment of every process.", examples=[{"NCCL_DEBUG": "WARN"}])
     ] = {}
@@ -192,6 +200,14 @@ class Job:
         limit = seconds(self.spec.time) if self.spec.time else None
         wanted = self.spec.slurm.signal_seconds
         return 0 if limit is not None and limit <= wanted else wanted
+
+    def preflight_seconds(self, target: str) -> int:
+        """For how long a node waits for the others before it starts the launcher; 0: it does not look for them."""
+        if self.elastic:  # its nodes may come and go
+            return 0
+        asked = self.spec.preflight_timeout
+        prompt = target == "slurm" and self.cluster.container is None
+        return asked if asked is not None else 60 if prompt else 900
 
     @property
     def tasks_per_node(self) -> int:

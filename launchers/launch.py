@@ -30,6 +30,8 @@ class Prepared:
     target: Target
     folder: Path
     files: dict[str, str]
+    #: Whether the run ends before the model loads. The artifacts are the same: a variable says it.
+    preflight_only: bool = False
 
 
 def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, say: Say) -> Prepared:
@@ -53,7 +55,7 @@ def submit_slurm(prepared: Prepared, say: Say, *, after: Sequence[str] = (), cha
             f"{job.spec.nproc_per_node} processes of a node and their data loaders; 8 for each GPU is usual"
         )
     with runfolder.create(job, files) as folder:
-        command = slurm.command(job, folder, after)
+        command = slurm.command(job, folder, after, preflight_only=prepared.preflight_only)
         runfolder.write_provenance(folder, provenance.describe(job, "slurm", files, command))
         handle = slurm.submit(command, folder, files[SBATCH])
     log = folder / f"{job.spec.name}-{handle.rpartition('/')[2]}.out"
@@ -70,7 +72,10 @@ def submit_k8s(prepared: Prepared, say: Say, *, context: str | None, namespace: 
         run_id = folder.name.removeprefix(f"{job.spec.name}-")
         command = ["kubectl", f"--context={api.context}", f"--namespace={api.namespace}", "create", "-f", str(folder)]
         runfolder.write_provenance(folder, provenance.describe(job, "k8s", files, command))
-        name, stored = submit.submit(api, manifest.load(folder), run_id, say)
+        manifests = manifest.load(folder)
+        if prepared.preflight_only:
+            submit.make_preflight_only(manifests)
+        name, stored = submit.submit(api, manifests, run_id, say)
         audit.write_atomic(folder / submit.STORED, json.dumps(stored, indent=2) + "\n")
     return _record(job, "k8s", backend.handle_of(api, name), folder, "", "")
 
@@ -89,7 +94,7 @@ def start_local(prepared: Prepared, run: Run) -> subprocess.Popen[bytes]:
     job, folder = prepared.job, Path(run.run_dir)
     arguments = local.command(job, str(folder / local.script_name(job)))
     runfolder.write_provenance(folder, provenance.describe(job, "bash", prepared.files, arguments))
-    return local.start(job, folder, Path(run.log), arguments)
+    return local.start(job, folder, Path(run.log), arguments, preflight_only=prepared.preflight_only)
 
 
 def _record(job: Job, target: Target, handle: str, folder: Path, log: Path | str, chain: str) -> Run:

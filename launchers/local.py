@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from alignlaunch.train.config import PREFLIGHT_ONLY
+
 from . import audit, provenance, runfolder
 from .errors import LaunchError, UsageError
 from .job import Job
@@ -62,10 +64,14 @@ def wait_for_turn(run_dir: Path) -> None:
     (run_dir / _WAITING).touch()
 
 
-def start(job: Job, run_dir: Path, log: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+def start(
+    job: Job, run_dir: Path, log: Path, arguments: list[str], *, preflight_only: bool = False
+) -> subprocess.Popen[bytes]:
     """Start the script in a session of its own, from the job's folder, writing to `log`."""
     env = {**os.environ, "ALIGNLAUNCH_RUN_DIR": str(run_dir)}
     env.setdefault("ALIGNLAUNCH_PYTHON", sys.executable)
+    if preflight_only:
+        env[PREFLIGHT_ONLY] = "1"
     for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "NPROC_PER_NODE"):
         env.pop(name, None)  # the arguments say it all; what another launcher left behind must not
     with log.open("ab") as output:

@@ -36,7 +36,7 @@ def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
         "k8s": k8s,
         "config": config,
         "config_name": config_name,
-        "command": _command(k8s),
+        "command": _command(job, k8s),
         "labels": labels,
         "job_labels": labels | ({"kueue.x-k8s.io/queue-name": k8s.queue} if k8s.queue else {}),
         "annotations": {**k8s.annotations, "alignlaunch/job-sha256": job.digest},
@@ -55,11 +55,13 @@ def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _command(k8s: K8s) -> list[str]:
-    torchrun = ["torchrun", "-m", "alignlaunch.train", f"{CONFIG_DIR}/job.resolved.yaml"]
+def _command(job: Job, k8s: K8s) -> list[str]:
+    resolved, timeout = f"{CONFIG_DIR}/job.resolved.yaml", job.preflight_seconds("k8s")
+    preflight = ["python3", "-m", "alignlaunch.train.preflight", "--timeout", str(timeout), resolved, "--"]
+    command = [*(preflight if timeout else []), "torchrun", "-m", "alignlaunch.train", resolved]
     if k8s.kind == "TrainJob" and k8s.working_dir:  # a TrainJob has no place for a working directory
-        return ["env", "-C", literal(k8s.working_dir), *torchrun]
-    return torchrun
+        return ["env", "-C", literal(k8s.working_dir), *command]
+    return command
 
 
 def _labels(job: Job, k8s: K8s) -> dict[str, str]:

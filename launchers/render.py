@@ -16,6 +16,7 @@ import jinja2
 import yaml
 
 import alignlaunch
+from alignlaunch.train.config import PREFLIGHT_ONLY
 
 from . import admission, manifest, yamltext, zero
 from .errors import JobFileError
@@ -79,7 +80,8 @@ def targets(job: Job) -> list[Target]:
 
 
 def _slurm(job: Job) -> dict[str, str]:
-    return {SBATCH: _template("slurm/job.sbatch.j2", job, exported=_exported(job)), **_config(job)}
+    values = {"exported": _exported(job), "preflight": job.preflight_seconds("slurm")}
+    return {SBATCH: _template("slurm/job.sbatch.j2", job, **values), **_config(job)}
 
 
 def _config(job: Job) -> dict[str, str]:
@@ -110,6 +112,7 @@ def _bash(job: Job) -> dict[str, str]:
         "default_stage": job.zero.stage if job.zero else 0,
         "per_device": job.per_device_batch_size,
         "accumulation": job.accumulation_steps,
+        "preflight": job.preflight_seconds("bash"),
     }
     files = {name: _template(f"bash/{name}.j2", job, script=name, **values) for name in (TORCHRUN, DEEPSPEED)}
     return files | _config(job) | {config.file_name: config.text for config in configs.values()}
@@ -129,8 +132,8 @@ def _template(name: str, job: Job, **values: Any) -> str:
 
 
 def _exported(job: Job) -> list[str]:
-    """Variables that sbatch takes from the submitting shell: the run's own two, and the secrets by name."""
-    return ["ALIGNLAUNCH_RUN_DIR", "ALIGNLAUNCH_PYTHON", *job.spec.secrets]
+    """Variables that sbatch takes from the submitting shell: the run's own, and the secrets by name."""
+    return ["ALIGNLAUNCH_RUN_DIR", "ALIGNLAUNCH_PYTHON", PREFLIGHT_ONLY, *job.spec.secrets]
 
 
 def _resolved(job: Job) -> str:

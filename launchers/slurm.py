@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from alignlaunch.train.config import PREFLIGHT_ONLY
+
 from . import runfolder, shell
 from .errors import LostJobError, SchedulerError, UsageError
 from .job import Job
@@ -39,13 +41,14 @@ _FAULTS = [
 ]
 
 
-def command(job: Job, run_dir: Path, after: Sequence[str] = ()) -> list[str]:
+def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_only: bool = False) -> list[str]:
     """sbatch with what only the moment of submission knows: where to start from, where the log goes, the run's folder,
     and the ids of the jobs to wait for. If one of those fails, this job is cancelled: Slurm would keep it for ever.
 
-    The script's own `#SBATCH --export` lets these two variables through.
+    The script's own `#SBATCH --export` lets these variables through.
     """
     variables = [f"ALIGNLAUNCH_RUN_DIR={run_dir}", f"ALIGNLAUNCH_PYTHON={sys.executable}"]
+    variables += [f"{PREFLIGHT_ONLY}=1"] if preflight_only else []
     # SBATCH_EXPORT would win over the script's --export, and the whole shell would leak into the job. SLURM_* passes
     # any --export: those of an allocation that this shell stands in would steer the job's own srun.
     inherited = [name for name in sorted(os.environ) if name.startswith("SLURM_") and name not in _CLIENT_SETTINGS]

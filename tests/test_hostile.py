@@ -246,14 +246,21 @@ def option(told: dict[str, Any], name: str) -> str:
     return argv[argv.index(name) + 1]
 
 
+def rendezvous(told: dict[str, Any]) -> list[str]:
+    """What torchrun and preflight read."""
+    return [
+        told["env"][f"PET_{name}"] for name in ("NNODES", "NPROC_PER_NODE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+    ]
+
+
 def test_defaults_come_from_the_job(at: Place) -> None:
     done = at.bash()
     assert done.returncode == 0, done.stderr
     told = at.told()
-    names = ("--nnodes", "--nproc-per-node", "--node-rank", "--master-addr", "--master-port")
-    assert [option(told, name) for name in names] == ["2", "4", "0", "localhost", "29500"]
+    assert rendezvous(told) == ["2", "4", "0", "localhost", "29500"]
     assert option(told, "--deepspeed") == str(at.folder / "launch/hostile/bash/zero3.json")
-    assert told["argv"][:2] == ["-m", "torch.distributed.run"]
+    assert told["argv"][:2] == ["-m", "alignlaunch.train.preflight"]
+    assert told["argv"][told["argv"].index("--") + 1 :][:3] == [str(at.python), "-m", "torch.distributed.run"]
     assert "processes       8 (4 on each node)\n" in done.stdout
     assert "batch           3 x 8 x 5 = 120\n" in done.stdout
     assert "only right if all run on this machine" in done.stderr
@@ -263,13 +270,12 @@ def test_the_environment_form_and_arguments_that_win_over_it(at: Place) -> None:
     env = {"WORLD_SIZE": "3", "NPROC_PER_NODE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1234", "NODE_RANK": "2"}
     done = at.bash(**env)
     told = at.told()
-    names = ("--nnodes", "--nproc-per-node", "--node-rank", "--master-addr", "--master-port")
-    assert [option(told, name) for name in names] == ["3", "2", "2", "h", "1234"]
+    assert rendezvous(told) == ["3", "2", "2", "h", "1234"]
     assert "processes       6 (2 on each node)\n" in done.stdout
     assert "WORLD_SIZE" not in told["env"]  # there it would count nodes, where every reader expects processes
     assert at.bash("1", "4", "8", "host", "4321", **env).returncode == 0
     told = at.told()
-    assert [option(told, name) for name in names] == ["4", "8", "2", "host", "4321"]
+    assert rendezvous(told) == ["4", "8", "2", "host", "4321"]
     assert option(told, "--deepspeed").endswith("/zero1.json")
 
 
@@ -282,6 +288,14 @@ def test_the_deepspeed_form(at: Place) -> None:
     assert "--no_ssh" in told["argv"]
     assert not Path(option(told, "--hostfile")).exists()  # removed at the end
     assert at.bash("2", script="deepspeed", STUB_CODE_="7").returncode == 7
+
+
+@pytest.mark.parametrize("target", ["bash", "slurm"])
+def test_no_preflight_where_the_job_says_so(tmp_path: Path, target: str) -> None:
+    at = Place(tmp_path, nnodes=2, preflight_timeout=0)
+    done = at.bash() if target == "bash" else at.sbatch()
+    assert done.returncode == 0, done.stderr
+    assert at.told("" if target == "bash" else "1")["argv"][:2] == ["-m", "torch.distributed.run"]
 
 
 def test_one_process_needs_no_launcher(at: Place) -> None:
@@ -351,6 +365,9 @@ def test_head_node_port_and_rendezvous(tmp_path: Path) -> None:
         expected = {
             "PET_NNODES": "2",
             "PET_NPROC_PER_NODE": "3",
+            "PET_NODE_RANK": rank,
+            "PET_MASTER_ADDR": "node0",
+            "PET_MASTER_PORT": "23456",
             "PET_RDZV_BACKEND": "c10d",
             "PET_RDZV_ENDPOINT": "node0:23456",
             "PET_RDZV_CONF": f"is_host={int(rank == '0')}",

@@ -423,7 +423,7 @@ def test_no_variable_of_a_rendered_script_can_be_set_by_the_job(tmp_path: Path) 
         if not line.startswith("#") and not re.search("NCCL_DEBUG|echo ", line)
         for name in re.findall(r"(?:^|[ (])([A-Za-z_]\w*)=[^=]", line)
     }
-    assert {"total", "python", "zero_json", "PET_NNODES", "HEAD_NODE", "status"} <= assigned
+    assert {"total", "python", "preflight", "zero_json", "PET_NNODES", "HEAD_NODE", "status"} <= assigned
     # These the job may set: the script leaves the first as it finds it, and sets the second to the same end.
     for name in assigned - {"OMP_NUM_THREADS", "PYTHONUNBUFFERED"}:
         assert problems(write(tmp_path), f"env.{name}=1"), name

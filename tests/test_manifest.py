@@ -22,6 +22,10 @@ from .manifests import FOLDERS, K8S, KEYS, rendered
 from .opinions import complaints, read_by_kubectl
 from .test_hostile import HOSTILE, as_yaml, texts
 
+RESOLVED = "/etc/alignlaunch/job.resolved.yaml"
+PREFLIGHT = ["python3", "-m", "alignlaunch.train.preflight", "--timeout", "900", RESOLVED, "--"]
+TORCHRUN = ["torchrun", "-m", "alignlaunch.train", RESOLVED]
+
 
 def container(of: dict[str, Any], role: str = "Master") -> dict[str, Any]:
     """The container that trains, of a PyTorchJob."""
@@ -72,17 +76,27 @@ def test_one_master_and_the_rest_workers(tmp_path: Path, nnodes: int) -> None:
     assert spec["nprocPerNode"] == "8"
     for role in replicas:
         one = container(found, role)
-        assert one["command"] == ["torchrun", "-m", "alignlaunch.train", "/etc/alignlaunch/job.resolved.yaml"]
+        assert one["command"] == [*PREFLIGHT, *TORCHRUN]
         assert one["resources"]["limits"] == {"cpu": "32", "memory": "256Gi", "nvidia.com/gpu": "8"}
         assert one["resources"]["requests"] == one["resources"]["limits"]
         assert not [v for v in one["env"] if v["name"] in ("RANK", "WORLD_SIZE", "PET_NNODES", "PET_NPROC_PER_NODE")]
         assert spec["pytorchReplicaSpecs"][role]["restartPolicy"] == ("ExitCode" if nnodes > 1 else "Never")
 
 
+def test_preflight_waits_as_the_job_says_and_not_for_elastic_nodes(tmp_path: Path) -> None:
+    def command(role: str = "Master", **keys: Any) -> list[str]:
+        words: list[str] = container(rendered(tmp_path, **keys)[1], role)["command"]
+        return words
+
+    assert command(nnodes=2, preflight_timeout=120)[3:5] == ["--timeout", "120"]
+    assert command(nnodes=2, preflight_timeout=0) == TORCHRUN
+    assert command("Worker", nnodes="2:4", zero=0) == TORCHRUN
+
+
 @pytest.mark.parametrize("launcher", ["torchrun", "deepspeed", "direct"])
 def test_every_launcher_is_torchrun_in_a_pod(tmp_path: Path, launcher: str) -> None:
     _, found = rendered(tmp_path, launcher=launcher, zero=2)
-    assert container(found)["command"][0] == "torchrun"
+    assert container(found)["command"] == [*PREFLIGHT, *TORCHRUN]
 
 
 def test_the_configmap_holds_what_the_processes_read(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alignlaunch.train import config, finish, imports, rendezvous
-from alignlaunch.train.config import TrainConfig
+from alignlaunch.train.config import PREFLIGHT_ONLY, TrainConfig
 from alignlaunch.train.errors import UserError
 
 REQUIRED = ("torch", "transformers", "trl", "accelerate", "datasets")
@@ -58,6 +58,7 @@ def run(argv: list[str]) -> int:
     _require(job, deepspeed=zero is not None)
     imports.keep_out(imports.unneeded(job, deepspeed=zero is not None))
     rendezvous.initialise(place, int(job.train.get("ddp_timeout", 1800)))
+    speed = _first_collective(place) if place.world_size > 1 else ""
 
     from alignlaunch.train.reporting import say
 
@@ -65,6 +66,11 @@ def run(argv: list[str]) -> int:
         f"{job.name}: stage {job.stage}, process {place.rank} of {place.world_size} "
         f"({place.dialect}), {place.local_world_size} on this node, restart {place.restart_count}"
     )
+    if speed:
+        say(speed)
+    if os.environ.get(PREFLIGHT_ONLY):
+        say(f"{PREFLIGHT_ONLY} is set: all is well so far, nothing was trained")
+        return finish.DONE
     # Imported only now: a bad job or place is reported before these seconds are spent.
     if options.eval:
         from alignlaunch.train.evaluate import evaluate
@@ -73,6 +79,12 @@ def run(argv: list[str]) -> int:
     from alignlaunch.train.session import train
 
     return train(job, options.job, place, zero)
+
+
+def _first_collective(place: rendezvous.Rendezvous) -> str:
+    from alignlaunch.train import collectives
+
+    return collectives.check(place)
 
 
 def _parser() -> argparse.ArgumentParser:

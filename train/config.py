@@ -135,6 +135,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     train: dict[str, Any] = {}
 
 
+#: Set by `alignlaunch ... --preflight-only`: end before the model loads.
+PREFLIGHT_ONLY = "ALIGNLAUNCH_PREFLIGHT_ONLY"
+
+
 def load(path: Path) -> TrainConfig:
     """Read a `job.resolved.yaml`.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
+
+from alignlaunch.train.config import PREFLIGHT_ONLY
 
 from ..errors import LostJobError, SchedulerError
 from . import refusals
@@ -48,6 +50,20 @@ def submit(api: Api, manifests: list[Object], run_id: str, say: Callable[[str], 
     for manifest in others:
         _own(api, manifest, created[-1], say)
     return name, manifests
+
+
+def make_preflight_only(manifests: list[Object]) -> None:
+    """Have the pods end before the model loads."""
+    for variables in _environments(manifests):
+        variables.append({"name": PREFLIGHT_ONLY, "value": "1"})
+
+
+def _environments(node: Any) -> Iterator[list[Object]]:
+    """Every list of variables that has the run's id, wherever the pods' templates are."""
+    if isinstance(node, list) and any(isinstance(item, dict) and item.get("name") == RUN_ID for item in node):
+        yield node
+    for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _environments(item)
 
 
 def check(api: Api, manifests: list[Object]) -> None:

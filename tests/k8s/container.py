@@ -12,9 +12,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.network import PodSandbox
+
 from .images import Image
 from .logs import log_file
-from .network import PodSandbox
 from .podenv import ConfigError, environment, expanded
 from .quantities import quantity
 from .registry import now

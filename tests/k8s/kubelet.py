@@ -7,9 +7,10 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.network import PodNetwork
+
 from .controller import Controller
 from .images import Image, pullable
-from .network import PodNetwork
 from .podworker import PodWorker
 from .registry import Registry
 from .resources import PODS, SERVICES, Obj

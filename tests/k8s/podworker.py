@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.network import PodNetwork, PodSandbox
+
 from . import podstatus
 from .container import Container
 from .events import record
 from .images import Image
-from .network import PodNetwork, PodSandbox
 from .registry import Registry, now
 from .resources import PODS, Obj
 from .status import ApiError

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.network import PodSandbox, guarded
+
 from .images import NSLOOKUP, host_folders
-from .network import PodSandbox, guarded
 
 SHM_SIZE = "64m"
 PASSWD = "root:x:0:0::/root:/bin/sh\nalignlaunch:x:1000:1000::/home/alignlaunch:/bin/sh\n"

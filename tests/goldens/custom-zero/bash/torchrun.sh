@@ -59,6 +59,11 @@ nodes           $num_nodes, this is $node_rank, head $master_addr:$master_port
 processes       $total ($gpus_per_node on each node)
 batch           1 x $total x 16 = $((1 * total * 16))
 END
+# torchrun and preflight read these.
+export PET_NNODES="$num_nodes" PET_NPROC_PER_NODE="$gpus_per_node" PET_NODE_RANK="$node_rank"
+export PET_MASTER_ADDR="$master_addr" PET_MASTER_PORT="$master_port"
+# The nodes meet first and are compared; then preflight becomes the launcher. It ends with 2, or 3 if a retry may do.
+preflight=("$python" -m alignlaunch.train.preflight --timeout 900 "$here/job.resolved.yaml" --)
 train=(alignlaunch.train "$here/job.resolved.yaml" --deepspeed "$zero_json")
 
 if [[ "$total" -eq 1 ]]; then
@@ -67,5 +72,4 @@ fi
 # Every line of the log says its rank. torchrun itself puts the rank in place of ${rank}.
 # shellcheck disable=SC2016
 export TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE='[rank${rank}]: '
-exec "$python" -m torch.distributed.run --nnodes "$num_nodes" --nproc-per-node "$gpus_per_node" \
-    --node-rank "$node_rank" --master-addr "$master_addr" --master-port "$master_port" --tee 3 -m "${train[@]}"
+exec "${preflight[@]}" "$python" -m torch.distributed.run --tee 3 -m "${train[@]}"

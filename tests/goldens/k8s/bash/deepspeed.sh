@@ -59,6 +59,11 @@ nodes           $num_nodes, this is $node_rank, head $master_addr:$master_port
 processes       $total ($gpus_per_node on each node)
 batch           1 x $total x 4 = $((1 * total * 4))
 END
+# torchrun and preflight read these.
+export PET_NNODES="$num_nodes" PET_NPROC_PER_NODE="$gpus_per_node" PET_NODE_RANK="$node_rank"
+export PET_MASTER_ADDR="$master_addr" PET_MASTER_PORT="$master_port"
+# The nodes meet first and are compared; then preflight becomes the launcher. It ends with 2, or 3 if a retry may do.
+preflight=("$python" -m alignlaunch.train.preflight --timeout 900 "$here/job.resolved.yaml" --)
 train=(alignlaunch.train "$here/job.resolved.yaml" --deepspeed "$zero_json")
 
 # With --no_ssh each node starts its own processes; the hostfile only says how many nodes and processes there are.
@@ -68,5 +73,5 @@ trap 'rm -f "$hostfile"' EXIT
 for ((i = 0; i < num_nodes; i++)); do
     echo "node-$i slots=$gpus_per_node"
 done > "$hostfile"
-"$python" -m deepspeed.launcher.runner --hostfile "$hostfile" --no_ssh --node_rank "$node_rank" \
+"${preflight[@]}" "$python" -m deepspeed.launcher.runner --hostfile "$hostfile" --no_ssh --node_rank "$node_rank" \
     --master_addr "$master_addr" --master_port "$master_port" --no_local_rank --module "${train[@]}"

@@ -1,0 +1,53 @@
+"""Preflight between real nodes: namespaces with addresses of their own, and every fault provoked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+from bench.preflight.faults import FAULTS, Fault, Outcome, prepare, provoke
+from bench.preflight.nodes import Place, place
+
+TIMEOUT = 8
+COMMAND = [sys.executable, "-m", "alignlaunch.train.preflight", "--timeout", str(TIMEOUT), "job.resolved.yaml"]
+LAUNCHER = ["--", "echo", "launched"]
+HEALTHY = Fault(name="none", said="passed: 2 nodes x 1 at node-0:29500", code=0)
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root")
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with place(tmp_path_factory.mktemp("nodes"), 5) as made:
+        prepare(made.folder)
+        yield made
+
+
+def run(nodes: Place, fault: Fault) -> dict[int, Outcome]:
+    return provoke(nodes, fault, COMMAND + LAUNCHER, patience=60)
+
+
+def test_nodes_that_are_well_become_the_launcher(nodes: Place) -> None:
+    found = run(nodes, HEALTHY)
+    assert [one.code for one in found.values()] == [0, 0], found
+    assert HEALTHY.said in found[0].said
+    assert "links: 2, " in found[0].said
+    assert found[0].said.endswith("launched\n")
+    assert found[1].said == "launched\n"  # only node 0 tells
+    assert max(one.seconds for one in found.values()) < 10
+    assert not list((nodes.folder / "output").iterdir())
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_every_fault_is_told_on_every_node(nodes: Place, fault: Fault) -> None:
+    found = run(nodes, fault)
+    words = "\n".join(f"node {node}: exit {one.code}, {one.seconds:.0f} s\n{one.said}" for node, one in found.items())
+    assert {one.code for one in found.values()} == {fault.code}, words
+    assert fault.said in words
+    for one in found.values():
+        assert "launched" not in one.said, words
+        assert "remedy: " in one.said or "node 0 has told all of it" in one.said, words
+        assert "Traceback" not in one.said, words
+        assert one.seconds < TIMEOUT + 15, words

@@ -1,0 +1,117 @@
+"""`python -m alignlaunch.train.preflight [--timeout S] JOB_RESOLVED_YAML -- LAUNCHER ...`, once on every node.
+
+Ends with 2 where a retry would meet the same again and 3 where it may succeed; else it becomes the launcher.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from alignlaunch.train import config
+from alignlaunch.train.config import TrainConfig
+from alignlaunch.train.errors import UserError
+from alignlaunch.train.preflight import compare, facts, meeting, node, report
+from alignlaunch.train.preflight.findings import NO_RETRY, FailedError, exit_code
+from alignlaunch.train.preflight.messages import Verdict
+from alignlaunch.train.preflight.node import Node
+
+
+def main() -> NoReturn:
+    """Look, meet, say, and become the launcher."""
+    options = _parser().parse_args()
+    if node.is_spoken_for(os.environ):
+        _become(options.launcher)
+    try:
+        code = _check(options)
+    except UserError as error:
+        say(f"error: {error}")
+        code = NO_RETRY
+    except KeyboardInterrupt:
+        say("interrupted")
+        code = 1
+    if code:
+        sys.exit(code)
+    _become(options.launcher)
+
+
+def say(text: str) -> None:
+    """To the log of this node."""
+    print(f"alignlaunch: preflight: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the process's own words
+
+
+def _check(options: argparse.Namespace) -> int:
+    start = time.monotonic()
+    try:
+        job = config.load(options.job)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    place = node.read(os.environ)
+    passed = Path(job.output_dir) / f".preflight-passed-{place.run_id}"
+    if os.environ.get("ALIGNLAUNCH_RUN_ID") and passed.exists():
+        say("passed before in this run: a pod that comes back finds its peers past it")
+        return 0
+    try:
+        verdict = _meet(place, job, options)
+    except FailedError as error:
+        for finding in error.findings:
+            say(str(finding))
+        return exit_code(error.findings)
+    code = _tell(verdict, place, time.monotonic() - start)
+    if code == 0 and place.node_rank == 0 and os.environ.get("ALIGNLAUNCH_RUN_ID"):
+        passed.touch()
+    return code
+
+
+def _meet(place: Node, job: TrainConfig, options: argparse.Namespace) -> Verdict:
+    mine = facts.gather(place, job, options.job)
+    if place.nnodes == 1:
+        return Verdict(findings=compare.findings({0: mine}), nodes={0: mine})
+    try:
+        return asyncio.run(meeting.meet(place, mine, options.timeout, Path(job.output_dir), say))
+    except FailedError as error:
+        raise FailedError(*error.findings, *mine.findings) from error
+
+
+def _tell(verdict: Verdict, place: Node, seconds: float) -> int:
+    """Node 0 shows all, the others only that it is over: in one log, a thousand copies hide what they say."""
+    code = exit_code(verdict.findings)
+    errors = [finding for finding in verdict.findings if finding.error]
+    if place.node_rank != 0:
+        if errors:
+            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            say(f"node {place.node_rank}: failed: {errors[0].text}{more}; node 0 has told all of it")
+        return code
+    for line in report.table(verdict) if 1 < len(verdict.nodes) == place.nnodes else ():
+        say(line)
+    for finding in verdict.findings:
+        say(str(finding))
+    outcome = "failed" if errors else "passed"
+    count = f"{place.nnodes} node{'s' if place.nnodes > 1 else ''} x {place.nproc_per_node}"
+    say(f"{outcome}: {count} at {place.master_addr}:{place.master_port}, {seconds:.1f} s")
+    return code
+
+
+def _become(launcher: list[str]) -> NoReturn:
+    if shutil.which(launcher[0]) is None:
+        say(f"error: {launcher[0]}: not found\n    remedy: activate the training environment on this node")
+        sys.exit(NO_RETRY)
+    os.execvp(launcher[0], launcher)  # noqa: S606 - the launcher takes this process's place
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m alignlaunch.train.preflight", description=__doc__)
+    parser.add_argument("job", type=Path, help="job.resolved.yaml; paths in it are relative to the working directory")
+    parser.add_argument("--timeout", type=float, default=60, help="seconds that the nodes wait for each other")
+    parser.add_argument("launcher", nargs="+", help="after --: what to run when all is well")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

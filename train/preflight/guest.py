@@ -1,0 +1,142 @@
+"""A node's side of a meeting, node 0's own included."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from alignlaunch.train.preflight import links, network, sockets
+from alignlaunch.train.preflight.facts import Facts
+from alignlaunch.train.preflight.findings import FailedError, Finding
+from alignlaunch.train.preflight.messages import GREETING, LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdict
+from alignlaunch.train.preflight.node import Node
+
+_PAUSE = 0.5
+
+
+async def attend(
+    node: Node,
+    facts: Facts,
+    timeout: float,
+    output_dir: Path,
+    say: Callable[[str], None],
+    *,
+    payload: int = links.PAYLOAD,
+    patience: float | None = None,
+) -> Verdict:
+    """Take part. Raises FailedError where no verdict can be had: node 0 is not there, or not to be reached.
+
+    timeout: seconds that node 0 waits for the last node. patience: seconds to find node 0; by default the same.
+    """
+    listening = sockets.listening()
+    link_port = listening.getsockname()[1]
+    facts = msgspec.structs.replace(facts, link_port=link_port)
+    async with await sockets.serve(links.receive, listening, links.READ):
+        reader, writer = await _connect(node, timeout if patience is None else patience, say)
+        try:
+            writer.write(msgspec.json.encode(facts) + b"\n")
+            message = await _message(reader, node, timeout)
+            if message.go:
+                report = await _report(node, message.go, output_dir, payload)
+                writer.write(msgspec.json.encode(report) + b"\n")
+                message = await _message(reader, node, timeout)
+        except OSError as error:
+            raise FailedError(_lost(node)) from error
+        finally:
+            writer.close()
+    if message.verdict is None:
+        raise FailedError(_lost(node))
+    return message.verdict
+
+
+async def _report(node: Node, go: Go, output_dir: Path, payload: int) -> Report:
+    skew = time.time() - go.time
+    sent = []
+    for target in links.partners(node.node_rank, node.nnodes):
+        address, port = go.peers[target]
+        sent.append(await links.send(node.node_rank, target, address, port, payload))
+    return Report(links=sent, skew=skew, sees_output=(output_dir / go.token).exists())
+
+
+async def _connect(
+    node: Node, timeout: float, say: Callable[[str], None]
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Try until node 0 greets: it may well start later. Raises FailedError with what came of the last try."""
+    said = start = time.monotonic()
+    while True:
+        try:
+            return await _try_to_connect(node)
+        except _NoMeetingError as error:
+            now = time.monotonic()
+            if now - start > timeout:
+                raise FailedError(error.finding) from error
+            if now - said > REMINDER:
+                said = now
+                say(f"still waiting: {error.finding.text}")
+            await asyncio.sleep(_PAUSE)
+
+
+class _NoMeetingError(Exception):
+    def __init__(self, finding: Finding) -> None:
+        self.finding = finding
+
+
+async def _try_to_connect(node: Node) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    place = f"node {node.node_rank} cannot reach node 0 at {node.master_addr}:{node.port} (MASTER_ADDR)"
+    try:
+        async with asyncio.timeout(PROMPT):
+            reader, writer = await asyncio.open_connection(node.master_addr, node.port, limit=LONGEST_LINE)
+    except socket.gaierror as error:
+        remedy = "name node 0 as every node can resolve it (getent hosts NAME), or by its address"
+        raise _NoMeetingError(Finding(f"{place}: the name does not resolve: {error.strerror}", remedy)) from error
+    except TimeoutError as error:
+        remedy = "see that MASTER_ADDR is node 0's address and that no firewall drops packets between the nodes"
+        raise _NoMeetingError(Finding(f"{place}: no answer", remedy, retry=True)) from error
+    except OSError as error:
+        raise _NoMeetingError(Finding(f"{place}: {sockets.words(error)}", _nobody_there(node), retry=True)) from error
+    try:
+        async with asyncio.timeout(PROMPT):
+            greeting = await reader.readline()
+    except (OSError, TimeoutError):
+        greeting = b""
+    if greeting == GREETING:
+        return reader, writer
+    writer.close()
+    text = f"{place}: another program answers there, or one that does not answer at all"
+    raise _NoMeetingError(Finding(text, "choose another MASTER_PORT, or end that program", retry=True))
+
+
+def _nobody_there(node: Node) -> str:
+    if node.node_rank == 0:
+        return "this node is node 0 by its NODE_RANK: MASTER_ADDR must be one of its own addresses"
+    address = network.resolved(node.master_addr)
+    if network.is_loopback(address):
+        return network.LOOPBACK.format(address=address)
+    if network.interface_of(address):
+        return (
+            f"this node has the address of MASTER_ADDR itself, but NODE_RANK {node.node_rank}: "
+            "the node at MASTER_ADDR must be the one with NODE_RANK 0"
+        )
+    return "see in its log that node 0 (NODE_RANK 0) was started and still runs, and that MASTER_ADDR is its address"
+
+
+async def _message(reader: asyncio.StreamReader, node: Node, timeout: float) -> Message:
+    """Node 0 itself gives up at its deadline, and then says so; later than that it is gone."""
+    try:
+        async with asyncio.timeout(timeout + 2 * PROMPT):
+            line = await reader.readline()
+    except TimeoutError:
+        line = b""
+    if not line.endswith(b"\n"):
+        raise FailedError(_lost(node))
+    return msgspec.json.decode(line, type=Message)
+
+
+def _lost(node: Node) -> Finding:
+    text = f"node 0 at {node.master_addr}:{node.port} was lost before it gave a verdict"
+    return Finding(text, "look into node 0's log: it was ended, or failed", retry=True)

@@ -1,0 +1,200 @@
+"""Node 0's side of a meeting."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Collection, Sized
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from alignlaunch.train.preflight import compare, links, network, sockets
+from alignlaunch.train.preflight.facts import Facts
+from alignlaunch.train.preflight.findings import Finding
+from alignlaunch.train.preflight.messages import GREETING, LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdict
+from alignlaunch.train.preflight.node import Node
+
+#: Seconds; more confuses whatever compares times of files.
+_SKEW = 5.0
+#: Seconds between the start of one node and that of another, where they start together.
+_GRACE = 10.0
+
+
+class Meeting:
+    """Node 0's side. `verdict` is set once all have come and reported, once something is wrong, or at the deadline."""
+
+    def __init__(self, node: Node, timeout: float, output_dir: Path, say: Callable[[str], None]) -> None:
+        self.node, self.timeout, self.say = node, timeout, say
+        self.token = output_dir / f".preflight-{time.time_ns():x}"
+        self.facts: dict[int, Facts] = {}
+        self.reports: dict[int, Report] = {}
+        self.addresses: dict[int, tuple[str, int]] = {}
+        self.writers: list[asyncio.StreamWriter] = []
+        self.changed = asyncio.Condition()
+        self.trouble: list[Finding] = []
+        self.heard: set[int] = set()
+        self.verdict: Verdict | None = None
+
+    async def hold(self, listening: socket.socket) -> Verdict:
+        """Serve until the verdict is out."""
+        async with await sockets.serve(self._serve, listening, LONGEST_LINE):
+            self.verdict = await self._lead()
+            await self._tell(Message(verdict=self.verdict))
+            if self.trouble:  # those who come a little later are told too
+                await self._wait_for(self.heard, _GRACE)
+        return self.verdict
+
+    async def _lead(self) -> Verdict:
+        missing = await self._wait_for(self.facts, self.timeout, self.trouble)
+        found = self.trouble or ([_missing(self.node, self.facts, missing)] if missing else [])
+        found += compare.findings(self.facts)
+        if any(finding.error for finding in found):
+            return Verdict(findings=found, nodes=self.facts)
+        with suppress(OSError):
+            self.token.touch()
+        try:
+            await self._tell(Message(go=Go(peers=self.addresses, time=time.time(), token=self.token.name)))
+            silent = await self._wait_for(self.reports, self.timeout, self.trouble)
+        finally:
+            self.token.unlink(missing_ok=True)
+        measured = [link for report in self.reports.values() for link in report.links]
+        names = {rank: compare.name(self.facts, [rank]) for rank in self.facts}
+        found += self.trouble + [_silent(names[rank]) for rank in silent if not self.trouble]
+        found += [*links.findings(measured, names), *self._of_reports(names)]
+        return Verdict(findings=found, nodes=self.facts, links=measured)
+
+    async def _wait_for(self, arrived: Collection[int], timeout: float, trouble: Sized = ()) -> list[int]:
+        """Until all are there, there is trouble, or time is up. Returns who is missing."""
+        end = time.monotonic() + timeout
+        said = time.monotonic()
+        while self._missing(arrived) and not trouble and time.monotonic() < end:
+            with suppress(TimeoutError):
+                async with self.changed, asyncio.timeout(1):
+                    await self.changed.wait()
+            if time.monotonic() - said > REMINDER:
+                said = time.monotonic()
+                self.say(f"still waiting for {_ranks(self._missing(arrived))} of {self.node.nnodes} nodes")
+        return self._missing(arrived)
+
+    def _missing(self, arrived: Collection[int]) -> list[int]:
+        return [rank for rank in range(self.node.nnodes) if rank not in arrived]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One node's connection, from its greeting to its report."""
+        try:
+            writer.write(GREETING)
+            async with asyncio.timeout(PROMPT):
+                facts = msgspec.json.decode(await reader.readline(), type=Facts)
+        except (OSError, TimeoutError, ValueError):
+            writer.close()  # not one of ours: a port scan, a health check
+            return
+        rank = facts.node_rank
+        self.heard.add(rank)
+        if self.verdict:
+            writer.write(_line(Message(verdict=self.verdict)))
+            return
+        self.writers.append(writer)
+        if trouble := self._trouble_with(facts):
+            await self.give_up(trouble)
+            return
+        peer = str(writer.get_extra_info("peername")[0]).removeprefix("::ffff:")
+        async with self.changed:
+            self.facts[rank] = facts
+            self.addresses[rank] = (facts.address or peer, facts.link_port)
+            self.changed.notify_all()
+        try:
+            report = msgspec.json.decode(await reader.readline(), type=Report)
+        except (OSError, ValueError):  # it ended; an empty line is no report
+            await self.give_up(_left(compare.name(self.facts, [rank])))
+            return
+        async with self.changed:
+            self.reports[rank] = report
+            self.changed.notify_all()
+
+    async def give_up(self, *trouble: Finding) -> None:
+        """Wait for nobody any more."""
+        async with self.changed:
+            self.trouble += trouble
+            self.changed.notify_all()
+
+    def _trouble_with(self, facts: Facts) -> Finding | None:
+        """What makes waiting for more nodes useless."""
+        other = self.facts.get(facts.node_rank)
+        if facts.run_id != self.node.run_id:
+            return Finding(
+                f"{facts.host} belongs to another run ({facts.run_id or 'no id'}) than node 0 "
+                f"({self.node.run_id or 'no id'}): two runs meet at one address and port",
+                "give each run a MASTER_PORT of its own",
+            )
+        if other:
+            return Finding(
+                f"NODE_RANK {facts.node_rank} is there twice: on {other.host} and on {facts.host}",
+                f"give each node a number of its own, from 0 to {self.node.nnodes - 1}",
+            )
+        for name, mine in (("nnodes", self.node.nnodes), ("nproc_per_node", self.node.nproc_per_node)):
+            if facts.same.get(name) != str(mine):
+                return Finding(
+                    f"{name} is {facts.same.get(name)} on node {facts.node_rank} ({facts.host}) and {mine} on node 0",
+                    "start every node with the same numbers of nodes and processes",
+                )
+        return None
+
+    def _of_reports(self, names: dict[int, str]) -> list[Finding]:
+        blind = [rank for rank, report in sorted(self.reports.items()) if not report.sees_output]
+        found = [
+            Finding(
+                f"{names[rank]}: its clock differs from node 0's by {report.skew:+.0f} s",
+                "tell the cluster's administrators: times of files and logs mislead",
+                error=False,
+            )
+            for rank, report in sorted(self.reports.items())
+            if abs(report.skew) > _SKEW
+        ]
+        if blind:
+            found.append(
+                Finding(
+                    f"output_dir: {self.token.parent}: what node 0 writes there, {_ranks(blind)} does not see: it is "
+                    "no shared folder, and a run that was interrupted could not go on",
+                    "choose a folder on the shared file system (Kubernetes: a ReadWriteMany claim)",
+                )
+            )
+        return found
+
+    async def _tell(self, message: Message) -> None:
+        for writer in self.writers:
+            writer.write(_line(message))
+        for writer in self.writers:
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(PROMPT):
+                    await writer.drain()
+
+
+def _line(message: Message) -> bytes:
+    return msgspec.json.encode(message) + b"\n"
+
+
+def _missing(node: Node, arrived: dict[int, Facts], missing: list[int]) -> Finding:
+    address = network.resolved(node.master_addr)
+    remedy = "look into their logs: they may not have started, have another MASTER_ADDR, or be behind a firewall"
+    there = ", ".join(f"{rank} on {facts.host}" for rank, facts in sorted(arrived.items()))
+    return Finding(
+        f"{_ranks(missing)} of {node.nnodes} never came to {node.master_addr}:{node.port}; here are {there or 'none'}",
+        network.LOOPBACK.format(address=address) if network.is_loopback(address) else remedy,
+        retry=True,
+    )
+
+
+def _ranks(ranks: list[int]) -> str:
+    shown = ", ".join(map(str, ranks[:8])) + (f" and {len(ranks) - 8} more" if len(ranks) > 8 else "")
+    return f"node{'s' if len(ranks) > 1 else ''} {shown}"
+
+
+def _silent(name: str) -> Finding:
+    return Finding(f"{name} went silent while the links were tried", "leave it out (Slurm: --exclude)", retry=True)
+
+
+def _left(name: str) -> Finding:
+    return Finding(f"{name} left before it had reported", "look into its own log: it was ended, or failed", retry=True)

@@ -1,0 +1,61 @@
+"""The nodes meet at node 0: each sends its facts, gets the others' addresses, sends its links, gets the verdict.
+
+One connection a node, one JSON line a message; whatever happens, all get the verdict. Two exchanges for any number of
+nodes, and log2(n) rounds of links between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from alignlaunch.train.preflight import guest, links, sockets
+from alignlaunch.train.preflight.facts import Facts
+from alignlaunch.train.preflight.findings import FailedError, Finding
+from alignlaunch.train.preflight.host import Meeting
+from alignlaunch.train.preflight.messages import Verdict
+from alignlaunch.train.preflight.node import Node
+
+
+async def meet(
+    node: Node,
+    facts: Facts,
+    timeout: float,
+    output_dir: Path,
+    say: Callable[[str], None],
+    *,
+    payload: int = links.PAYLOAD,
+) -> Verdict:
+    """Meet the other nodes, for at most about `timeout` seconds a step. The same verdict on all nodes.
+
+    Raises FailedError where no verdict can be had: node 0 is not there, or not to be reached.
+    """
+    if node.node_rank != 0:
+        return await guest.attend(node, facts, timeout, output_dir, say, payload=payload)
+    try:
+        listening = sockets.listening(node.port)
+    except OSError as error:
+        with suppress(FailedError):  # a second node 0 on this host: the first one tells everybody
+            return await guest.attend(node, facts, timeout, output_dir, say, patience=0)
+        raise FailedError(_port_taken(node.port, error)) from error
+    meeting = Meeting(node, timeout, output_dir, say)
+    held = asyncio.create_task(meeting.hold(listening))
+    try:
+        patience = timeout / 2  # so that, if it cannot reach itself, those who come hear of it
+        verdict = await guest.attend(node, facts, timeout, output_dir, say, payload=payload, patience=patience)
+    except FailedError as error:
+        await meeting.give_up(*error.findings)
+        return await held
+    if meeting.verdict is None:  # MASTER_ADDR led to another node 0
+        return verdict
+    return await held
+
+
+def _port_taken(port: int, error: OSError) -> Finding:
+    return Finding(
+        f"port {port}, on which node 0 meets the others, cannot be listened on: {error.strerror}",
+        "choose another MASTER_PORT; or end what is there (ss -ltnp): another run, or a second node 0 on this host",
+        retry=True,
+    )

@@ -1,0 +1,81 @@
+"""This node's addresses and interfaces."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+#: The remedy where MASTER_ADDR is one.
+LOOPBACK = "{address} is a loopback address: every node finds itself there; give node 0's address as the others know it"
+
+_NET_NAMESPACE = Path("/proc/self/ns/net")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_INFINIBAND = Path("/sys/class/infiniband")
+
+
+def machine() -> str:
+    """The same for all that share one network stack: a host name tells nodes apart on some clusters only."""
+    try:
+        return f"{_BOOT_ID.read_text().strip()} {_NET_NAMESPACE.readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def chosen_interface() -> str | None:
+    """The interface that torch is told to use; None where it chooses, or may choose among several."""
+    for name in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"):
+        value = os.environ.get(name, "").removeprefix("=")
+        if value and not value.startswith("^") and "," not in value:
+            return value
+    return None
+
+
+def interface_named(wanted: str) -> str | None:
+    """The interface of this node that NCCL would take for this name: it may be a prefix."""
+    names = psutil.net_if_addrs()
+    return wanted if wanted in names else next((name for name in sorted(names) if name.startswith(wanted)), None)
+
+
+def address_of(interface: str) -> str | None:
+    """Its address, IPv4 before IPv6; None while it has none."""
+    found = {one.family: one.address for one in psutil.net_if_addrs().get(interface, [])}
+    address = found.get(socket.AF_INET) or found.get(socket.AF_INET6)
+    return str(address) if address else None
+
+
+def interface_of(address: str) -> str | None:
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address == address for one in addresses):
+            return str(name)
+    return None
+
+
+def mtu(interface: str) -> int | None:
+    found = psutil.net_if_stats().get(interface)
+    return int(found.mtu) if found else None
+
+
+def infiniband() -> dict[str, str]:
+    """The state of each InfiniBand port: {"mlx5_0/1": "ACTIVE"}."""
+    found = {}
+    for state in sorted(_INFINIBAND.glob("*/ports/*/state")):
+        try:
+            found[f"{state.parts[-4]}/{state.parts[-2]}"] = state.read_text().strip().rpartition(" ")[2]
+        except OSError:
+            continue
+    return found
+
+
+def is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"
+
+
+def resolved(name: str) -> str:
+    """The name's address here; the name itself where it has none."""
+    try:
+        return socket.gethostbyname(name)
+    except OSError:
+        return name

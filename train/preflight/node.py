@@ -1,0 +1,70 @@
+"""Which node am I, of how many, and where do they meet: torchrun's own options, from the command line or `PET_*`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from alignlaunch.train.errors import UserError
+
+#: What tells one run from another on the same host.
+_RUN_IDS = ("ALIGNLAUNCH_RUN_ID", "SLURM_JOB_ID")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Node:
+    """One node's place in the run."""
+
+    node_rank: int
+    nnodes: int
+    nproc_per_node: int
+    master_addr: str
+    master_port: int
+    run_id: str
+    #: Whether srun starts the processes, each perhaps with a GPU of its own.
+    direct: bool
+
+    @property
+    def port(self) -> int:
+        """Where preflight meets: by a fixed distance from the rendezvous, below the ephemeral ports as that is."""
+        return self.master_port - 10_000 if self.master_port > 11_024 else self.master_port + 10_000
+
+
+def read(env: Mapping[str, str]) -> Node:
+    """The node's place. Raises UserError where it cannot be known."""
+    count = _int(env, "PET_NNODES", 1, least=1)
+    node_rank = _int(env, "PET_NODE_RANK", 0 if count == 1 else None, least=0)
+    if node_rank >= count:
+        raise UserError(
+            f"PET_NODE_RANK={node_rank}: with PET_NNODES={count} it goes from 0 to {count - 1}.\n"
+            "    remedy: start as many nodes as nnodes says, each with a number of its own"
+        )
+    if count > 1 and not env.get("PET_MASTER_ADDR"):
+        raise UserError(
+            f"PET_MASTER_ADDR is not set, but PET_NNODES={count}: the nodes cannot find each other.\n"
+            "    remedy: set it to the host of node 0, the same on all nodes"
+        )
+    return Node(
+        node_rank=node_rank,
+        nnodes=count,
+        nproc_per_node=_int(env, "PET_NPROC_PER_NODE", 1, least=1),
+        master_addr=env.get("PET_MASTER_ADDR", "127.0.0.1"),
+        master_port=_int(env, "PET_MASTER_PORT", 29500, least=1),
+        run_id=next((env[name] for name in _RUN_IDS if env.get(name)), ""),
+        direct="SLURM_LOCALID" in env and env.get("SLURM_NTASKS_PER_NODE", "1") != "1",
+    )
+
+
+def is_spoken_for(env: Mapping[str, str]) -> bool:
+    """Whether another task of this node does the talking."""
+    return env.get("SLURM_LOCALID", "0") != "0"
+
+
+def _int(env: Mapping[str, str], name: str, default: int | None, *, least: int) -> int:
+    text = env.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not text.isascii() or not text.isdigit() or int(text) < least:
+        shown = "is not set" if text is None else f"={text!r} is not a number from {least}"
+        raise UserError(f"{name}{'' if text else ' '}{shown}.\n    remedy: set it where the job starts its nodes")
+    return int(text)
