@@ -51,3 +51,20 @@ def test_every_fault_is_told_on_every_node(nodes: Place, fault: Fault) -> None:
         assert "remedy: " in one.said or "node 0 has told all of it" in one.said, words
         assert "Traceback" not in one.said, words
         assert one.seconds < TIMEOUT + 15, words
+
+
+def test_a_slow_link_is_named(nodes: Place) -> None:
+    """Four nodes; the third one's packets go out at 200 Mbit/s, which is still far from a time-out."""
+    slow = Fault(
+        name="slow",
+        before={2: "tc qdisc add dev eth0 root tbf rate 200mbit burst 64k latency 400ms"},
+        after={2: "tc qdisc del dev eth0 root"},
+        nnodes=4,
+        started=(0, 1, 2, 3),
+        said="warning: node 2 (node-2): its best link carries ",
+        code=0,
+    )
+    found = run(nodes, slow)
+    assert {one.code for one in found.values()} == {0}, found
+    assert slow.said in found[0].said
+    assert found[0].said.count("its best link") == 1, found[0].said

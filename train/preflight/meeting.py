@@ -48,9 +48,8 @@ async def meet(
     except FailedError as error:
         await meeting.give_up(*error.findings)
         return await held
-    if meeting.verdict is None:  # MASTER_ADDR led to another node 0
-        return verdict
-    return await held
+    # Without a verdict of its own, MASTER_ADDR has led it to another node 0.
+    return verdict if meeting.verdict is None else await held
 
 
 def _port_taken(port: int, error: OSError) -> Finding:

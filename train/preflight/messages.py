@@ -21,7 +21,7 @@ LONGEST_LINE = 16 * 2**20
 class Go(msgspec.Struct, frozen=True, kw_only=True):
     """All nodes are there and alike: now they try what lies between them."""
 
-    #: Node rank → (address, port) of its listener.
+    #: Those this node is to send to: node rank → (address, port).
     peers: dict[int, tuple[str, int]]
     #: Node 0's clock.
     time: float
@@ -40,7 +40,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a meeting, the same on all nodes."""
+    """The end of a meeting. The findings are the same on all nodes; node 0 has what led to them, too."""
 
     findings: list[Finding]
     nodes: dict[int, Facts] = {}
