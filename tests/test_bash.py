@@ -127,6 +127,21 @@ def test_local_runs_all_nodes_of_a_job_here(place: Path, alone: list[float]) -> 
     assert "[rank0]: " in call(place, "logs", "folded", "--rank", "0", "--tail", "3").stdout
 
 
+def test_preflight_only(place: Path) -> None:
+    write_job(place, "looked", nproc_per_node=2)
+    done = call(place, "local", "looked.yaml", "--preflight-only")
+    assert done.returncode == 0, done.stderr
+    log = call(place, "logs", "looked").stdout
+    assert "preflight: passed: 1 node x 2 at 127.0.0.1:" in log
+    assert "all-reduce: " in log
+    assert "nothing was trained" in log
+    assert not (place / "output/looked/metrics.jsonl").exists()
+    (place / "two.yaml").write_text(yaml.safe_dump({"name": "two", "jobs": {"first": {"job": "looked.yaml"}}}))
+    refused = call(place, "local", "two.yaml", "--preflight-only")
+    assert refused.returncode == 2
+    assert "--preflight-only: two.yaml is a pipeline" in refused.stderr
+
+
 def test_local_tells_a_failure_and_its_code(place: Path) -> None:
     (place / "broken.jsonl").write_text('{"messages": [}\n')
     write_job(place, "broken", data={"train": ["broken.jsonl"]})

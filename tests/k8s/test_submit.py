@@ -34,11 +34,13 @@ def test_two_pods_of_two_processes_train_as_one_process(user: User) -> None:
 
     followed = user.call("logs", "tiny", "--follow", "--rank", "0").stdout
     assert "process 0 of 4 (torchrun)" in followed
+    assert "all-reduce: " in followed
     assert all(line.startswith("tiny-master-0: [rank0]") for line in followed.splitlines() if "step " in line)
     user.call("wait", "tiny")
     ended = user.status("tiny")
     assert (ended["state"], ended["exit_code"]) == ("COMPLETED", 0), user.call("logs", "tiny").stdout
     both = user.call("logs", "tiny").stdout
+    assert "preflight: passed: 2 nodes x 2 at tiny-master-0:" in both
     assert {line.partition(":")[0] for line in both.splitlines()} == {"tiny-master-0", "tiny-worker-0"}
     assert user.call("logs", "tiny", "--node", "1", "--tail", "1").stdout.startswith("tiny-worker-0: ")
 
@@ -62,6 +64,18 @@ def test_two_pods_of_two_processes_train_as_one_process(user: User) -> None:
     user.call("cancel", handle, "--keep")
     cluster.wait(lambda: not cluster.pods() and config_map not in cluster.config_maps())
     assert user.call("logs", handle).stdout == both
+
+
+def test_preflight_only_trains_nothing(user: User) -> None:
+    cluster, folder = user.cluster, user.folder
+    make_model(folder / "model")
+    write_data(folder)
+    cluster.fill_claim("data", folder)
+    user.submit(user.write_job("look", train=TRAIN), "--preflight-only", "--wait")
+    log = user.call("logs", "look").stdout
+    assert "preflight: passed: 2 nodes x 1 at look-master-0:" in log
+    assert "nothing was trained" in log
+    assert "step " not in log
 
 
 def losses(text: str) -> list[float]:
