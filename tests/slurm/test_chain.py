@@ -39,6 +39,7 @@ def states(login: Login, run: str) -> list[tuple[str, str, int | None]]:
     return [(run["name"], run["state"], run["exit_code"]) for run in runs]
 
 
+@pytest.mark.matrix
 def test_from_the_first_document_to_the_last(slurm: PrivateSlurm, tmp_path: Path) -> None:
     """Over two nodes: SFT, from it a helpful and a harmless reward model, then safe DPO with all three.
 

@@ -108,6 +108,7 @@ def test_a_node_set_down_ends_or_requeues_its_job(idle: PrivateSlurm, option: st
         idle.set_node("n2", "RESUME")
 
 
+@pytest.mark.matrix
 def test_a_node_that_dies_is_noticed_and_comes_back(idle: PrivateSlurm) -> None:
     job = submit_and_wait_for_its_tasks(idle, "--no-requeue")
     idle.kill_node("n2")

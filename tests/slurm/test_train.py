@@ -58,7 +58,7 @@ def alone(login: Login) -> dict[str, list[float]]:
         matrix("sft", 1, "torchrun"),
         matrix("sft", 2, "torchrun"),
         ("sft", 3, "torchrun"),
-        ("sft", 2, "deepspeed"),
+        matrix("sft", 2, "deepspeed"),
         matrix("sft", 0, "direct"),
         matrix("orpo", 0, "torchrun"),
         ("orpo", 3, "direct"),

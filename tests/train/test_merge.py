@@ -179,6 +179,7 @@ def exported(workplace: Path, *arguments: str | Path) -> subprocess.CompletedPro
     return subprocess.run(command, cwd=workplace.parent, env=env, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.matrix
 def test_a_zero_3_lora_run_and_orpo_on_its_output(run_job: Runner, workplace: Path, tmp_path: Path) -> None:
     sft = run_job("merge-sft", nproc=2, zero="zero3.json", lora=LORA)
     assert sft.code == 0, sft.stderr
@@ -218,6 +219,7 @@ def test_a_base_that_is_gone_ends_every_process_with_one_message(run_job: Runner
     assert "Traceback" not in found.stderr.partition("torch/distributed/")[0]
 
 
+@pytest.mark.matrix
 def test_shards_alone_become_a_model(run_job: Runner, workplace: Path, tmp_path: Path) -> None:
     config = json.loads((workplace / "zero3.json").read_text())
     whole = run_job("whole", nproc=2, zero="zero3.json")

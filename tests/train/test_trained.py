@@ -68,6 +68,7 @@ def test_eval_gives_what_training_gave_at_its_end(adapter: Finished, tmp_path: P
     assert found["examples"] == 7
 
 
+@pytest.mark.matrix
 @pytest.mark.usefixtures("record")
 def test_a_merged_export_evaluates_alike_and_other_data_differently(adapter: Finished, tmp_path: Path) -> None:
     before = alignlaunch(tmp_path, "eval", adapter.output_dir, "--json")

@@ -64,7 +64,7 @@ def see(run_job: Runner, name: str, stage: str, *, train: dict[str, Any], **opti
     [
         matrix("sft", None),
         matrix("sft", "zero2.json"),
-        ("sft", "zero3.json"),
+        matrix("sft", "zero3.json"),
         ("dpo", None),
         matrix("dpo", "zero2.json"),
         matrix("dpo", "zero3.json"),
