@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from alignlaunch.train.formats import FormatError, Message, Turns, shared_length
@@ -54,11 +55,33 @@ def render(tokenizer: Any, messages: list[Message], *, ask: bool = False) -> str
         return ""
     import jinja2
 
+    if _takes_parts_only(tokenizer, str(tokenizer.chat_template)):
+        messages = [turn | {"content": _as_parts(turn["content"])} for turn in messages]
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
     except (jinja2.TemplateError, ValueError, TypeError) as error:
         roles = ", ".join(m["role"] for m in messages)
         raise FormatError(f"the tokenizer's chat template refuses the turns [{roles}]: {error}") from error
+
+
+@lru_cache(maxsize=8)
+def _takes_parts_only(tokenizer: Any, _template: str) -> bool:
+    """Whether the template leaves a plain text out, as those of some vision-language models do, without a word."""
+    import jinja2
+
+    probe = "a text that no template has"
+    for content in (probe, _as_parts(probe)):
+        try:
+            turn = [{"role": "user", "content": content}]
+            if probe in tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=False):
+                return content is not probe
+        except (jinja2.TemplateError, ValueError, TypeError):
+            continue
+    return False
+
+
+def _as_parts(content: Any) -> Any:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def encode(tokenizer: Any, prompt: Turns, completion: Turns) -> list[Tokens]:

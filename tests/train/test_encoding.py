@@ -10,6 +10,7 @@ import pytest
 from alignlaunch.train import orpo, rm, sft
 from alignlaunch.train.encoding import FALLBACK_CHAT_TEMPLATE, Tokens, encode
 from alignlaunch.train.formats import FormatError
+from tests.tiny import CHAT_TEMPLATE, IMAGE_CHAT_TEMPLATE
 
 CHATML = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
@@ -71,6 +72,19 @@ def test_only_the_assistant_is_learnt(tokenizer: Any, template: str, expected: l
     assert [learnt(tokenizer, tokens) for tokens in found] == expected
     whole = tokenizer.apply_chat_template(CONVERSATION, tokenize=False)
     assert tokenizer.decode(found[-1].ids) == whole
+
+
+def test_a_template_that_wants_parts_gets_them(tokenizer: Any) -> None:
+    """Those of some vision-language models write nothing for a plain text: a record without images would be empty."""
+    turns = [{"role": "user", "content": "the capital"}], [{"role": "assistant", "content": "is Paris"}]
+    tokenizer.chat_template = IMAGE_CHAT_TEMPLATE
+    (tokens,) = encode(tokenizer, *turns)
+    text = tokenizer.decode(tokens.ids)
+    assert "the capital" in text
+    assert "is Paris" in text
+    tokenizer.chat_template = CHAT_TEMPLATE
+    (plain,) = encode(tokenizer, *turns)
+    assert (tokens.ids, tokens.learnt) == (plain.ids, plain.learnt)
 
 
 def test_a_given_assistant_turn_in_the_prompt_is_not_learnt(tokenizer: Any) -> None:

@@ -6,7 +6,7 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
-_MOST_FILES = 10_000
+_MOST_FILES = 2_000
 _SAMPLED_FILES = 8
 _SAMPLED_BYTES = 256 * 1024
 
@@ -33,10 +33,10 @@ def of(path: Path) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    """In an order that is the same everywhere; without what tools hide there, such as locks."""
+    """In an order that is the same everywhere; without what tools leave there, such as locks."""
     found: list[Path] = []
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
         found += [Path(place, name) for name in sorted(names) if not name.startswith(".")]
         if len(found) >= _MOST_FILES:
             break
