@@ -19,7 +19,7 @@ from alignlaunch.train.model import Head, zero_stage
 def configure(lora: Lora, model: Any, new_tokens: range, *, head: Head) -> Any:
     """PEFT's LoraConfig for this model, whose rows of `new_tokens` are trained beside the adapter.
 
-    Raises UserError when a target module does not exist, or has rows that are to be trained.
+    Raises UserError when a target module does not exist, has rows that are to be trained, or cannot have dropout.
     """
     import peft
 
@@ -93,6 +93,12 @@ def _target_modules(model: Any, lora: Lora) -> str | list[str]:
     if lora.target_modules == "all":
         if getattr(model.config, "vision_config", None) is not None:
             return _of_language_model(model)
+        if lora.dropout and (experts := _fused_experts(model)):
+            raise UserError(
+                f"lora.dropout: {lora.dropout}: the experts here ({experts}) share one weight, before which PEFT has no "
+                "dropout. Set `lora.dropout: 0`, or name `lora.target_modules` without them.",
+                everywhere=True,
+            )
         return "all-linear"  # every linear layer but the output or score head
     wanted = lora.target_modules
     names = [part.strip() for part in wanted.split(",") if part.strip()] if isinstance(wanted, str) else wanted
@@ -109,6 +115,15 @@ def _target_modules(model: Any, lora: Lora) -> str | list[str]:
             everywhere=True,
         )
     return names
+
+
+def _fused_experts(model: Any) -> str | None:
+    """The first module that holds the weights of several experts in one parameter: experts x rows x columns."""
+    for name, module in model.named_modules():
+        shapes = [getattr(weight, "ds_shape", weight.shape) for weight in module.parameters(recurse=False)]
+        if name.endswith("experts") and any(len(shape) == 3 for shape in shapes):
+            return str(name)
+    return None
 
 
 def _of_language_model(model: Any) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from transformers import AutoTokenizer, PhiConfig, PhiForCausalLM
+from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM, PhiConfig, PhiForCausalLM
 
 from alignlaunch.train import adapter, model, orpo, vocabulary
-from alignlaunch.train.config import TrainConfig
+from alignlaunch.train.config import Lora, TrainConfig
 from alignlaunch.train.encoding import FALLBACK_CHAT_TEMPLATE
 from alignlaunch.train.errors import UserError
 
@@ -57,6 +57,28 @@ def test_lora_on_all_linear_layers_leaves_the_head_out(workplace: Path) -> None:
     names = trainable(load(workplace, lora={"r": 2}))
     touched = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in names}
     assert touched == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def test_the_dropout_that_fused_experts_cannot_have_is_told() -> None:
+    """PEFT's own word for it is a ValueError that names none of the job's keys."""
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    config = MixtralConfig(vocab_size=32, num_key_value_heads=2, num_local_experts=2, **sizes)
+    network = MixtralForCausalLM(config)
+    args = orpo.Config(output_dir="out", use_cpu=True, report_to="none")
+    no_rows = range(0)
+    with pytest.raises(UserError, match=r"lora.dropout: 0.05: the experts here \(model.layers.0.mlp.experts\)"):
+        adapter.configure(Lora(), network, no_rows, head="lm")
+    chosen = Lora(target_modules="q_proj")
+    assert adapter.configure(chosen, network, no_rows, head="lm").lora_dropout == 0.05
+    whole = adapter.add(network, adapter.configure(Lora(dropout=0), network, no_rows, head="lm"), args)
+    tokens = torch.arange(8).reshape(1, 8)
+    whole(input_ids=tokens, labels=tokens).loss.backward()
+    assert any("experts" in name for name in trainable(whole))
 
 
 @pytest.fixture
