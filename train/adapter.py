@@ -95,7 +95,7 @@ def _target_modules(model: Any, lora: Lora) -> str | list[str]:
             return _of_language_model(model)
         if lora.dropout and (experts := _fused_experts(model)):
             raise UserError(
-                f"lora.dropout: {lora.dropout}: the experts here ({experts}) share one weight, before which PEFT has no "
+                f"lora.dropout: {lora.dropout}: the experts ({experts}) share one weight, before which PEFT has no "
                 "dropout. Set `lora.dropout: 0`, or name `lora.target_modules` without them.",
                 everywhere=True,
             )

@@ -71,7 +71,7 @@ def test_the_dropout_that_fused_experts_cannot_have_is_told() -> None:
     network = MixtralForCausalLM(config)
     args = orpo.Config(output_dir="out", use_cpu=True, report_to="none")
     no_rows = range(0)
-    with pytest.raises(UserError, match=r"lora.dropout: 0.05: the experts here \(model.layers.0.mlp.experts\)"):
+    with pytest.raises(UserError, match=r"lora.dropout: 0.05: the experts \(model.layers.0.mlp.experts\)"):
         adapter.configure(Lora(), network, no_rows, head="lm")
     chosen = Lora(target_modules="q_proj")
     assert adapter.configure(chosen, network, no_rows, head="lm").lora_dropout == 0.05
