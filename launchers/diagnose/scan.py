@@ -1,0 +1,133 @@
+"""One pass over all lines. Only what tells something is kept, so that memory does not grow with the log."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .failures import Failure, Summary, of_srun
+from .lines import Line, Source
+from .patterns import PATTERNS, Pattern
+
+#: What a process says when another one has gone first, or when its launcher ends it: a consequence, never a cause.
+CONSEQUENCE = re.compile(
+    r"Connection (?:reset|closed) by peer|Broken pipe|remote process exited|recvValue failed|got 0 bytes"
+    r"|SignalException: Process \d+ got signal|Received Signals\.SIG(?:TERM|INT) death signal|CANCELLED AT"
+)
+#: job.sbatch's first line: a requeued job goes on in the log of its earlier attempts, which are over and done with.
+_ATTEMPT = re.compile(r"alignlaunch: \S+ \(\w+\): \d+ nodes x \d+ = \d+ processes; head ")
+_CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
+_MOST_SOURCES = 4096
+_MOST_FRAMES, _MOST_MESSAGE = 60, 8
+
+
+@dataclass
+class Traceback:
+    """A Python traceback of one source, to the end of its message."""
+
+    source: Source
+    place: str
+    frames: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_FRAMES))
+    message: list[str] = field(default_factory=list)
+    open: bool = True  # more of it may come
+
+    @property
+    def lines(self) -> list[str]:
+        return ["Traceback (most recent call last):", *self.frames, *self.message]
+
+    @property
+    def is_consequence(self) -> bool:
+        return bool(CONSEQUENCE.search("\n".join(self.message)))
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A line that a pattern knows. order: of the lines."""
+
+    pattern: Pattern
+    match: re.Match[str]
+    line: Line
+    order: int
+
+
+class Scan:
+    """What the lines have told so far."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.hits: dict[tuple[str, Source], Hit] = {}  # the first of each pattern by each source
+        self.tracebacks: dict[Source, Traceback] = {}  # the first of each source
+        self.failures: list[Failure] = []
+        self.followers: dict[Source, Line] = {}  # who lost another, or was ended
+        self.last: deque[Line] = deque(maxlen=5)
+        self._summaries: dict[Source, Summary] = {}
+        self._chained: set[Source] = set()
+
+    def feed(self, lines: Iterable[Line]) -> None:
+        """Read on."""
+        for line in lines:
+            if _ATTEMPT.match(line.text):
+                self._forget()
+            self.count += 1
+            self.last.append(line)
+            self._traceback(line)
+            self._process(line)
+            if CONSEQUENCE.search(line.text) and len(self.followers) < _MOST_SOURCES:
+                self.followers.setdefault(line.source, line)
+            self._match(line)
+
+    def tell(self, failure: Failure, place: str) -> None:
+        """Take note of how a process ended; what it left is read as its own lines."""
+        self.failures.append(failure)
+        source = Source(failure.rank, failure.where)
+        for text in (failure.shown, *failure.traceback):
+            self._match(Line(source, text, place))
+
+    def close(self) -> None:
+        """No more lines come."""
+        for source, summary in self._summaries.items():
+            if failure := summary.close():
+                self.tell(failure, source.where)
+
+    def _match(self, line: Line) -> None:
+        for pattern in PATTERNS:
+            if match := pattern.regex.search(line.text):
+                key = (pattern.name, line.source)
+                if key not in self.hits and len(self.hits) < _MOST_SOURCES:
+                    self.hits[key] = Hit(pattern, match, line, self.count)
+
+    def _process(self, line: Line) -> None:
+        """Torchelastic's summary, and srun's lines about its tasks."""
+        if line.text.startswith(("Root Cause (first", "Failures:")) and len(self._summaries) < _MOST_SOURCES:
+            self._summaries.setdefault(line.source, Summary())
+        summary = self._summaries.get(line.source)
+        failure = (summary.feed(line.text) if summary else None) or of_srun(line.text)
+        if failure and len(self.failures) < _MOST_SOURCES:
+            self.tell(failure, line.place)
+
+    def _traceback(self, line: Line) -> None:
+        text, known = line.text, self.tracebacks.get(line.source)
+        if text.startswith("Traceback (most recent call last)"):
+            if known is None or line.source in self._chained:  # of a chain the last one is what was raised
+                self._chained.discard(line.source)
+                if len(self.tracebacks) < _MOST_SOURCES:
+                    self.tracebacks[line.source] = Traceback(line.source, line.place)
+            elif known.open:
+                known.open = False
+        elif known is None:
+            return
+        elif _CHAINED.match(text):
+            known.open = False
+            self._chained.add(line.source)
+        elif known.open and text.startswith(" ") and not known.message:
+            known.frames.append(text)
+        elif known.open and not text:
+            known.open = not known.message
+        elif known.open:
+            known.message.append(text)
+            known.open = len(known.message) < _MOST_MESSAGE
