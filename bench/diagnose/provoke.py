@@ -11,8 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.train.conftest import ROOT
+
 from . import clusters, processes
-from .workshop import ROOT, Workshop
+from .workshop import Workshop
 
 LOGS = ROOT / "tests/diagnose/logs"
 DUMPS = ROOT / "tests/diagnose/dumps"
