@@ -1,4 +1,4 @@
-"""docs/diagnose.md: each known fault, its verdict, how it was had. `python -m bench.diagnose.table --write docs/diagnose.md`."""
+"""docs/diagnose.md: each known fault and its verdict. `python -m bench.diagnose.table --write docs/diagnose.md`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def main() -> None:
 def page() -> Iterator[str]:
     """The page's lines."""
     yield "<!-- Made by `python -m bench.diagnose.table --write docs/diagnose.md`. Do not edit. -->"
-    yield from HEAD
+    yield HEAD
     paths = sorted(LOGS.glob("*.log"), key=_order)
     yield ""
     yield f"## Known faults: {len(PATTERNS)}, in {len(paths)} logs"
@@ -36,7 +36,7 @@ def page() -> Iterator[str]:
         ((_, found),) = report.diagnose(str(path), lambda _: None)
         first = found.first.partition(", 20")[0] or "–"
         cells = (path.stem, found.name, first, found.cause, found.remedy or "–", _source(path))
-        yield f"| {' | '.join(cell.replace('|', '\\|') for cell in cells)} |"
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _order(path: Path) -> tuple[int, str]:
@@ -51,25 +51,25 @@ def _source(path: Path) -> str:
     return "provoked" if head.startswith("# Provoked") else f"not provoked: {head.partition(': in the form of ')[2]}"
 
 
-HEAD = [
-    "# What `alignlaunch diagnose` says",
-    "",
-    "    alignlaunch diagnose            # the latest run; or its name, a pipeline's name, a handle",
-    "    alignlaunch diagnose DIR        # logs that somebody copied from elsewhere, one file or one a node or rank",
-    "",
-    "It reads the logs of all ranks (prefixes of srun, torchrun, pods), torchelastic's summary and error files, what the",
-    "scheduler says, and the flight recorder's dumps. It names the rank that failed first, shows the end of its traceback,",
-    "and counts those that only went after it. Cause and remedy come from a table, `launchers/diagnose/patterns.toml`,",
-    "whose head says which entry wins; what it does not know it calls `unknown` and shows. After a GPU ran out of memory",
-    "the planner says what would fit in this very job. Exit codes: 0, whatever the verdict; 2 bad input; 3 no scheduler.",
-    "",
-    "Of a log larger than 17 MiB the first MiB and the last 16 are read; where several files share 64 MiB, less of each.",
-    "",
-    "GPU jobs set `TORCH_FR_BUFFER_SIZE`, `TORCH_NCCL_DUMP_ON_TIMEOUT` and `TORCH_FR_DUMP_TEMP_FILE`: when a collective",
-    "times out, each rank leaves its last ones as `fr_rank_N` in the run's folder (in pods and by hand in the output",
-    "folder). The dumps are pickles; whatever in them is not a plain container is refused, so that none can run code.",
-    "They name the collective that did not end, and the ranks that did not come to it.",
-]
+HEAD = """\
+# What `alignlaunch diagnose` says
+
+    alignlaunch diagnose            # the latest run; or its name, a pipeline's name, a handle
+    alignlaunch diagnose DIR        # logs that somebody copied from elsewhere, one file or one a node or rank
+
+It reads the logs of all ranks (prefixes of srun, torchrun, pods), torchelastic's summary and error files, what the
+scheduler says, and the flight recorder's dumps. It names the rank that failed first, shows the end of its traceback
+and counts those that only went after it. Cause and remedy come from a table, `launchers/diagnose/patterns.toml`,
+whose head says which entry wins; what it does not know it calls `unknown` and shows. After a GPU ran out of memory
+the planner says what would fit in this very job. Exit codes: 0, whatever the verdict; 2 bad input.
+
+Of a log larger than 17 MiB the first MiB and the last 16 are read; where several files share 64 MiB, less of each.
+
+GPU jobs set `TORCH_FR_BUFFER_SIZE`, `TORCH_NCCL_DUMP_ON_TIMEOUT` and `TORCH_FR_DUMP_TEMP_FILE`: when a collective
+times out, each rank leaves its last ones as `fr_rank_N` in the run's folder (in pods and by hand in the output
+folder). The dumps are pickles; whatever in them is not a plain container is refused, so that none can run code.
+They name the collective that did not end, and the ranks that did not come to it."""
+
 
 if __name__ == "__main__":
     main()

@@ -62,20 +62,24 @@ def find(text: str, say: Callable[[str], None]) -> list[Evidence]:
     path = Path(text)
     if "://" not in text and not runs.find(text) and (path.exists() or "/" in text):
         return [_of_path(path)]
-    return [_of_run(run, say) for run in watch.refresh(watch.find(text))]
+    unanswered: list[LaunchError] = []
+    found = [_of_run(run, say) for run in watch.refresh(watch.find(text), unanswered.append)]
+    for one, error in itertools.product(found, unanswered):
+        one.notes.append(f"the state is the last known one: {str(error).splitlines()[0]}")
+    return found
 
 
 def _of_run(run: Run, say: Callable[[str], None]) -> Evidence:
-    run_dir = Path(run.run_dir) if run.run_dir else None
-    found = Evidence(run.handle, status=run.status, made_from=provenance.read(run_dir) if run_dir else {})
+    found = Evidence(run.handle, status=run.status)
+    found.made_from = provenance.read(Path(run.run_dir)) if run.run_dir else {}
     if run.status.state != "PENDING":  # an earlier attempt's lines say nothing about why it waits
         if run.log and Path(run.log).is_file():
             found.read({Path(run.log).name: Path(run.log)})
         else:
             found.scan.feed(_of_backend(run, found, say))
         since = _seconds(run.submitted_at)
-        for folder in {Path(one) for one in (run.run_dir, run.output_dir) if one}:
-            found.read_dumps(folder, since)
+        for folder in filter(None, (run.run_dir, run.output_dir)):
+            found.read_dumps(Path(folder), since)
     found.close()
     return found
 
@@ -129,7 +133,7 @@ def _read_folder(folder: Path, found: Evidence) -> None:
     found.read(logs)
     for failure, name in records:
         found.scan.tell(failure, name)
-    for place in {folder, *(path.parent for path in logs.values())}:
+    for place in dict.fromkeys([folder, *(path.parent for path in logs.values())]):
         found.read_dumps(place)
     code = runfolder.exit_code(folder)
     if code is not None:

@@ -1,4 +1,4 @@
-"""From what the lines told to a verdict. The rule stands at the head of `patterns.py`."""
+"""From what the lines told to a verdict. The rule stands at the head of `patterns.toml`."""
 
 from __future__ import annotations
 
@@ -30,83 +30,80 @@ class Verdict:
 
 def verdict(scan: Scan) -> Verdict | None:
     """Why the run failed; None where nothing in the lines says that it did."""
-    first = failures.first(scan.failures)
-    best = min(scan.hits.values(), key=lambda hit: _order(hit, first), default=None)
-    traceback = _traceback(scan, first, best)
-    if best is None and first is None and traceback is None:
+    ended = failures.first(scan.failures)
+    hit = min(scan.hits.values(), key=lambda one: _order(one, ended), default=None)
+    raised = _raised(scan, ended)
+    first = _first(ended, hit, raised)
+    if first is None:
         return None
-    who = _who(first, best, traceback)
-    found = _unknown(scan, first, traceback) if best is None else _known(best)
-    found.first = who + (f" on {first.where}" if first and first.where and first.rank is not None else "")
-    if first:
-        found.first += f": {first.shown}" + (f", {first.time}" if first.time else "")
-    if traceback:
-        found.traceback = traceback
-    found.followed = _followed(scan, first, best)
+    traceback = _traceback(first, ended, scan.tracebacks)
+    found = _known(hit) if hit else _unknown(scan, traceback)
+    found.first = _how(first, ended)
+    found.traceback = [line[:_LONGEST] for line in traceback[-_LAST_FRAMES:]]
+    found.followed = _followed(scan, first)
     return found
 
 
-def _order(hit: Hit, first: Failure | None) -> tuple[bool, bool, bool, int, int]:
-    elsewhere = first is not None and first.rank is not None and hit.line.source.rank != first.rank
-    return (
-        hit.pattern.symptom,
-        hit.line.source.where == "scheduler",
-        elsewhere,
-        hit.order,
-        hit.pattern.index,
-    )
+def _order(hit: Hit, ended: Failure | None) -> tuple[bool, bool, bool, int, int]:
+    elsewhere = ended is not None and ended.rank is not None and hit.line.source.rank != ended.rank
+    from_scheduler = hit.line.source.where == "scheduler"
+    return hit.pattern.symptom, from_scheduler, elsewhere, hit.order, hit.pattern.index
+
+
+def _raised(scan: Scan, ended: Failure | None) -> Traceback | None:
+    """The first traceback that only follows from nothing else, a rank's before those of its launcher."""
+    own = [one for one in scan.tracebacks.values() if not one.is_summary]
+    key = ended.rank if ended else None
+    return min(own, key=lambda one: (one.source.rank != key, one.is_consequence, one.source.rank is None), default=None)
+
+
+def _first(ended: Failure | None, hit: Hit | None, raised: Traceback | None) -> Source | None:
+    """Who failed first: a rank if one is known, by its launcher's word or else by its own."""
+    sources = [
+        Source(ended.rank, ended.where) if ended else None,
+        hit.line.source if hit and not hit.pattern.symptom else None,
+        raised.source if raised else None,
+        hit.line.source if hit else None,
+    ]
+    known = [source for source in sources if source]
+    return next((source for source in known if source.rank is not None), known[0] if known else None)
+
+
+def _how(first: Source, ended: Failure | None) -> str:
+    """ "rank 3 on n2: exit code 1, 2026-11-21T10:00:04" """
+    if ended is None or (ended.rank, ended.where) != first:
+        return str(first)
+    where = f" on {ended.where}" if ended.rank is not None and ended.where else ""
+    return f"{first}{where}: {ended.shown}" + (f", {ended.time}" if ended.time else "")
+
+
+def _traceback(first: Source, ended: Failure | None, found: dict[Source, Traceback]) -> list[str]:
+    """That of the one that failed first: as its launcher has it, or from the log."""
+    if ended and ended.rank == first.rank and ended.traceback:
+        return ended.traceback
+    of_first = [one for one in found.values() if one.source.rank == first.rank and not one.is_summary]
+    return of_first[0].lines if of_first else []
 
 
 def _known(hit: Hit) -> Verdict:
-    pattern = hit.pattern
-    cause = pattern.cause
+    cause = hit.pattern.cause
     for name, value in hit.match.groupdict().items():
         cause = cause.replace(f"{{{name}}}", value or "?")
-    return Verdict(pattern.name, cause, pattern.remedy, evidence=[_shown(hit.line)])
+    return Verdict(hit.pattern.name, cause, hit.pattern.remedy, evidence=[_shown(hit.line)])
 
 
-def _unknown(scan: Scan, first: Failure | None, traceback: list[str] | None) -> Verdict:
+def _unknown(scan: Scan, traceback: list[str]) -> Verdict:
     """No entry of the table knows it: the first error itself is all there is to say."""
     if traceback:
-        cause = "no known pattern; the first error is the one below"
-    elif first:
-        cause = "no known pattern, and the one that ended first left no traceback"
-    else:
-        cause = "no known pattern"
-    return Verdict(
-        "unknown",
-        cause,
-        "read the traceback from its last line up" if traceback else "the log's last lines are below",
-        evidence=[] if traceback else [_shown(line) for line in scan.last],
-    )
+        return Verdict("unknown", "no known pattern; its traceback is below", "read it from its last line up")
+    shown = [_shown(line) for line in scan.last]
+    return Verdict("unknown", "no known pattern, and no traceback", "the log's last lines are below", evidence=shown)
 
 
-def _traceback(scan: Scan, first: Failure | None, best: Hit | None) -> list[str] | None:
-    """The end of the traceback that matters: of the rank that failed first, else the first that is no consequence."""
-    rank = first.rank if first else best.line.source.rank if best else None
-    if first and first.traceback:
-        return first.traceback[-_LAST_FRAMES:]
-    found: list[Traceback] = sorted(
-        scan.tracebacks.values(),
-        key=lambda one: (rank is not None and one.source.rank != rank, one.is_consequence, one.source.rank is None),
-    )
-    if not found or (rank is not None and found[0].source.rank != rank):
-        return None
-    return [line[:_LONGEST] for line in found[0].lines[-_LAST_FRAMES:]]
-
-
-def _who(first: Failure | None, best: Hit | None, traceback: list[str] | None) -> str:
-    del traceback
-    if first:
-        return str(Source(first.rank, first.where))
-    return str(best.line.source) if best else ""
-
-
-def _followed(scan: Scan, first: Failure | None, best: Hit | None) -> list[str]:
-    """Everyone else that ended, by how."""
-    own = first.rank if first else best.line.source.rank if best else None
+def _followed(scan: Scan, first: Source) -> list[str]:
+    """Every other rank that ended, by how."""
     groups: dict[str, set[int]] = defaultdict(set)
-    told = {own}
+    told = {first.rank}
     for failure in scan.failures:
         if failure.rank is not None and failure.rank not in told:
             groups["ended by its launcher (SIGTERM)" if failure.was_ended else failure.shown].add(failure.rank)

@@ -38,6 +38,11 @@ class Traceback:
         return ["Traceback (most recent call last):", *self.frames, *self.message]
 
     @property
+    def is_summary(self) -> bool:
+        """Whether a launcher raised it, because a process that it watches has failed."""
+        return any("ChildFailedError" in line for line in self.message)
+
+    @property
     def is_consequence(self) -> bool:
         return bool(CONSEQUENCE.search("\n".join(self.message)))
 
