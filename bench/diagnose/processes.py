@@ -198,6 +198,13 @@ def rendezvous_timeout_duplicate(at: Workshop) -> str:
     return at.run(static(1, port, program), static(1, port, program), seconds=120)
 
 
+def node_rank(at: Workshop) -> str:
+    """The rendered script with NODE_RANK 0 on both nodes."""
+    at.render("twice", nnodes=2)
+    script = ["bash", "launch/twice/bash/torchrun.sh", "0", "2", "1", "127.0.0.1", str(_port())]
+    return at.run(script, script, NODE_RANK="0", PET_RDZV_CONF="timeout=10", ALIGNLAUNCH_PYTHON=sys.executable)
+
+
 def port_in_use_duplicate(at: Workshop) -> str:
     """NODE_RANK 0 twice on one host."""
     program, port = at.program("plain.py", GROUP), _port()
@@ -270,6 +277,7 @@ FAULTS: dict[str, Fault] = {
     "version": version,
     "missing-package": missing_package,
     "missing-package.import": missing_package_train,
+    "node-rank": node_rank,
     "port-in-use": port_in_use,
     "port-in-use.node-rank-0-twice": port_in_use_duplicate,
     "interface": interface,

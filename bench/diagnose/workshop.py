@@ -40,6 +40,22 @@ class Workshop:
         path = write_job(self.folder, name, **job)
         return torchrun("-m", "alignlaunch.train", str(path.relative_to(self.folder)), *options, processes=processes)
 
+    def render(self, name: str, **keys: Any) -> None:
+        """launch/NAME/bash of a tiny job."""
+        (self.folder / "clusters").mkdir(exist_ok=True)
+        (self.folder / "clusters/cpu.yaml").write_text("device: cpu\n")
+        job = {
+            "name": name,
+            "stage": "sft",
+            "model": "model",
+            "data": {"train": ["sft.jsonl"]},
+            "zero": 0,
+            "lora": None,
+        }
+        (self.folder / f"{name}.yaml").write_text(json.dumps(job | keys))
+        command = [sys.executable, "-m", "alignlaunch.launchers.cli", "render", f"{name}.yaml", "--cluster", "cpu"]
+        subprocess.run([*command, "--target", "bash"], cwd=self.folder, check=True, capture_output=True)
+
     def run(self, *commands: Command, seconds: float = 120, **env: str) -> str:
         """Run commands side by side until all have ended; their lines as they came, as `srun --label` has them.
 

@@ -18,6 +18,8 @@ CONSEQUENCE = re.compile(
 )
 #: job.sbatch's first line: a requeued job goes on in the log of its earlier attempts, which are over and done with.
 _ATTEMPT = re.compile(r"alignlaunch: \S+ \(\w+\): \d+ nodes x \d+ = \d+ processes; head ")
+#: What torchrun.sh and deepspeed.sh say on each node.
+_NODE = re.compile(r"nodes +\d+, this is (\d{1,5}), head ")
 _CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
 _MOST_SOURCES = 4096
 _MOST_FRAMES, _MOST_MESSAGE = 60, 8
@@ -72,6 +74,7 @@ class Scan:
         self.last: deque[Line] = deque(maxlen=5)
         self._summaries: dict[Source, Summary] = {}
         self._chained: set[Source] = set()
+        self._nodes: dict[str, Source] = {}  # who is which NODE_RANK
 
     def feed(self, lines: Iterable[Line]) -> None:
         """Read on."""
@@ -82,6 +85,7 @@ class Scan:
             self.last.append(line)
             self._traceback(line)
             self._process(line)
+            self._node(line)
             if CONSEQUENCE.search(line.text) and len(self.followers) < _MOST_SOURCES:
                 self.followers.setdefault(line.source, line)
             self._match(line)
@@ -99,12 +103,13 @@ class Scan:
             if failure := summary.close():
                 self.tell(failure, source.where)
 
-    def _match(self, line: Line) -> None:
+    def _match(self, line: Line, order: int | None = None) -> None:
+        """Look a line up in the table. order: in place of that of the lines."""
         for pattern in PATTERNS:
             if match := pattern.regex.search(line.text):
                 key = (pattern.name, line.source)
                 if key not in self.hits and len(self.hits) < _MOST_SOURCES:
-                    self.hits[key] = Hit(pattern, match, line, self.count)
+                    self.hits[key] = Hit(pattern, match, line, self.count if order is None else order)
 
     def _process(self, line: Line) -> None:
         """Torchelastic's summary, and srun's lines about its tasks."""
@@ -114,6 +119,14 @@ class Scan:
         failure = (summary.feed(line.text) if summary else None) or of_srun(line.text)
         if failure and len(self.failures) < _MOST_SOURCES:
             self.tell(failure, line.place)
+
+    def _node(self, line: Line) -> None:
+        """Two nodes of one NODE_RANK: neither says so itself, and all else that they say follows from it."""
+        if match := _NODE.match(line.text):
+            other = self._nodes.setdefault(match[1], line.source)
+            if other != line.source:
+                text = f"NODE_RANK {match[1]} is that of {other} and of {line.source}"
+                self._match(Line(line.source, text, line.place), order=0)
 
     def _traceback(self, line: Line) -> None:
         text, known = line.text, self.tracebacks.get(line.source)
