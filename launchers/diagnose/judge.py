@@ -31,7 +31,8 @@ class Verdict:
 def verdict(scan: Scan) -> Verdict | None:
     """Why the run failed; None where nothing in the lines says that it did."""
     ended = failures.first(scan.failures)
-    hit = min(scan.hits.values(), key=lambda one: _order(one, ended), default=None)
+    hits = [hit for of_pattern in scan.hits.values() for hit in of_pattern.values()]
+    hit = min(hits, key=lambda one: _order(one, ended), default=None)
     raised = _raised(scan, ended)
     first = _first(ended, hit, raised)
     if first is None:

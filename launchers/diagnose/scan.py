@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -21,8 +21,9 @@ _ATTEMPT = re.compile(r"alignlaunch: \S+ \(\w+\): \d+ nodes x \d+ = \d+ processe
 #: What torchrun.sh and deepspeed.sh say on each node.
 _NODE = re.compile(r"nodes +\d+, this is (\d{1,5}), head ")
 _CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
-_MOST_SOURCES = 4096
-_MOST_FRAMES, _MOST_MESSAGE = 60, 8
+#: Bounds of what is kept of a hostile log.
+_MOST_SOURCES, _MOST_HITS = 2048, 256
+_MOST_FRAMES, _MOST_MESSAGE, _LONGEST = 16, 8, 400
 
 
 @dataclass
@@ -67,10 +68,10 @@ class Scan:
         self._forget()
 
     def _forget(self) -> None:
-        self.hits: dict[tuple[str, Source], Hit] = {}  # the first of each pattern by each source
+        self.hits: dict[str, dict[Source, Hit]] = defaultdict(dict)  # pattern → the first of each source
         self.tracebacks: dict[Source, Traceback] = {}  # the first of each source
         self.failures: list[Failure] = []
-        self.followers: dict[Source, Line] = {}  # who lost another, or was ended
+        self.followers: set[Source] = set()  # who lost another, or was ended
         self.last: deque[Line] = deque(maxlen=5)
         self._summaries: dict[Source, Summary] = {}
         self._chained: set[Source] = set()
@@ -87,7 +88,7 @@ class Scan:
             self._process(line)
             self._node(line)
             if CONSEQUENCE.search(line.text) and len(self.followers) < _MOST_SOURCES:
-                self.followers.setdefault(line.source, line)
+                self.followers.add(line.source)
             self._match(line)
 
     def tell(self, failure: Failure, place: str) -> None:
@@ -107,9 +108,9 @@ class Scan:
         """Look a line up in the table. order: in place of that of the lines."""
         for pattern in PATTERNS:
             if match := pattern.regex.search(line.text):
-                key = (pattern.name, line.source)
-                if key not in self.hits and len(self.hits) < _MOST_SOURCES:
-                    self.hits[key] = Hit(pattern, match, line, self.count if order is None else order)
+                hits = self.hits[pattern.name]
+                if line.source not in hits and len(hits) < _MOST_HITS:
+                    hits[line.source] = Hit(pattern, match, line, self.count if order is None else order)
 
     def _process(self, line: Line) -> None:
         """Torchelastic's summary, and srun's lines about its tasks."""
@@ -143,9 +144,9 @@ class Scan:
             known.open = False
             self._chained.add(line.source)
         elif known.open and text.startswith(" ") and not known.message:
-            known.frames.append(text)
+            known.frames.append(text[:_LONGEST])
         elif known.open and not text:
             known.open = not known.message
         elif known.open:
-            known.message.append(text)
+            known.message.append(text[:_LONGEST])
             known.open = len(known.message) < _MOST_MESSAGE
