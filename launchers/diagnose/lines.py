@@ -62,7 +62,8 @@ def split(text: str, source: Source, place: str) -> Line:
         pod, task, rank = match["labelled"] or match["pod"], match["task"], match["rank"]
         where = pod or (f"task {task}" if task else source.where)
         source, text = Source(int(rank) if rank else source.rank, where), text[match.end() :]
-    return Line(source, _CONTROL.sub("", text).rstrip(), place)
+    text = text.rstrip()
+    return Line(source, text if text.isprintable() else _CONTROL.sub("", text), place)
 
 
 def _pieces(file: BinaryIO, tail: int) -> Iterator[tuple[int, bytes]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -20,9 +21,10 @@ class Pattern:
     symptom: bool
 
 
-def _load() -> list[Pattern]:
+def _load() -> tuple[list[str], list[Pattern]]:
     table = tomllib.loads(Path(__file__).with_name("patterns.toml").read_text(encoding="utf-8"))
-    return [
+    words = [word.replace("_", " ") for word in table.pop("words").split()]
+    return words, [
         Pattern(
             index,
             name,
@@ -35,4 +37,17 @@ def _load() -> list[Pattern]:
     ]
 
 
-PATTERNS = _load()
+WORDS, PATTERNS = _load()
+
+
+def is_telling(text: str) -> bool:
+    """Whether any entry may know a line."""
+    text = text.lower()
+    return any(word in text for word in WORDS)
+
+
+@lru_cache(maxsize=4096)  # ranks say the same
+def matches(text: str) -> list[tuple[Pattern, re.Match[str]]]:
+    """The entries that know a telling line, in the order of the table."""
+    found = ((pattern, pattern.regex.search(text)) for pattern in PATTERNS)
+    return [(pattern, match) for pattern, match in found if match]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from .failures import Failure, Summary, of_srun
 from .lines import Line, Source
-from .patterns import PATTERNS, Pattern
+from .patterns import Pattern, is_telling, matches
 
 #: What a process says when another one has gone first, or when its launcher ends it: a consequence, never a cause.
 CONSEQUENCE = re.compile(
@@ -87,9 +87,10 @@ class Scan:
             self._traceback(line)
             self._process(line)
             self._node(line)
-            if CONSEQUENCE.search(line.text) and len(self.followers) < _MOST_SOURCES:
-                self.followers.add(line.source)
-            self._match(line)
+            if is_telling(line.text):
+                self._match(line)
+                if len(self.followers) < _MOST_SOURCES and CONSEQUENCE.search(line.text):
+                    self.followers.add(line.source)
 
     def tell(self, failure: Failure, place: str) -> None:
         """Take note of how a process ended; what it left is read as its own lines."""
@@ -106,11 +107,10 @@ class Scan:
 
     def _match(self, line: Line, order: int | None = None) -> None:
         """Look a line up in the table. order: in place of that of the lines."""
-        for pattern in PATTERNS:
-            if match := pattern.regex.search(line.text):
-                hits = self.hits[pattern.name]
-                if line.source not in hits and len(hits) < _MOST_HITS:
-                    hits[line.source] = Hit(pattern, match, line, self.count if order is None else order)
+        for pattern, match in matches(line.text):
+            hits = self.hits[pattern.name]
+            if line.source not in hits and len(hits) < _MOST_HITS:
+                hits[line.source] = Hit(pattern, match, line, self.count if order is None else order)
 
     def _process(self, line: Line) -> None:
         """Torchelastic's summary, and srun's lines about its tasks."""
