@@ -193,7 +193,7 @@ def rendezvous_timeout_c10d(at: Workshop) -> str:
     return at.run(torchrun(at.program("plain.py", GROUP), processes=1, options=options), seconds=60)
 
 
-def rendezvous_timeout_duplicate(at: Workshop) -> str:
+def rendezvous_unreachable_duplicate(at: Workshop) -> str:
     """NODE_RANK 1 twice, and no 0."""
     program, port = at.program("plain.py", GROUP), _port()
     return at.run(static(1, port, program), static(1, port, program), seconds=120)
@@ -212,9 +212,9 @@ def port_in_use_duplicate(at: Workshop) -> str:
     return at.run(static(0, port, program), static(0, port, program), seconds=120)
 
 
-def rendezvous_refused(at: Workshop) -> str:
-    options = f"--nnodes=2 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:{_port()} --rdzv-conf is_host=0,timeout=5"
-    return at.run(torchrun(at.program("plain.py", GROUP), processes=1, options=options), seconds=120)
+def rendezvous_unreachable(at: Workshop) -> str:
+    options = f"--nnodes=2 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:{_port()} --rdzv-conf is_host=0"
+    return at.run(torchrun(at.program("plain.py", GROUP), processes=1, options=options), seconds=240)
 
 
 def collective_timeout(at: Workshop) -> str:
@@ -286,8 +286,8 @@ FAULTS: dict[str, Fault] = {
     "name-resolution": name_resolution,
     "rendezvous-timeout": rendezvous_timeout,
     "rendezvous-timeout.c10d": rendezvous_timeout_c10d,
-    "rendezvous-timeout.node-rank-1-twice": rendezvous_timeout_duplicate,
-    "rendezvous-refused": rendezvous_refused,
+    "rendezvous-unreachable.node-rank-1-twice": rendezvous_unreachable_duplicate,
+    "rendezvous-unreachable": rendezvous_unreachable,
     "collective-timeout": collective_timeout,
     "data": data,
     "data.column": data_column,

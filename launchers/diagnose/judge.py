@@ -34,6 +34,8 @@ def verdict(scan: Scan) -> Verdict | None:
     hits = [hit for of_pattern in scan.hits.values() for hit in of_pattern.values()]
     hit = min(hits, key=lambda one: _order(one, ended), default=None)
     raised = _raised(scan, ended)
+    if hit and raised and hit.pattern.symptom and _is_another_fault(raised, scan):
+        hit = None
     first = _first(ended, hit, raised)
     if first is None:
         return None
@@ -56,6 +58,12 @@ def _raised(scan: Scan, ended: Failure | None) -> Traceback | None:
     own = [one for one in scan.tracebacks.values() if not one.is_summary]
     key = ended.rank if ended else None
     return min(own, key=lambda one: (one.source.rank != key, one.is_consequence, one.source.rank is None), default=None)
+
+
+def _is_another_fault(raised: Traceback, scan: Scan) -> bool:
+    """Whether a traceback is one that no entry knows: then the symptoms of the other ranks follow from it."""
+    known = any(source.rank == raised.source.rank for hits in scan.hits.values() for source in hits)
+    return not raised.is_consequence and not known
 
 
 def _first(ended: Failure | None, hit: Hit | None, raised: Traceback | None) -> Source | None:

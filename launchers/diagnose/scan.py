@@ -20,10 +20,13 @@ CONSEQUENCE = re.compile(
 _ATTEMPT = re.compile(r"alignlaunch: \S+ \(\w+\): \d+ nodes x \d+ = \d+ processes; head ")
 #: What torchrun.sh and deepspeed.sh say on each node.
 _NODE = re.compile(r"nodes +\d+, this is (\d{1,5}), head ")
+#: c10d warns of a name that it cannot look up also where another way to look it up works: only with _GAVE_UP it counts.
+_LOOKUP = re.compile(r"network addresses of \((?P<host>[^,\s]+), \d+\) cannot be retrieved")
+_GAVE_UP = re.compile(r"client socket has .* connect to (?:any network address of )?\((?P<host>[^,\s]+), \d+\)")
 _CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
 #: Bounds of what is kept of a hostile log.
 _MOST_SOURCES, _MOST_HITS = 2048, 256
-_MOST_FRAMES, _MOST_MESSAGE, _LONGEST = 16, 8, 400
+_MOST_FRAMES, _MOST_MESSAGE, _LONGEST = 16, 5, 400
 
 
 @dataclass
@@ -76,6 +79,7 @@ class Scan:
         self._summaries: dict[Source, Summary] = {}
         self._chained: set[Source] = set()
         self._nodes: dict[str, Source] = {}  # who is which NODE_RANK
+        self._unresolved: set[str] = set()  # hosts
 
     def feed(self, lines: Iterable[Line]) -> None:
         """Read on."""
@@ -88,6 +92,7 @@ class Scan:
             self._process(line)
             self._node(line)
             if is_telling(line.text):
+                self._resolution(line)
                 self._match(line)
                 if len(self.followers) < _MOST_SOURCES and CONSEQUENCE.search(line.text):
                     self.followers.add(line.source)
@@ -128,6 +133,13 @@ class Scan:
             if other != line.source:
                 text = f"NODE_RANK {match[1]} is that of {other} and of {line.source}"
                 self._match(Line(line.source, text, line.place), order=0)
+
+    def _resolution(self, line: Line) -> None:
+        """A host that could not be looked up, and then not be reached."""
+        if (match := _LOOKUP.search(line.text)) and len(self._unresolved) < _MOST_SOURCES:
+            self._unresolved.add(match["host"])
+        elif (match := _GAVE_UP.search(line.text)) and match["host"] in self._unresolved:
+            self._match(Line(line.source, f"{match['host']} does not resolve", line.place), order=self.count - 1)
 
     def _traceback(self, line: Line) -> None:
         text, known = line.text, self.tracebacks.get(line.source)

@@ -101,6 +101,7 @@ def test_the_traceback_is_that_of_the_rank_that_failed_first() -> None:
     found = judged(text + summary(rank=1, time="2026-11-21_10:00:01"))
     assert (found.first.split(" on ")[0], found.traceback[-1]) == ("rank 1", "KeyError: 'chosen'")
     assert found.followed == ["rank 0: lost the connection to another"]
+    assert found.name == "unknown", "what rank 0 saw is no cause"
 
 
 def test_of_chained_exceptions_the_one_that_was_raised() -> None:

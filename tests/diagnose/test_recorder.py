@@ -27,8 +27,8 @@ def variables(text: str) -> dict[str, str]:
     return {name: value for line in lines for name, value in EXPORT.findall(line)}
 
 
-def rendered(cluster: str) -> dict[str, dict[str, str]]:
-    loaded = job.load(GOLDENS / "jobs/qwen3-orpo.yaml", (), cluster)
+def rendered(name: str, cluster: str) -> dict[str, dict[str, str]]:
+    loaded = job.load(GOLDENS / "jobs" / name, (), cluster)
     files = {"bash": "torchrun.sh", "slurm": "job.sbatch", "k8s": "job.pytorchjob.yaml"}
     return {
         target: variables(render.render(loaded, target, "job.yaml")[files[target]]) for target in render.targets(loaded)
@@ -36,7 +36,7 @@ def rendered(cluster: str) -> dict[str, dict[str, str]]:
 
 
 def test_every_target_sets_the_same() -> None:
-    found = rendered("k8s")
+    found = rendered("qwen3-orpo.yaml", "k8s")
     names = {"TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_DUMP_ON_TIMEOUT", "TORCH_FR_DUMP_TEMP_FILE"}
     assert set(found) == {"bash", "slurm", "k8s"}
     for target, values in found.items():
@@ -48,7 +48,7 @@ def test_every_target_sets_the_same() -> None:
 
 
 def test_nothing_is_recorded_where_there_is_no_nccl() -> None:
-    for values in rendered("k8s-cpu").values():
+    for values in rendered("direct.yaml", "k8s-cpu").values():
         assert not any(name.startswith(("TORCH_FR", "TORCH_NCCL")) for name in values)
 
 
