@@ -72,9 +72,13 @@ def report(paths: dict[int, Path]) -> list[str]:
 
 def _stuck(group: str, members: set[int], numbers: dict[int, dict[int, _Call]], last: dict[int, int]) -> list[str]:
     """The first collective of a group that some rank came to and did not end."""
-    number = min((n for n, calls in numbers.items() if not all(call.done for call in calls.values())), default=None)
-    if number is None:
+    if any(call.done for calls in numbers.values() for call in calls.values()):
+        open_ = [number for number, calls in numbers.items() if not all(call.done for call in calls.values())]
+    else:  # none has ended yet, or gloo, which does not note it: the first that not all came to
+        open_ = [number for number, calls in numbers.items() if len(calls) < len(last)] or list(numbers)
+    if not open_:
         return []
+    number = min(open_)
     came = numbers[number]
     kinds: dict[str, list[int]] = defaultdict(list)
     for rank, call in sorted(came.items()):
