@@ -13,6 +13,8 @@ from pathlib import Path
 _FIELD = re.compile(r"  (time|host|rank|exitcode|error_file|traceback) *: ?(.*)")
 _RULE = re.compile(r"=+|-+|\[\d+\]:|Root Cause \(first observed failure\):")
 _SRUN = re.compile(r"srun: error: (?P<host>\S+): tasks? (?P<tasks>[\d,-]+): (?P<how>.+)")
+_TERMINATED = 128 + signal.SIGTERM
+_ENDED = ("Terminated", f"Exited with exit code {_TERMINATED}")
 _MOST_LINES = 80
 _MOST_BYTES = 1 << 20
 
@@ -30,8 +32,8 @@ class Failure:
 
     @property
     def was_ended(self) -> bool:
-        """Whether another's end was the reason: its launcher ended it."""
-        return self.code == -signal.SIGTERM or self.how == "Terminated"
+        """Whether its launcher or the scheduler ended it."""
+        return self.code in (-signal.SIGTERM, _TERMINATED) or self.how in _ENDED
 
     @property
     def shown(self) -> str:
@@ -97,5 +99,6 @@ def of_error_file(path: Path) -> Failure | None:
 
 
 def first(failures: list[Failure]) -> Failure | None:
-    """The earliest; of one moment that which nobody ended, then the one told first."""
-    return min(failures, key=lambda one: (one.was_ended, not one.time, one.time), default=None)
+    """The earliest that nobody ended; of one moment the one told first."""
+    own = [one for one in failures if not one.was_ended]
+    return min(own, key=lambda one: (not one.time, one.time), default=None)

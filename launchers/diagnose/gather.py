@@ -39,7 +39,7 @@ class Evidence:
         for name, path in files.items():
             if path.stat().st_size > lines.HEAD + tail:
                 self.notes.append(f"{name}: read the first {lines.HEAD >> 20} MiB and the last {tail / 2**20:.2g}")
-            self.scan.feed(lines.of_file(path, name, tail))
+            self.scan.feed(lines.of_file(path, name, name if len(files) > 1 else "", tail))
 
     def close(self) -> None:
         """All is read: the scheduler has the last word."""
@@ -88,7 +88,7 @@ def _of_backend(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterat
     """Lines that have to be asked for: those of pods."""
     try:
         for number, text in enumerate(watch.backend_of(run).log(run, None, lambda _: True, None, say), start=1):
-            yield lines.split(text.rstrip("\n")[: lines.LONGEST_LINE], Source(None, run.name), f"log:{number}")
+            yield lines.split(text.rstrip("\n")[: lines.LONGEST_LINE], Source(None, ""), f"log:{number}")
     except (LaunchError, OSError) as error:
         found.notes.append(f"log: cannot be read ({str(error).splitlines()[0]})")
 

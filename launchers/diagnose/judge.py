@@ -37,11 +37,11 @@ def verdict(scan: Scan) -> Verdict | None:
     if hit and raised and hit.pattern.symptom and _is_another_fault(raised, scan):
         hit = None
     first = _first(ended, hit, raised)
-    if first is None:
+    if first is None and not scan.failures:
         return None
-    traceback = _traceback(first, ended, scan.tracebacks)
+    traceback = _traceback(first, ended, scan.tracebacks) if first else []
     found = _known(hit) if hit else _unknown(scan, traceback)
-    found.first = _how(first, ended)
+    found.first = _how(first, ended) if first else ""
     found.traceback = [line[:_LONGEST] for line in traceback[-_LAST_FRAMES:]]
     found.followed = _followed(scan, first)
     return found
@@ -75,7 +75,7 @@ def _first(ended: Failure | None, hit: Hit | None, raised: Traceback | None) -> 
         hit.line.source if hit else None,
     ]
     known = [source for source in sources if source]
-    return next((source for source in known if source.rank is not None), known[0] if known else None)
+    return next((source for source in known if source.rank is not None), next(iter(known), None))
 
 
 def _how(first: Source, ended: Failure | None) -> str:
@@ -109,13 +109,13 @@ def _unknown(scan: Scan, traceback: list[str]) -> Verdict:
     return Verdict("unknown", "no known pattern, and no traceback", "the log's last lines are below", evidence=shown)
 
 
-def _followed(scan: Scan, first: Source) -> list[str]:
+def _followed(scan: Scan, first: Source | None) -> list[str]:
     """Every other rank that ended, by how."""
     groups: dict[str, set[int]] = defaultdict(set)
-    told = {first.rank}
+    told = {first.rank if first else None}
     for failure in scan.failures:
         if failure.rank is not None and failure.rank not in told:
-            groups["ended by its launcher (SIGTERM)" if failure.was_ended else failure.shown].add(failure.rank)
+            groups["ended by the launcher (SIGTERM)" if failure.was_ended else failure.shown].add(failure.rank)
             told.add(failure.rank)
     for source in scan.followers:
         if source.rank is not None and source.rank not in told:

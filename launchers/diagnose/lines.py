@@ -41,13 +41,13 @@ class Line(NamedTuple):
     place: str
 
 
-def of_file(path: Path, name: str, tail: int = TAIL) -> Iterator[Line]:
-    """The lines of a log file; of a large one the first HEAD and the last `tail` bytes. name: to call it by.
+def of_file(path: Path, name: str, where: str = "", tail: int = TAIL) -> Iterator[Line]:
+    """The lines of a log file; of a large one the first HEAD and the last `tail` bytes.
 
-    Raises OSError.
+    name: to call it by; where: whose lines they are that do not say it. Raises OSError.
     """
     own = _RANK_IN_PATH.search(path.as_posix())
-    source = Source(int(own[1] or own[2]) if own else None, name)
+    source = Source(int(own[1] or own[2]) if own else None, where)
     with path.open("rb") as file:
         for number, raw in _pieces(file, tail):
             place = f"{name}:{number}" if number else name

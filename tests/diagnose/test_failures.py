@@ -80,12 +80,18 @@ def test_the_earliest_of_several_agents_is_the_first() -> None:
     )
     found = judged(text)
     assert found.first == "rank 2 on n2: exit code 1, 2026-11-21T10:00:04"
-    assert found.followed == ["rank 1: ended by its launcher (SIGTERM)", "rank 0: exit code 1"]
+    assert found.followed == ["rank 1: ended by the launcher (SIGTERM)", "rank 0: exit code 1"]
 
 
 def test_a_rank_that_was_ended_is_never_the_first() -> None:
     text = summary(rank=1, time="2026-11-21_10:00:01", code=-15) + summary(rank=3, time="2026-11-21_10:00:07")
     assert judged(text).first.startswith("rank 3 ")
+
+
+def test_where_all_were_ended_nobody_is_the_first() -> None:
+    found = judged(summary(rank=3, time="2026-11-21_10:00:01", code=-15))
+    assert (found.name, found.first) == ("unknown", "")
+    assert found.followed == ["ranks 1, 3: ended by the launcher (SIGTERM)"]
 
 
 def test_the_traceback_is_that_of_the_rank_that_failed_first() -> None:
