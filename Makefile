@@ -6,6 +6,7 @@
 # make bench-train  the entrypoint against a hand-written TRL script, in one run
 # make plan-table   the planner against its references, into docs/plan.md; a quarter of an hour
 # make preflight-table  every fault between nodes, with preflight and with torchrun alone, into docs/; root, half an hour
+# make diagnose-table  what `diagnose` says of every known fault, into docs/diagnose.md; seconds
 # make learning     does each stage learn? short runs of the real model; half an hour
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-matrix lint bench bench-train plan-table preflight-table learning slurm-packages wheel-check clean
+.PHONY: install quickstart test test-matrix lint bench bench-train plan-table preflight-table diagnose-table learning slurm-packages wheel-check clean
 
 install: $(VENV)/installed
 
@@ -66,6 +67,9 @@ plan-table: install
 
 preflight-table: install
 	$(BIN)/python -m bench.preflight.table --write docs/preflight.md
+
+diagnose-table: install
+	$(BIN)/python -m bench.diagnose.table --write docs/diagnose.md
 
 learning: install $(MODEL)/config.json
 	$(BIN)/python bench/learning.py

@@ -437,6 +437,22 @@ def print_log(run: Run, follow: bool, rank: int | None, node: int | None, count:
 
 
 @main.command()
+@click.argument("run", metavar="[RUN|FOLDER]", default="last")
+@JSON
+def diagnose(run: str, as_json: bool) -> None:
+    """Tell why RUN failed, or the run whose logs lie in FOLDER: who failed first, the cause and the remedy."""
+    import json
+
+    from .diagnose import report
+
+    found = report.diagnose(run, say)
+    if as_json:
+        click.echo(json.dumps([report.as_json(name, verdict) for name, verdict in found]))
+    else:
+        click.echo("\n\n".join(report.as_text(name, verdict) for name, verdict in found))
+
+
+@main.command()
 @RUN
 @JSON
 @click.option("--keep", is_flag=True, help="On Kubernetes, where logs go with the pods: save them first.")

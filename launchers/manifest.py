@@ -80,6 +80,9 @@ def _env(job: Job, k8s: K8s, config_name: str) -> list[dict[str, Any]]:
     plain |= {"PYTHONUNBUFFERED": "1", "PET_TEE": "3", "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[rank${rank}]: "}
     if job.cluster.device == "cpu":
         plain["CUDA_VISIBLE_DEVICES"] = ""  # no GPU is used, even where there is one
+    else:  # as templates/environment.sh.j2 has it; a pod's own file system goes with the pod
+        plain |= {"TORCH_FR_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
+        plain["TORCH_FR_DUMP_TEMP_FILE"] = f"{job.spec.output_dir}/fr_rank_"
     plain |= job.env
     variables: dict[str, dict[str, Any]] = {name: {"value": literal(value)} for name, value in plain.items()}
     for name in job.spec.secrets:

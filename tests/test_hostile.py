@@ -163,6 +163,7 @@ def keys_of(values: list[str]) -> dict[str, Any]:
 
 def check_unchanged(at: Place, target: str, told: dict[str, Any], values: list[str]) -> None:
     assert [told["env"][f"V{i}"] for i in range(len(values))] == values
+    assert told["env"]["TORCH_FR_DUMP_TEMP_FILE"] == f"{values[0]}/fr_rank_"
     resolved = at.folder / "launch" / "hostile" / target / "job.resolved.yaml"
     assert str(resolved) in told["argv"]
     plain = yaml.safe_load(resolved.read_text(encoding="utf-8"))

@@ -48,7 +48,9 @@ def loaded_by(folder: Path, *arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["render", "job.yaml"], ["slurm", "job.yaml", "--dry-run"], ["list"]], ids=" ".join
+    "arguments",
+    [["--help"], ["render", "job.yaml"], ["slurm", "job.yaml", "--dry-run"], ["list"], ["diagnose", "job.yaml"]],
+    ids=" ".join,
 )
 def test_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
     loaded = loaded_by(tmp_path, *arguments)

@@ -104,7 +104,7 @@ def _view(pod: Object) -> PodView:
         why=_why_not_running(pod, state, last),
         restarts=int(container.get("restartCount", 0)),
         code=(ended or last).get("exitCode"),
-        ended_by=(ended or last).get("reason", ""),
+        ended_by=status.get("reason") or (ended or last).get("reason", ""),  # the pod's own: Evicted
         ended_at=(ended or last).get("finishedAt") or "",
     )
 

@@ -20,6 +20,7 @@ def test_an_image_that_cannot_be_pulled(user: User) -> None:
     run = user.submit(user.write_script("image", "true", {"image": user.cluster.unpullable_image}, nnodes=1))
     told = user.until(run, "PENDING", reason="Pull")
     assert "image-master-0: " in told["reason"]
+    assert "verdict   image: the container image cannot be pulled" in user.call("diagnose", run).stdout
     user.call("cancel", run)
     user.until(run, "CANCELLED")
 
@@ -54,6 +55,7 @@ def test_the_exit_code_is_that_of_the_first_pod_that_failed(user: User, code: in
     assert f"{state} exit code {code}" in done.stderr
     assert f"fails-worker-0: exit code {code}" in user.status(run)["reason"]
     assert "fails-worker-0: gone\n" in user.call("logs", run).stdout
+    assert "unknown: the run is FAILED: fails-worker-0: exit code" in user.call("diagnose", run).stdout
 
 
 def test_a_time_limit(user: User) -> None:

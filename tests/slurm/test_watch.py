@@ -98,6 +98,8 @@ def test_a_failing_job_shows_its_own_exit_code(login: Login) -> None:
     status = login.status("last")
     assert (status["state"], status["exit_code"]) == ("FAILED", 7)
     assert login.call("wait", "fails", code=7).stdout == ""
+    diagnosed = login.call("diagnose", "fails").stdout
+    assert "first     task 1 on n2: Exited with exit code 7" in diagnosed
     tail = login.call("logs", "fails", "--node", "0", "--tail", "1").stdout
     assert tail.startswith("0: ")
 

@@ -7,6 +7,9 @@
 
 set -euo pipefail
 
+# At a time-out every rank leaves its last collectives where they outlive the node; `alignlaunch diagnose` reads them.
+export TORCH_FR_BUFFER_SIZE=2000 TORCH_NCCL_DUMP_ON_TIMEOUT=1
+export TORCH_FR_DUMP_TEMP_FILE=${ALIGNLAUNCH_RUN_DIR:-output/orpo-zero3}/fr_rank_ # and the rank
 export PYTHONUNBUFFERED=1
 
 fail() {

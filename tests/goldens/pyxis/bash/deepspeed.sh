@@ -8,6 +8,9 @@
 set -euo pipefail
 
 export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0
+# At a time-out every rank leaves its last collectives where they outlive the node; `alignlaunch diagnose` reads them.
+export TORCH_FR_BUFFER_SIZE=2000 TORCH_NCCL_DUMP_ON_TIMEOUT=1
+export TORCH_FR_DUMP_TEMP_FILE=${ALIGNLAUNCH_RUN_DIR:-../output/orpo_zero3}/fr_rank_ # and the rank
 export NCCL_DEBUG=WARN
 export PYTHONUNBUFFERED=1
 

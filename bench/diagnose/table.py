@@ -1,0 +1,75 @@
+"""docs/diagnose.md: each known fault and its verdict. `python -m bench.diagnose.table --write docs/diagnose.md`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from alignlaunch.launchers.diagnose import report
+from alignlaunch.launchers.diagnose.patterns import PATTERNS
+
+from .provoke import LOGS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the page to FILE")
+    options = parser.parse_args()
+    text = "\n".join(page()) + "\n"
+    print(text, end="")
+    if options.write:
+        options.write.write_text(text, encoding="utf-8")
+
+
+def page() -> Iterator[str]:
+    """The page's lines."""
+    yield "<!-- Made by `python -m bench.diagnose.table --write docs/diagnose.md`. Do not edit. -->"
+    yield HEAD
+    paths = sorted(LOGS.glob("*.log"), key=_order)
+    yield ""
+    yield f"## Known faults: {len(PATTERNS)}, in {len(paths)} logs"
+    yield ""
+    yield "| log | verdict | first | cause | remedy | had by |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for path in paths:
+        ((_, found),) = report.diagnose(str(path), lambda _: None)
+        first = found.first.partition(", 20")[0] or "–"
+        cells = (path.stem, found.name, first, found.cause, found.remedy or "–", _source(path))
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _order(path: Path) -> tuple[int, str]:
+    """As the table of patterns has them; healthy logs first."""
+    names = ["no-failure", *(pattern.name for pattern in PATTERNS)]
+    name = path.name.partition(".")[0]
+    return (names.index(name) if name in names else len(names), path.name)
+
+
+def _source(path: Path) -> str:
+    head = path.read_text(encoding="utf-8").splitlines()[0]
+    return "provoked" if head.startswith("# Provoked") else f"not provoked: {head.partition(': in the form of ')[2]}"
+
+
+HEAD = """\
+# What `alignlaunch diagnose` says
+
+    alignlaunch diagnose            # the latest run; or its name, a pipeline's name, a handle
+    alignlaunch diagnose DIR        # logs that somebody copied from elsewhere, one file or one a node or rank
+
+It reads the logs of all ranks (prefixes of srun, torchrun, pods), torchelastic's summary and error files, what the
+scheduler says, and the flight recorder's dumps. It names the rank that failed first, shows the end of its traceback
+and counts those that only went after it. Cause and remedy come from a table, `launchers/diagnose/patterns.toml`,
+whose head says which entry wins; what it does not know it calls `unknown` and shows. After a GPU ran out of memory
+the planner says what would fit in this very job. Exit codes: 0, whatever the verdict; 2 bad input.
+
+Of a log larger than 17 MiB the first MiB and the last 16 are read; where several files share 64 MiB, less of each.
+
+GPU jobs set `TORCH_FR_BUFFER_SIZE`, `TORCH_NCCL_DUMP_ON_TIMEOUT` and `TORCH_FR_DUMP_TEMP_FILE`: when a collective
+times out, each rank leaves its last ones as `fr_rank_N` in the run's folder (in pods and by hand in the output
+folder). The dumps are pickles; whatever in them is not a plain container is refused, so that none can run code.
+They name the collective that did not end, and the ranks that did not come to it."""
+
+
+if __name__ == "__main__":
+    main()

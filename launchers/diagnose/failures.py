@@ -1,0 +1,104 @@
+"""How processes ended, in the words of those who watched them: torchelastic's summary, its error files, srun."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+_FIELD = re.compile(r"  (time|host|rank|exitcode|error_file|traceback) *: ?(.*)")
+_RULE = re.compile(r"=+|-+|\[\d+\]:|Root Cause \(first observed failure\):")
+_SRUN = re.compile(r"srun: error: (?P<host>\S+): tasks? (?P<tasks>[\d,-]+): (?P<how>.+)")
+_TERMINATED = 128 + signal.SIGTERM
+_ENDED = ("Terminated", f"Exited with exit code {_TERMINATED}")
+_MOST_LINES = 80
+_MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One process that ended badly. time: ISO, so that it sorts; empty where it is not known. code: as in Python."""
+
+    rank: int | None
+    where: str
+    time: str = ""
+    code: int | None = None
+    how: str = ""
+    traceback: list[str] = field(default_factory=list)
+
+    @property
+    def was_ended(self) -> bool:
+        """Whether its launcher or the scheduler ended it."""
+        return self.code in (-signal.SIGTERM, _TERMINATED) or self.how in _ENDED
+
+    @property
+    def shown(self) -> str:
+        """How it ended, in words."""
+        if self.code is None:
+            return self.how or "an exception"
+        name = ""
+        with suppress(ValueError):
+            name = f" ({signal.Signals(-self.code).name})" if self.code < 0 else ""
+        return f"exit code {self.code}{name}"
+
+
+class Summary:
+    """Reads torchelastic's "FAILED ... Root Cause" block of one agent, line after line."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, str] = {}
+        self._traceback: list[str] = []
+
+    def feed(self, text: str) -> Failure | None:
+        """The process whose record ends before this line, if one does."""
+        if match := _FIELD.fullmatch(text):
+            self._fields[match[1]] = match[2]
+        elif _RULE.fullmatch(text):
+            return self.close()
+        elif "traceback" in self._fields and len(self._traceback) < _MOST_LINES:
+            self._traceback.append(text.removeprefix("  "))
+        return None
+
+    def close(self) -> Failure | None:
+        """The process of the last record."""
+        fields, lines = self._fields, self._traceback
+        self._fields, self._traceback = {}, []
+        rank, code = re.match(r"\d{1,6}", fields.get("rank", "")), re.match(r"-?\d{1,4}", fields.get("exitcode", ""))
+        if not rank or not code:
+            return None
+        said = [line for line in (fields.get("traceback", ""), *lines) if line and "elastic/errors.html" not in line]
+        if len(said) == 1 and said[0].startswith("Signal "):
+            said = []
+        where, time = fields.get("host", ""), fields.get("time", "").strip().replace("_", "T")
+        return Failure(int(rank[0]), where, time, int(code[0]), traceback=said)
+
+
+def of_srun(text: str) -> Failure | None:
+    """A task that srun saw ending. It is a node's launcher, or with `launcher: direct` a rank."""
+    match = _SRUN.match(text)
+    return Failure(None, f"task {match['tasks']} on {match['host']}", how=match["how"]) if match else None
+
+
+def of_error_file(path: Path) -> Failure | None:
+    """What a process left for torchelastic (TORCHELASTIC_ERROR_FILE); None for any other file."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            return None
+        message = json.loads(path.read_bytes())["message"]
+        extra = message["extraInfo"]
+        time = datetime.fromtimestamp(int(extra["timestamp"])).astimezone().replace(tzinfo=None).isoformat()
+        lines = [line for line in str(extra["py_callstack"]).splitlines() if line] or [str(message["message"])]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return None
+    rank = re.search(r"rank[_-]?(\d{1,6})|/(\d{1,6})/[^/]*$", path.as_posix())
+    return Failure(int(rank[1] or rank[2]) if rank else None, path.name, time, traceback=lines[-_MOST_LINES:])
+
+
+def first(failures: list[Failure]) -> Failure | None:
+    """The earliest that nobody ended; of one moment the one told first."""
+    own = [one for one in failures if not one.was_ended]
+    return min(own, key=lambda one: (not one.time, one.time), default=None)

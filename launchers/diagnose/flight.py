@@ -1,0 +1,144 @@
+"""The flight recorder's dumps: which collective did not end, and which ranks did not come to it.
+
+A dump is a pickle, and a pickle can run anything: this one holds plain containers alone, so whatever names a class is
+refused. The format is that of torch/csrc/distributed/c10d/FlightRecorder.hpp (version 2).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Ours (`templates/environment.sh.j2`), and torch's own in ~/.cache/torch.
+_NAME = re.compile(r"(?:fr|nccl_trace|comm_lib_trace)_rank_(\d{1,6})")
+_MOST_BYTES = 64 << 20
+
+
+class _Plain(pickle.Unpickler):
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        raise pickle.UnpicklingError(f"it names {module_name}.{global_name}")
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One collective as one rank saw it."""
+
+    what: str  # "nccl:all_reduce [[1024]]"
+    done: bool
+    frames: list[str]
+
+
+def dumps(folder: Path) -> dict[int, Path]:
+    """The dumps of a folder by rank."""
+    found = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    return {int(match[1]): path for match, path in found if match and path.is_file()}
+
+
+def is_dump(path: Path) -> bool:
+    """Whether a file is called as a dump is."""
+    return _NAME.fullmatch(path.name) is not None
+
+
+def report(paths: dict[int, Path]) -> list[str]:
+    """What the dumps tell, a line each; the first collective of each group that not every rank ended."""
+    loaded: dict[int, dict[str, Any]] = {}
+    lines = []
+    for rank, path in sorted(paths.items()):
+        try:
+            loaded[rank] = _load(path)
+        except (OSError, ValueError) as error:
+            lines.append(f"{path.name}: not a dump of the flight recorder ({error})")
+    members: dict[str, set[int]] = defaultdict(set)
+    calls: dict[str, dict[int, dict[int, _Call]]] = defaultdict(lambda: defaultdict(dict))  # group, number, rank
+    last: dict[str, dict[int, int]] = defaultdict(dict)  # group, rank → the last number that it has come to
+    for rank, dump in loaded.items():
+        for group, ranks in _groups(dump).items():
+            members[group] |= ranks
+        for group, number, call in _collectives(dump):
+            calls[group][number][rank] = call
+            last[group][rank] = max(number, last[group].get(rank, 0))
+    for group, numbers in calls.items():
+        for rank in loaded:
+            last[group].setdefault(rank, 0)
+        lines += _stuck(group, members[group] or set(loaded), numbers, last[group])
+    return lines
+
+
+def _stuck(group: str, members: set[int], numbers: dict[int, dict[int, _Call]], last: dict[int, int]) -> list[str]:
+    """The first collective of a group that some rank came to and did not end."""
+    if any(call.done for calls in numbers.values() for call in calls.values()):
+        open_ = [number for number, calls in numbers.items() if not all(call.done for call in calls.values())]
+    else:  # none has ended yet, or gloo, which does not note it: the first that not all came to
+        open_ = [number for number, calls in numbers.items() if len(calls) < len(last)] or list(numbers)
+    if not open_:
+        return []
+    number = min(open_)
+    came = numbers[number]
+    kinds: dict[str, list[int]] = defaultdict(list)
+    for rank, call in sorted(came.items()):
+        kinds[call.what].append(rank)
+    some = next(call for call in came.values() if not call.done)
+    missing = sorted(rank for rank in members if rank in last and last[rank] < number)
+    silent = sorted(members - last.keys())
+    what = "; ".join(f"ranks {ranks}: {what}" for what, ranks in kinds.items()) if len(kinds) > 1 else next(iter(kinds))
+    lines = [f"flight recorder: collective {number} of group {group} did not end: {what}"]
+    if len(kinds) > 1:
+        lines.append("    the ranks called different collectives: their programs went different ways")
+    if missing:
+        lines.append(f"    ranks that did not come to it: {missing}, of {len(members)}")
+        lines += [f"    rank {rank} last came to number {last[rank]}" for rank in missing[:4]]
+    if silent:
+        lines.append(f"    ranks that left no dump: {silent}")
+    if not missing and not silent and len(kinds) == 1:
+        lines.append("    every rank came to it: the network or NCCL itself hung, or a GPU stands still")
+    return lines + [f"    called at {frame}" for frame in some.frames[:1]]
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """A dump, as a pickle or as torch's JSON. Raises ValueError for anything else."""
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError("too large")
+    data = path.read_bytes()
+    try:
+        found = json.loads(data) if data.startswith(b"{") else _Plain(io.BytesIO(data)).load()
+    except Exception as error:  # junk makes an unpickler raise whatever there is
+        raise ValueError(str(error) or type(error).__name__) from error
+    if not isinstance(found, dict) or not isinstance(found.get("entries"), list):
+        raise ValueError("it has no entries")  # noqa: TRY004 - of the file, not of an argument
+    return found
+
+
+def _groups(dump: dict[str, Any]) -> dict[str, set[int]]:
+    """Process group → its ranks, of those that name them."""
+    found: dict[str, set[int]] = {}
+    config = dump.get("pg_config")
+    for name, about in config.items() if isinstance(config, dict) else ():
+        ranks = re.findall(r"\d+", str(about.get("ranks"))) if isinstance(about, dict) else []
+        found[str(name) or "0"] = {int(rank) for rank in ranks}
+    return found
+
+
+def _collectives(dump: dict[str, Any]) -> list[tuple[str, int, _Call]]:
+    """(group, number, call) of every collective; messages between two ranks are left out."""
+    found = []
+    for entry in dump["entries"]:
+        try:
+            if entry.get("is_p2p"):
+                continue
+            group, number = str(entry["process_group"][0]), int(entry["collective_seq_id"])
+            frames = [
+                f"{frame['filename']}:{frame['line']} ({frame['name']})"
+                for frame in entry.get("frames") or []
+                if "/torch/" not in str(frame["filename"])
+            ]
+            what = f"{entry['profiling_name']} {entry.get('input_sizes')}"
+            found.append((group, number, _Call(what, entry.get("state") == "completed", frames)))
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError):
+            continue
+    return found

@@ -1,0 +1,145 @@
+"""Everything that a run left, or that somebody copied from elsewhere, into one scan."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from .. import provenance, runfolder, runs, watch
+from ..errors import LaunchError, UsageError
+from ..runs import Run, Status
+from . import failures, flight, lines
+from .lines import Line, Source
+from .scan import Scan
+
+#: Bytes read of all the logs of a folder together, and the least of one of them.
+_BUDGET, _LEAST = 64 << 20, 1 << 18
+_MOST_FILES = 4096
+_LOGS = {".log", ".out", ".err", ".txt", ""}
+_REMEDY = "copy the logs of all nodes there (*.out, *.log, *.err, *.txt)"
+
+
+@dataclass
+class Evidence:
+    """What there is of one run."""
+
+    name: str
+    scan: Scan = field(default_factory=Scan)
+    status: Status | None = None  # None: no scheduler was asked
+    made_from: dict[str, Any] = field(default_factory=dict)  # run.json
+    notes: list[str] = field(default_factory=list)
+
+    def read(self, files: dict[str, Path]) -> None:
+        """Scan log files, by the names to call them."""
+        tail = min(lines.TAIL, max(_LEAST, _BUDGET // max(1, len(files))))
+        for name, path in files.items():
+            if path.stat().st_size > lines.HEAD + tail:
+                self.notes.append(f"{name}: read the first {lines.HEAD >> 20} MiB and the last {tail / 2**20:.2g}")
+            self.scan.feed(lines.of_file(path, name, name if len(files) > 1 else "", tail))
+
+    def close(self) -> None:
+        """All is read: the scheduler has the last word."""
+        self.scan.close()
+        if self.status:
+            status = self.status
+            code = f" exit code {status.exit_code}" if status.exit_code else ""
+            text = f"scheduler: {status.state}{code}" + (f" ({status.reason})" if status.reason else "")
+            self.scan.feed([Line(Source(None, "scheduler"), text, "status")])
+
+    def read_dumps(self, folder: Path, since: float = 0.0) -> None:
+        """The flight recorder's dumps of a folder, those of an earlier run left out."""
+        if folder.is_dir():
+            dumps = {rank: path for rank, path in flight.dumps(folder).items() if path.stat().st_mtime >= since}
+            self.notes += flight.report(dumps)
+
+
+def find(text: str, say: Callable[[str], None]) -> list[Evidence]:
+    """Of a run (handle, job's or pipeline's name, "last"), or of a folder or file of logs. Raises UsageError."""
+    path = Path(text)
+    if "://" not in text and not runs.find(text) and (path.exists() or "/" in text):
+        return [_of_path(path)]
+    unanswered: list[LaunchError] = []
+    found = [_of_run(run, say) for run in watch.refresh(watch.find(text), unanswered.append)]
+    for one, error in itertools.product(found, unanswered):
+        one.notes.append(f"the state is the last known one: {str(error).splitlines()[0]}")
+    return found
+
+
+def _of_run(run: Run, say: Callable[[str], None]) -> Evidence:
+    found = Evidence(run.handle, status=run.status)
+    found.made_from = provenance.read(Path(run.run_dir)) if run.run_dir else {}
+    if run.status.state != "PENDING":  # an earlier attempt's lines say nothing about why it waits
+        if run.log and Path(run.log).is_file():
+            found.read({Path(run.log).name: Path(run.log)})
+        else:
+            found.scan.feed(_of_backend(run, found, say))
+        since = _seconds(run.submitted_at)
+        for folder in filter(None, (run.run_dir, run.output_dir)):
+            found.read_dumps(Path(folder), since)
+    found.close()
+    return found
+
+
+def _of_backend(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterator[Line]:
+    """Lines that have to be asked for: those of pods."""
+    try:
+        for number, text in enumerate(watch.backend_of(run).log(run, None, lambda _: True, None, say), start=1):
+            yield lines.split(text.rstrip("\n")[: lines.LONGEST_LINE], Source(None, ""), f"log:{number}")
+    except (LaunchError, OSError) as error:
+        found.notes.append(f"log: cannot be read ({str(error).splitlines()[0]})")
+
+
+def _seconds(submitted_at: str) -> float:
+    try:
+        return datetime.fromisoformat(submitted_at).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _of_path(path: Path) -> Evidence:
+    """A folder of logs, one run's or copied from anywhere; or one file."""
+    if not path.exists():
+        raise UsageError(
+            f"{path}: no such file or folder\n    remedy: name a run (`alignlaunch list`) or a folder of logs"
+        )
+    found = Evidence(str(path))
+    if path.is_file():
+        found.read({path.name: path})
+    else:
+        _read_folder(path, found)
+    found.close()
+    if not found.scan.count:
+        raise UsageError(f"{path}: the log is empty\n    remedy: {_REMEDY}")
+    return found
+
+
+def _read_folder(folder: Path, found: Evidence) -> None:
+    logs, records = {}, []
+    for path in itertools.islice(sorted(folder.rglob("*")), _MOST_FILES):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_file() or name in ("exit_code", "task_exit_codes"):
+            continue
+        if path.suffix == ".json" and (failure := failures.of_error_file(path)):
+            records.append((failure, name))
+        elif path.suffix in _LOGS and not flight.is_dump(path) and not _is_binary(path):
+            logs[name] = path
+    if not logs and not records:
+        raise UsageError(f"{folder}: holds no log\n    remedy: {_REMEDY}")
+    found.made_from = provenance.read(folder)
+    found.read(logs)
+    for failure, name in records:
+        found.scan.tell(failure, name)
+    for place in dict.fromkeys([folder, *(path.parent for path in logs.values())]):
+        found.read_dumps(place)
+    code = runfolder.exit_code(folder)
+    if code is not None:
+        found.status = Status("COMPLETED" if code == 0 else "FAILED", code)
+
+
+def _is_binary(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"\0" in file.read(4096)

@@ -1,0 +1,78 @@
+"""The lines of all ranks, whoever put a prefix before them: srun, torchrun, torch itself, a pod."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+#: Bytes read of a large file: its begin, where a rendezvous fails, and its end, where everything else does.
+HEAD, TAIL = 1 << 20, 16 << 20
+#: Bytes; what is longer (a progress bar, a file without line breaks) is read in pieces.
+LONGEST_LINE = 4096
+
+_PREFIX = re.compile(
+    r"(?:\[pod/(?P<labelled>[\w.-]{1,253})/[\w.-]+\] |(?P<pod>[a-z0-9][a-z0-9.-]{0,252}-\d+(?:-[a-z0-9]+)?): )?"
+    r"(?:(?P<task>\d{1,6}): )?"
+    r"(?:\[(?:rank|default)(?P<rank>\d{1,6})\]: ?)*"  # torch repeats what torchrun has put there
+)
+#: A file of one rank alone: `rank_3.log`, torchrun's `attempt_0/3/stderr.log`.
+_RANK_IN_PATH = re.compile(r"rank[_-]?(\d{1,6})|attempt_\d+/(\d{1,6})/")
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class Source(NamedTuple):
+    """Who wrote a line: a rank, or what runs on a node beside them (None); where: the node's task, a pod, a file."""
+
+    rank: int | None
+    where: str
+
+    def __str__(self) -> str:
+        return self.where if self.rank is None else f"rank {self.rank}"
+
+
+class Line(NamedTuple):
+    """One line without its prefixes. place: file and line, for people."""
+
+    source: Source
+    text: str
+    place: str
+
+
+def of_file(path: Path, name: str, where: str = "", tail: int = TAIL) -> Iterator[Line]:
+    """The lines of a log file; of a large one the first HEAD and the last `tail` bytes.
+
+    name: to call it by; where: whose lines they are that do not say it. Raises OSError.
+    """
+    own = _RANK_IN_PATH.search(path.as_posix())
+    source = Source(int(own[1] or own[2]) if own else None, where)
+    with path.open("rb") as file:
+        for number, raw in _pieces(file, tail):
+            place = f"{name}:{number}" if number else name
+            for text in raw.decode("utf-8", errors="replace").split("\r"):
+                yield split(text.rstrip("\n"), source, place)
+
+
+def split(text: str, source: Source, place: str) -> Line:
+    """Take the prefixes off a line. source: of a line without any."""
+    match = _PREFIX.match(text)
+    if match and match.end():
+        pod, task, rank = match["labelled"] or match["pod"], match["task"], match["rank"]
+        where = pod or (f"task {task}" if task else source.where)
+        source, text = Source(int(rank) if rank else source.rank, where), text[match.end() :]
+    text = text.rstrip()
+    return Line(source, text if text.isprintable() else _CONTROL.sub("", text), place)
+
+
+def _pieces(file: BinaryIO, tail: int) -> Iterator[tuple[int, bytes]]:
+    """(line number, bytes) of each piece; the number is 0 where the middle of the file was left out."""
+    size, read, number = os.fstat(file.fileno()).st_size, 0, 1
+    while read <= HEAD + tail and (raw := file.readline(LONGEST_LINE)):
+        yield number, raw
+        read += len(raw)
+        number += bool(number) and raw.endswith(b"\n")
+        if number and read >= HEAD and size - read > tail:
+            file.seek(size - tail)
+            number = 0

@@ -1,0 +1,164 @@
+"""One pass over all lines. Only what tells something is kept, so that memory does not grow with the log."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .failures import Failure, Summary, of_srun
+from .lines import Line, Source
+from .patterns import Pattern, is_telling, matches
+
+#: What a process says when another one has gone first, or when its launcher ends it: a consequence, never a cause.
+CONSEQUENCE = re.compile(
+    r"Connection (?:reset|closed) by peer|Broken pipe|remote process exited|recvValue failed|got 0 bytes"
+    r"|SignalException: Process \d+ got signal|Received Signals\.SIG(?:TERM|INT) death signal|CANCELLED AT"
+)
+#: job.sbatch's first line: a requeued job goes on in the log of its earlier attempts, which are over and done with.
+_ATTEMPT = re.compile(r"alignlaunch: \S+ \(\w+\): \d+ nodes x \d+ = \d+ processes; head ")
+#: What torchrun.sh and deepspeed.sh say on each node.
+_NODE = re.compile(r"nodes +\d+, this is (\d{1,5}), head ")
+#: c10d warns of a name that it cannot look up also where another way to look it up works: only with _GAVE_UP it counts.
+_LOOKUP = re.compile(r"network addresses of \((?P<host>[^,\s]+), \d+\) cannot be retrieved")
+_GAVE_UP = re.compile(r"client socket has .* connect to (?:any network address of )?\((?P<host>[^,\s]+), \d+\)")
+_CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
+#: Bounds of what is kept of a hostile log.
+_MOST_SOURCES, _MOST_HITS = 2048, 256
+_MOST_FRAMES, _MOST_MESSAGE, _LONGEST = 16, 5, 400
+
+
+@dataclass
+class Traceback:
+    """A Python traceback of one source, to the end of its message."""
+
+    source: Source
+    place: str
+    frames: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_FRAMES))
+    message: list[str] = field(default_factory=list)
+    open: bool = True  # more of it may come
+
+    @property
+    def lines(self) -> list[str]:
+        return ["Traceback (most recent call last):", *self.frames, *self.message]
+
+    @property
+    def is_summary(self) -> bool:
+        """Whether a launcher raised it, because a process that it watches has failed."""
+        return any("ChildFailedError" in line for line in self.message)
+
+    @property
+    def is_consequence(self) -> bool:
+        return bool(CONSEQUENCE.search("\n".join(self.message)))
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A line that a pattern knows. order: of the lines."""
+
+    pattern: Pattern
+    match: re.Match[str]
+    line: Line
+    order: int
+
+
+class Scan:
+    """What the lines have told so far."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.hits: dict[str, dict[Source, Hit]] = defaultdict(dict)  # pattern → the first of each source
+        self.tracebacks: dict[Source, Traceback] = {}  # the first of each source
+        self.failures: list[Failure] = []
+        self.followers: set[Source] = set()  # who lost another, or was ended
+        self.last: deque[Line] = deque(maxlen=5)
+        self._summaries: dict[Source, Summary] = {}
+        self._chained: set[Source] = set()
+        self._nodes: dict[str, Source] = {}  # who is which NODE_RANK
+        self._unresolved: set[str] = set()  # hosts
+
+    def feed(self, lines: Iterable[Line]) -> None:
+        """Read on."""
+        for line in lines:
+            if _ATTEMPT.match(line.text):
+                self._forget()
+            self.count += 1
+            self.last.append(line)
+            self._traceback(line)
+            self._process(line)
+            self._node(line)
+            if is_telling(line.text):
+                self._resolution(line)
+                self._match(line)
+                if len(self.followers) < _MOST_SOURCES and CONSEQUENCE.search(line.text):
+                    self.followers.add(line.source)
+
+    def tell(self, failure: Failure, place: str) -> None:
+        """Take note of how a process ended; what it left is read as its own lines."""
+        self.failures.append(failure)
+        source = Source(failure.rank, failure.where)
+        for text in (failure.shown, *failure.traceback):
+            self._match(Line(source, text, place))
+
+    def close(self) -> None:
+        """No more lines come."""
+        for source, summary in self._summaries.items():
+            if failure := summary.close():
+                self.tell(failure, source.where)
+
+    def _match(self, line: Line, order: int | None = None) -> None:
+        """Look a line up in the table. order: in place of that of the lines."""
+        for pattern, match in matches(line.text):
+            hits = self.hits[pattern.name]
+            if line.source not in hits and len(hits) < _MOST_HITS:
+                hits[line.source] = Hit(pattern, match, line, self.count if order is None else order)
+
+    def _process(self, line: Line) -> None:
+        """Torchelastic's summary, and srun's lines about its tasks."""
+        if line.text.startswith(("Root Cause (first", "Failures:")) and len(self._summaries) < _MOST_SOURCES:
+            self._summaries.setdefault(line.source, Summary())
+        summary = self._summaries.get(line.source)
+        failure = (summary.feed(line.text) if summary else None) or of_srun(line.text)
+        if failure and len(self.failures) < _MOST_SOURCES:
+            self.tell(failure, line.place)
+
+    def _node(self, line: Line) -> None:
+        """Two nodes of one NODE_RANK: neither says so itself, and all else that they say follows from it."""
+        if match := _NODE.match(line.text):
+            other = self._nodes.setdefault(match[1], line.source)
+            if other != line.source:
+                text = f"NODE_RANK {match[1]} is that of {other} and of {line.source}"
+                self._match(Line(line.source, text, line.place), order=0)
+
+    def _resolution(self, line: Line) -> None:
+        """A host that could not be looked up, and then not be reached."""
+        if (match := _LOOKUP.search(line.text)) and len(self._unresolved) < _MOST_SOURCES:
+            self._unresolved.add(match["host"])
+        elif (match := _GAVE_UP.search(line.text)) and match["host"] in self._unresolved:
+            self._match(Line(line.source, f"{match['host']} does not resolve", line.place), order=self.count - 1)
+
+    def _traceback(self, line: Line) -> None:
+        text, known = line.text, self.tracebacks.get(line.source)
+        if text.startswith("Traceback (most recent call last)"):
+            if known is None or line.source in self._chained:  # of a chain the last one is what was raised
+                self._chained.discard(line.source)
+                if len(self.tracebacks) < _MOST_SOURCES:
+                    self.tracebacks[line.source] = Traceback(line.source, line.place)
+            elif known.open:
+                known.open = False
+        elif known is None:
+            return
+        elif _CHAINED.match(text):
+            known.open = False
+            self._chained.add(line.source)
+        elif known.open and text.startswith(" ") and not known.message:
+            known.frames.append(text[:_LONGEST])
+        elif known.open and not text:
+            known.open = not known.message
+        elif known.open:
+            known.message.append(text[:_LONGEST])
+            known.open = len(known.message) < _MOST_MESSAGE
