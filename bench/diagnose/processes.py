@@ -201,9 +201,31 @@ def rendezvous_unreachable_duplicate(at: Workshop) -> str:
 
 def node_rank(at: Workshop) -> str:
     """The rendered script with NODE_RANK 0 on both nodes."""
-    at.render("twice", nnodes=2)
+    at.render("twice", nnodes=2, preflight_timeout=0)  # what is said without it
     script = ["bash", "launch/twice/bash/torchrun.sh", "0", "2", "1", "127.0.0.1", str(_port())]
     return at.run(script, script, NODE_RANK="0", PET_RDZV_CONF="timeout=10", ALIGNLAUNCH_PYTHON=sys.executable)
+
+
+def preflight(at: Workshop) -> str:
+    """Two nodes that were not started for the same number of processes."""
+    at.render("unlike", nnodes=2, preflight_timeout=10)
+    port = str(_port() % 10000 + 20000)
+    nodes = [
+        [f"NODE_RANK={node}", "bash", "launch/unlike/bash/torchrun.sh", "0", "2", str(1 + node), "127.0.0.1", port]
+        for node in (0, 1)
+    ]
+    return at.run(*nodes, ALIGNLAUNCH_PYTHON=sys.executable)
+
+
+def first_collective(at: Workshop) -> str:
+    """One of the two processes does not come to the first all-reduce of the run."""
+    program = at.program(
+        "late.py",
+        "import os, time\nfrom alignlaunch.train import collectives, rendezvous\ncollectives.DEADLINE = 5.0\n"
+        "place = rendezvous.read(os.environ)\nrendezvous.initialise(place, 60)\n"
+        "time.sleep(30 * place.rank)\nprint(collectives.check(place))\n",
+    )
+    return at.run(torchrun(program))
 
 
 def port_in_use_duplicate(at: Workshop) -> str:
@@ -278,6 +300,8 @@ FAULTS: dict[str, Fault] = {
     "version": version,
     "missing-package": missing_package,
     "missing-package.import": missing_package_train,
+    "preflight": preflight,
+    "first-collective": first_collective,
     "node-rank": node_rank,
     "port-in-use": port_in_use,
     "port-in-use.node-rank-0-twice": port_in_use_duplicate,

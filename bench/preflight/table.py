@@ -69,19 +69,21 @@ def main() -> None:
 
 
 def page(patience: float) -> Iterator[str]:
-    """The page's lines. All faults are provoked at once: nearly all of the time is waiting."""
-    with ThreadPoolExecutor(len(FAULTS)) as pool:
-        ours = pool.map(lambda fault: outcomes(fault, PREFLIGHT, 300), FAULTS)
-        told = list(ours)
-        theirs = pool.map(lambda fault: outcomes(fault, TORCHRUN, patience) if fault.rendezvous else None, FAULTS)
-        alone = list(theirs)
+    """The page's lines. torchrun has all faults at once: nearly all of its time is waiting."""
+    with ThreadPoolExecutor(4) as pool:  # few at once: their seconds count
+        told = list(pool.map(lambda fault: outcomes(fault, PREFLIGHT, 300), FAULTS))
+    asked = [fault for fault in FAULTS if fault.rendezvous]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        found = pool.map(lambda fault: outcomes(fault, TORCHRUN, patience), asked)
+        alone = dict(zip((fault.name for fault in asked), found, strict=True))
     yield "<!-- Made by `python -m bench.preflight.table --write docs/preflight.md`. Do not edit. -->"
     yield INTRODUCTION
     yield f"torchrun of torch {metadata.version('torch')}, static rendezvous with its defaults, gloo; seconds until the"
     yield "last node has ended. Preflight with its default patience of 60 s.\n"
     yield "| fault | torchrun alone | s | preflight | s | exit |"
     yield "| --- | --- | --- | --- | --- | --- |"
-    for fault, mine, other in zip(FAULTS, told, alone, strict=True):
+    for fault, mine in zip(FAULTS, told, strict=True):
+        other = alone.get(fault.name)
         theirs_said, theirs_seconds = _torchrun(other, patience) if other else ("(not its matter)", "")
         seconds = max(one.seconds for one in mine.values())
         codes = ", ".join(sorted({str(one.code) for one in mine.values()}))
@@ -110,7 +112,7 @@ def _torchrun(found: dict[int, Outcome], patience: float) -> tuple[str, str]:
 def _ours(fault: Fault, found: dict[int, Outcome]) -> str:
     """The line that the fault is expected to be told by."""
     lines = [line for one in found.values() for line in one.said.splitlines() if fault.said in line]
-    words = lines[0].partition("error: ")[2] if lines else "MISSED"
+    words = re.sub(r"^\s*(alignlaunch: preflight: )?(error|remedy): ", "", lines[0]) if lines else "MISSED"
     return f"`{words[:160]}`"
 
 
