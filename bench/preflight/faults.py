@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,7 +49,7 @@ class Fault:
 
 
 _OVERLAID = "mount -t tmpfs tmpfs output"
-_HOSTS = "mount --bind hosts.loopback /etc/hosts"
+_HOSTS = "mount --bind hosts.loopback-{node} /etc/hosts"
 FAULTS = [
     Fault(
         name="NODE_RANK 0 twice",
@@ -210,9 +212,9 @@ FAULTS = [
         code=2,
     ),
     Fault(
-        name="a host's own name resolves to loopback",
-        before={1: _HOSTS},
-        said="node 1 (node-1): the host's own name, node-1, resolves to 127.0.1.1",
+        name="the hosts' own names resolve to loopback",
+        before={n: _HOSTS.format(node=n) for n in (0, 1)},
+        said="nodes 0, 1: the host's own name, node-0, resolves to 127.0.1.1",
         code=2,
         rendezvous=True,
     ),
@@ -234,7 +236,8 @@ def prepare(folder: Path) -> None:
         (folder / name).mkdir()
     (folder / "model/config.json").write_text("{}")
     (folder / "data/train.jsonl").write_text('{"text": "x"}\n')
-    (folder / "hosts.loopback").write_text("127.0.0.1 localhost\n127.0.1.1 node-1\n10.244.0.2 node-0\n")
+    for node, other in ((0, "10.244.0.3 node-1"), (1, "10.244.0.2 node-0")):
+        (folder / f"hosts.loopback-{node}").write_text(f"127.0.0.1 localhost\n127.0.1.1 node-{node}\n{other}\n")
     for count in (1, 2):
         tool = folder / f"gpus-{count}/nvidia-smi"
         tool.parent.mkdir()
@@ -271,7 +274,7 @@ def _outcome(process: subprocess.Popen[str], start: float, patience: float) -> O
         said, _ = process.communicate(timeout=max(0.1, start + patience - time.monotonic()))
         code: int | None = process.returncode
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         said, _ = process.communicate()
         code = None
     return Outcome(code, said, time.monotonic() - start)

@@ -36,6 +36,7 @@ class Place:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,  # so that a launcher can be killed with its processes
         )
 
 

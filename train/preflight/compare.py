@@ -77,7 +77,10 @@ def _of_difference(one: Difference, nodes: dict[int, Facts]) -> Finding:
 
 
 def _of_addresses(nodes: dict[int, Facts]) -> list[Finding]:
-    """gloo takes the address of the host's own name, which /etc/hosts of some systems makes loopback."""
+    """gloo takes the address of the host's own name, which /etc/hosts of some systems makes loopback.
+
+    One such node is reached all the same, as it calls the others; two never find each other.
+    """
     lost = [rank for rank, facts in sorted(nodes.items()) if facts.gloo_loopback]
     if not lost or len({facts.machine for facts in nodes.values()}) == 1:
         return []
@@ -85,7 +88,8 @@ def _of_addresses(nodes: dict[int, Facts]) -> list[Finding]:
     return [
         Finding(
             f"{name(nodes, lost)}: the host's own name, {first.host}, resolves to {first.gloo_loopback}, and gloo "
-            "would have the other nodes connect to that",
+            "has the other nodes connect to that",
             "name the interface: `network_interface` of the cluster profile, or GLOO_SOCKET_IFNAME under `env:`",
+            error=len(lost) > 1,
         )
     ]
