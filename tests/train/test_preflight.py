@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from bench.preflight.faults import FAULTS, Fault, Outcome, prepare, provoke
@@ -68,3 +69,15 @@ def test_a_slow_link_is_named(nodes: Place) -> None:
     assert {one.code for one in found.values()} == {0}, found
     assert slow.said in found[0].said
     assert found[0].said.count("its best link") == 1, found[0].said
+
+
+def test_a_pod_that_comes_back_alone_does_not_wait(nodes: Place) -> None:
+    """The others are past preflight by then, and will not come to it again."""
+    run_of_pods = {n: {"ALIGNLAUNCH_RUN_ID": "run-1"} for n in (0, 1)}
+    assert {one.code for one in run(nodes, replace(HEALTHY, env=run_of_pods)).values()} == {0}
+    alone = run(nodes, replace(HEALTHY, env=run_of_pods, started=(1,)))[1]
+    assert (alone.code, alone.seconds < 5) == (0, True), alone
+    assert "passed before in this run" in alone.said
+    other_run = {1: {"ALIGNLAUNCH_RUN_ID": "run-2"}}
+    assert run(nodes, replace(HEALTHY, env=other_run, started=(1,)))[1].code == 3
+    (nodes.folder / "output/.preflight-passed-run-1").unlink()
