@@ -31,7 +31,10 @@ def pod(role: str, phase: str = "Running", **state: Any) -> dict[str, Any]:
 
 
 def of(job_: dict[str, Any], *pods: dict[str, Any], events: Any = (), workload: Any = None) -> tuple[str, Any, str]:
-    found = status.of(job_, list(pods), list(events), workload, NOW)
+    def warnings(name: str) -> list[dict[str, Any]]:
+        return [event for event in events if event["involvedObject"]["name"] == name]
+
+    found = status.of(job_, list(pods), warnings, lambda _: workload, NOW)
     return found.state, found.exit_code, found.reason
 
 
@@ -61,7 +64,17 @@ def test_a_restart_is_told_while_the_job_runs() -> None:
     ],
 )  # fmt: skip
 def test_a_job_in_a_queue(conditions: list[dict[str, str]], says: str) -> None:
-    assert of(job("Suspended"), workload={"status": {"conditions": conditions}}) == ("PENDING", None, says)
+    assert of(queued(), workload={"status": {"conditions": conditions}}) == ("PENDING", None, says)
+
+
+def queued() -> dict[str, Any]:
+    waiting = job("Suspended")
+    waiting["metadata"] |= {"uid": "1", "labels": {"kueue.x-k8s.io/queue-name": "research"}}
+    return waiting
+
+
+def test_a_queue_whose_reasons_one_may_not_see() -> None:
+    assert of(queued()) == ("PENDING", None, "not admitted by Kueue: waits in queue research")
 
 
 def test_a_job_that_was_suspended_by_hand() -> None:

@@ -52,6 +52,23 @@ class Cluster:
         """Ways to break it. Skips the test where that cannot be done."""
         pytest.skip("this fault cannot be provoked on a real cluster")
 
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[list[str]]:
+        """Verb and resource (`get pods/log`) of each request about the namespace while the context lasts.
+
+        Skips the test where the API server does not tell.
+        """
+        pytest.skip("a real API server does not tell what it was asked")
+        yield []
+
+    def may(self, verb: str, resource: str, group: str = "") -> bool:
+        """What the server says of one's own rights in the namespace."""
+        resource, _, subresource = resource.partition("/")
+        about = {"verb": verb, "resource": resource, "subresource": subresource, "group": group}
+        review: Any = {"spec": {"resourceAttributes": {"namespace": self.namespace, **about}}}
+        answer: Any = client.AuthorizationV1Api(self.api).create_self_subject_access_review(review)
+        return bool(answer.status.allowed)
+
     def has(self, feature: str) -> bool:
         """Whether the cluster serves a kind (`PyTorchJob`, `TrainJob`, `Workload`), or has `gpu` nodes."""
         if feature == "gpu":
@@ -166,17 +183,17 @@ class Cluster:
 
     # -- what a namespace may hold ------------------------------------------------------------------------------------
 
-    def as_user_with(self, *rules: Obj) -> Path:
+    def as_user_with(self, *rules: Obj, name: str = ACCOUNT) -> Path:
         """A kubeconfig of a service account that may do in the namespace what these RBAC rules say, and no more."""
-        role = {"kind": "Role", "apiGroup": "rbac.authorization.k8s.io", "name": ACCOUNT}
-        subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.namespace}
-        metadata, rbac = {"name": ACCOUNT, "namespace": self.namespace}, "rbac.authorization.k8s.io/v1"
+        role = {"kind": "Role", "apiGroup": "rbac.authorization.k8s.io", "name": name}
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": self.namespace}
+        metadata, rbac = {"name": name, "namespace": self.namespace}, "rbac.authorization.k8s.io/v1"
         self.apply(
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
             {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": list(rules)},
             {"apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": [subject]},
         )
-        token = self.core.create_namespaced_service_account_token(ACCOUNT, self.namespace, {"spec": {}})
+        token = self.core.create_namespaced_service_account_token(name, self.namespace, {"spec": {}})
         return with_token(self.kubeconfig, token.status.token)
 
     def limit(self, **hard: str) -> None:
@@ -232,6 +249,15 @@ class StandInCluster(Cluster):
     @property
     def faults(self) -> ClusterFaults:
         return self._faults
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[list[str]]:
+        every, found = self._stand_in.server.asked, list[str]()
+        before = len(every)
+        try:
+            yield found
+        finally:
+            found += [f"{one.verb} {one.resource}" for one in every[before:] if one.namespace == self.namespace]
 
     def fill_claim(self, name: str, source: Path) -> None:
         self._make_claim(name)
