@@ -46,12 +46,20 @@ def test_the_oom_killer() -> None:
     killed = pod("worker", "Failed", **ended(137, "OOMKilled", "59:01"))
     followed = pod("master", "Failed", **ended(1, "Error", "59:07"))
     found = of(job("Created", "Running", "Failed"), followed, killed)
-    assert found == ("OUT_OF_MEMORY", 137, "a-worker-0: exit code 137, OOMKilled")
+    assert found == ("OUT_OF_MEMORY", 137, "a-worker-0: exit code 137, OOMKilled; a-master-0: exit code 1")
 
 
 def test_a_restart_is_told_while_the_job_runs() -> None:
-    found = of(job("Created", "Running"), pod("master"), pod("worker", restarts=2))
-    assert found == ("RUNNING", None, "a-worker-0 restarted 2 times")
+    again = pod("worker", restarts=2)
+    again["status"]["containerStatuses"][0]["lastState"] = ended(137, "OOMKilled", "59:01")
+    told = "a-worker-0 restarted 2 times, last: exit code 137, OOMKilled"
+    assert of(job("Created", "Running"), pod("master"), again) == ("RUNNING", None, told)
+
+
+def test_many_pods_that_failed_are_told_in_a_few_words() -> None:
+    pods = [pod(f"worker{i}", "Failed", **ended(i, "Error", f"59:0{i}")) for i in range(1, 6)]
+    told = "a-worker1-0: exit code 1; a-worker2-0: exit code 2; a-worker3-0: exit code 3; and 2 more"
+    assert of(job("Failed"), *reversed(pods)) == ("FAILED", 1, told)
 
 
 @pytest.mark.parametrize(

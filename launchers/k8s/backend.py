@@ -82,7 +82,7 @@ class KubernetesBackend:
         api = api_of(run)
         path = Path(run.run_dir or ".") / KEPT
         with refusals.while_asking(api.context, api.namespace):
-            logs.keep(api, _pods(api, [run]), path)
+            logs.keep(api, _pods_of(api, run), path)
         say(f"log: {path}")
 
     def pause(self, run: Run, seconds: float) -> None:
@@ -104,7 +104,7 @@ class KubernetesBackend:
             return True
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
-            return any(logs.has_begun(pod) for pod in _pods(api, [run]))
+            return any(logs.has_begun(pod) for pod in _pods_of(api, run))
 
     def log(
         self,
@@ -121,9 +121,9 @@ class KubernetesBackend:
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
             if is_over is None:
-                yield from logs.tail(api, _pods(api, [run]), count, wanted)
+                yield from logs.tail(api, _pods_of(api, run), count, wanted)
             else:
-                yield from logs.follow(api, lambda: _pods(api, [run]), count, wanted, is_over, say)
+                yield from logs.follow(api, lambda: _pods_of(api, run), count, wanted, is_over, say)
 
 
 def _kept(run: Run) -> Path | None:
@@ -148,8 +148,11 @@ def _job(api: Api, kind: str, run: Run) -> Object | None:
 
 def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
     jobs, now = _jobs(api, runs), datetime.now(UTC)
+    names: dict[str, list[str]] = defaultdict(list)
+    for job in jobs.values():
+        names[job["kind"]].append(job["metadata"]["name"])
     pods: dict[str, list[Object]] = defaultdict(list)
-    for pod in _pods(api, [run for run in runs if run.handle in jobs]):
+    for pod in _pods(api, names):
         pods[_job_name(pod)].append(pod)
 
     @cache  # asked for where a job waits, and then once
@@ -165,14 +168,13 @@ def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
 
     found = {}
     for run in runs:
-        job = jobs.get(run.handle)
-        if job is None:
+        if run.handle not in jobs:
             cancelled = bool(run.run_dir) and (Path(run.run_dir) / _CANCELLED).exists()
             found[run.handle] = replace(run.status, state="CANCELLED", reason="") if cancelled else _GONE
-        else:
-            found[run.handle] = status.of(
-                job, pods[run.id], lambda name: warnings().get(name, []), lambda uid: workloads().get(uid), now
-            )
+            continue
+        found[run.handle] = status.of(
+            jobs[run.handle], pods[run.id], lambda name: warnings().get(name, []), lambda uid: workloads().get(uid), now
+        )
     return found
 
 
@@ -199,12 +201,17 @@ def _of_kind(api: Api, kind: str, runs: list[Run]) -> list[Object]:
         raise
 
 
-def _pods(api: Api, runs: list[Run]) -> list[Object]:
-    """Those of the runs, perhaps among others."""
-    names = {label: [run.id for run in runs if kind in _kinds(run)] for kind, label in status.JOB_LABELS.items()}
+def _pods(api: Api, names: dict[str, list[str]]) -> list[Object]:
+    """Those of the jobs (kind → names), perhaps among others."""
     return [
-        pod for label, some in names.items() if some for pod in api.find("Pod", label_selector=_selector(label, some))
+        pod
+        for kind, some in names.items()
+        for pod in api.find("Pod", label_selector=_selector(status.JOB_LABELS[kind], some))
     ]
+
+
+def _pods_of(api: Api, run: Run) -> list[Object]:
+    return _pods(api, {kind: [run.id] for kind in _kinds(run)})
 
 
 def _selector(label: str, values: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 OPERATOR_SECONDS = 60
 _SUCCEEDED, _FAILED = ("Succeeded", "Complete"), "Failed"
 _LENGTH = 200
+_NAMED = 3  # pods in a reason
 
 
 def of(
@@ -60,10 +61,12 @@ def _of_pods(job: Object, views: list[PodView], nodes: str, warnings: Callable[[
     """Of a job that has pods and has not ended: it runs once all that it needs do."""
     name = job["metadata"]["name"]
     running = [view for view in views if view.phase in ("Running", "Succeeded") and not view.why]
-    restarts = "; ".join(f"{view.name} restarted {view.restarts} times" for view in views if view.restarts)
+    restarts = _some(
+        [f"{view.name} restarted {view.restarts} times, last: {_end(view)}" for view in views if view.restarts]
+    )
     if len(running) >= _wanted(job):
         return Status("RUNNING", None, restarts, nodes)
-    late = [view for view in views if view not in running][:3]
+    late = [view for view in views if view not in running][:_NAMED]
     why = "; ".join(f"{view.name}: {view.why or _last(warnings(view.name)) or 'about to start'}" for view in late)
     if not why:
         why = _last(warnings(name)) or f"{len(views)} of {_wanted(job)} pods are there"
@@ -149,7 +152,7 @@ def _words(waiting: Object) -> str:
 
 
 def _failed(condition: Object, views: list[PodView], nodes: str) -> Status:
-    """The first container that ended badly has the job's exit code; what came after may only have followed it."""
+    """The first container that ended badly has the job's exit code; those after it may only have followed it."""
     bad = sorted((view for view in views if view.code), key=lambda view: (view.ended_at, view.index))
     first = bad[0] if bad else None
     reason, message = condition.get("reason", ""), condition.get("message", "")
@@ -159,10 +162,19 @@ def _failed(condition: Object, views: list[PodView], nodes: str) -> Status:
     elif first:
         if first.ended_by == "OOMKilled":
             state = "OUT_OF_MEMORY"
-        reason = f"{first.name}: exit code {first.code}" + (f", {first.ended_by}" if first.ended_by != "Error" else "")
+        reason = _some([f"{view.name}: {_end(view)}" for view in bad])
     else:
         reason = _short(message or reason)
     return Status(state, first.code if first else None, reason, nodes)
+
+
+def _end(view: PodView) -> str:
+    return f"exit code {view.code}" + (f", {view.ended_by}" if view.ended_by not in ("", "Error") else "")
+
+
+def _some(told: list[str]) -> str:
+    more = len(told) - _NAMED
+    return "; ".join(told[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _why_suspended(job: Object, workload: Callable[[str], Object | None]) -> str:

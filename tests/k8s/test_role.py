@@ -115,10 +115,9 @@ def test_what_is_optional(user: User) -> None:
     """No watch, and no Workloads."""
     user.env["KUBECONFIG"] = str(user.cluster.as_user_with(*RULES[:6]))
     assert {*rights(RULES[6:])} == OPTIONAL
-    run = user.submit(user.write_script("queued", "sleep 5; exit 3", {"queue": "nowhere"}, nnodes=1))
-    user.until(run, "PENDING", reason="not admitted by Kueue: waits in queue nowhere")
-    queue = {"apiVersion": "kueue.x-k8s.io/v1beta1", "kind": "LocalQueue", "metadata": {"name": "nowhere"}}
-    user.cluster.apply(queue | {"spec": {"clusterQueue": "default"}})
+    run = user.submit(user.write_script("queued", "sleep 5; exit 3", {"queue": "research"}, nnodes=1))
+    user.until(run, "PENDING", reason="not admitted by Kueue: waits in queue research")
+    user.cluster.admit("research")
     waiting = user.start("wait", run)
-    user.cluster.apply(queue | {"spec": {"clusterQueue": "default"}})
+    user.cluster.admit("research")
     assert waiting.wait(60) == 3
