@@ -4,6 +4,7 @@
 # make lint         ruff, mypy, shellcheck, hadolint
 # make bench        command line against torchx, in one run
 # make bench-train  the entrypoint against a hand-written TRL script, in one run
+# make bench-k8s    list beside the raw Kubernetes client, 2,000 jobs, in one run; root
 # make plan-table   the planner against its references, into docs/plan.md; a quarter of an hour
 # make preflight-table  every fault between nodes, with preflight and with torchrun alone, into docs/; root, half an hour
 # make diagnose-table  what `diagnose` says of every known fault, into docs/diagnose.md; seconds
@@ -16,7 +17,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-matrix lint bench bench-train plan-table preflight-table diagnose-table learning slurm-packages wheel-check clean
+.PHONY: install quickstart test test-matrix lint bench bench-train plan-table preflight-table diagnose-table learning slurm-packages wheel-check clean bench-k8s
 
 install: $(VENV)/installed
 
@@ -61,6 +62,9 @@ bench: install
 
 bench-train: install $(MODEL)/config.json
 	$(BIN)/python bench/train.py
+
+bench-k8s: install
+	$(BIN)/python -m bench.k8s_list
 
 plan-table: install
 	$(BIN)/python -m bench.plan.table --write docs/plan.md

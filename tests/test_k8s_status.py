@@ -31,7 +31,10 @@ def pod(role: str, phase: str = "Running", **state: Any) -> dict[str, Any]:
 
 
 def of(job_: dict[str, Any], *pods: dict[str, Any], events: Any = (), workload: Any = None) -> tuple[str, Any, str]:
-    found = status.of(job_, list(pods), list(events), workload, NOW)
+    def warnings(name: str) -> list[dict[str, Any]]:
+        return [event for event in events if event["involvedObject"]["name"] == name]
+
+    found = status.of(job_, list(pods), warnings, lambda _: workload, NOW)
     return found.state, found.exit_code, found.reason
 
 
@@ -43,12 +46,20 @@ def test_the_oom_killer() -> None:
     killed = pod("worker", "Failed", **ended(137, "OOMKilled", "59:01"))
     followed = pod("master", "Failed", **ended(1, "Error", "59:07"))
     found = of(job("Created", "Running", "Failed"), followed, killed)
-    assert found == ("OUT_OF_MEMORY", 137, "a-worker-0: exit code 137, OOMKilled")
+    assert found == ("OUT_OF_MEMORY", 137, "a-worker-0: exit code 137, OOMKilled; a-master-0: exit code 1")
 
 
 def test_a_restart_is_told_while_the_job_runs() -> None:
-    found = of(job("Created", "Running"), pod("master"), pod("worker", restarts=2))
-    assert found == ("RUNNING", None, "a-worker-0 restarted 2 times")
+    again = pod("worker", restarts=2)
+    again["status"]["containerStatuses"][0]["lastState"] = ended(137, "OOMKilled", "59:01")
+    told = "a-worker-0 restarted 2 times, last: exit code 137, OOMKilled"
+    assert of(job("Created", "Running"), pod("master"), again) == ("RUNNING", None, told)
+
+
+def test_many_pods_that_failed_are_told_in_a_few_words() -> None:
+    pods = [pod(f"worker{i}", "Failed", **ended(i, "Error", f"59:0{i}")) for i in range(1, 6)]
+    told = "a-worker1-0: exit code 1; a-worker2-0: exit code 2; a-worker3-0: exit code 3; and 2 more"
+    assert of(job("Failed"), *reversed(pods)) == ("FAILED", 1, told)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +72,17 @@ def test_a_restart_is_told_while_the_job_runs() -> None:
     ],
 )  # fmt: skip
 def test_a_job_in_a_queue(conditions: list[dict[str, str]], says: str) -> None:
-    assert of(job("Suspended"), workload={"status": {"conditions": conditions}}) == ("PENDING", None, says)
+    assert of(queued(), workload={"status": {"conditions": conditions}}) == ("PENDING", None, says)
+
+
+def queued() -> dict[str, Any]:
+    waiting = job("Suspended")
+    waiting["metadata"] |= {"uid": "1", "labels": {"kueue.x-k8s.io/queue-name": "research"}}
+    return waiting
+
+
+def test_a_queue_whose_reasons_one_may_not_see() -> None:
+    assert of(queued()) == ("PENDING", None, "not admitted by Kueue: waits in queue research")
 
 
 def test_a_job_that_was_suspended_by_hand() -> None:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from .. import logs as files
 from ..errors import SchedulerError, UsageError
+from ..render import MANIFESTS
 from ..runs import Run, Status
 from . import logs, refusals, status
 from .client import Api, Object, Refused
+from .submit import RUN_LABEL
 
 SCHEME = "k8s"
 #: In the run's folder: the pods' lines, kept before they were deleted.
 KEPT = "pods.log"
 _CANCELLED = "cancelled"  # a file of the run's folder
-_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+#: Of Kueue's objects: the uid of their job.
+_JOB_UID = "kueue.x-k8s.io/job-uid"
+#: Letters of a selector that names runs one by one; proxies refuse URLs of more than some 8,000.
+_LONGEST_SELECTOR = 4000
 _GONE = Status("UNKNOWN", reason="the cluster has no such job any more: deleted by hand, or by its ttl")
 
 
@@ -46,7 +52,7 @@ class KubernetesBackend:
         return Run(handle, handle.rpartition("/")[2], run_dir="", log="")
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
-        """One list of jobs, one of pods and one of events for all runs of a namespace."""
+        """One list of jobs and one of pods for all runs of a namespace, and one of events where a job waits."""
         found: dict[str, Status] = {}
         places = defaultdict(list)
         for run in runs:
@@ -65,7 +71,7 @@ class KubernetesBackend:
         """Delete the job, and with it pods and ConfigMap."""
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
-            for kind in status.JOB_LABELS:
+            for kind in _kinds(run):
                 if _job(api, kind, run):
                     api.delete(kind, run.id)
         if run.run_dir:
@@ -76,7 +82,7 @@ class KubernetesBackend:
         api = api_of(run)
         path = Path(run.run_dir or ".") / KEPT
         with refusals.while_asking(api.context, api.namespace):
-            logs.keep(api, _pods(api, [run]), path)
+            logs.keep(api, _pods_of(api, run), path)
         say(f"log: {path}")
 
     def pause(self, run: Run, seconds: float) -> None:
@@ -84,7 +90,7 @@ class KubernetesBackend:
         end = time.monotonic() + seconds
         with suppress(Refused, SchedulerError):
             api = api_of(run)
-            kind = next((kind for kind in status.JOB_LABELS if _job(api, kind, run)), None)
+            kind = next((kind for kind in _kinds(run) if _job(api, kind, run)), None)
             if kind:
                 changes = api.changes(kind, max(1, int(seconds)), field_selector=f"metadata.name={run.id}")
                 next(changes, None)  # as it is now
@@ -98,7 +104,7 @@ class KubernetesBackend:
             return True
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
-            return any(logs.has_begun(pod) for pod in _pods(api, [run]))
+            return any(logs.has_begun(pod) for pod in _pods_of(api, run))
 
     def log(
         self,
@@ -115,14 +121,20 @@ class KubernetesBackend:
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
             if is_over is None:
-                yield from logs.tail(api, _pods(api, [run]), count, wanted)
+                yield from logs.tail(api, _pods_of(api, run), count, wanted)
             else:
-                yield from logs.follow(api, lambda: _pods(api, [run]), count, wanted, is_over, say)
+                yield from logs.follow(api, lambda: _pods_of(api, run), count, wanted, is_over, say)
 
 
 def _kept(run: Run) -> Path | None:
     path = Path(run.run_dir) / KEPT if run.run_dir else None
     return path if path and path.is_file() else None
+
+
+def _kinds(run: Run) -> list[str]:
+    """What the run's job may be: what its folder holds, or either."""
+    kinds = [kind for kind, name in MANIFESTS.items() if run.run_dir and (Path(run.run_dir) / name).is_file()]
+    return kinds or list(MANIFESTS)
 
 
 def _job(api: Api, kind: str, run: Run) -> Object | None:
@@ -135,55 +147,88 @@ def _job(api: Api, kind: str, run: Run) -> Object | None:
 
 
 def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
-    jobs = {job["metadata"]["name"]: job for kind in status.JOB_LABELS for job in _jobs(api, kind, runs)}
-    pods, events = _pods(api, runs), api.find("Event") if jobs else []
-    workloads = _workloads(api) if any(map(_is_queued, jobs.values())) else {}
+    jobs, now = _jobs(api, runs), datetime.now(UTC)
+    names: dict[str, list[str]] = defaultdict(list)
+    for job in jobs.values():
+        names[job["kind"]].append(job["metadata"]["name"])
+    pods: dict[str, list[Object]] = defaultdict(list)
+    for pod in _pods(api, names):
+        pods[_job_name(pod)].append(pod)
+
+    @cache  # asked for where a job waits, and then once
+    def warnings() -> dict[str, list[Object]]:
+        found = defaultdict(list)
+        for event in api.find("Event", field_selector="type=Warning"):
+            found[event["involvedObject"].get("name")].append(event)
+        return found
+
+    @cache
+    def workloads() -> dict[str, Object]:
+        return _workloads(api, [job["metadata"]["uid"] for job in jobs.values() if status.queue_of(job)])
+
     found = {}
     for run in runs:
-        job = jobs.get(run.id)
-        if job is None:
+        if run.handle not in jobs:
             cancelled = bool(run.run_dir) and (Path(run.run_dir) / _CANCELLED).exists()
             found[run.handle] = replace(run.status, state="CANCELLED", reason="") if cancelled else _GONE
             continue
-        own = [pod for pod in pods if _job_name(pod) == run.id]
-        mine = {run.id, *(pod["metadata"]["name"] for pod in own)}
-        about = [event for event in events if event["involvedObject"].get("name") in mine]
-        found[run.handle] = status.of(job, own, about, workloads.get(job["metadata"]["uid"]), datetime.now(UTC))
+        found[run.handle] = status.of(
+            jobs[run.handle], pods[run.id], lambda name: warnings().get(name, []), lambda uid: workloads().get(uid), now
+        )
     return found
 
 
-def _jobs(api: Api, kind: str, runs: list[Run]) -> list[Object]:
+def _jobs(api: Api, runs: list[Run]) -> dict[str, Object]:
+    """Handle → job, of those that are there."""
+    found: dict[str, Object] = {}
+    for kind in MANIFESTS:
+        due = [run for run in runs if run.handle not in found and kind in _kinds(run)]
+        named = {job["metadata"]["name"]: job for job in _of_kind(api, kind, due)} if due else {}
+        found |= {run.handle: named[run.id] for run in due if run.id in named}
+    return found
+
+
+def _of_kind(api: Api, kind: str, runs: list[Run]) -> list[Object]:
     if len(runs) == 1:
         job = _job(api, kind, runs[0])
         return [job] if job else []
+    ids = [Path(run.run_dir).name.removeprefix(f"{run.name}-") for run in runs]
     try:
-        return api.find(kind, label_selector="alignlaunch/run")
+        return api.find(kind, label_selector=_selector(RUN_LABEL, ids) if all(ids) else RUN_LABEL)
     except Refused as refused:
         if refused.code == 404:
             return []
         raise
 
 
-def _pods(api: Api, runs: list[Run]) -> list[Object]:
-    names = ",".join(sorted({run.id for run in runs}))
+def _pods(api: Api, names: dict[str, list[str]]) -> list[Object]:
+    """Those of the jobs (kind → names), perhaps among others."""
     return [
-        pod for label in status.JOB_LABELS.values() for pod in api.find("Pod", label_selector=f"{label} in ({names})")
+        pod
+        for kind, some in names.items()
+        for pod in api.find("Pod", label_selector=_selector(status.JOB_LABELS[kind], some))
     ]
 
 
-def _job_name(pod: Object) -> str | None:
-    labels = pod["metadata"].get("labels") or {}
-    return next((labels[label] for label in status.JOB_LABELS.values() if label in labels), None)
+def _pods_of(api: Api, run: Run) -> list[Object]:
+    return _pods(api, {kind: [run.id] for kind in _kinds(run)})
 
 
-def _is_queued(job: Object) -> bool:
-    return _QUEUE_LABEL in (job["metadata"].get("labels") or {})
+def _selector(label: str, values: Iterable[str]) -> str:
+    """Objects whose label is one of the values; where these are many, all that have the label."""
+    listed = f"{label} in ({','.join(sorted(set(values)))})"
+    return listed if len(listed) <= _LONGEST_SELECTOR else label
 
 
-def _workloads(api: Api) -> dict[str, Object]:
+def _job_name(pod: Object) -> str:
+    labels = pod["metadata"]["labels"]
+    return next(str(labels[label]) for label in status.JOB_LABELS.values() if label in labels)
+
+
+def _workloads(api: Api, uids: list[str]) -> dict[str, Object]:
     """Kueue's objects by the uid of their job; none where there is no right to see them."""
     try:
-        found = api.find("Workload")
+        found = api.find("Workload", label_selector=_selector(_JOB_UID, uids))
     except Refused:
         return {}
-    return {owner["uid"]: one for one in found for owner in one["metadata"].get("ownerReferences") or []}
+    return {one["metadata"]["labels"][_JOB_UID]: one for one in found}

@@ -14,7 +14,8 @@ from ..errors import SchedulerError, UsageError
 Object = dict[str, Any]
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-PAGE = 500
+#: Objects in one answer, some 10 MB: a namespace of thousands is a few requests.
+PAGE = 2000
 #: Kind → its name in the methods of CoreV1Api.
 _CORE = {"ConfigMap": "config_map", "Pod": "pod", "Event": "event"}
 #: Kind → group, version and plural.

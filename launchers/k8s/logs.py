@@ -49,7 +49,9 @@ class PodLog:
                 if _key(moment) > _key(read):
                     self._last = moment
                     yield self._index, self._name, line
-        except Refused:
+        except Refused as refused:
+            if refused.code == 403:
+                raise
             return  # the container is about to begin, or the earlier one's log is gone
 
 

@@ -33,6 +33,7 @@ _KEYS = [
     (r"metadata\.name\b", "name"),
 ]
 _ELSEWHERE = "k8s.patch or k8s.pod_patch"
+_ANOTHER_TIME = "try again; `kubectl get --raw /readyz` tells whether the API server is well"
 #: HTTP codes (none: any), words of the answer, and what to do about it. The first that is found counts.
 _REMEDIES = [
     ((401,), "", "the cluster does not know you (any more): log in again"),
@@ -54,14 +55,10 @@ _REMEDIES = [
         "have it raised",
     ),
     ((400, 403, 422), r"admission webhook", "correct {keys} in the job file"),
-    (
-        (403,),
-        "",
-        "ask for the right to do this: `kubectl auth can-i create {plural} -n {namespace}` must say yes",
-    ),
+    ((403,), "", "{right}"),
     ((400,), r"unknown field", _ELSEWHERE + " has a field that {kind} does not know: correct it"),
     ((400, 422), "", "correct {keys} in the job file"),
-    ((), "", "try again; `kubectl get --raw /readyz` tells whether the API server is well"),
+    ((), "", _ANOTHER_TIME),
 ]
 
 
@@ -74,7 +71,7 @@ def told(refused: Refused, kind: str, namespace: str) -> SchedulerError:
         if (not codes or refused.code in codes) and re.search(words, refused.message)
     )
     keys = " and ".join(dict.fromkeys(map(key_of, places)))
-    remedy = template.format(namespace=namespace, kind=kind, plural=f"{kind.lower()}s", keys=keys)
+    remedy = template.format(namespace=namespace, kind=kind, keys=keys, right=_right(refused, namespace))
     return SchedulerError(f"{kind}: {refused.message}\n    remedy: {remedy}\n    nothing was submitted")
 
 
@@ -100,9 +97,21 @@ def asked(refused: Refused, context: str, namespace: str) -> SchedulerError:
     """The same for a question about what is there already."""
     if refused.code == 401:
         remedy = "the cluster does not know you (any more): log in again"
+    elif refused.code == 403:
+        remedy = _right(refused, namespace)
     else:
-        remedy = f"ask for the right to see jobs, pods, their logs and events in {namespace}"
+        remedy = _ANOTHER_TIME
     return SchedulerError(f"context {context}: {refused.message}\n    remedy: {remedy}")
+
+
+def _right(refused: Refused, namespace: str) -> str:
+    """What to ask the administrator for."""
+    remedy = f"ask for the rights of docs/role.yaml in {namespace}"
+    if missing := re.search(r'cannot (\S+) resource "(\S+)" in API group "(\S*)"', refused.message):
+        verb, resource, group = missing.groups()
+        what = f"{resource}.{group}" if group else resource
+        remedy += f"; `kubectl auth can-i {verb} {what} -n {namespace}` must say yes"
+    return remedy
 
 
 def key_of(place: str) -> str:

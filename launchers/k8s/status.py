@@ -6,6 +6,7 @@ A condition alone says `Created` for hours while an image cannot be pulled, or `
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,16 +16,25 @@ from .client import Object
 
 #: Pods carry the name of their job under one of these.
 JOB_LABELS = {"PyTorchJob": "training.kubeflow.org/job-name", "TrainJob": "jobset.sigs.k8s.io/jobset-name"}
+_QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 #: A job without pods for longer than this has nobody who makes them.
 OPERATOR_SECONDS = 60
 _SUCCEEDED, _FAILED = ("Succeeded", "Complete"), "Failed"
 _LENGTH = 200
+_NAMED = 3  # pods in a reason
 
 
-def of(job: Object, pods: list[Object], events: list[Object], workload: Object | None, now: datetime) -> Status:
+def of(
+    job: Object,
+    pods: list[Object],
+    warnings: Callable[[str], list[Object]],
+    workload: Callable[[str], Object | None],
+    now: datetime,
+) -> Status:
     """The state of a job.
 
-    events: of the job and of its pods. workload: Kueue's, where the job is in a queue.
+    warnings: name → events against the object. workload: uid of a job → Kueue's object, or None. Both are called only
+    where conditions and pods leave it open why the job waits.
     """
     conditions = {c["type"]: c for c in job.get("status", {}).get("conditions") or [] if c.get("status") == "True"}
     views = sorted((_view(pod) for pod in pods), key=lambda view: view.index)
@@ -37,22 +47,29 @@ def of(job: Object, pods: list[Object], events: list[Object], workload: Object |
     if "deletionTimestamp" in job["metadata"]:
         return Status("COMPLETING", None, "being deleted", nodes)
     if "Suspended" in conditions or not views:
-        why = _why_suspended(workload) if "Suspended" in conditions else _why_no_pods(job, events, now)
+        why = _why_suspended(job, workload) if "Suspended" in conditions else _why_no_pods(job, warnings, now)
         return Status("PENDING", None, why)
-    return _of_pods(job, views, nodes, events)
+    return _of_pods(job, views, nodes, warnings)
 
 
-def _of_pods(job: Object, views: list[PodView], nodes: str, events: list[Object]) -> Status:
+def queue_of(job: Object) -> str:
+    """Kueue's LocalQueue that the job is in, or nothing."""
+    return (job["metadata"].get("labels") or {}).get(_QUEUE_LABEL) or ""
+
+
+def _of_pods(job: Object, views: list[PodView], nodes: str, warnings: Callable[[str], list[Object]]) -> Status:
     """Of a job that has pods and has not ended: it runs once all that it needs do."""
     name = job["metadata"]["name"]
     running = [view for view in views if view.phase in ("Running", "Succeeded") and not view.why]
-    restarts = "; ".join(f"{view.name} restarted {view.restarts} times" for view in views if view.restarts)
+    restarts = _some(
+        [f"{view.name} restarted {view.restarts} times, last: {_end(view)}" for view in views if view.restarts]
+    )
     if len(running) >= _wanted(job):
         return Status("RUNNING", None, restarts, nodes)
-    late = [view for view in views if view not in running][:3]
-    why = "; ".join(f"{view.name}: {view.why or _last_warning(view.name, events) or 'about to start'}" for view in late)
+    late = [view for view in views if view not in running][:_NAMED]
+    why = "; ".join(f"{view.name}: {view.why or _last(warnings(view.name)) or 'about to start'}" for view in late)
     if not why:
-        why = _last_warning(name, events) or f"{len(views)} of {_wanted(job)} pods are there"
+        why = _last(warnings(name)) or f"{len(views)} of {_wanted(job)} pods are there"
     return Status("PENDING", None, why, nodes)
 
 
@@ -135,7 +152,7 @@ def _words(waiting: Object) -> str:
 
 
 def _failed(condition: Object, views: list[PodView], nodes: str) -> Status:
-    """The first container that ended badly has the job's exit code; what came after may only have followed it."""
+    """The first container that ended badly has the job's exit code; those after it may only have followed it."""
     bad = sorted((view for view in views if view.code), key=lambda view: (view.ended_at, view.index))
     first = bad[0] if bad else None
     reason, message = condition.get("reason", ""), condition.get("message", "")
@@ -145,25 +162,38 @@ def _failed(condition: Object, views: list[PodView], nodes: str) -> Status:
     elif first:
         if first.ended_by == "OOMKilled":
             state = "OUT_OF_MEMORY"
-        reason = f"{first.name}: exit code {first.code}" + (f", {first.ended_by}" if first.ended_by != "Error" else "")
+        reason = _some([f"{view.name}: {_end(view)}" for view in bad])
     else:
         reason = _short(message or reason)
     return Status(state, first.code if first else None, reason, nodes)
 
 
-def _why_suspended(workload: Object | None) -> str:
+def _end(view: PodView) -> str:
+    return f"exit code {view.code}" + (f", {view.ended_by}" if view.ended_by not in ("", "Error") else "")
+
+
+def _some(told: list[str]) -> str:
+    more = len(told) - _NAMED
+    return "; ".join(told[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _why_suspended(job: Object, workload: Callable[[str], Object | None]) -> str:
     """Kueue's own words, where the job is in one of its queues."""
-    if workload is None:
+    queue = queue_of(job)
+    if not queue:
         return "suspended"
-    conditions = {c["type"]: c for c in workload.get("status", {}).get("conditions") or []}
+    found = workload(job["metadata"]["uid"])
+    if found is None:  # no right to see it, or not made yet
+        return f"not admitted by Kueue: waits in queue {queue}"
+    conditions = {c["type"]: c for c in found.get("status", {}).get("conditions") or []}
     if (conditions.get("Admitted") or {}).get("status") == "True":
         return "admitted, about to start"
     told = conditions.get("QuotaReserved") or {}
     return _short(f"not admitted by Kueue: {told.get('message') or 'no answer yet'}")
 
 
-def _why_no_pods(job: Object, events: list[Object], now: datetime) -> str:
-    if told := _last_warning(job["metadata"]["name"], events):
+def _why_no_pods(job: Object, warnings: Callable[[str], list[Object]], now: datetime) -> str:
+    if told := _last(warnings(job["metadata"]["name"])):
         return told
     created = datetime.fromisoformat(job["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
     age = (now.astimezone(UTC) - created).total_seconds()
@@ -172,11 +202,12 @@ def _why_no_pods(job: Object, events: list[Object], now: datetime) -> str:
     return f"no pods after {age:.0f} s: is the training operator running?"
 
 
-def _last_warning(name: str, events: list[Object]) -> str:
-    """What was last said against an object."""
-    about = [e for e in events if e["involvedObject"].get("name") == name and e.get("type") == "Warning"]
-    about.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
-    return _short(f"{about[-1].get('reason', '')}: {about[-1].get('message', '')}") if about else ""
+def _last(warnings: list[Object]) -> str:
+    """What was said last."""
+    if not warnings:
+        return ""
+    last = max(warnings, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+    return _short(f"{last.get('reason', '')}: {last.get('message', '')}")
 
 
 def _wanted(job: Object) -> int:

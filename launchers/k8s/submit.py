@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -139,7 +138,7 @@ def _own(api: Api, manifest: Object, job: Object, say: Callable[[str], None]) ->
     try:
         api.patch(kind, name, {"metadata": {"ownerReferences": [owner | {"blockOwnerDeletion": False}]}})
     except (Refused, SchedulerError) as error:
-        words = re.split(r"\n", str(error))[0]
+        words = str(error).splitlines()[0]
         say(f"warning: {kind} {name} will outlive its job ({words}); later: kubectl delete {kind.lower()} {name}")
 
 
@@ -147,5 +146,6 @@ def _remove(api: Api, manifest: Object, say: Callable[[str], None]) -> None:
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     try:
         api.delete(kind, name)
-    except (Refused, SchedulerError):
-        say(f"{kind} {name} could not be removed; later: kubectl delete {kind.lower()} {name} -n {api.namespace}")
+    except (Refused, SchedulerError) as error:
+        words = str(error).splitlines()[0]
+        say(f"{kind} {name} could not be removed ({words}); later: kubectl delete {kind.lower()} {name}")

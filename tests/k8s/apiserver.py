@@ -16,9 +16,9 @@ from .discovery import documents
 from .injection import Injection
 from .listing import selected, watched
 from .logs import LogReader, is_running
-from .rbac import Authorizer
+from .rbac import Authorizer, Request
 from .registry import Registry
-from .resources import PODS, Obj
+from .resources import PODS, RESOURCES, Obj
 from .routes import Target, target_of
 from .status import ApiError
 from .verbs import Answer, Call, access_review
@@ -33,6 +33,7 @@ class ApiServer:
     def __init__(self, registry: Registry, authorizer: Authorizer, logs: Path, tls: ssl.SSLContext) -> None:
         self.port = 0
         self.injections: list[Injection] = []
+        self.asked: list[Request] = []  # in their order, refused ones too
         self._registry = registry
         self._authorizer = authorizer
         self._logs = logs
@@ -108,11 +109,15 @@ class ApiServer:
             raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BODY}")
         if http.path == REVIEW_PATH:
             return _shown(access_review(self._authorizer, user, body, _media_type(http)))
-        target = target_of(http.path, self._registry.served)
+        target = target_of(http.path, RESOURCES)
         if target is None:
-            return web.Response(status=404, text="404 page not found\n")
+            return _not_served()
         verb = target.verb(http.method, http.query)
-        self._authorizer.check(user, target.resource, target.question(verb))
+        question = target.question(verb)
+        self.asked.append(question)
+        self._authorizer.check(user, target.resource, question)  # of kinds that are not installed, too
+        if target.resource not in self._registry.served:
+            return _not_served()
         if verb == "watch":
             return await self._watch(http, target)
         if target.resource is PODS and target.subresource == "log":
@@ -163,6 +168,10 @@ class ApiServer:
 def _json(body: Obj, code: int, headers: Mapping[str, str] | None = None) -> web.Response:
     data = json.dumps(body, separators=(",", ":")).encode()
     return web.Response(body=data, status=code, content_type="application/json", headers=headers)
+
+
+def _not_served() -> web.Response:
+    return web.Response(status=404, text="404 page not found\n")
 
 
 def _shown(answer: Answer) -> web.Response:

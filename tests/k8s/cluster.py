@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,12 +23,14 @@ from kubernetes.client import ApiException
 
 from .faults import ClusterFaults
 from .images import TRAINING_IMAGE
-from .kubeconfig import with_token
-from .resources import CRDS, RESOURCES, Obj, Resource, resource_of
+from .kubeconfig import in_namespace, with_token
+from .resources import CRDS, LOCAL_QUEUES, RESOURCES, Obj, Resource, resource_of
 from .standin import StandIn
 
 Found = TypeVar("Found")
 ACCOUNT = "tester"
+#: Kubeconfig of a real cluster, which needs an image with alignlaunch in it: ALIGNLAUNCH_K8S_IMAGE.
+REAL = os.environ.get("ALIGNLAUNCH_KUBECONFIG", "")
 WAIT_S = 120.0
 
 
@@ -39,8 +44,9 @@ class Cluster:
         self.kubeconfig = kubeconfig
         self.namespace = namespace
         self.image = image
-        load: Any = config.new_client_from_config
-        self.api = load(str(kubeconfig))
+        loader: Any = config
+        self.context: str = loader.list_kube_config_contexts(str(kubeconfig))[1]["name"]
+        self.api = loader.new_client_from_config(str(kubeconfig))
         # Any: half of the client's models are optional, and a test that meets None fails anyway.
         self.core: Any = client.CoreV1Api(self.api)
         self.custom: Any = client.CustomObjectsApi(self.api)
@@ -51,6 +57,23 @@ class Cluster:
     def faults(self) -> ClusterFaults:
         """Ways to break it. Skips the test where that cannot be done."""
         pytest.skip("this fault cannot be provoked on a real cluster")
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[list[str]]:
+        """Verb and resource (`get pods/log`) of each request about the namespace while the context lasts.
+
+        Skips the test where the API server does not tell.
+        """
+        pytest.skip("a real API server does not tell what it was asked")
+        yield []
+
+    def may(self, verb: str, resource: str, group: str = "") -> bool:
+        """What the server says of one's own rights in the namespace."""
+        resource, _, subresource = resource.partition("/")
+        about = {"verb": verb, "resource": resource, "subresource": subresource, "group": group}
+        review: Any = {"spec": {"resourceAttributes": {"namespace": self.namespace, **about}}}
+        answer: Any = client.AuthorizationV1Api(self.api).create_self_subject_access_review(review)
+        return bool(answer.status.allowed)
 
     def has(self, feature: str) -> bool:
         """Whether the cluster serves a kind (`PyTorchJob`, `TrainJob`, `Workload`), or has `gpu` nodes."""
@@ -98,6 +121,11 @@ class Cluster:
                 if refusal.status != 409:
                     raise
                 self.request("PATCH", resource, obj["metadata"]["name"], obj)
+
+    def create_all(self, objects: Iterable[Obj]) -> None:
+        """Create many, several at a time."""
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(self.apply, objects))
 
     def delete(self, kind: str, name: str) -> None:
         self.request("DELETE", _resource(kind), name)
@@ -166,17 +194,17 @@ class Cluster:
 
     # -- what a namespace may hold ------------------------------------------------------------------------------------
 
-    def as_user_with(self, *rules: Obj) -> Path:
+    def as_user_with(self, *rules: Obj, name: str = ACCOUNT) -> Path:
         """A kubeconfig of a service account that may do in the namespace what these RBAC rules say, and no more."""
-        role = {"kind": "Role", "apiGroup": "rbac.authorization.k8s.io", "name": ACCOUNT}
-        subject = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.namespace}
-        metadata, rbac = {"name": ACCOUNT, "namespace": self.namespace}, "rbac.authorization.k8s.io/v1"
+        role = {"kind": "Role", "apiGroup": "rbac.authorization.k8s.io", "name": name}
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": self.namespace}
+        metadata, rbac = {"name": name, "namespace": self.namespace}, "rbac.authorization.k8s.io/v1"
         self.apply(
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
             {"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": list(rules)},
             {"apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": [subject]},
         )
-        token = self.core.create_namespaced_service_account_token(ACCOUNT, self.namespace, {"spec": {}})
+        token = self.core.create_namespaced_service_account_token(name, self.namespace, {"spec": {}})
         return with_token(self.kubeconfig, token.status.token)
 
     def limit(self, **hard: str) -> None:
@@ -184,6 +212,11 @@ class Cluster:
         quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "limit"}, "spec": {"hard": hard}}
         self.apply(quota)
         self.wait(lambda: self.core.read_namespaced_resource_quota("limit", self.namespace).status.hard)
+
+    def admit(self, queue: str) -> None:
+        """Make a LocalQueue, so that Kueue takes what waits in it. A real one needs a ClusterQueue `default`."""
+        metadata, spec = {"name": queue}, {"clusterQueue": "default"}
+        self.apply({"apiVersion": LOCAL_QUEUES.api_version, "kind": "LocalQueue", "metadata": metadata, "spec": spec})
 
     def fill_claim(self, name: str, source: Path) -> None:
         """Make a PersistentVolumeClaim that holds a copy of a folder."""
@@ -233,6 +266,21 @@ class StandInCluster(Cluster):
     def faults(self) -> ClusterFaults:
         return self._faults
 
+    def create_all(self, objects: Iterable[Obj]) -> None:
+        for obj in objects:  # without HTTP, which takes the better part of a minute for thousands
+            resource = resource_of(obj["kind"], obj["apiVersion"])
+            assert resource is not None
+            self._stand_in.registry.create(resource, self.namespace, obj)
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[list[str]]:
+        every, found = self._stand_in.server.asked, list[str]()
+        before = len(every)
+        try:
+            yield found
+        finally:
+            found += [f"{one.verb} {one.resource}" for one in every[before:] if one.namespace == self.namespace]
+
     def fill_claim(self, name: str, source: Path) -> None:
         self._make_claim(name)
         folder = self._stand_in.kubelet.claims / self.namespace / name
@@ -241,3 +289,21 @@ class StandInCluster(Cluster):
 
     def read_claim(self, name: str, path: str) -> bytes:
         return (self._stand_in.kubelet.claims / self.namespace / name / path).read_bytes()
+
+
+@contextlib.contextmanager
+def new_namespace(stand_in: StandIn | None, folder: Path) -> Iterator[Cluster]:
+    """A namespace of the stand-in, else of the real cluster, gone afterwards. folder: for its kubeconfig."""
+    admin = stand_in.kubeconfig if stand_in else Path(REAL)
+    load: Any = config.new_client_from_config
+    api: Any = client.CoreV1Api(load(str(admin)))
+    namespace = f"alignlaunch-{secrets.token_hex(4)}"
+    api.create_namespace({"metadata": {"name": namespace}})
+    kubeconfig = in_namespace(admin, namespace, folder)
+    if stand_in is None:
+        image = os.environ.get("ALIGNLAUNCH_K8S_IMAGE")
+        assert image, "ALIGNLAUNCH_KUBECONFIG is set: ALIGNLAUNCH_K8S_IMAGE must name an image with alignlaunch in it"
+        yield Cluster(kubeconfig, namespace, image)
+    else:
+        yield StandInCluster(stand_in, kubeconfig, namespace)
+    api.delete_namespace(namespace)

@@ -37,8 +37,8 @@ class Target:
         return Request(verb, self.resource.group, plural, self.namespace, self.name)
 
 
-def target_of(path: str, served: Collection[Resource]) -> Target | None:
-    """None where the server serves nothing: its answer is then plain text."""
+def target_of(path: str, resources: Collection[Resource]) -> Target | None:
+    """None where there is nothing: the server's answer is then plain text."""
     parts = path.strip("/").split("/")
     head, rest = (parts[:2], parts[2:]) if parts[0] == "api" else (parts[:3], parts[3:])
     api_version = "/".join(head[1:])
@@ -48,7 +48,7 @@ def target_of(path: str, served: Collection[Resource]) -> Target | None:
     if not 1 <= len(rest) <= 3:
         return None
     plural, name, subresource = (*rest, "", "")[:3]
-    for resource in served:
+    for resource in resources:
         if (resource.api_version, resource.plural) == (api_version, plural):
             return Target(resource, namespace, name, subresource)
     return None

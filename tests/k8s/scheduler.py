@@ -25,7 +25,8 @@ class Scheduler(Controller):
     def concerned(self, change: Change) -> Iterable[Key]:
         if change.resource is PODS and change.type == "ADDED":
             return [key_of(change.obj)]
-        freed = change.resource is PODS and (change.type == "DELETED" or change.obj["status"]["phase"] in ENDED)
+        ended = change.type == "DELETED" or (change.resource is PODS and change.obj["status"]["phase"] in ENDED)
+        freed = change.resource is PODS and ended and change.obj["spec"].get("nodeName")
         return self.everything() if freed or change.resource in (NODES, CLAIMS) else []
 
     def everything(self) -> Iterable[Key]:

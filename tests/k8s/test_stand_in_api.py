@@ -198,15 +198,14 @@ def test_a_missing_right_is_403(cluster: Cluster) -> None:
     )
     with pytest.raises(ApiException, match="403"):
         limited.pods()
-    assert may(limited, resource="pytorchjobs", group="kubeflow.org", verb="list")
-    assert not may(limited, resource="pods", verb="list")
+    assert limited.may("list", "pytorchjobs", "kubeflow.org")
+    assert not limited.may("list", "pods")
 
 
-def may(cluster: Cluster, **asked: str) -> bool:
-    """What the server says of one's own rights."""
-    review: Any = {"spec": {"resourceAttributes": {"namespace": cluster.namespace, **asked}}}
-    answer: Any = client.AuthorizationV1Api(cluster.api).create_self_subject_access_review(review)
-    return bool(answer.status.allowed)
+def test_whether_a_kind_is_installed_is_told_only_to_those_who_may_use_it(cluster: Cluster) -> None:
+    limited = Cluster(cluster.as_user_with(), cluster.namespace, cluster.image)
+    with cluster.faults.crd_missing(PYTORCHJOBS), pytest.raises(ApiException, match="403"):
+        limited.job("tiny")
 
 
 def test_a_stale_version_is_409(cluster: Cluster) -> None:

@@ -58,6 +58,24 @@ def test_the_exit_code_is_that_of_the_first_pod_that_failed(user: User, code: in
     assert "unknown: the run is FAILED: fails-worker-0: exit code" in user.call("diagnose", run).stdout
 
 
+def test_a_pod_that_takes_more_memory_than_it_may(user: User) -> None:
+    """Its worker; the master ends since the worker did."""
+    takes = "x = b'x' * (300 << 20); import time; time.sleep(300)"
+    script = f'case "$HOSTNAME" in *worker*) exec python3 -c "{takes}" ;; *) sleep 10; exit 1 ;; esac'
+    run = user.submit(user.write_script("takes", script, {"restart_policy": "Never", "memory": "128Mi"}))
+    assert "OUT_OF_MEMORY exit code 137" in user.call("wait", run, code=137).stderr
+    assert user.status(run)["reason"].startswith("takes-worker-0: exit code 137, OOMKilled")
+
+
+def test_a_queue_that_does_not_admit_the_job(user: User) -> None:
+    user.cluster.need("Workload")
+    run = user.submit(user.write_script("queued", "exit 4", {"queue": "research"}, nnodes=1))
+    told = user.until(run, "PENDING", reason="not admitted by Kueue: LocalQueue research")
+    assert told["reason"] == "not admitted by Kueue: LocalQueue research doesn't exist"
+    user.cluster.admit("research")
+    assert "FAILED exit code 4" in user.call("wait", run, code=4).stderr
+
+
 def test_a_time_limit(user: User) -> None:
     run = user.submit(user.write_script("slow", "sleep 300", nnodes=1, time="00:00:05"))
     user.call("wait", run, code=1)
