@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
+import yaml
 
 from tests.tiny import TRAIN, make_model, write_data
 
@@ -42,3 +45,20 @@ def test_a_network_that_is_not_there_ends_the_job_with_words(login: Login) -> No
     assert "remedy: name node 0 as every node can resolve it" in log
     status = login.status("job")
     assert (status["state"], status["exit_code"]) == ("FAILED", 2)
+
+
+def test_node_0_tells_all_before_srun_ends_it(login: Login) -> None:
+    """The second node leaves at once, and --kill-on-bad-exit would take the first one with it."""
+    python = login.folder / "python-of-each-node"
+    python.write_text(
+        f'#!/bin/bash\n[[ $SLURMD_NODENAME != n2 ]] || export GLOO_SOCKET_IFNAME=ib7\nexec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    profile = login.folder / "config/alignlaunch/clusters/unlike.yaml"
+    profile.write_text(yaml.safe_dump({"device": "cpu", "python": str(python)}))
+    login.call("slurm", "job.yaml", "--cluster", "unlike", "--wait", "--write", code=2)
+    log = login.call("logs", "job").stdout
+    assert "is ib7, but this node has" in log
+    assert "remedy: name one that every node has" in log
+    assert "preflight: failed: 2 nodes x 1" in log
+    assert "verdict   preflight: before the launcher was started: node 1" in login.call("diagnose", "job").stdout

@@ -21,6 +21,10 @@ from alignlaunch.train.preflight.messages import Verdict
 from alignlaunch.train.preflight.node import Node
 
 
+def ignore(_: object) -> None:
+    """What is said and shown."""
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -65,7 +69,8 @@ def meet(
                 (changed or {}).get(rank, facts_of(rank, nnodes)),
                 timeout,
                 folder,
-                lambda _: None,
+                ignore,
+                ignore,
                 payload=payload,
             )
             for rank in range(nnodes)
@@ -121,8 +126,9 @@ def test_the_node_is_named_whose_links_all_fail() -> None:
     (found,) = links.findings(links_of(8, _5=None), names)
     assert found.text == "node 5: none of its 6 links to other nodes works: no answer"
     assert (found.error, found.retry) == (True, True)
-    (found,) = links.findings(links_of(8, _5=0.1), names)
-    assert found.text.startswith("node 5: its best link carries 0.08 GB/s, the median node's 0.84")
+    found, other = links.findings(links_of(8, _5=0.1), names)
+    assert found.text == "node 5: the best link out of it carries 0.084 GB/s, the median node's 0.839"
+    assert other.text == "node 5: the best link into it carries 0.084 GB/s, the median node's 0.839"
     assert not found.error
     one = [link._replace(seconds=None) if link[:2] == (3, 4) else link for link in links_of(8)]
     assert [finding.text for finding in links.findings(one, names)] == ["node 3 cannot send to node 4: no answer"]
@@ -181,13 +187,13 @@ def test_strangers_do_not_disturb(tmp_path: Path) -> None:
     first = node_of(2)
 
     async def scenario() -> list[Any]:
-        host = asyncio.create_task(meeting.meet(first, facts_of(0, 2), 10, tmp_path, lambda _: None))
+        host = asyncio.create_task(meeting.meet(first, facts_of(0, 2), 10, tmp_path, ignore, ignore))
         await asyncio.sleep(0.5)
         for words in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 1000 + b"\n"):
             _, writer = await asyncio.open_connection("127.0.0.1", first.port)
             writer.write(words)
             writer.close()
-        guest = meeting.meet(replace(first, node_rank=1), facts_of(1, 2), 10, tmp_path, lambda _: None)
+        guest = meeting.meet(replace(first, node_rank=1), facts_of(1, 2), 10, tmp_path, ignore, ignore)
         return list(await asyncio.gather(host, guest))
 
     for verdict in asyncio.run(scenario()):

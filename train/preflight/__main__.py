@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +22,9 @@ from alignlaunch.train.preflight import compare, facts, meeting, node, report
 from alignlaunch.train.preflight.findings import NO_RETRY, FailedError, exit_code
 from alignlaunch.train.preflight.messages import Verdict
 from alignlaunch.train.preflight.node import Node
+
+#: Seconds that a node stays after a failure: the first to leave has srun end the others, and some still talk.
+_MANNERS = 1.0
 
 
 def main() -> NoReturn:
@@ -58,36 +62,39 @@ def _check(options: argparse.Namespace) -> int:
         say("passed before in this run: a pod that comes back finds its peers past it")
         return 0
     try:
-        verdict = _meet(place, job, options)
+        verdict = _meet(place, job, options, lambda found: _show(found, place, time.monotonic() - start))
     except FailedError as error:
         for finding in error.findings:
             say(str(finding))
         return exit_code(error.findings)
-    code = _tell(verdict, place, time.monotonic() - start)
+    code = exit_code(verdict.findings)
     if code == 0 and place.node_rank == 0 and os.environ.get("ALIGNLAUNCH_RUN_ID"):
         passed.touch()
+    if code and place.node_rank != 0:
+        time.sleep(_MANNERS)
     return code
 
 
-def _meet(place: Node, job: TrainConfig, options: argparse.Namespace) -> Verdict:
+def _meet(place: Node, job: TrainConfig, options: argparse.Namespace, show: Callable[[Verdict], None]) -> Verdict:
     mine = facts.gather(place, job, options.job)
     if place.nnodes == 1:
-        return Verdict(findings=compare.findings({0: mine}), nodes={0: mine})
+        alone = Verdict(findings=compare.findings({0: mine}), nodes={0: mine})
+        show(alone)
+        return alone
     try:
-        return asyncio.run(meeting.meet(place, mine, options.timeout, Path(job.output_dir), say))
+        return asyncio.run(meeting.meet(place, mine, options.timeout, Path(job.output_dir), say, show))
     except FailedError as error:
         raise FailedError(*error.findings, *mine.findings) from error
 
 
-def _tell(verdict: Verdict, place: Node, seconds: float) -> int:
+def _show(verdict: Verdict, place: Node, seconds: float) -> None:
     """Node 0 shows all, the others only that it is over: in one log, a thousand copies hide what they say."""
-    code = exit_code(verdict.findings)
     errors = [finding for finding in verdict.findings if finding.error]
     if place.node_rank != 0:
         if errors:
             more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
             say(f"node {place.node_rank}: failed: {errors[0].text}{more}; node 0 has told all of it")
-        return code
+        return
     for line in report.table(verdict) if 1 < len(verdict.nodes) == place.nnodes else ():
         say(line)
     for finding in verdict.findings:
@@ -95,7 +102,6 @@ def _tell(verdict: Verdict, place: Node, seconds: float) -> int:
     outcome = "failed" if errors else "passed"
     count = f"{place.nnodes} node{'s' if place.nnodes > 1 else ''} x {place.nproc_per_node}"
     say(f"{outcome}: {count} at {place.master_addr}:{place.master_port}, {seconds:.1f} s")
-    return code
 
 
 def _become(launcher: list[str]) -> NoReturn:

@@ -26,8 +26,15 @@ _GRACE = 10.0
 class Meeting:
     """Node 0's side. `verdict` is set once all have come and reported, once something is wrong, or at the deadline."""
 
-    def __init__(self, node: Node, timeout: float, output_dir: Path, say: Callable[[str], None]) -> None:
-        self.node, self.timeout, self.say = node, timeout, say
+    def __init__(
+        self,
+        node: Node,
+        timeout: float,
+        output_dir: Path,
+        say: Callable[[str], None],
+        show: Callable[[Verdict], None],
+    ) -> None:
+        self.node, self.timeout, self.say, self.show = node, timeout, say, show
         self.token = output_dir / f".preflight-{time.time_ns():x}"
         self.facts: dict[int, Facts] = {}
         self.reports: dict[int, Report] = {}
@@ -42,6 +49,7 @@ class Meeting:
         """Serve until the verdict is out."""
         async with await sockets.serve(self._serve, listening, LONGEST_LINE):
             self.verdict = await self._lead()
+            self.show(self.verdict)  # before the others have it: the first that leaves has srun end this node too
             for _, writer in self.writers:
                 writer.write(self._last_words())
             await self._flush()

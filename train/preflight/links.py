@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from contextlib import suppress
 from statistics import median
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from alignlaunch.train.preflight import sockets
 from alignlaunch.train.preflight.findings import Finding
@@ -86,16 +86,25 @@ def findings(links: list[Link], names: dict[int, str]) -> list[Finding]:
         )
         for one in failed
     ]
-    best = {node: min((one.seconds for one in own if one.seconds), default=0.0) for node, own in of.items()}
+    return [*found, *_slow(links, names, "source", "out of it"), *_slow(links, names, "target", "into it")]
+
+
+def _slow(links: list[Link], names: dict[int, str], end: Literal["source", "target"], way: str) -> list[Finding]:
+    """Nodes whose best link, of those that begin (or end) there, is far slower than the median node's."""
+    best: dict[int, float] = {}
+    for link in links:
+        if link.seconds is not None:
+            node = getattr(link, end)
+            best[node] = min(link.seconds, best.get(node, link.seconds))
     usual = median(best.values()) if best else 0.0
-    slow = [node for node, seconds in sorted(best.items()) if seconds * _SLOW > usual > 0]
-    return found + [
+    return [
         Finding(
-            f"{names[node]}: its best link carries {rate(best[node]):.2f} GB/s, the median node's {rate(usual):.2f}",
+            f"{names[node]}: the best link {way} carries {rate(seconds):.3f} GB/s, the median node's {rate(usual):.3f}",
             "the whole run goes at its pace: leave it out (Slurm: --exclude), and tell the cluster's administrators",
             error=False,
         )
-        for node in slow
+        for node, seconds in sorted(best.items())
+        if seconds * _SLOW > usual
     ]
 
 

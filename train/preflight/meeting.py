@@ -25,22 +25,23 @@ async def meet(
     timeout: float,
     output_dir: Path,
     say: Callable[[str], None],
+    show: Callable[[Verdict], None],
     *,
     payload: int = links.PAYLOAD,
 ) -> Verdict:
-    """Meet the other nodes, for at most about `timeout` seconds a step. The same verdict on all nodes.
+    """Meet the other nodes, for at most about `timeout` seconds a step. `show` gets the verdict, the same on all nodes.
 
     Raises FailedError where no verdict can be had: node 0 is not there, or not to be reached.
     """
     if node.node_rank != 0:
-        return await guest.attend(node, facts, timeout, output_dir, say, payload=payload)
+        return _shown(await guest.attend(node, facts, timeout, output_dir, say, payload=payload), show)
     try:
         listening = sockets.listening(node.port)
     except OSError as error:
         with suppress(FailedError):  # a second node 0 on this host: the first one tells everybody
-            return await guest.attend(node, facts, timeout, output_dir, say, patience=0)
+            return _shown(await guest.attend(node, facts, timeout, output_dir, say, patience=0), show)
         raise FailedError(_port_taken(node.port, error)) from error
-    meeting = Meeting(node, timeout, output_dir, say)
+    meeting = Meeting(node, timeout, output_dir, say, show)
     held = asyncio.create_task(meeting.hold(listening))
     try:
         patience = timeout / 2  # so that, if it cannot reach itself, those who come hear of it
@@ -49,7 +50,12 @@ async def meet(
         await meeting.give_up(*error.findings)
         return await held
     # Without a verdict of its own, MASTER_ADDR has led it to another node 0.
-    return verdict if meeting.verdict is None else await held
+    return _shown(verdict, show) if meeting.verdict is None else await held
+
+
+def _shown(verdict: Verdict, show: Callable[[Verdict], None]) -> Verdict:
+    show(verdict)
+    return verdict
 
 
 def _port_taken(port: int, error: OSError) -> Finding:
