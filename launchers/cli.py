@@ -180,8 +180,9 @@ def render(
     require_digest: bool,
 ) -> None:
     """Write launch/<name>/<target>/: scripts or manifests, what the processes read, and a lock file."""
-    from . import admission, audit
+    from . import audit
     from . import render as rendering
+    from .k8s import admission
 
     for job in load(job_file, overrides, cluster).jobs.values():
         for target in sorted({*targets} or rendering.targets(job)):
@@ -306,7 +307,8 @@ def local(asked: Submission) -> None:
 @DIGEST
 def k8s(asked: Submission, context: str | None, namespace: str | None, require_digest: bool) -> None:
     """Submit JOB to Kubernetes: its manifests, looked at by the server first."""
-    from . import admission, audit, launch
+    from . import audit, launch
+    from .k8s import admission
 
     pipeline = load(asked.job_file, asked.overrides, asked.cluster)
     if pipeline.name:

@@ -12,7 +12,7 @@ from alignlaunch.train.config import NonEmptyStr
 
 from . import rules, schema, yamlfile
 from .errors import JobFileError, UsageError
-from .k8sspec import K8s
+from .k8s.spec import K8s
 from .paths import config_home
 
 #: sbatch reads these itself, no shell unquotes them: so no space, quote, backslash or comment sign may stand in one.

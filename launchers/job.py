@@ -16,11 +16,13 @@ from msgspec import Meta
 from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Stage, rewards_read
 
 from . import cluster as clusters
-from . import defaults, k8srules, legacy, patch, references, rules, schema, yamlfile, zerorules
+from . import defaults, legacy, references, rules, schema, yamlfile, zerorules
 from . import zero as zeros
 from .cluster import Cluster, Slurm
 from .errors import JobFileError, Problem, UsageError
-from .k8sspec import K8s
+from .k8s import patch
+from .k8s import rules as k8s_rules
+from .k8s.spec import K8s
 from .yamlfile import Document
 from .zero import ZeroConfig, ZeroError
 
@@ -327,7 +329,7 @@ def build(
         step=step,
         upcoming=upcoming,
     )
-    return replace(job, refused=k8srules.refused(document, job))
+    return replace(job, refused=k8s_rules.refused(document, job))
 
 
 def in_order(problems: list[Problem]) -> list[Problem]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import audit, local, manifest, provenance, runfolder, runs, slurm
+from . import audit, local, provenance, runfolder, runs, slurm
 from .errors import UsageError
 from .job import Job
+from .k8s import manifest
 from .render import SBATCH, Target
 from .runs import Run, Status
 

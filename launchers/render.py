@@ -18,10 +18,11 @@ import yaml
 import alignlaunch
 from alignlaunch.train.config import PREFLIGHT_ONLY
 
-from . import admission, manifest, yamltext, zero
+from . import yamltext, zero
 from .errors import JobFileError
 from .job import Job
-from .k8sspec import K8s
+from .k8s import admission, manifest
+from .k8s.spec import K8s
 from .paths import PACKAGE
 
 Target = Literal["bash", "slurm", "k8s"]

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from alignlaunch.launchers import audit, job, manifest
+from alignlaunch.launchers import audit, job
+from alignlaunch.launchers.k8s import manifest
 
 from .conftest import MINIMAL
 from .test_hostile import as_yaml

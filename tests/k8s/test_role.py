@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from .cluster import Cluster
 from .injection import Injection
 from .resources import Obj
 
-ROLE: Obj = yaml.safe_load((Path(__file__).parents[2] / "docs" / "role.yaml").read_text())
-RULES: list[Obj] = ROLE["rules"]
+DOCS = Path(__file__).parents[2] / "docs"
+RULES: list[Obj] = yaml.safe_load((DOCS / "role.yaml").read_text())["rules"]
 #: Without these a command does the same, later or with fewer words.
 OPTIONAL = {"watch pytorchjobs", "watch trainjobs", "list workloads"}
 #: Prints a line, and ends when it is told to.
@@ -45,6 +46,16 @@ def user(cluster: Cluster, tmp_path: Path) -> User:
     return User(cluster, tmp_path)
 
 
+def test_an_administrator_applies_the_files(cluster: Cluster) -> None:
+    """The Role, and the RoleBinding of docs/kubernetes.md."""
+    cluster.kubectl("apply", "-f", str(DOCS / "role.yaml"))
+    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "kubernetes.md").read_text(), re.DOTALL)
+    (binding,) = (block for block in blocks if "kind: RoleBinding" in block)
+    cluster.kubectl("apply", "-f", "-", stdin=binding.replace("namespace: research", f"namespace: {cluster.namespace}"))
+    bound = cluster.kubectl("get", "rolebinding", "alignlaunch", "-o", "jsonpath={.roleRef.name}").stdout
+    assert bound == "alignlaunch"
+
+
 def test_the_role_is_enough_for_every_command(user: User) -> None:
     cluster = user.cluster
     limited = cluster.as_user_with(*RULES)
@@ -69,6 +80,7 @@ def test_the_role_is_enough_for_every_command(user: User) -> None:
     assert not [right for right in FORBIDDEN if mine.may(*right)]
 
 
+@pytest.mark.matrix  # sixteen rights, a minute and a half
 def test_every_right_is_needed(user: User) -> None:
     """Each is taken away, and a command that needs it says which one it wants."""
     user.cluster.need("TrainJob")

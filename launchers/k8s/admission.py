@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from .errors import JobFileError, Problem
-from .job import Job
-from .rules import looks_secret
+from ..errors import JobFileError, Problem
+from ..job import Job
+from ..rules import looks_secret
 
 #: (field of the manifest, the rule that it breaks)
 Refusal = tuple[str, str]

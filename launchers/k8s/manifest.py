@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
+from ..errors import UsageError
+from ..job import Job, seconds
 from . import patch
-from .errors import UsageError
-from .job import Job, seconds
-from .k8srules import CONFIG_DIR, SHM_DIR
-from .k8sspec import K8s, Toleration, Volume
+from .rules import CONFIG_DIR, SHM_DIR
+from .spec import K8s, Toleration, Volume
 
 #: Seconds that torchrun waits for the pod that hosts the rendezvous: it may still pull its image.
 _RENDEZVOUS_WAIT = "900"

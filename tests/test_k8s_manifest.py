@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignlaunch.launchers import audit, job, manifest, patch, render
+from alignlaunch.launchers import audit, job, render
 from alignlaunch.launchers.errors import UsageError
+from alignlaunch.launchers.k8s import manifest, patch
 from alignlaunch.train import config
 
 from .conftest import Cli

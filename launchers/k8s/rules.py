@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from posixpath import commonpath, normpath
 from typing import TYPE_CHECKING, Any
 
-from .errors import Problem
-from .k8sspec import K8s
-from .yamlfile import Document, Path_, dotted
+from ..errors import Problem
+from ..yamlfile import Document, Path_, dotted
+from .spec import K8s
 
 if TYPE_CHECKING:
-    from .job import Job
+    from ..job import Job
 
 #: Where each pod finds the job's ConfigMap, and shared memory.
 CONFIG_DIR, SHM_DIR = "/etc/alignlaunch", "/dev/shm"  # noqa: S108 - a mount point of the pod

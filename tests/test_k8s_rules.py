@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from alignlaunch.launchers import job, patch, render
+from alignlaunch.launchers import job, render
 from alignlaunch.launchers.errors import JobFileError
 from alignlaunch.launchers.job import Job
-from alignlaunch.launchers.k8sspec import K8s as K8sSpec
+from alignlaunch.launchers.k8s import patch
+from alignlaunch.launchers.k8s.spec import K8s as K8sSpec
 
 from .conftest import Cli
 from .manifests import K8S, KEYS

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignlaunch.launchers import admission, manifest, patch
+from alignlaunch.launchers.k8s import admission, manifest, patch
 
 from .manifests import FOLDERS, rendered
 
