@@ -17,14 +17,14 @@ from .cli import Login
 from .conftest import slurm_ready
 from .private_slurm import PrivateSlurm
 
-# Called as `python -m alignlaunch.train .../job.resolved.yaml` by `launcher: direct`.
+# In place of python: `launcher: direct` calls it as preflight, whose last argument is the path of job.resolved.yaml.
 STUB = """#!/bin/bash
 echo "task $SLURM_PROCID on $SLURMD_NODENAME: $ACT"
 touch "$RUN_DIR/started.$SLURM_PROCID"
 case "$ACT" in
     sleep) sleep 300 ;;
     fail) if [[ $SLURM_PROCID == 1 ]]; then sleep 1; exit 7; else sleep 300; fi ;;
-    dump) env -0 > "$RUN_DIR/environment.$SLURM_PROCID"; cp "$3" "$RUN_DIR/read.$SLURM_PROCID"; pwd ;;
+    dump) env -0 > "$RUN_DIR/environment.$SLURM_PROCID"; cp "${@: -1}" "$RUN_DIR/read.$SLURM_PROCID"; pwd ;;
 esac
 """
 
