@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -274,7 +272,7 @@ def _outcome(process: subprocess.Popen[str], start: float, patience: float) -> O
         said, _ = process.communicate(timeout=max(0.1, start + patience - time.monotonic()))
         code: int | None = process.returncode
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         said, _ = process.communicate()
         code = None
     return Outcome(code, said, time.monotonic() - start)

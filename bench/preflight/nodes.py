@@ -29,14 +29,15 @@ class Place:
         script = f"set -e\n{before}\nexec {shlex.join(command)}"
         inherited = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
         own = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
+        # With its own process ids all that it starts dies with it: torchrun's workers outlive their agent otherwise.
+        own_world = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
         return subprocess.Popen(
-            [*self.nodes[node].enter, "unshare", "--mount", "--propagation", "private", "bash", "-c", script],
+            [*self.nodes[node].enter, *own_world, "bash", "-c", script],
             cwd=self.folder,
             env=inherited | own | dict(env),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # so that a launcher can be killed with its processes
         )
 
 
