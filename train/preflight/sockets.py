@@ -27,7 +27,7 @@ async def serve(
         with suppress(asyncio.CancelledError):  # Python 3.11 would print it as an error
             await answer(reader, writer)
 
-    return await asyncio.start_server(answered, sock=taken, limit=limit)
+    return await asyncio.start_server(answered, sock=taken, limit=limit, backlog=_BACKLOG)  # its own would be 100
 
 
 def obstacle(port: int) -> OSError | None:
