@@ -46,7 +46,8 @@ def bash(tmp_path: Path) -> Path:
     audit.write(folder, audit.artifacts(rendered, "bash", folder))
     stub = tmp_path / "python"
     stub.write_text(
-        '#!/bin/bash\n{ printf "%s\\n" "$@"; echo "WORLD_SIZE=${WORLD_SIZE-unset}"; env; } > "$(dirname "$0")/started"\n'
+        "#!/bin/bash\n"
+        '{ printf "%s\\n" "$@"; echo "WORLD_SIZE=${WORLD_SIZE-unset}"; env; } > "$(dirname "$0")/started"\n'
         'while [[ $# -gt 0 ]]; do [[ $1 != --hostfile ]] || cat "$2" > "$(dirname "$0")/hosts"; shift; done\n'
     )
     stub.chmod(0o755)
