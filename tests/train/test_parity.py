@@ -74,7 +74,7 @@ def test_two_processes_equal_one(
     assert max(float((weight - saved[name]).abs().mean()) for name, weight in expected.items()) < 1e-5
 
 
-@pytest.mark.parametrize("stage", ["sft", "rm", "dpo"])
+@pytest.mark.parametrize("stage", ["sft", matrix("rm"), matrix("dpo")])
 def test_an_adapter_under_zero_3_equals_one_process(stage: str, run_job: Runner) -> None:
     lora = {"r": 4, "alpha": 8, "dropout": 0.0}
     changes = {"stage": stage, "lora": lora} | {k: v for k, v in STAGES[stage][0].items() if k != "train"}
