@@ -15,12 +15,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from alignlaunch.train.preflight.findings import RETRY
 from alignlaunch.train.rendezvous import Rendezvous
 
 #: Seconds; a group's first collective opens all its connections.
 DEADLINE = 60.0
-#: What another attempt may mend, as in preflight.
-RETRY = 3
 _BYTES = 16 * 2**20
 #: Of the median node's bandwidth.
 _SLOW = 0.25
