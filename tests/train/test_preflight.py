@@ -75,7 +75,8 @@ def test_a_slow_link_is_named(nodes: Place) -> None:
 def test_a_pod_that_comes_back_alone_does_not_wait(nodes: Place) -> None:
     """The others are past preflight by then, and will not come to it again."""
     run_of_pods = {n: {"ALIGNLAUNCH_RUN_ID": "run-1"} for n in (0, 1)}
-    assert {one.code for one in run(nodes, replace(HEALTHY, env=run_of_pods)).values()} == {0}
+    found = run(nodes, replace(HEALTHY, env=run_of_pods))
+    assert {one.code for one in found.values()} == {0}, found
     alone = run(nodes, replace(HEALTHY, env=run_of_pods, started=(1,)))[1]
     assert (alone.code, alone.seconds < 5) == (0, True), alone
     assert "passed before in this run" in alone.said

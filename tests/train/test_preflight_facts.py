@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,13 @@ def test_what_is_compared_is_there(tmp_path: Path) -> None:
     assert "torch" not in {name for name, value in same.items() if value == "none"}
     assert same["model"].startswith("0 files, 0 bytes, ")
     assert gathered(tmp_path, model="owner/name").same["model"] == "missing"  # on all nodes: perhaps a hub id
+
+
+def test_nodes_that_try_one_folder_at_once_do_not_meet_there(tmp_path: Path) -> None:
+    """Process ids do not tell them apart: they are the same in many pods."""
+    with ThreadPoolExecutor(8) as nodes:
+        found = list(nodes.map(lambda _: gathered(tmp_path).findings, range(64)))
+    assert not [finding for one in found for finding in one if "output_dir" in finding.text]
 
 
 def test_a_sample_sees_names_sizes_and_contents(tmp_path: Path) -> None:

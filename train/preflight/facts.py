@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import socket
+import tempfile
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -150,9 +151,9 @@ def _of_port(node: Node) -> list[Finding]:
 def _of_output(folder: Path) -> list[Finding]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".preflight-{os.getpid()}"
-        probe.write_bytes(b"alignlaunch")
-        probe.unlink()
+        # A name of its own: process ids are the same in many pods.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".preflight-") as probe:
+            probe.write(b"alignlaunch")
         free = shutil.disk_usage(folder).free / _GIB
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -49,18 +49,19 @@ class Meeting:
         """Serve until the verdict is out."""
         async with await sockets.serve(self._serve, listening, LONGEST_LINE):
             self.verdict = await self._lead()
+            is_early = bool(self.trouble)  # later ones are those of nodes that leave, as they should
             self.show(self.verdict)  # before the others have it: the first that leaves has srun end this node too
             for _, writer in self.writers:
                 writer.write(self._last_words())
             await self._flush()
-            if self.trouble:  # those who come a little later are told too
+            if is_early:  # those who come a little later are told too
                 await self._wait_for(self.heard, _GRACE)
         return self.verdict
 
     async def _lead(self) -> Verdict:
         missing = await self._wait_for(self.facts, self.timeout, self.trouble)
-        found = self.trouble or ([_missing(self.node, self.facts, missing)] if missing else [])
-        found += compare.findings(self.facts)
+        absent = [_missing(self.node, self.facts, missing)] if missing else []
+        found = [*(self.trouble or absent), *compare.findings(self.facts)]
         if any(finding.error for finding in found):
             return Verdict(findings=found, nodes=self.facts)
         with suppress(OSError):
@@ -143,8 +144,9 @@ class Meeting:
                 "give each run a MASTER_PORT of its own",
             )
         if other:
+            first, second = sorted((other.host, facts.host))
             return Finding(
-                f"NODE_RANK {facts.node_rank} is there twice: on {other.host} and on {facts.host}",
+                f"NODE_RANK {facts.node_rank} is there twice: on {first} and on {second}",
                 f"give each node a number of its own, from 0 to {self.node.nnodes - 1}",
             )
         for name, mine in (("nnodes", self.node.nnodes), ("nproc_per_node", self.node.nproc_per_node)):
