@@ -1,0 +1,41 @@
+"""The command line. Thin: each command reads its options, calls one module, and prints.
+
+What a command does is imported when it runs: `--help` and completion stay quick.
+"""
+
+from __future__ import annotations
+
+import click
+
+from alignlaunch import __version__
+
+from ..errors import UsageError
+from . import files, plan, runs, submit, trained
+from .group import Group
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="alignlaunch")
+def main() -> None:
+    """One job file to a running, audited alignment-training job."""
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script for SHELL; e.g. eval "$(alignlaunch completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    completer = get_completion_class(shell)
+    if completer is None:  # pragma: no cover - click ships all three
+        raise UsageError(f"no completion for {shell}")
+    click.echo(completer(main, {}, "alignlaunch", "_ALIGNLAUNCH_COMPLETE").source())
+
+
+for command in (
+    *(files.init, files.schema, files.render, files.check, plan.plan),
+    *(submit.slurm, submit.local, submit.k8s),
+    *(runs.list_, runs.status, runs.logs, runs.diagnose, runs.cancel, runs.wait),
+    *(trained.export, trained.evaluate, completion),
+):
+    main.add_command(command)

@@ -1,0 +1,98 @@
+"""Commands that write and look at files: init, schema, render, check."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import LaunchError, UsageError
+from .options import DIGEST, job_options, load, say
+
+if TYPE_CHECKING:
+    from ..render import Target
+
+
+@click.command()
+@click.argument("stage")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
+def init(stage: str, output: Path | None) -> None:
+    """Write a commented starter job file for STAGE (pt, sft, rm, dpo, orpo, safe_dpo)."""
+    from .. import starter
+
+    text = starter.text(stage)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    if output.exists():
+        raise UsageError(f"{output}: exists already\n    remedy: name another file")
+    output.write_text(text, encoding="utf-8")
+    say(f"wrote {output}; its first line names the schema: `alignlaunch schema > alignlaunch.schema.json`")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["job", "pipeline", "cluster"]), default="job")
+def schema(kind: Any) -> None:
+    """Print the JSON Schema of a job file, a pipeline file or a cluster profile, for editors."""
+    from .. import jsonschema
+
+    click.echo(jsonschema.text(kind))
+
+
+@click.command()
+@job_options
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(["bash", "slurm", "k8s"]),
+    multiple=True,
+    help="Default: all; k8s where an image is named.",
+)
+@DIGEST
+def render(
+    job_file: Path,
+    overrides: tuple[str, ...],
+    cluster: str | None,
+    targets: tuple[Target, ...],
+    require_digest: bool,
+) -> None:
+    """Write launch/<name>/<target>/: scripts or manifests, what the processes read, and a lock file."""
+    from .. import audit
+    from .. import render as rendering
+    from ..k8s import admission
+
+    for job in load(job_file, overrides, cluster).jobs.values():
+        for target in sorted({*targets} or rendering.targets(job)):
+            folder = audit.folder_of(job, target)
+            files = audit.artifacts(job, target, folder)
+            if target == "k8s" and require_digest:
+                admission.require_digest(job, files)
+            audit.write(folder, files)
+            click.echo(folder)
+
+
+@click.command()
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+def check(paths: tuple[Path, ...]) -> None:
+    """Render every committed folder at or below PATH again. Exit 0: clean; 1: drift (diff shown); 2: error."""
+    from .. import audit
+
+    drifted, failed, clean = 0, 0, 0
+    for path in paths or (Path(),):
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
+        for folder in audit.locked_folders(path if path.is_dir() else path.parent):
+            try:
+                diff = audit.check(folder)
+            except LaunchError as error:
+                say(f"error: {error}")
+                failed += 1
+                continue
+            click.echo(diff, nl=False)
+            drifted, clean = drifted + bool(diff), clean + (not diff)
+    say(f"{clean} clean, {drifted} drifted, {failed} could not be checked")
+    if failed:
+        sys.exit(2)
+    sys.exit(1 if drifted else 0)

@@ -1,0 +1,48 @@
+"""What several commands share: their options, how they speak, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..pipeline import Pipeline
+    from ..runs import Run
+
+JOB = click.argument("job_file", metavar="JOB", type=click.Path(path_type=Path))
+RUN = click.argument("run", metavar="[RUN]", default="last")
+TRAINED = click.argument("run", metavar="[RUN|DIR]", default="last")
+DIGEST = click.option(
+    "--require-digest", is_flag=True, help="Refuse an image on Kubernetes that is not NAME@sha256:DIGEST."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--set and --cluster, which every command that reads a job file has."""
+    set_ = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key: a.b=c.")
+    cluster = click.option("--cluster", envvar="ALIGNLAUNCH_CLUSTER", metavar="NAME", help="Cluster profile.")
+    return JOB(set_(cluster(command)))
+
+
+def say(message: str) -> None:
+    """Prose goes to stderr; stdout is for the machine's line."""
+    click.echo(f"alignlaunch: {message}", err=True)
+
+
+def load(job_file: Path, overrides: tuple[str, ...], cluster: str | None) -> Pipeline:
+    from .. import pipeline, summary
+
+    loaded = pipeline.load(job_file, overrides, cluster)
+    for job in loaded.jobs.values():
+        for line in summary.lines(job):
+            say(line)
+    return loaded
+
+
+def exit_code(runs: list[Run]) -> int:
+    """That of the first run that ended badly; 0 if none did."""
+    return next((run.status.process_code for run in runs if run.status.process_code), 0)

@@ -1,0 +1,118 @@
+"""Commands on runs: list, status, logs, diagnose, cancel, wait."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import LaunchError
+from .options import JSON, RUN, exit_code, say
+
+if TYPE_CHECKING:
+    from ..runs import Run
+
+
+@click.command("list")
+@click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+@JSON
+def list_(count: int, as_json: bool) -> None:
+    """List the latest runs with their states."""
+    from .. import runs, watch
+
+    unanswered: list[LaunchError] = []
+    show(watch.refresh(runs.load(count), unanswered.append), as_json)
+    for error in unanswered:
+        say(f"error: {error}\n    the states above are the last known ones")
+        sys.exit(error.exit_code)
+
+
+@click.command()
+@RUN
+@JSON
+def status(run: str, as_json: bool) -> None:
+    """Show the state of RUN: a handle, a job's or pipeline's name, or `last`."""
+    from .. import watch
+
+    show(watch.refresh(watch.find(run)), as_json)
+
+
+def show(runs: list[Run], as_json: bool) -> None:
+    from .. import summary
+
+    click.echo(json.dumps([run.as_json() for run in runs]) if as_json else summary.table(runs))
+
+
+@click.command()
+@RUN
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("--rank", type=click.IntRange(min=0), help="Only this rank's lines.")
+@click.option("--node", type=click.IntRange(min=0), help="Only this node's lines.")
+@click.option("--tail", type=click.IntRange(min=0), help="Only the last N lines.")
+@JSON
+def logs(run: str, follow: bool, rank: int | None, node: int | None, tail: int | None, as_json: bool) -> None:
+    """Print the log of RUN, all ranks in one view."""
+    from .. import watch
+
+    found = [one for one in watch.find(run) if follow or watch.backend_of(one).has_log(one)]
+    if not found:
+        raise LaunchError(f"{run}: no log yet\n    remedy: --follow waits for it")
+    for one in found:
+        print_log(one, follow, rank, node, tail, as_json)
+
+
+def print_log(run: Run, follow: bool, rank: int | None, node: int | None, count: int | None, as_json: bool) -> None:
+    from .. import watch
+
+    wanted = watch.selector(run, rank, node)
+    if follow:
+        lines = watch.follow(run, say, wanted, count)
+    else:
+        lines = watch.backend_of(run).log(run, count, wanted, None, say)
+    for line in lines:
+        click.echo(json.dumps({"line": line.rstrip("\n")}) if as_json else line, nl=as_json)
+
+
+@click.command()
+@click.argument("run", metavar="[RUN|FOLDER]", default="last")
+@JSON
+def diagnose(run: str, as_json: bool) -> None:
+    """Tell why RUN failed, or the run whose logs lie in FOLDER: who failed first, the cause and the remedy."""
+    from ..diagnose import report
+
+    found = report.diagnose(run, say)
+    if as_json:
+        click.echo(json.dumps([report.as_json(name, verdict) for name, verdict in found]))
+    else:
+        click.echo("\n\n".join(report.as_text(name, verdict) for name, verdict in found))
+
+
+@click.command()
+@RUN
+@JSON
+@click.option("--keep", is_flag=True, help="On Kubernetes, where logs go with the pods: save them first.")
+def cancel(run: str, as_json: bool, keep: bool) -> None:
+    """End RUN: every process of it; of a pipeline every step."""
+    from .. import watch
+
+    found = watch.find(run)
+    for one in reversed(found):  # a step that waits goes before the one it waits for
+        if keep:
+            watch.backend_of(one).keep_log(one, say)
+        watch.backend_of(one).cancel(one)
+    show(watch.refresh(found), as_json)
+
+
+@click.command()
+@RUN
+@JSON
+def wait(run: str, as_json: bool) -> None:
+    """Wait for RUN to end; exit with the job's own code, of a pipeline with that of the first step that failed."""
+    from .. import watch
+
+    ended = [watch.wait(one, say) for one in watch.find(run)]
+    if as_json:
+        show(ended, as_json)
+    sys.exit(exit_code(ended))

@@ -1,0 +1,38 @@
+"""Commands on what a run trained: export, eval."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from .options import JSON, TRAINED
+
+
+@click.command()
+@TRAINED
+@click.option("--merge", is_flag=True, help="Merge a LoRA adapter into its base: a whole model.")
+@click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--base", metavar="DIR", help="The adapter's base, where it is not where it was.")
+def export(run: str, merge: bool, output: Path | None, base: str | None) -> None:
+    """Write the weights of RUN (or of a trained folder) to DIR, as a model folder of their own."""
+    from .. import trained
+
+    found = trained.find(run)
+    output = output or found.folder.with_name(f"{found.folder.name}-{'merged' if merge else 'exported'}")
+    arguments = [str(output.absolute()), *(["--merge"] if merge else []), *(["--base", base] if base else [])]
+    trained.run(found, "alignlaunch.train.export", str(found.folder), *arguments)
+    click.echo(output)
+
+
+@click.command("eval")
+@TRAINED
+@click.option("--data", metavar="PATH", multiple=True, help="Data to evaluate on instead of the job's validation data.")
+@JSON
+def evaluate(run: str, data: tuple[str, ...], as_json: bool) -> None:
+    """Evaluate RUN (or a trained folder) here, as its stage evaluates; also written to its eval.json."""
+    from .. import summary, trained
+
+    found = trained.evaluate(trained.find(run), data)
+    click.echo(json.dumps(found) if as_json else summary.metrics(found))
