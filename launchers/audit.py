@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import git, job, pipeline, provenance, render
+from . import git, jobfile, pipeline, provenance, render
 from .errors import LaunchError, UsageError
 from .job import Job
 from .render import CONFIGMAP, LOCK, MANIFESTS, RESOLVED, SBATCH, TORCHRUN, Target
@@ -174,7 +174,7 @@ def _job_again(folder: Path, lock: dict[str, Any]) -> Job:
             f"{folder / LOCK}: its {'pipeline' if step else 'job'} file {path} is gone\n    remedy: {remedy}"
         )
     if step is None:
-        return job.load(path, overrides, cluster)
+        return jobfile.load(path, overrides, cluster)
     jobs = pipeline.load(path, overrides, cluster).jobs
     if step["step"] not in jobs:
         raise UsageError(f"{folder / LOCK}: its step {step['step']} of {path} is gone\n    remedy: {remedy}")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from .cluster import Cluster
-from .job import JobSpec
+from .jobspec import JobSpec
 from .pipeline import PipelineSpec, StepSpec
 from .rules import trainer_args
 

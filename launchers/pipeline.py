@@ -13,9 +13,10 @@ from msgspec import Meta
 
 from alignlaunch.train.config import NonEmptyStr
 
-from . import job, legacy, references, schema
+from . import jobfile, legacy, references, schema
 from .errors import JobFileError, Problem, UsageError
-from .job import Job, Name, Step
+from .job import Job, Step
+from .jobspec import Name
 from .yamlfile import STEPS, Document, dotted
 
 
@@ -50,9 +51,9 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
 
     overrides: `STEP.a.b=c`; for a job file `a.b=c`. Raises JobFileError with every problem of every step, UsageError.
     """
-    document = job.read(path)
+    document = jobfile.read(path)
     if STEPS not in document.data:
-        alone = job.load(path, overrides, cluster_name)
+        alone = jobfile.load(path, overrides, cluster_name)
         return Pipeline(None, path, {alone.spec.name: alone}, {alone.spec.name: []})
 
     problems = schema.check(PipelineSpec, document, document.data)
@@ -63,7 +64,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         if step not in entries:
             raise UsageError(f"--set {override}: not STEP.KEY=VALUE\n    remedy: STEP is one of {', '.join(entries)}")
         if step in drafts:
-            job.override(drafts[step], assignment, override)
+            jobfile.override(drafts[step], assignment, override)
     needs = _needs(entries, drafts, problems)
 
     jobs: dict[str, Job] = {}
@@ -77,7 +78,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         is_the_file = entries[step].data.keys() <= {"job", "after"} and not (overrides or references.find(drafts[step]))
         references.fill(drafts[step], outputs)
         try:
-            jobs[step] = job.build(
+            jobs[step] = jobfile.build(
                 drafts[step],
                 overrides,
                 cluster_name,
@@ -88,7 +89,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
             problems += error.problems
     problems += _collisions(document, jobs) + _dependencies(document, jobs, needs)
     if problems:
-        raise JobFileError(job.in_order(problems))
+        raise JobFileError(jobfile.in_order(problems))
     return Pipeline(document.data["name"], path, jobs, needs)
 
 
@@ -127,7 +128,7 @@ def _draft(document: Document, step: str, entry: Document, problems: list[Proble
     if not isinstance(file, str):
         return None  # the schema says so
     try:
-        draft = job.read(Path(document.name).parent / file)
+        draft = jobfile.read(Path(document.name).parent / file)
     except JobFileError as error:
         problems += error.problems
         return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from alignlaunch.launchers import audit, job
+from alignlaunch.launchers import audit, jobfile
 from alignlaunch.launchers.k8s import manifest
 
 from .conftest import MINIMAL
@@ -23,6 +23,6 @@ KEYS: dict[str, Any] = {**yaml.safe_load(MINIMAL), "output_dir": "/out/tiny", "z
 def rendered(folder: Path, **keys: Any) -> list[dict[str, Any]]:
     """The manifests of a job of these keys, written to `folder` and read again."""
     (folder / "job.yaml").write_text(as_yaml({**KEYS, **keys, "k8s": K8S | keys.get("k8s", {})}), encoding="utf-8")
-    loaded = job.load(folder / "job.yaml")
+    loaded = jobfile.load(folder / "job.yaml")
     audit.write(folder / "k8s", audit.artifacts(loaded, "k8s", folder / "k8s"))
     return manifest.load(folder / "k8s")

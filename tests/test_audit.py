@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import audit, job, launch, provenance
+from alignlaunch.launchers import audit, jobfile, launch, provenance
 from alignlaunch.launchers.audit import DriftError
 from alignlaunch.launchers.errors import UsageError
 
@@ -29,7 +29,7 @@ def git(folder: Path, *arguments: str) -> None:
 @pytest.fixture
 def folder(job_file: Path) -> Path:
     """The bash artifacts of the minimal job."""
-    loaded = job.load(job_file)
+    loaded = jobfile.load(job_file)
     place = audit.folder_of(loaded, "bash")
     audit.write(place, audit.artifacts(loaded, "bash", place))
     return place
@@ -240,7 +240,7 @@ def test_require_committed(folder: Path, job_file: Path) -> None:
     place = job_file.parent
 
     def prepare() -> None:
-        launch.prepare(job.load(job_file), "bash", write=False, require_committed=True, say=lambda _: None)
+        launch.prepare(jobfile.load(job_file), "bash", write=False, require_committed=True, say=lambda _: None)
 
     with pytest.raises(DriftError, match="is in no git repository"):
         prepare()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import datacheck, job
+from alignlaunch.launchers import datacheck, job, jobfile
 from alignlaunch.launchers.errors import UsageError
 
 from .conftest import Cli
@@ -34,7 +34,7 @@ def job_with(folder: Path, stage: str = "orpo", **data: Any) -> job.Job:
     path = folder / "job.yaml"
     data = {"train": ["data"]} | data
     path.write_text(f"name: tiny\nstage: {stage}\nmodel: model\ndata: {json.dumps(data)}\n")
-    return job.load(path)
+    return jobfile.load(path)
 
 
 def write(path: Path, *lines: Any) -> Path:
@@ -190,7 +190,7 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     loaded = job_with(tmp_path)
     code = (
         "import sys; from pathlib import Path; from alignlaunch.launchers import datacheck, job; "
-        f"datacheck.check(job.load(Path({str(loaded.path)!r}))); print(*sys.modules)"
+        f"datacheck.check(jobfile.load(Path({str(loaded.path)!r}))); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     modules = {name.partition(".")[0] for name in done.stdout.split()}

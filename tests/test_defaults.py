@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import defaults, job, rules, starter, yamlfile
+from alignlaunch.launchers import defaults, jobfile, rules, starter, yamlfile
 from alignlaunch.launchers.errors import UsageError
 from alignlaunch.train.config import Stage
 
@@ -21,7 +21,7 @@ VALIDATION = "data.validation=[v]"  # without it the evaluation defaults do not 
 def test_each_default_reaches_the_resolved_job(tmp_path: Path, stage: Stage) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(MINIMAL)
-    resolved: Any = job.load(path, (f"stage={stage}", VALIDATION)).resolved()
+    resolved: Any = jobfile.load(path, (f"stage={stage}", VALIDATION)).resolved()
     for default in defaults.for_stage(stage):
         value = resolved
         for part in default.key.split("."):
@@ -51,11 +51,11 @@ def test_train_defaults_are_arguments_of_the_stage(stage: Stage) -> None:
 def test_the_starter_is_a_valid_job_equal_to_the_defaults(tmp_path: Path, stage: Stage) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(starter.text(stage))
-    started = job.load(path, (VALIDATION,)).resolved()
+    started = jobfile.load(path, (VALIDATION,)).resolved()
     path.write_text(MINIMAL)
     same = ("name", "model", "output_dir")
     overrides = tuple(f"{key}={started[key]}" for key in same)
-    bare = job.load(path, (*overrides, f"stage={stage}", "data.train=[../data/train]", VALIDATION)).resolved()
+    bare = jobfile.load(path, (*overrides, f"stage={stage}", "data.train=[../data/train]", VALIDATION)).resolved()
     assert started == bare
 
 
@@ -70,7 +70,7 @@ def test_the_starters_commented_keys_are_keys_too(tmp_path: Path, stage: Stage) 
         lines.append(line.replace("# ", "", 1) if is_key and "yaml-language-server" not in line else line)
     path = tmp_path / "job.yaml"
     path.write_text("\n".join(lines).replace("offload: optimizer ", "offload: none"))
-    loaded = job.load(path)
+    loaded = jobfile.load(path)
     assert (loaded.spec.tokenizer, loaded.spec.time) == ("../output/tokenizers_merge", "12:00:00")
     assert loaded.spec.data.validation == ["../data/eval"]
     assert loaded.spec.slurm.partition == "gpu"

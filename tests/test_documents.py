@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import audit, job, pipeline
+from alignlaunch.launchers import audit, jobfile, pipeline
 from alignlaunch.launchers.render import targets
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -77,7 +77,7 @@ def test_every_example_is_known_here() -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_documents_figures(name: str) -> None:
-    resolved = job.load(DOCUMENTS / f"{name}.yaml").resolved()
+    resolved = jobfile.load(DOCUMENTS / f"{name}.yaml").resolved()
     found = {}
     for key in FIGURES[name]:
         value: Any = resolved
@@ -89,7 +89,7 @@ def test_the_documents_figures(name: str) -> None:
 
 def test_the_documents_batch_of_64() -> None:
     """Effective batch size: 8 x 8 GPUs x 1."""
-    assert job.load(DOCUMENTS / "helpful-rm.yaml").effective_batch_size == 64
+    assert jobfile.load(DOCUMENTS / "helpful-rm.yaml").effective_batch_size == 64
 
 
 def test_the_whole_chain_of_the_last_document() -> None:
@@ -102,7 +102,7 @@ def test_the_whole_chain_of_the_last_document() -> None:
     assert helpful["train"] == harmless["train"]
     assert helpful["data"]["train"] != harmless["data"]["train"]
     # What comes of the steps is the document's jobs: the policy of the chain is that of its own file.
-    assert policy == job.load(DOCUMENTS / "safe-dpo.yaml").resolved()
+    assert policy == jobfile.load(DOCUMENTS / "safe-dpo.yaml").resolved()
 
 
 @pytest.mark.parametrize(

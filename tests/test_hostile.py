@@ -22,7 +22,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignlaunch.launchers import audit, job
+from alignlaunch.launchers import audit, jobfile
 from alignlaunch.launchers.render import targets
 from alignlaunch.train import config
 
@@ -103,7 +103,7 @@ class Place:
         self.folder = folder
         base: dict[str, Any] = {"name": "hostile", "stage": "sft", "model": "m", "data": {"train": ["d"]}, "lora": None}
         (folder / "job.yaml").write_text(as_yaml(base | keys), encoding="utf-8")
-        self.job = job.load(folder / "job.yaml")
+        self.job = jobfile.load(folder / "job.yaml")
         for target in targets(self.job):
             where = audit.folder_of(self.job, target)
             audit.write(where, audit.artifacts(self.job, target, where))

@@ -15,10 +15,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignlaunch.launchers import defaults, job, render, rules, yamlfile
+from alignlaunch.launchers import defaults, job, jobfile, render, rules, yamlfile
 from alignlaunch.launchers.cluster import Cluster
 from alignlaunch.launchers.errors import JobFileError, UsageError
-from alignlaunch.launchers.job import JobSpec
+from alignlaunch.launchers.jobspec import JobSpec
 
 from .conftest import MINIMAL
 
@@ -34,7 +34,7 @@ def write(folder: Path, text: str = MINIMAL, **more: Any) -> Path:
 def problems(path: Path, *overrides: str, cluster: str | None = None) -> list[str]:
     """ "place key rule" of every problem, places without the folder."""
     with pytest.raises(JobFileError) as caught:
-        job.load(path, overrides, cluster)
+        jobfile.load(path, overrides, cluster)
     assert all(problem.remedy for problem in caught.value.problems)
     return [f"{p.place.removeprefix(f'{path.parent}/')} {p.key} {p.rule}" for p in caught.value.problems]
 
@@ -42,7 +42,7 @@ def problems(path: Path, *overrides: str, cluster: str | None = None) -> list[st
 def problem(path: Path, *overrides: str) -> tuple[str, str]:
     """(rule, remedy) of the one problem there is."""
     with pytest.raises(JobFileError) as caught:
-        job.load(path, overrides)
+        jobfile.load(path, overrides)
     (only,) = caught.value.problems
     return only.rule, only.remedy
 
@@ -87,7 +87,7 @@ slurm: {extra: ["--comment=a b"]}
 def test_the_message_has_place_key_value_rule_and_remedy(tmp_path: Path) -> None:
     path = write(tmp_path, nnodes=0)
     with pytest.raises(JobFileError) as caught:
-        job.load(path)
+        jobfile.load(path)
     assert str(caught.value) == (
         f"{path}:5:9: nnodes = 0: expected `int` >= 1\n    remedy: for example `nnodes: 2`\n"
         "1 problem; nothing was written or submitted"
@@ -128,14 +128,14 @@ def test_names_that_a_scheduler_or_shell_would_choke_on(tmp_path: Path, name: st
 
 @pytest.mark.parametrize("name", ["a", "a-1", "a" * 50])
 def test_good_names(tmp_path: Path, name: str) -> None:
-    assert job.load(write(tmp_path), (f"name={name}",)).spec.name == name
+    assert jobfile.load(write(tmp_path), (f"name={name}",)).spec.name == name
 
 
 def test_a_file_name_cannot_leave_the_comment_that_it_stands_in(tmp_path: Path) -> None:
     path = tmp_path / "job\ntouch evil\n.yaml"
     path.write_text(MINIMAL)
     with pytest.raises(UsageError, match="must be printable text"):
-        job.load(path)
+        jobfile.load(path)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_an_unknown_trainer_argument_suggests_the_nearest(tmp_path: Path) -> Non
 
 def test_set_wins_over_the_file_and_says_its_own_place(tmp_path: Path) -> None:
     path = write(tmp_path, nnodes=2, train={"max_steps": 5, "learning_rate": 1e-4})
-    loaded = job.load(path, ("nnodes=3", "train.max_steps=7", "data.train=[a, b]", "lora=null", "env.A=1.10"))
+    loaded = jobfile.load(path, ("nnodes=3", "train.max_steps=7", "data.train=[a, b]", "lora=null", "env.A=1.10"))
     assert (loaded.spec.nnodes, loaded.spec.data.train, loaded.spec.lora) == (3, ["a", "b"], None)
     assert (loaded.spec.train["max_steps"], loaded.spec.train["learning_rate"]) == (7, 1e-4)
     assert loaded.env == {"A": "1.10"}
@@ -215,19 +215,19 @@ def test_set_wins_over_the_file_and_says_its_own_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("override", ["nnodes", "=3", "a b=3", "a..b=3", "data.train[0]=x", "-x=1"])
 def test_an_override_that_is_not_key_value(tmp_path: Path, override: str) -> None:
     with pytest.raises(UsageError, match="not KEY=VALUE"):
-        job.load(write(tmp_path), (override,))
+        jobfile.load(write(tmp_path), (override,))
 
 
 @pytest.mark.parametrize("key", ["env.A", "model", "name"])
 def test_an_override_that_is_not_utf_8(tmp_path: Path, key: str) -> None:
     """As Python hands on a byte of the command line that is none."""
     with pytest.raises(UsageError, match="not UTF-8 text"):
-        job.load(write(tmp_path), (f"{key}=caf\udce9",))
+        jobfile.load(write(tmp_path), (f"{key}=caf\udce9",))
 
 
 def test_effective_batch_size_and_paths(tmp_path: Path) -> None:
     train = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 5}
-    loaded = job.load(write(tmp_path, nnodes=2, nproc_per_node=4, train=train))
+    loaded = jobfile.load(write(tmp_path, nnodes=2, nproc_per_node=4, train=train))
     assert (loaded.world_size, loaded.effective_batch_size) == (8, 3 * 8 * 5)
     assert loaded.dir == tmp_path
     assert loaded.spec.output_dir == "output/tiny"
@@ -235,20 +235,20 @@ def test_effective_batch_size_and_paths(tmp_path: Path) -> None:
 
 
 def test_the_documents_comma_separated_folders(tmp_path: Path) -> None:
-    loaded = job.load(write(tmp_path), ("data.train=a, b,", "data.validation=c"))
+    loaded = jobfile.load(write(tmp_path), ("data.train=a, b,", "data.validation=c"))
     assert (loaded.spec.data.train, loaded.spec.data.validation) == (["a", "b"], ["c"])
 
 
 def test_sources_with_weights_and_columns(tmp_path: Path) -> None:
     entries = [{"path": "a", "weight": 0.3, "columns": {"prompt": "q"}}, {"path": "b", "weight": 2}]
     keys = {"train": entries, "columns": {"prompt": "x"}, "validation_share": 0.05, "skip_bad_records": True}
-    data = job.load(write(tmp_path), (f"data={json.dumps(keys)}",)).spec.data
+    data = jobfile.load(write(tmp_path), (f"data={json.dumps(keys)}",)).spec.data
     assert [(s.path, s.weight, s.columns) for s in data.sources("train")] == [
         ("a", 0.3, {"prompt": "q"}),
         ("b", 2.0, {"prompt": "x"}),
     ]
     assert (data.sources("validation"), data.evaluates, data.skip_bad_records) == ([], True, True)
-    mixed = job.load(write(tmp_path), ('data.train=["a, b", {path: "c,d"}]',)).spec.data
+    mixed = jobfile.load(write(tmp_path), ('data.train=["a, b", {path: "c,d"}]',)).spec.data
     assert [source.path for source in mixed.sources("train")] == ["a", "b", "c,d"]
     assert not mixed.evaluates
 
@@ -283,42 +283,42 @@ def test_bad_sources(tmp_path: Path, data: str, found: list[str]) -> None:
 
 
 def test_evaluation_defaults_need_validation_data(tmp_path: Path) -> None:
-    assert "eval_steps" not in job.load(write(tmp_path)).spec.train
+    assert "eval_steps" not in jobfile.load(write(tmp_path)).spec.train
     for override in ("data.validation=[v]", "data.validation_share=0.1"):
-        assert job.load(write(tmp_path), (override,)).spec.train["eval_steps"] == 50
-    assert job.load(write(tmp_path), ("train.eval_steps=7",)).spec.train["eval_steps"] == 7
+        assert jobfile.load(write(tmp_path), (override,)).spec.train["eval_steps"] == 50
+    assert jobfile.load(write(tmp_path), ("train.eval_steps=7",)).spec.train["eval_steps"] == 7
 
 
 @pytest.mark.parametrize("stage", defaults.STAGES)
 def test_the_minimal_job_of_each_stage(tmp_path: Path, stage: str) -> None:
-    loaded = job.load(write(tmp_path), (f"stage={stage}",))
+    loaded = jobfile.load(write(tmp_path), (f"stage={stage}",))
     for target in render.targets(loaded):
         assert render.RESOLVED in render.render(loaded, target, "job.yaml")
 
 
 def test_the_example_of_the_issue() -> None:
-    loaded = job.load(EXAMPLE)
+    loaded = jobfile.load(EXAMPLE)
     assert loaded.notes == []
     assert loaded.effective_batch_size == 1 * 8 * 4
 
 
 def test_resolved_is_complete_and_loads_to_the_same(tmp_path: Path) -> None:
     """The resolved file is itself a job file: nothing that matters is left to a default that may change."""
-    resolved = job.load(EXAMPLE).resolved()
+    resolved = jobfile.load(EXAMPLE).resolved()
     del resolved["deepspeed"]
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(resolved))
-    assert job.load(path).spec == job.load(EXAMPLE).spec
+    assert jobfile.load(path).spec == jobfile.load(EXAMPLE).spec
 
 
 def test_quantised_weights_need_an_adapter(tmp_path: Path) -> None:
-    assert job.load(write(tmp_path), ("quantization=4bit",)).spec.lora is not None
+    assert jobfile.load(write(tmp_path), ("quantization=4bit",)).spec.lora is not None
     for off in ("lora=null", "lora=false"):
         assert problem(write(tmp_path), "quantization=4bit", off)[0] == "quantised weights cannot be trained"
 
 
 def test_lora_false_is_null(tmp_path: Path) -> None:
-    assert job.load(write(tmp_path), ("lora=false",)).spec.lora is None
+    assert jobfile.load(write(tmp_path), ("lora=false",)).spec.lora is None
 
 
 @pytest.mark.parametrize(
@@ -344,9 +344,9 @@ def test_the_best_checkpoint_is_one_that_is_evaluated(tmp_path: Path, changes: s
         "zero=0 train.save_only_model=true",
     )
     for more in ((), *(change.split() for change in fine)):
-        assert job.load(write(tmp_path), (*base, *more)).spec.train["load_best_model_at_end"]
+        assert jobfile.load(write(tmp_path), (*base, *more)).spec.train["load_best_model_at_end"]
     with pytest.raises(JobFileError) as caught:
-        job.load(write(tmp_path), (*base, *changes.split()))
+        jobfile.load(write(tmp_path), (*base, *changes.split()))
     (found,) = caught.value.problems
     assert found.key == key
     assert remedy in found.remedy
@@ -398,7 +398,7 @@ def test_a_custom_zero_json_is_copied_as_it_is(tmp_path: Path) -> None:
     )
     (tmp_path / "ds.json").write_text(text)
     path = write(tmp_path, zero="ds.json")
-    loaded = job.load(path)
+    loaded = jobfile.load(path)
     assert loaded.zero is not None
     assert (loaded.zero.stage, loaded.zero.text) == (2, text)
     assert render.render(loaded, "bash", "job.yaml")[loaded.zero.file_name] == text
@@ -414,7 +414,7 @@ def test_variables_that_are_not_the_jobs(tmp_path: Path, name: str) -> None:
 
 def test_no_variable_of_a_rendered_script_can_be_set_by_the_job(tmp_path: Path) -> None:
     """A job's `env: {total: 3}` would otherwise change what the script computes, or be changed by it."""
-    job_ = job.load(EXAMPLE)
+    job_ = jobfile.load(EXAMPLE)
     scripts = [text for target in render.targets(job_) for text in render.render(job_, target, "job.yaml").values()]
     assigned = {
         name
@@ -435,7 +435,7 @@ def test_no_variable_of_a_rendered_script_can_be_set_by_the_job(tmp_path: Path) 
 def test_a_secrets_value_is_refused_and_not_repeated(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, env={name: "hf_abcdef"})
     with pytest.raises(JobFileError) as caught:
-        job.load(path)
+        jobfile.load(path)
     assert "looks like a secret" in str(caught.value)
     assert "hf_abcdef" not in str(caught.value)
 
@@ -480,11 +480,11 @@ def test_profiles_beside_the_job_come_first(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     path = write(tmp_path)
     profile(tmp_path / "config" / "alignlaunch" / "clusters", gpu_type="user")
-    assert job.load(path, (), "lab").cluster.gpu_type == "user"
+    assert jobfile.load(path, (), "lab").cluster.gpu_type == "user"
     profile(tmp_path / "clusters", gpu_type="beside")
-    assert job.load(path, (), "lab").cluster.gpu_type == "beside"
+    assert jobfile.load(path, (), "lab").cluster.gpu_type == "beside"
     with pytest.raises(UsageError, match=r"(?s)--cluster other: no other\.yaml in .*remedy: use one of lab"):
-        job.load(path, (), "other")
+        jobfile.load(path, (), "other")
 
 
 def test_the_job_wins_over_the_profile_and_extras_add_up(tmp_path: Path) -> None:
@@ -494,12 +494,12 @@ def test_the_job_wins_over_the_profile_and_extras_add_up(tmp_path: Path) -> None
         env={"A": "cluster", "B": "cluster", "extra": "x"},
     )
     path = write(tmp_path, slurm={"partition": "job", "extra": ["--b=2"]}, env={"A": "job"})
-    loaded = job.load(path, ("slurm.qos=set",), "lab")
+    loaded = jobfile.load(path, ("slurm.qos=set",), "lab")
     slurm = loaded.spec.slurm
     assert (slurm.partition, slurm.qos, slurm.mem, slurm.extra) == ("job", "set", "0", ["--a=1", "--b=2"])
     assert loaded.env == {"A": "job", "B": "cluster", "extra": "x"}
-    assert job.load(path).spec.slurm.extra == ["--b=2"]
-    assert job.load(write(tmp_path), (), "lab").spec.slurm.extra == ["--a=1"]
+    assert jobfile.load(path).spec.slurm.extra == ["--b=2"]
+    assert jobfile.load(write(tmp_path), (), "lab").spec.slurm.extra == ["--a=1"]
 
 
 def test_a_profile_is_checked_like_a_job(tmp_path: Path) -> None:
@@ -565,7 +565,7 @@ def test_any_values_at_all_are_a_job_or_a_job_file_error(values: dict[str, Any],
         path = Path(folder) / "job.yaml"
         path.write_text(json.dumps(base | values))
         try:
-            loaded = job.load(path)
+            loaded = jobfile.load(path)
         except JobFileError as error:
             assert all(p.rule and p.remedy for p in error.problems)
         else:
@@ -580,7 +580,7 @@ def test_any_profile_at_all_is_one_or_a_job_file_error(values: dict[str, Any]) -
         path = write(Path(folder))
         profile(path.parent / "clusters", **values)
         try:
-            job.load(path, (), "lab")
+            jobfile.load(path, (), "lab")
         except JobFileError as error:
             assert error.problems
 
@@ -598,10 +598,10 @@ def test_any_profile_at_all_is_one_or_a_job_file_error(values: dict[str, Any]) -
     ],
 )
 def test_time_limits_as_slurm_reads_them(tmp_path: Path, limit: str, seconds: int | None) -> None:
-    assert job.load(write(tmp_path), (f'time="{limit}"',)).spec.time == limit
+    assert jobfile.load(write(tmp_path), (f'time="{limit}"',)).spec.time == limit
     assert job.seconds(limit) == seconds
 
 
 def test_a_job_shorter_than_the_warning_gets_none(tmp_path: Path) -> None:
-    assert job.load(write(tmp_path), ('time="5:00"',)).signal_seconds == 0
-    assert job.load(write(tmp_path), ('time="5:01"',)).signal_seconds == 300
+    assert jobfile.load(write(tmp_path), ('time="5:00"',)).signal_seconds == 0
+    assert jobfile.load(write(tmp_path), ('time="5:01"',)).signal_seconds == 300

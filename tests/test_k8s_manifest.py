@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignlaunch.launchers import audit, job, render
+from alignlaunch.launchers import audit, jobfile, render
 from alignlaunch.launchers.errors import UsageError
 from alignlaunch.launchers.k8s import manifest, patch
 from alignlaunch.train import config
@@ -350,5 +350,5 @@ def test_any_valid_job(k8s: dict[str, Any], volumes: dict[str, dict[str, Any]], 
     with tempfile.TemporaryDirectory() as folder:
         found = rendered(Path(folder), **keys, k8s={**k8s, "volumes": mounted | K8S["volumes"]})
         assert [complaints(one) for one in found] == [[], []]
-        loaded = job.load(Path(folder) / "job.yaml")
+        loaded = jobfile.load(Path(folder) / "job.yaml")
         assert audit.diff(Path(folder) / "k8s", render.render(loaded, "k8s", "../job.yaml")) == ""

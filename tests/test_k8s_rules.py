@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from alignlaunch.launchers import job, render
+from alignlaunch.launchers import jobfile, render
 from alignlaunch.launchers.errors import JobFileError
 from alignlaunch.launchers.job import Job
 from alignlaunch.launchers.k8s import patch
@@ -26,7 +26,7 @@ def load(folder: Path, *overrides: str, cluster: dict[str, Any] | None = None, *
     if cluster is not None:
         (folder / "clusters").mkdir(exist_ok=True)
         (folder / "clusters" / "here.yaml").write_text(as_yaml({"k8s": cluster}), encoding="utf-8")
-    return job.load(folder / "job.yaml", overrides, "here" if cluster is not None else None)
+    return jobfile.load(folder / "job.yaml", overrides, "here" if cluster is not None else None)
 
 
 def problems(loaded: Job, target: render.Target = "k8s") -> list[tuple[str, str]]:
@@ -128,7 +128,7 @@ def test_a_job_without_the_section_takes_the_profiles(tmp_path: Path) -> None:
     loaded = load(tmp_path, "k8s=null", cluster=K8S)
     assert loaded.spec.k8s is None  # taken away, as any null does
     (tmp_path / "job.yaml").write_text(as_yaml({key: value for key, value in KEYS.items() if key != "k8s"}))
-    assert "k8s" in render.targets(job.load(tmp_path / "job.yaml", (), "here"))
+    assert "k8s" in render.targets(jobfile.load(tmp_path / "job.yaml", (), "here"))
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from alignlaunch.launchers import defaults, job, legacy, rules
+from alignlaunch.launchers import defaults, job, jobfile, legacy, rules
 from alignlaunch.launchers.cluster import Slurm
 from alignlaunch.launchers.errors import JobFileError
-from alignlaunch.launchers.job import JobSpec
+from alignlaunch.launchers.jobspec import JobSpec
 from alignlaunch.train.config import Data, Lora
 
 STRUCTS: dict[str, type[msgspec.Struct]] = {"": JobSpec, "data": Data, "lora": Lora, "slurm": Slurm}
@@ -59,7 +59,7 @@ def load(folder: Path, train: dict[str, Any], **more: Any) -> job.Job:
     auto = dict.fromkeys(("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"), "auto")
     switches = {name: {"enabled": "auto"} for name in ("bf16", "fp16")}
     (folder / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": 2}, **auto, **switches}))
-    return job.load(path)
+    return jobfile.load(path)
 
 
 def at(tree: Any, key: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import job, plan
+from alignlaunch.launchers import jobfile, plan
 from alignlaunch.launchers.planner import communication, memory, model, strategies
 from alignlaunch.launchers.planner.communication import Bandwidths
 from alignlaunch.launchers.planner.memory import GIB, Setup
@@ -55,7 +55,7 @@ def write(folder: Path, *, stage: str = "sft", zero: int = 0, lora: str = "null"
 
 
 def setup(path: Path, *overrides: str) -> Setup:
-    return plan.of(job.load(path, overrides, "lab")).setup
+    return plan.of(jobfile.load(path, overrides, "lab")).setup
 
 
 def test_a_full_fine_tune_of_7b_without_zero_does_not_fit_80_gib_and_something_does(cli: Cli, big: Path) -> None:
@@ -130,7 +130,7 @@ def test_safe_dpo_holds_reward_models_only_where_they_score_live(tmp_path: Path)
     path = write(tmp_path, stage="safe_dpo", lora="{r: 8}")
     term = "reference, rewards"
     assert memory.peak(setup(path)).terms[term] == 0
-    live = plan.of(job.load(path, ("train.scores=live",), "lab"))
+    live = plan.of(jobfile.load(path, ("train.scores=live",), "lab"))
     score_models = sum(live.setup.rewards)
     assert len(live.setup.rewards) == 2
     assert memory.peak(live.setup).terms[term] == 2 * score_models
@@ -201,20 +201,20 @@ def test_a_submission_that_cannot_fit_is_refused_before_anything_is_written(cli:
 
 
 def test_host_memory_counts_too(tmp_path: Path) -> None:
-    loaded = job.load(write(tmp_path, zero=2, host_memory_gib=64), ("offload=optimizer",), "lab")
+    loaded = jobfile.load(write(tmp_path, zero=2, host_memory_gib=64), ("offload=optimizer",), "lab")
     assert "on each node for what is offloaded" in str(plan.certain_failure(loaded))
 
 
 @pytest.mark.parametrize("overrides", [("lora={r: 8}",), ("zero=3",)])
 def test_what_may_fit_is_let_through(big: Path, overrides: tuple[str, ...]) -> None:
-    assert plan.certain_failure(job.load(big, overrides, "lab")) is None
+    assert plan.certain_failure(jobfile.load(big, overrides, "lab")) is None
 
 
 def test_nothing_is_said_where_no_memory_is_known_and_one_line_where_the_model_is_not(cli: Cli, big: Path) -> None:
-    assert plan.certain_failure(job.load(big)) is None
+    assert plan.certain_failure(jobfile.load(big)) is None
     (big.parent / "model" / "config.json").unlink()
     with pytest.raises(model.UnknownModelError):
-        plan.certain_failure(job.load(big, (), "lab"))
+        plan.certain_failure(jobfile.load(big, (), "lab"))
     done = cli("slurm", big, "--cluster", "lab", "--no-data-check")
     assert sum("memory: not planned" in line for line in done.stderr.splitlines()) == 1
 

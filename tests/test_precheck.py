@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import job, launch, precheck
+from alignlaunch.launchers import jobfile, launch, precheck
 from alignlaunch.launchers.audit import DriftError
 
 from .conftest import MINIMAL
@@ -29,7 +29,7 @@ def test_the_reward_models_that_the_objective_reads(
 ) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(MINIMAL)
-    keys = [key for key, _ in precheck.missing_paths(job.load(path, ("stage=safe_dpo", *overrides)))]
+    keys = [key for key, _ in precheck.missing_paths(jobfile.load(path, ("stage=safe_dpo", *overrides)))]
     assert {key for key in keys if "reward" in key} == {f"train.{name}_reward_model" for name in missing}
 
 
@@ -39,7 +39,7 @@ def test_a_job_for_kubernetes_is_prepared_without_a_look_at_this_machine(tmp_pat
     (tmp_path / "job.yaml").write_text(
         as_yaml({**KEYS, "model": "/out/model", "secrets": ["ABSENT"], "k8s": {"image": "a:1", **k8s}})
     )
-    loaded = job.load(tmp_path / "job.yaml")
+    loaded = jobfile.load(tmp_path / "job.yaml")
     said: list[str] = []
     precheck.check(loaded, "k8s", said.append)
     prepared = launch.prepare(loaded, "k8s", write=False, require_committed=False, say=said.append)

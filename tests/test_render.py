@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from alignlaunch.launchers import audit, job, render
+from alignlaunch.launchers import audit, jobfile, render
 from alignlaunch.launchers.render import LOCK
 
 HERE = Path(__file__).parent / "goldens"
@@ -47,7 +47,7 @@ every_case = pytest.mark.parametrize("case", CASES)
 def rendered(case: str, jobs: Path = JOBS) -> dict[str, str]:
     """{"target/file": text} of a case, as if rendered into goldens/<case>/<target>/."""
     file, cluster, overrides = CASES[case]
-    job_ = job.load(jobs / file, overrides, cluster)
+    job_ = jobfile.load(jobs / file, overrides, cluster)
     return {
         f"{target}/{name}": text
         for target in render.targets(job_)
@@ -135,7 +135,7 @@ def test_every_script_is_shell_without_a_complaint(case: str) -> None:
 @every_case
 def test_the_header_says_what_made_it_from_what_and_how_to_run_it(case: str) -> None:
     file, cluster, overrides = CASES[case]
-    job_ = job.load(JOBS / file, overrides, cluster)
+    job_ = jobfile.load(JOBS / file, overrides, cluster)
     for name, text in rendered(case).items():
         if name.endswith((".sh", ".sbatch")):
             head = "\n".join(text.splitlines()[:6])
@@ -187,7 +187,7 @@ def test_every_combination_is_clean_shell(tmp_path: Path, launcher: str, contain
         (f"container: {{runtime: {container}, image: 'it''s an image', mounts: ['/a b:/c']}}\n" if container else "")
         + ('modules: ["a b", "$(c)"]\n' if modules else 'python: "/opt/my python"\n')
     )
-    job_ = job.load(tmp_path / "jobs" / "custom-zero.yaml", (f"launcher={launcher}",), "odd")
+    job_ = jobfile.load(tmp_path / "jobs" / "custom-zero.yaml", (f"launcher={launcher}",), "odd")
     script = render.render(job_, "slurm", "job.yaml")[render.SBATCH]
     # SC2016: "expressions don't expand in single quotes", which is what a value that looks like one needs.
     command = [SHELLCHECK, "--exclude=SC2016", "-"]
@@ -199,7 +199,7 @@ def test_every_combination_is_clean_shell(tmp_path: Path, launcher: str, contain
 def test_what_each_task_runs_is_clean_shell(launcher: str) -> None:
     """shellcheck takes the quoted body of `bash -c '...'` for a string: so it is checked by itself."""
     assert SHELLCHECK is not None
-    job_ = job.load(JOBS / "qwen3-orpo.yaml", (f"launcher={launcher}",), None)
+    job_ = jobfile.load(JOBS / "qwen3-orpo.yaml", (f"launcher={launcher}",), None)
     script = render.render(job_, "slurm", "job.yaml")[render.SBATCH]
     body = script.partition("bash -c '\n")[2].partition("\n' &\n")[0]
     assert "alignlaunch.train" in body

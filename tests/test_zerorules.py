@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import job, zerorules
+from alignlaunch.launchers import jobfile, zerorules
 from alignlaunch.launchers.errors import JobFileError
 from alignlaunch.launchers.zero import ZeroConfig
 
@@ -28,7 +28,7 @@ def found(tmp_path: Path, config: dict[str, Any] | str, *overrides: str) -> dict
     (tmp_path / "ds.json").write_text(config if isinstance(config, str) else json.dumps(config, indent=1))
     (tmp_path / "job.yaml").write_text(f"{MINIMAL}zero: ds.json\n{TRAIN}")
     try:
-        job.load(tmp_path / "job.yaml", overrides)
+        jobfile.load(tmp_path / "job.yaml", overrides)
     except JobFileError as error:
         for problem in error.problems:
             assert problem.place.startswith(str(tmp_path / "ds.json"))
@@ -62,7 +62,7 @@ def test_all_problems_at_once_each_with_its_place_value_and_remedy(tmp_path: Pat
     (tmp_path / "ds.json").write_text(text)
     (tmp_path / "job.yaml").write_text(f"{MINIMAL}zero: ds.json\n{TRAIN}")
     with pytest.raises(JobFileError) as caught:
-        job.load(tmp_path / "job.yaml")
+        jobfile.load(tmp_path / "job.yaml")
     assert [
         (p.place.removeprefix(f"{tmp_path}/"), p.key, p.value, p.rule, p.remedy) for p in caught.value.problems
     ] == [
@@ -159,7 +159,7 @@ def test_a_job_that_is_wrong_itself_gets_its_own_problem_alone(tmp_path: Path, t
     (tmp_path / "ds.json").write_text(json.dumps(zero()))
     (tmp_path / "job.yaml").write_text(f"{MINIMAL}zero: ds.json\ntrain: {train}\n")
     with pytest.raises(JobFileError) as caught:
-        job.load(tmp_path / "job.yaml")
+        jobfile.load(tmp_path / "job.yaml")
     assert {problem.place.partition(":")[0] for problem in caught.value.problems} == {str(tmp_path / "job.yaml")}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from alignlaunch.launchers import job, render
+from alignlaunch.launchers import jobfile, render
 from alignlaunch.launchers.diagnose import flight
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -28,7 +28,7 @@ def variables(text: str) -> dict[str, str]:
 
 
 def rendered(name: str, cluster: str) -> dict[str, dict[str, str]]:
-    loaded = job.load(GOLDENS / "jobs" / name, (), cluster)
+    loaded = jobfile.load(GOLDENS / "jobs" / name, (), cluster)
     files = {"bash": "torchrun.sh", "slurm": "job.sbatch", "k8s": "job.pytorchjob.yaml"}
     return {
         target: variables(render.render(loaded, target, "job.yaml")[files[target]]) for target in render.targets(loaded)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import audit, job
+from alignlaunch.launchers import audit, jobfile
 from tests.test_hostile import as_yaml
 from tests.tiny import TRAIN
 
@@ -43,7 +43,7 @@ def test_two_pods_of_two_processes(
     (tmp_path / "job.yaml").write_text(as_yaml(keys))
     (tmp_path / "clusters").mkdir(exist_ok=True)
     (tmp_path / "clusters" / "cpu.yaml").write_text("device: cpu\n")
-    loaded = job.load(tmp_path / "job.yaml", (), "cpu")
+    loaded = jobfile.load(tmp_path / "job.yaml", (), "cpu")
     folder = audit.folder_of(loaded, "k8s")
     audit.write(folder, audit.artifacts(loaded, "k8s", folder))
 

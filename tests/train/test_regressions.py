@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.launchers import audit, datacheck, job
+from alignlaunch.launchers import audit, datacheck, job, jobfile
 from alignlaunch.train import model, sft
 from alignlaunch.train.config import TrainConfig
 from tests.tiny import WORDS
@@ -30,7 +30,7 @@ def load(folder: Path, **keys: Any) -> job.Job:
     """A job file of these keys, validated."""
     base = {"name": "old", "stage": "sft", "model": "model", "data": {"train": ["data"]}}
     (folder / "job.yaml").write_text(json.dumps(base | keys))
-    return job.load(folder / "job.yaml")
+    return jobfile.load(folder / "job.yaml")
 
 
 def arguments_of(output_dir: Path) -> Any:
