@@ -40,6 +40,20 @@ def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = E
         say(line)
 
 
+def require_preflight(job: Job, target: Target) -> None:
+    """For --preflight-only. Raises UsageError where the nodes would not meet."""
+    if job.elastic:
+        raise UsageError(
+            f"--preflight-only: nnodes {job.spec.nnodes} is elastic: its nodes come and go, and are never compared\n"
+            f"    remedy: --set nnodes={job.nnodes}"
+        )
+    if not job.preflight_seconds(target):
+        raise UsageError(
+            "--preflight-only: preflight_timeout is 0: nothing would be compared\n"
+            "    remedy: --set preflight_timeout=60"
+        )
+
+
 def _require_memory(job: Job, say: Callable[[str], None]) -> None:
     """A job that cannot fit would wait for hours in the queue to find out."""
     if job.cluster.gpu_memory_gib is None and job.cluster.host_memory_gib is None:

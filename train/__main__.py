@@ -17,6 +17,7 @@ from typing import Any
 from alignlaunch.train import config, finish, imports, rendezvous
 from alignlaunch.train.config import PREFLIGHT_ONLY, TrainConfig
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.preflight import passed
 
 REQUIRED = ("torch", "transformers", "trl", "accelerate", "datasets")
 #: The extra of what `alignlaunch[train]` leaves out.
@@ -58,7 +59,7 @@ def run(argv: list[str]) -> int:
     _require(job, deepspeed=zero is not None)
     imports.keep_out(imports.unneeded(job, deepspeed=zero is not None))
     rendezvous.initialise(place, int(job.train.get("ddp_timeout", 1800)))
-    speed = _first_collective(place) if place.world_size > 1 else ""
+    speed = _first_collective(place, job.preflight_timeout)
 
     from alignlaunch.train.reporting import say
 
@@ -78,13 +79,18 @@ def run(argv: list[str]) -> int:
         return evaluate(job, options.eval, place, options.data)
     from alignlaunch.train.session import train
 
-    return train(job, options.job, place, zero)
+    code = train(job, options.job, place, zero)
+    if code == finish.DONE and place.rank == 0:
+        passed.remove_mark(job.output_dir)
+    return code
 
 
-def _first_collective(place: rendezvous.Rendezvous) -> str:
+def _first_collective(place: rendezvous.Rendezvous, asked: int | None) -> str:
+    if place.world_size == 1 or asked == 0:
+        return ""
     from alignlaunch.train import collectives
 
-    return collectives.check(place)
+    return collectives.check(place, max(asked or 0, 60))
 
 
 def _parser() -> argparse.ArgumentParser:

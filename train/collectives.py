@@ -18,25 +18,24 @@ import torch.distributed as dist
 from alignlaunch.train.preflight.findings import RETRY
 from alignlaunch.train.rendezvous import Rendezvous
 
-#: Seconds; a group's first collective opens all its connections.
-DEADLINE = 60.0
 _BYTES = 16 * 2**20
 #: Of the median node's bandwidth.
 _SLOW = 0.25
 
 
-def check(place: Rendezvous) -> str:
-    """All-reduce within each node, then over all. Returns a line with the bandwidths; ends the process at DEADLINE.
+def check(place: Rendezvous, deadline: float) -> str:
+    """All-reduce within each node, then over all. Returns a line with the bandwidths.
 
-    Call it when the process group has just been made: then no process is late.
+    Call it when the process group has just been made: then no process is late. deadline: seconds for each of the two,
+    after which the process ends; a group's first collective opens all its connections.
     """
     device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
     own, within = None, 0.0
     if 1 < place.local_world_size < place.world_size and place.world_size % place.local_world_size == 0:
-        with _deadline("the all-reduce within this node"):
+        with _within(deadline, "the all-reduce within this node"):
             own, _ = dist.new_subgroups(place.local_world_size)  # type: ignore[no-untyped-call]
             within = _bandwidth(device, own)
-    with _deadline(f"the all-reduce over all {place.world_size} processes"):
+    with _within(deadline, f"the all-reduce over all {place.world_size} processes"):
         over_all = _bandwidth(device, None)
         seen: list[Any] = [None] * place.world_size
         dist.all_gather_object(seen, (platform.node(), within))
@@ -72,13 +71,13 @@ def _words(seen: list[tuple[str, float]], place: Rendezvous, over_all: float) ->
 
 
 @contextmanager
-def _deadline(what: str) -> Iterator[None]:
+def _within(seconds: float, what: str) -> Iterator[None]:
     """End this process with words: a collective that hangs cannot be left, and says nothing for half an hour."""
 
     def end() -> None:
         rank = os.environ.get("RANK")
         print(  # noqa: T201 - the process's last words
-            f"alignlaunch.train: error: rank {rank} on {platform.node()}: {what} did not end in {DEADLINE:.0f} s.\n"
+            f"alignlaunch.train: error: rank {rank} on {platform.node()}: {what} did not end in {seconds:.0f} s.\n"
             "    remedy: `NCCL_DEBUG: INFO` under `env:` shows the connection that it waits for; try another "
             "network_interface, or leave the node out",
             file=sys.stderr,
@@ -86,7 +85,7 @@ def _deadline(what: str) -> Iterator[None]:
         )
         os._exit(RETRY)
 
-    timer = threading.Timer(DEADLINE, end)
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
     try:

@@ -131,6 +131,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: DeepSpeed JSON beside job.resolved.yaml; None trains with plain DDP.
     deepspeed: str | None = None
     lora: Lora | None = None
+    #: Seconds; 0: no preflight; None: as the launcher has it.
+    preflight_timeout: int | None = None
     #: Keyword arguments of the stage's trainer config, all checked against `trainer_args.json` before submitting.
     train: dict[str, Any] = {}
 

@@ -212,6 +212,7 @@ def initialise(place: Rendezvous, timeout_s: int) -> None:
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
     else:
+        os.environ.setdefault("TORCH_DIST_INIT_BARRIER", "1")  # NCCL waits for nobody here, and a late process later
         dist.init_process_group(backend, timeout=timeout)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.preflight.nodes import PORT, Place
+from bench.preflight.nodes import PORT, Place, place
 
 RESOLVED = """\
 name: fault
@@ -39,7 +40,7 @@ class Fault:
     nnodes: int = 2
     #: The nodes that are started; others are missing.
     started: tuple[int, ...] = (0, 1)
-    #: Part of what some node says, and of what each started node says; the exit code of all.
+    #: Part of what some node says, and the exit code of the nodes that know the cause; others may end with 3.
     said: str
     code: int
     #: Whether torchrun is asked too: the others are no matter of the rendezvous.
@@ -60,7 +61,7 @@ FAULTS = [
         name="NODE_RANK 1 twice, no 0",
         env={0: {"PET_NODE_RANK": "1"}},
         said="this node has the address of MASTER_ADDR itself, but NODE_RANK 1",
-        code=3,
+        code=2,
         rendezvous=True,
     ),
     Fault(
@@ -112,13 +113,20 @@ FAULTS = [
         name="MASTER_ADDR is nobody's",
         env={n: {"PET_MASTER_ADDR": "10.244.99.99"} for n in (0, 1)},
         said="at 10.244.99.99:19500 (MASTER_ADDR): No route to host",
-        code=3,
+        code=2,
         rendezvous=True,
     ),
     Fault(
         name="MASTER_ADDR does not resolve",
         env={n: {"PET_MASTER_ADDR": "nowhere.invalid"} for n in (0, 1)},
-        said="the name does not resolve",
+        said="the name does not resolve: Temporary failure",  # no name server answers here
+        code=3,
+        rendezvous=True,
+    ),
+    Fault(
+        name="MASTER_ADDR is no name",
+        env={n: {"PET_MASTER_ADDR": ".cluster.local"} for n in (0, 1)},
+        said="the name does not resolve: ",
         code=2,
         rendezvous=True,
     ),
@@ -126,7 +134,7 @@ FAULTS = [
         name="MASTER_ADDR is loopback",
         env={n: {"PET_MASTER_ADDR": "127.0.0.1"} for n in (0, 1)},
         said="127.0.0.1 is a loopback address: every node finds itself there",
-        code=3,
+        code=2,
         rendezvous=True,
     ),
     Fault(
@@ -152,7 +160,7 @@ FAULTS = [
     ),
     Fault(
         name="another run's node",
-        env={1: {"SLURM_JOB_ID": "8"}, 0: {"SLURM_JOB_ID": "7"}},
+        env={n: {"SLURM_JOB_ID": f"{7 + n}", "SLURM_STEP_ID": "0"} for n in (0, 1)},
         said="node-1 belongs to another run (8) than node 0 (7)",
         code=2,
     ),
@@ -241,6 +249,16 @@ def prepare(folder: Path) -> None:
         tool.parent.mkdir()
         tool.write_text(f"#!/bin/sh\nfor i in $(seq {count}); do echo 'H100, 81559, 81000, 9.0, 550.54'; done\n")
         tool.chmod(0o755)
+
+
+def outcomes(fault: Fault, command: list[str], patience: float) -> dict[int, Outcome]:
+    """The fault between nodes of its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="preflight-") as folder,
+        place(Path(folder), max(fault.started) + 1) as nodes,
+    ):
+        prepare(nodes.folder)
+        return provoke(nodes, fault, command, patience)
 
 
 def provoke(place: Place, fault: Fault, command: list[str], patience: float) -> dict[int, Outcome]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
-from bench.preflight.faults import FAULTS, Fault, Outcome, prepare, provoke
-from bench.preflight.nodes import ROOT, place
+from bench.preflight.faults import FAULTS, Fault, Outcome, outcomes
+from bench.preflight.nodes import ROOT
 
 #: Seconds; longer than the longest of torchrun's own time-outs (2 x 900).
 PATIENCE = 1900.0
@@ -38,14 +37,17 @@ INTRODUCTION = """\
 # Preflight: what is found before the launcher starts
 
 Before torchrun starts, each node runs `python -m alignlaunch.train.preflight`: it looks at itself, meets the others at
-`MASTER_ADDR`, on the master port - 10000, and compares. Two exchanges for any number of nodes, then log2(n) rounds in
-which each node sends to others and the links are timed. All nodes get the same verdict; node 0 tells it in full, then
-the process becomes torchrun. When torchrun's processes have met, they do an all-reduce within each node and over all,
-with a deadline, before the model loads. `alignlaunch slurm JOB --preflight-only` ends there.
+`MASTER_ADDR`, on the master port - 10000 (+ 10000 up to port 11024), and compares. Two exchanges for any number of
+nodes, then log2(n) rounds in which each node sends to others and the links are timed. All nodes get the same verdict;
+node 0 tells it in full, then the process becomes torchrun. When torchrun's processes have met, they do an all-reduce
+within each node and over all, with a deadline, before the model loads. `alignlaunch slurm JOB --preflight-only` ends
+there.
 
-Exit codes: 2 where a retry would meet the same again, 3 where it may succeed. `preflight_timeout` is the patience in
-seconds: by default 60 on Slurm, 900 where nodes do not start together (an image is pulled, or a person starts each
-node); while it waits, a node says each minute for what.
+Exit codes: 2 where a retry would meet the same again, 3 where it may succeed, also on nodes that cannot know the cause.
+An all-reduce that does not end ends its process with 3; torchrun makes that a 1 of its own. `preflight_timeout` is the
+patience in seconds: by default 60 on Slurm, 900 where nodes do not start together (an image is pulled, or a person
+starts each node); while it waits, a node says each minute for what. The all-reduce has as long, but at least 60 s; 0
+leaves out both.
 
 Compared, and an error where they differ: nnodes, nproc_per_node, job.resolved.yaml, the ZeRO JSON, alignlaunch's code,
 the model's and the data's files (sizes, and samples of the contents), versions of python, torch, CUDA, NCCL,
@@ -88,16 +90,6 @@ def page(patience: float) -> Iterator[str]:
         seconds = max(one.seconds for one in mine.values())
         codes = ", ".join(sorted({str(one.code) for one in mine.values()}))
         yield f"| {fault.name} | {theirs_said} | {theirs_seconds} | {_ours(fault, mine)} | {seconds:.0f} | {codes} |"
-
-
-def outcomes(fault: Fault, command: list[str], patience: float) -> dict[int, Outcome]:
-    """The fault between nodes of its own."""
-    with (
-        tempfile.TemporaryDirectory(prefix="preflight-") as folder,
-        place(Path(folder), max(fault.started) + 1) as nodes,
-    ):
-        prepare(nodes.folder)
-        return provoke(nodes, fault, command, patience)
 
 
 def _torchrun(found: dict[int, Outcome], patience: float) -> tuple[str, str]:

@@ -42,11 +42,14 @@ class Submission(NamedTuple):
         """Look at every step and agree on its artifacts, as far as these options want it."""
         from .. import chain, precheck
 
-        if pipeline.name and self.preflight_only:
-            raise UsageError(
-                f"--preflight-only: {self.job_file} is a pipeline; its later steps read what is not made yet\n"
-                "    remedy: give the job file of a step"
-            )
+        if self.preflight_only:
+            if pipeline.name:
+                raise UsageError(
+                    f"--preflight-only: {self.job_file} is a pipeline; its later steps read what is not made yet\n"
+                    "    remedy: give the job file of a step"
+                )
+            (job,) = pipeline.jobs.values()
+            precheck.require_preflight(job, target)
         looks = precheck.Looks(data=not self.no_data_check, memory=not self.no_plan)
         agreed = {"write": self.write, "require_committed": self.require_committed}
         prepared = chain.prepare(pipeline, target, **agreed, say=say, looks=looks)

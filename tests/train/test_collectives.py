@@ -23,8 +23,7 @@ PROGRAM = """
     rendezvous.initialise(place, 60)
     if place.rank == int(sys.argv[2]):
         time.sleep(60)
-    collectives.DEADLINE = 3.0
-    print(collectives.check(place))
+    print(collectives.check(place, 3.0))
 """
 
 

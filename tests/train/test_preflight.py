@@ -6,10 +6,11 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from bench.preflight.faults import FAULTS, Fault, Outcome, prepare, provoke
+from bench.preflight.faults import FAULTS, Fault, Outcome, outcomes, prepare, provoke
 from bench.preflight.nodes import Place, place
 
 TIMEOUT = 8
@@ -42,11 +43,21 @@ def test_nodes_that_are_well_become_the_launcher(nodes: Place) -> None:
     assert not list((nodes.folder / "output").iterdir())
 
 
+@pytest.fixture(scope="module")
+def told() -> dict[str, dict[int, Outcome]]:
+    """Of each fault, what became of its nodes. Several at once, between nodes of their own: they mostly wait."""
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda fault: outcomes(fault, COMMAND + LAUNCHER, 60), FAULTS)
+        return dict(zip((fault.name for fault in FAULTS), found, strict=True))
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_every_fault_is_told_on_every_node(nodes: Place, fault: Fault) -> None:
-    found = run(nodes, fault)
+def test_every_fault_is_told_on_every_node(told: dict[str, dict[int, Outcome]], fault: Fault) -> None:
+    found = told[fault.name]
     words = "\n".join(f"node {node}: exit {one.code}, {one.seconds:.0f} s\n{one.said}" for node, one in found.items())
-    assert {one.code for one in found.values()} == {fault.code}, words
+    codes = {one.code for one in found.values()}
+    assert fault.code in codes, words
+    assert codes <= {fault.code, 3}, words
     assert fault.said in words
     for one in found.values():
         assert "launched" not in one.said, words
@@ -72,14 +83,19 @@ def test_a_slow_link_is_named(nodes: Place) -> None:
     assert set(re.findall(r"warning: (node \d)", found[0].said)) == {"node 2"}, found[0].said
 
 
-def test_a_pod_that_comes_back_alone_does_not_wait(nodes: Place) -> None:
+def test_a_pod_that_comes_back_alone_goes_on(nodes: Place) -> None:
     """The others are past preflight by then, and will not come to it again."""
     run_of_pods = {n: {"ALIGNLAUNCH_RUN_ID": "run-1"} for n in (0, 1)}
     found = run(nodes, replace(HEALTHY, env=run_of_pods))
     assert {one.code for one in found.values()} == {0}, found
-    alone = run(nodes, replace(HEALTHY, env=run_of_pods, started=(1,)))[1]
-    assert (alone.code, alone.seconds < 5) == (0, True), alone
-    assert "passed before in this run" in alone.said
+    for node in (0, 1):
+        alone = run(nodes, replace(HEALTHY, env=run_of_pods, started=(node,)))[node]
+        assert (alone.code, alone.seconds < TIMEOUT + 5) == (0, True), alone
+        assert "passed before in this run, so it goes on" in alone.said
+        assert alone.said.endswith("launched\n")
+    differing = {1: "sed s/fault/other/ job.resolved.yaml > other.yaml; mount --bind other.yaml job.resolved.yaml"}
+    anew = run(nodes, replace(HEALTHY, env=run_of_pods, before=differing))  # all pods are new, and not alike
+    assert {one.code for one in anew.values()} == {2}, anew
     other_run = {1: {"ALIGNLAUNCH_RUN_ID": "run-2"}}
     assert run(nodes, replace(HEALTHY, env=other_run, started=(1,)))[1].code == 3
     (nodes.folder / "output/.preflight-passed-run-1").unlink()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,6 +100,25 @@ def test_a_sample_sees_names_sizes_and_contents(tmp_path: Path) -> None:
     (folder / "deep/05.json").write_text("yyyyy")  # one of those that are read
     assert samples.of(folder) != before
     assert samples.of(tmp_path / "none") == "missing"
+
+
+def test_a_sample_takes_any_name(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    assert samples.of(tmp_path).startswith("1 file, 1 bytes, ")
+
+
+def test_the_address_of_an_interface_is_one_that_others_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        "ib0": [(socket.AF_INET6, "fe80::1%ib0"), (socket.AF_INET6, "fd00::1"), (socket.AF_INET6, "fd00::2")],
+        "eth0": [(socket.AF_INET6, "fd00::3"), (socket.AF_INET, "10.0.0.1"), (socket.AF_INET, "10.0.0.99")],
+        "down": [(socket.AF_INET6, "fe80::2%down")],
+    }
+    addresses = {
+        name: [SimpleNamespace(family=family, address=address) for family, address in own]
+        for name, own in found.items()
+    }
+    monkeypatch.setattr("psutil.net_if_addrs", lambda: addresses)
+    assert [network.address_of(name) for name in found] == ["fd00::1", "10.0.0.1", None]
 
 
 def test_an_interface_may_be_a_prefix_and_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -182,6 +182,27 @@ def test_a_node_that_leaves_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert exit_code(verdict.findings) == 3
 
 
+def test_a_node_that_goes_silent_is_named_and_holds_nobody(tmp_path: Path) -> None:
+    """Neither node 0 nor whoever it has called waits for its connections to end: Python 3.12's server would."""
+    first = node_of(2)
+
+    async def scenario() -> Verdict:
+        host = asyncio.create_task(meeting.meet(first, facts_of(0, 2), 1, tmp_path, ignore, ignore))
+        await asyncio.sleep(0.3)
+        _, writer = await asyncio.open_connection("127.0.0.1", first.port)
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            facts = msgspec.structs.replace(facts_of(1, 2), link_port=mute.getsockname()[1])
+            writer.write(msgspec.json.encode(facts) + b"\n")
+            async with asyncio.timeout(30):
+                verdict = await host
+        writer.close()
+        return verdict
+
+    verdict = asyncio.run(scenario())
+    assert "node 1 (gpu-1) went silent while the links were tried" in [finding.text for finding in verdict.findings]
+    assert exit_code(verdict.findings) == 3
+
+
 def test_strangers_do_not_disturb(tmp_path: Path) -> None:
     """A port scanner and a web browser knock while the nodes meet."""
     first = node_of(2)
@@ -213,6 +234,7 @@ def test_exit_codes() -> None:
         ({"PET_NNODES": "two"}, "PET_NNODES='two' is not a number from 1"),
         ({"PET_NNODES": "0"}, "PET_NNODES='0' is not a number from 1"),
         ({"PET_MASTER_PORT": "-1"}, "PET_MASTER_PORT='-1' is not a number from 1"),
+        ({"PET_MASTER_PORT": "70000"}, "PET_MASTER_PORT='70000' is not a number from 1 to 65535"),
         ({"PET_NNODES": "2", "PET_NODE_RANK": "2", "PET_MASTER_ADDR": "h"}, "goes from 0 to 1"),
     ],
 )
@@ -220,6 +242,11 @@ def test_variables_that_cannot_be(env: dict[str, str], said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         node.read(env)
     assert "remedy: " in str(caught.value)
+
+
+def test_the_run_is_named_by_a_step_and_not_by_a_shell_of_salloc() -> None:
+    job = {"SLURM_JOB_ID": "7"}
+    assert [node.read(job | more).run_id for more in ({}, {"SLURM_STEP_ID": "0"})] == ["", "7"]
 
 
 def test_one_node_needs_no_variables() -> None:

@@ -18,13 +18,16 @@ from typing import NoReturn
 from alignlaunch.train import config
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.preflight import compare, facts, meeting, node, report
-from alignlaunch.train.preflight.findings import NO_RETRY, FailedError, exit_code
+from alignlaunch.train.preflight import compare, facts, meeting, node, passed, report
+from alignlaunch.train.preflight.facts import Facts
+from alignlaunch.train.preflight.findings import NO_RETRY, RETRY, FailedError, exit_code
 from alignlaunch.train.preflight.messages import Verdict
 from alignlaunch.train.preflight.node import Node
 
 #: Seconds that a node stays after a failure: the first to leave has srun end the others, and some still talk.
 _MANNERS = 1.0
+#: Seconds that a pod of a run that has passed waits: either all its pods are new, or its peers are past preflight.
+_PATIENCE_AGAIN = 30.0
 
 
 def main() -> NoReturn:
@@ -57,32 +60,34 @@ def _check(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise UserError(str(error)) from error
     place = node.read(os.environ)
-    passed = Path(job.output_dir) / f".preflight-passed-{place.run_id}"
-    if os.environ.get("ALIGNLAUNCH_RUN_ID") and passed.exists():
-        say("passed before in this run: a pod that comes back finds its peers past it")
-        return 0
+    passed_before = passed.is_marked(job.output_dir)
+    timeout = min(options.timeout, _PATIENCE_AGAIN) if passed_before else options.timeout
     try:
-        verdict = _meet(place, job, options, lambda found: _show(found, place, time.monotonic() - start))
+        mine = facts.gather(place, job, options.job)
+        verdict = _meet(place, mine, timeout, job, lambda found: _show(found, place, time.monotonic() - start))
+        findings = verdict.findings
     except FailedError as error:
-        for finding in error.findings:
+        findings = error.findings
+        for finding in findings:
             say(str(finding))
-        return exit_code(error.findings)
-    code = exit_code(verdict.findings)
-    if code == 0 and place.node_rank == 0 and os.environ.get("ALIGNLAUNCH_RUN_ID"):
-        passed.touch()
+    code = exit_code(findings)
+    if code == RETRY and passed_before:
+        say("passed before in this run, so it goes on: a pod that comes back alone finds its peers past preflight")
+        return 0
+    if code == 0 and place.node_rank == 0:
+        passed.set_mark(job.output_dir)
     if code and place.node_rank != 0:
         time.sleep(_MANNERS)
     return code
 
 
-def _meet(place: Node, job: TrainConfig, options: argparse.Namespace, show: Callable[[Verdict], None]) -> Verdict:
-    mine = facts.gather(place, job, options.job)
+def _meet(place: Node, mine: Facts, timeout: float, job: TrainConfig, show: Callable[[Verdict], None]) -> Verdict:
     if place.nnodes == 1:
         alone = Verdict(findings=compare.findings({0: mine}), nodes={0: mine})
         show(alone)
         return alone
     try:
-        return asyncio.run(meeting.meet(place, mine, options.timeout, Path(job.output_dir), say, show))
+        return asyncio.run(meeting.meet(place, mine, timeout, Path(job.output_dir), say, show))
     except FailedError as error:
         raise FailedError(*error.findings, *mine.findings) from error
 

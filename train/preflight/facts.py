@@ -145,7 +145,8 @@ def _of_port(node: Node) -> list[Finding]:
     if obstacle is None:
         return []
     text = f"MASTER_PORT {node.master_port} cannot be listened on: {sockets.words(obstacle)}"
-    return [Finding(text, "choose another; or end what is there (ss -ltnp), perhaps an earlier job's", retry=True)]
+    remedy = "choose another; or end what is there (ss -ltnp), perhaps an earlier job's"
+    return [Finding(text, remedy, retry=not sockets.is_final(obstacle))]
 
 
 def _of_output(folder: Path) -> list[Finding]:

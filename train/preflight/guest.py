@@ -36,7 +36,7 @@ async def attend(
     listening = sockets.listening()
     link_port = listening.getsockname()[1]
     facts = msgspec.structs.replace(facts, link_port=link_port)
-    async with await sockets.serve(links.receive, listening, links.READ):
+    async with sockets.serving(links.receive, listening, links.READ):
         reader, writer = await _connect(node, timeout if patience is None else patience, say)
         try:
             writer.write(msgspec.json.encode(facts) + b"\n")
@@ -44,7 +44,7 @@ async def attend(
             if message.go:
                 report = await _report(node, message.go, output_dir, payload)
                 writer.write(msgspec.json.encode(report) + b"\n")
-                message = await _message(reader, node, timeout)
+                message = await _message(reader, node, max(timeout, links.longest(node.nnodes)))
         except OSError as error:
             raise FailedError(_lost(node)) from error
         finally:
@@ -91,14 +91,16 @@ async def _try_to_connect(node: Node) -> tuple[asyncio.StreamReader, asyncio.Str
     try:
         async with asyncio.timeout(PROMPT):
             reader, writer = await asyncio.open_connection(node.master_addr, node.port, limit=LONGEST_LINE)
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # an empty or endless label is no name at all
         remedy = "name node 0 as every node can resolve it (getent hosts NAME), or by its address"
-        raise _NoMeetingError(Finding(f"{place}: the name does not resolve: {error.strerror}", remedy)) from error
+        text = f"{place}: the name does not resolve: {getattr(error, 'strerror', error)}"
+        no_answer = getattr(error, "errno", None) == socket.EAI_AGAIN
+        raise _NoMeetingError(Finding(text, remedy, retry=no_answer)) from error
     except TimeoutError as error:
         remedy = "see that MASTER_ADDR is node 0's address and that no firewall drops packets between the nodes"
         raise _NoMeetingError(Finding(f"{place}: no answer", remedy, retry=True)) from error
     except OSError as error:
-        raise _NoMeetingError(Finding(f"{place}: {sockets.words(error)}", _nobody_there(node), retry=True)) from error
+        raise _NoMeetingError(_nobody_there(node, f"{place}: {sockets.words(error)}")) from error
     try:
         async with asyncio.timeout(PROMPT):
             greeting = await reader.readline()
@@ -111,18 +113,21 @@ async def _try_to_connect(node: Node) -> tuple[asyncio.StreamReader, asyncio.Str
     raise _NoMeetingError(Finding(text, "choose another MASTER_PORT, or end that program", retry=True))
 
 
-def _nobody_there(node: Node) -> str:
-    if node.node_rank == 0:
-        return "this node is node 0 by its NODE_RANK: MASTER_ADDR must be one of its own addresses"
+def _nobody_there(node: Node, text: str) -> Finding:
     address = network.resolved(node.master_addr)
-    if network.is_loopback(address):
-        return network.LOOPBACK.format(address=address)
-    if network.interface_of(address):
-        return (
+    if node.node_rank == 0:
+        remedy = "this node is node 0 by its NODE_RANK: MASTER_ADDR must be one of its own addresses"
+    elif network.is_loopback(address):
+        remedy = network.LOOPBACK.format(address=address)
+    elif network.interface_of(address):
+        remedy = (
             f"this node has the address of MASTER_ADDR itself, but NODE_RANK {node.node_rank}: "
             "the node at MASTER_ADDR must be the one with NODE_RANK 0"
         )
-    return "see in its log that node 0 (NODE_RANK 0) was started and still runs, and that MASTER_ADDR is its address"
+    else:
+        remedy = "see in its log that node 0 (NODE_RANK 0) was started and runs, and that MASTER_ADDR is its address"
+        return Finding(text, remedy, retry=True)
+    return Finding(text, remedy)
 
 
 async def _message(reader: asyncio.StreamReader, node: Node, timeout: float) -> Message:

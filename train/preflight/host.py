@@ -47,7 +47,7 @@ class Meeting:
 
     async def hold(self, listening: socket.socket) -> Verdict:
         """Serve until the verdict is out."""
-        async with await sockets.serve(self._serve, listening, LONGEST_LINE):
+        async with sockets.serving(self._serve, listening, LONGEST_LINE):
             self.verdict = await self._lead()
             is_early = bool(self.trouble)  # later ones are those of nodes that leave, as they should
             self.show(self.verdict)  # before the others have it: the first that leaves has srun end this node too
@@ -71,7 +71,8 @@ class Meeting:
                 peers = {target: self.addresses[target] for target in links.partners(rank, self.node.nnodes)}
                 writer.write(_line(Message(go=Go(peers=peers, time=time.time(), token=self.token.name))))
             await self._flush()
-            silent = await self._wait_for(self.reports, self.timeout, self.trouble)
+            patience = max(self.timeout, links.longest(self.node.nnodes))
+            silent = await self._wait_for(self.reports, patience, self.trouble)
         finally:
             self.token.unlink(missing_ok=True)
         measured = [link for report in self.reports.values() for link in report.links]
@@ -137,10 +138,10 @@ class Meeting:
     def _trouble_with(self, facts: Facts) -> Finding | None:
         """What makes waiting for more nodes useless."""
         other = self.facts.get(facts.node_rank)
-        if facts.run_id != self.node.run_id:
+        if facts.run_id and self.node.run_id and facts.run_id != self.node.run_id:
             return Finding(
-                f"{facts.host} belongs to another run ({facts.run_id or 'no id'}) than node 0 "
-                f"({self.node.run_id or 'no id'}): two runs meet at one address and port",
+                f"{facts.host} belongs to another run ({facts.run_id}) than node 0 ({self.node.run_id}): "
+                "two runs meet at one address and port",
                 "give each run a MASTER_PORT of its own",
             )
         if other:
@@ -195,12 +196,13 @@ def _line(message: Message) -> bytes:
 
 def _missing(node: Node, arrived: dict[int, Facts], missing: list[int]) -> Finding:
     address = network.resolved(node.master_addr)
+    elsewhere = network.is_loopback(address)
     remedy = "look into their logs: they may not have started, have another MASTER_ADDR, or be behind a firewall"
     there = ", ".join(f"{rank} on {facts.host}" for rank, facts in sorted(arrived.items()))
     return Finding(
         f"{_ranks(missing)} of {node.nnodes} never came to {node.master_addr}:{node.port}; here are {there or 'none'}",
-        network.LOOPBACK.format(address=address) if network.is_loopback(address) else remedy,
-        retry=True,
+        network.LOOPBACK.format(address=address) if elsewhere else remedy,
+        retry=not elsewhere,
     )
 
 

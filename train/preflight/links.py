@@ -35,6 +35,11 @@ def partners(node_rank: int, nnodes: int) -> list[int]:
     return list(dict.fromkeys((node_rank + (1 << k)) % nnodes for k in range((nnodes - 1).bit_length())))
 
 
+def longest(nnodes: int) -> float:
+    """Seconds that a node takes at most to send to all of its partners."""
+    return len(partners(0, nnodes)) * DEADLINE
+
+
 async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Take what another node sends."""
     with suppress(OSError, ValueError):  # the sender says it

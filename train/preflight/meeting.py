@@ -62,5 +62,5 @@ def _port_taken(port: int, error: OSError) -> Finding:
     return Finding(
         f"port {port}, on which node 0 meets the others, cannot be listened on: {sockets.words(error)}",
         "choose another MASTER_PORT; or end what is there (ss -ltnp): another run, or a second node 0 on this host",
-        retry=True,
+        retry=not sockets.is_final(error),
     )

@@ -41,9 +41,14 @@ def interface_named(wanted: str) -> str | None:
 
 def address_of(interface: str) -> str | None:
     """Its address, IPv4 before IPv6; None while it has none."""
-    found = {one.family: one.address for one in psutil.net_if_addrs().get(interface, [])}
-    address = found.get(socket.AF_INET) or found.get(socket.AF_INET6)
-    return str(address) if address else None
+    found = psutil.net_if_addrs().get(interface, [])
+    # A link-local address means something with its scope only, which is this node's own.
+    usable = [one for one in found if not str(one.address).lower().startswith("fe80:")]
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for one in usable:
+            if one.family == family:
+                return str(one.address)
+    return None
 
 
 def interface_of(address: str) -> str | None:
@@ -77,5 +82,5 @@ def resolved(name: str) -> str:
     """The name's address here; the name itself where it has none."""
     try:
         return socket.gethostbyname(name)
-    except OSError:
+    except (OSError, UnicodeError):
         return name

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 from alignlaunch.train.errors import UserError
 
-#: What tells one run from another on the same host.
-_RUN_IDS = ("ALIGNLAUNCH_RUN_ID", "SLURM_JOB_ID")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Node:
@@ -20,6 +17,7 @@ class Node:
     nproc_per_node: int
     master_addr: str
     master_port: int
+    #: What tells one run from another; empty where nothing does.
     run_id: str
     #: Whether srun starts the processes, each perhaps with a GPU of its own.
     direct: bool
@@ -49,8 +47,8 @@ def read(env: Mapping[str, str]) -> Node:
         nnodes=count,
         nproc_per_node=_int(env, "PET_NPROC_PER_NODE", 1, least=1),
         master_addr=env.get("PET_MASTER_ADDR", "127.0.0.1"),
-        master_port=_int(env, "PET_MASTER_PORT", 29500, least=1),
-        run_id=next((env[name] for name in _RUN_IDS if env.get(name)), ""),
+        master_port=_int(env, "PET_MASTER_PORT", 29500, least=1, most=65_535),
+        run_id=env.get("ALIGNLAUNCH_RUN_ID") or _slurm_job(env),
         direct="SLURM_LOCALID" in env and env.get("SLURM_NTASKS_PER_NODE", "1") != "1",
     )
 
@@ -60,11 +58,16 @@ def is_spoken_for(env: Mapping[str, str]) -> bool:
     return env.get("SLURM_LOCALID", "0") != "0"
 
 
-def _int(env: Mapping[str, str], name: str, default: int | None, *, least: int) -> int:
+def _slurm_job(env: Mapping[str, str]) -> str:
+    """Of a step only: a shell of salloc has a job id too, and what is started from it may span several jobs."""
+    return env.get("SLURM_JOB_ID", "") if env.get("SLURM_STEP_ID", "").isdigit() else ""
+
+
+def _int(env: Mapping[str, str], name: str, default: int | None, *, least: int, most: int = 10**6) -> int:
     text = env.get(name)
     if text is None and default is not None:
         return default
-    if text is None or not text.isascii() or not text.isdigit() or int(text) < least:
-        shown = "is not set" if text is None else f"={text!r} is not a number from {least}"
+    if text is None or not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        shown = "is not set" if text is None else f"={text!r} is not a number from {least} to {most}"
         raise UserError(f"{name}{'' if text else ' '}{shown}.\n    remedy: set it where the job starts its nodes")
     return int(text)

@@ -23,7 +23,7 @@ def of(path: Path) -> str:
         sizes = [file.stat().st_size for file in files]
         digest = sha256()
         for file, size in zip(files, sizes, strict=True):
-            digest.update(f"{file.relative_to(path)} {size}\n".encode())
+            digest.update(os.fsencode(file.relative_to(path)) + f" {size}\n".encode())
         for file in files[:: max(1, len(files) // _SAMPLED_FILES)]:
             digest.update(_ends(file))
     except OSError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 _BACKLOG = 1024  # nodes that call at the same moment
 
@@ -18,16 +19,24 @@ def listening(port: int = 0) -> socket.socket:
     return socket.create_server(("", port), backlog=_BACKLOG)
 
 
-async def serve(
+@asynccontextmanager
+async def serving(
     answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], taken: socket.socket, limit: int
-) -> asyncio.Server:
-    """Answer each connection; those still open when the loop ends just end. limit: bytes that are read ahead."""
+) -> AsyncIterator[None]:
+    """Answer each connection; those still open when the loop ends just end. limit: bytes that are read ahead.
+
+    The server is no context manager of ours: from Python 3.12 on it would wait, at its end, for whoever is silent.
+    """
 
     async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.CancelledError):  # Python 3.11 would print it as an error
             await answer(reader, writer)
 
-    return await asyncio.start_server(answered, sock=taken, limit=limit, backlog=_BACKLOG)  # its own would be 100
+    server = await asyncio.start_server(answered, sock=taken, limit=limit, backlog=_BACKLOG)  # its own would be 100
+    try:
+        yield
+    finally:
+        server.close()
 
 
 def obstacle(port: int) -> OSError | None:
@@ -39,6 +48,11 @@ def obstacle(port: int) -> OSError | None:
         except OSError as error:
             return error
     return None
+
+
+def is_final(error: OSError) -> bool:
+    """Whether a later attempt to listen would meet the same: no right to the port, no such address."""
+    return error.errno in (errno.EACCES, errno.EADDRNOTAVAIL)
 
 
 def words(error: OSError) -> str:
