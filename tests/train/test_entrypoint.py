@@ -33,10 +33,13 @@ def test_lora_adapter_provenance_and_logs(run_job: Runner, workplace: Path, tmp_
         "report_to": "tensorboard",
         "bf16": True,
     }
-    found = run_job(
-        "lora", stage="orpo", lora=LORA, train=train, zero="zero3.json", env={"ALIGNLAUNCH_RUN_DIR": str(tmp_path)}
-    )
+    mark = workplace / "out/lora/.preflight-passed-run-1"  # of pods, left by preflight
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    env = {"ALIGNLAUNCH_RUN_DIR": str(tmp_path), "ALIGNLAUNCH_RUN_ID": "run-1"}
+    found = run_job("lora", stage="orpo", lora=LORA, train=train, zero="zero3.json", env=env)
     assert found.code == 0, found.stderr
+    assert not mark.exists(), "the same manifest, applied again, would pass for a pod that comes back"
     assert "bf16 was asked for; there is no GPU here, training in fp32" in found.stdout
     assert "step 4/4 | loss " in found.stdout
     assert "%|" not in found.stderr, "a progress bar in a log file"

@@ -46,7 +46,7 @@ def test_nodes_that_are_well_become_the_launcher(nodes: Place) -> None:
 @pytest.fixture(scope="module")
 def told() -> dict[str, dict[int, Outcome]]:
     """Of each fault, what became of its nodes. Several at once, between nodes of their own: they mostly wait."""
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(8) as pool:
         found = pool.map(lambda fault: outcomes(fault, COMMAND + LAUNCHER, 60), FAULTS)
         return dict(zip((fault.name for fault in FAULTS), found, strict=True))
 
