@@ -36,10 +36,11 @@ class Evidence:
     def read(self, files: dict[str, Path]) -> None:
         """Scan log files, by the names to call them."""
         tail = min(lines.TAIL, max(_LEAST, _BUDGET // max(1, len(files))))
+        sources = lines.sources(files)
         for name, path in files.items():
             if path.stat().st_size > lines.HEAD + tail:
                 self.notes.append(f"{name}: read the first {lines.HEAD >> 20} MiB and the last {tail / 2**20:.2g}")
-            self.scan.feed(lines.of_file(path, name, name if len(files) > 1 else "", tail))
+            self.scan.feed(lines.of_file(path, name, sources[name], tail))
 
     def close(self) -> None:
         """All is read: the scheduler has the last word."""
@@ -123,7 +124,7 @@ def _read_folder(folder: Path, found: Evidence) -> None:
         name = path.relative_to(folder).as_posix()
         if not path.is_file() or name in ("exit_code", "task_exit_codes"):
             continue
-        if path.suffix == ".json" and (failure := failures.of_error_file(path)):
+        if path.suffix == ".json" and (failure := failures.of_error_file(path, name)):
             records.append((failure, name))
         elif path.suffix in _LOGS and not flight.is_dump(path) and not _is_binary(path):
             logs[name] = path

@@ -18,8 +18,11 @@ _PREFIX = re.compile(
     r"(?:(?P<task>\d{1,6}): )?"
     r"(?:\[(?:rank|default)(?P<rank>\d{1,6})\]: ?)*"  # torch repeats what torchrun has put there
 )
-#: A file of one rank alone: `rank_3.log`, torchrun's `attempt_0/3/stderr.log`.
-_RANK_IN_PATH = re.compile(r"rank[_-]?(\d{1,6})|attempt_\d+/(\d{1,6})/")
+#: A file of one rank alone: torchrun's `attempt_0/3/stderr.log`, `rank_3.log` or a folder of that name.
+_OF_TORCHRUN = re.compile(r"attempt_\d+/(\d{1,6})/[^/]*$")
+_RANK = re.compile(r"(?:^|/)rank[_-]?(\d{1,6})(?=[./]|$)")
+#: `train-rank3.log`, beside those of other ranks: without them it is a job's, as LoRA's `sft-rank16.log`.
+_RANK_AT_END = re.compile(r"[._-]rank[_-]?(\d{1,6})(?:\.[^/]*)?$")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -41,18 +44,33 @@ class Line(NamedTuple):
     place: str
 
 
-def of_file(path: Path, name: str, where: str = "", tail: int = TAIL) -> Iterator[Line]:
+def of_file(path: Path, name: str, source: Source, tail: int = TAIL) -> Iterator[Line]:
     """The lines of a log file; of a large one the first HEAD and the last `tail` bytes.
 
-    name: to call it by; where: whose lines they are that do not say it. Raises OSError.
+    name: to call it by; source: of a line that does not say it. Raises OSError.
     """
-    own = _RANK_IN_PATH.search(path.as_posix())
-    source = Source(int(own[1] or own[2]) if own else None, where)
     with path.open("rb") as file:
         for number, raw in _pieces(file, tail):
             place = f"{name}:{number}" if number else name
             for text in raw.decode("utf-8", errors="replace").split("\r"):
                 yield split(text.rstrip("\n"), source, place)
+
+
+def sources(files: dict[str, Path]) -> dict[str, Source]:
+    """Who wrote the lines of each file that do not say it. files: by name, from the diagnosed folder on."""
+    at_end = {name: int(match[1]) for name in files if (match := _RANK_AT_END.search(name))}
+    if len(set(at_end.values())) < 2:
+        at_end = {}
+    return {
+        name: Source(at_end.get(name, rank_of(path, name)), name if len(files) > 1 else "")
+        for name, path in files.items()
+    }
+
+
+def rank_of(path: Path, name: str) -> int | None:
+    """The rank that a file's place names; name: from the diagnosed folder on, whose own path tells of the job."""
+    match = _OF_TORCHRUN.search(path.as_posix()) or _RANK.search(name)
+    return int(match[1]) if match else None
 
 
 def split(text: str, source: Source, place: str) -> Line:

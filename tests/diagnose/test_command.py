@@ -64,6 +64,13 @@ def test_a_run_by_name_or_handle(home: Path, text: str) -> None:
     assert diagnosed(text)["verdict"] == "data"
 
 
+def test_a_job_that_is_called_after_the_rank_of_its_adapter(home: Path) -> None:
+    folder = local_run(home, log("no-failure") + "MemoryError\n", 1, "sft-rank16")
+    (folder / "dmesg.txt").write_text("a line\n")
+    for text in ("sft-rank16", str(folder), str(folder / "sft-rank16.log")):
+        assert "rank 16" not in diagnosed(text)["first"]
+
+
 def test_a_run_that_ended_well_is_said_to_be_fine_whatever_its_log_says(home: Path) -> None:
     local_run(home, log("data"), 0)
     assert diagnosed("train")["verdict"] == "completed"
