@@ -40,7 +40,10 @@ class Evidence:
         for name, path in files.items():
             if path.stat().st_size > lines.HEAD + tail:
                 self.notes.append(f"{name}: read the first {lines.HEAD >> 20} MiB and the last {tail / 2**20:.2g}")
-            self.scan.feed(lines.of_file(path, name, sources[name], tail))
+            log = Scan(self.scan.count)
+            log.feed(lines.of_file(path, name, sources[name], tail))
+            log.close()
+            self.scan.add(log)
 
     def close(self) -> None:
         """All is read: the scheduler has the last word."""

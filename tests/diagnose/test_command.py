@@ -102,6 +102,22 @@ def test_a_folder_that_somebody_copied(tmp_path: Path) -> None:
     assert found["evidence"][0].startswith("node-1.out:1: ")
 
 
+def test_what_another_log_says_outlasts_a_new_attempt(tmp_path: Path) -> None:
+    """The kernel's log of a node, read before the job's own, whose first line begins an attempt."""
+    (tmp_path / "dmesg-n2.log").write_text(log("xid"))
+    begin = "alignlaunch: train (sft): 2 nodes x 4 = 8 processes; head n1:20001\n"
+    (tmp_path / "train-77.out").write_text(f"{begin}[rank0]: MemoryError\n{begin}{log('peer-lost')}")
+    found = diagnosed(str(tmp_path))
+    assert found["verdict"] == "xid"
+    assert found["evidence"][0].startswith("dmesg-n2.log:")
+
+
+def test_two_logs_of_one_node_rank(tmp_path: Path) -> None:
+    for host in ("a", "b"):
+        (tmp_path / f"{host}.out").write_text("nodes 2, this is 1, head n0:20001\n")
+    assert diagnosed(str(tmp_path))["verdict"] == "node-rank"
+
+
 def test_the_rank_of_a_line_from_the_name_of_its_file(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "attempt_0" / "3"
     folder.mkdir(parents=True)
