@@ -89,7 +89,7 @@ def of_srun(text: str) -> Failure | None:
 def of_error_file(path: Path, name: str) -> Failure | None:
     """What a process left for torchelastic (TORCHELASTIC_ERROR_FILE); None for any other file.
 
-    name: from the diagnosed folder on.
+    name: from the diagnosed folder on. Raises OSError.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -98,7 +98,7 @@ def of_error_file(path: Path, name: str) -> Failure | None:
         extra = message["extraInfo"]
         time = datetime.fromtimestamp(int(extra["timestamp"])).astimezone().replace(tzinfo=None).isoformat()
         lines = [line for line in str(extra["py_callstack"]).splitlines() if line] or [str(message["message"])]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
     folder = _NUMBERED.search(name)
     return Failure(int(folder[1]) if folder else rank_of(path, name), path.name, time, traceback=lines[-_MOST_LINES:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_a_run_without_a_word(home: Path) -> None:
     local_run(home, "[rank0]: step 1\n", 9)
     found = diagnosed("train")
     assert (found["verdict"], found["cause"]) == ("unknown", "the run is FAILED; its log does not say why")
+
+
+def test_an_output_folder_that_cannot_be_looked_into(home: Path) -> None:
+    """A pod's, under whose path this machine has something else."""
+    folder = local_run(home, log("data"), 2)
+    place = "/" + "x" * 300
+    (run,) = runs.find("train")
+    runs.save([replace(run, output_dir=place)])
+    found = diagnosed("train")
+    assert (found["verdict"], found["notes"]) == ("data", [f"{place}: cannot be read (File name too long)"])
+    (folder / "train.log").unlink()
+    assert "train.log: cannot be read (No such file or directory)" in diagnosed("train")["notes"]
 
 
 def test_dumps_in_the_folder_of_the_run(home: Path) -> None:
