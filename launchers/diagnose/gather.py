@@ -118,13 +118,18 @@ def _of_run(run: Run, say: Callable[[str], None]) -> Evidence:
 def _of_backend(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterator[Line]:
     """Lines that have to be asked for: those of pods."""
     before = 0
+    for number, text in lines.of_stream(_answers(run, found, say)):
+        if number > before + 1:
+            found.notes.append(f"log: {number - before - 1} lines between {_ends(lines.MOST)} were left out")
+        yield lines.split(text, Source(None, ""), f"log:{number}")
+        before = number
+
+
+def _answers(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterator[str]:
+    """What the backend gives, also where it gives up halfway."""
     try:
-        texts = watch.backend_of(run).log(run, None, lambda _: True, None, say)
-        for number, text in lines.of_stream(text.rstrip("\n")[: lines.LONGEST_LINE] for text in texts):
-            if number > before + 1:
-                found.notes.append(f"log: {number - before - 1} lines between {_ends(lines.MOST)} were left out")
-            yield lines.split(text, Source(None, ""), f"log:{number}")
-            before = number
+        for text in watch.backend_of(run).log(run, None, lambda _: True, None, say):
+            yield text.rstrip("\n")[: lines.LONGEST_LINE]
     except (LaunchError, OSError) as error:
         found.notes.append(f"log: cannot be read ({str(error).splitlines()[0]})")
 
