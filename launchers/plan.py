@@ -22,7 +22,7 @@ class Option:
     setup: Setup
     peak: Phase
     host: float  # bytes of one host
-    fits: bool
+    fits: bool | None  # as `Plan.fits`
     largest_micro_batch: int | None
 
 
@@ -37,9 +37,9 @@ class Plan:
     notes: list[str]  # what was assumed
 
     @property
-    def fits(self) -> bool:
-        """Whether nothing that is known speaks against it."""
-        return self.limits.fit(self.setup)
+    def fits(self) -> bool | None:
+        """Whether it fits; None where nothing speaks against it, but the GPU's memory is not known."""
+        return self.limits.answer(self.setup)
 
     def option(self, setup: Setup) -> Option:
         """What a setup takes."""
@@ -47,7 +47,7 @@ class Plan:
             setup,
             memory.peak(setup),
             sum(memory.host(setup).values()),
-            self.limits.fit(setup),
+            self.limits.answer(setup),
             strategies.largest_micro_batch(setup, self.limits),
         )
 

@@ -200,6 +200,21 @@ def test_a_submission_that_cannot_fit_is_refused_before_anything_is_written(cli:
     assert "memory:" not in skipped.stderr
 
 
+@pytest.mark.parametrize(("gib", "code", "fits", "said"), [(64, 1, False, "no, "), (4096, 0, None, "not known")])
+def test_where_only_the_hosts_memory_is_known(
+    cli: Cli, tmp_path: Path, gib: int, code: int, fits: bool | None, said: str
+) -> None:
+    """Text, JSON and exit code say the same: too little is too little, and enough does not tell of the GPU."""
+    command = ("plan", write(tmp_path, zero=2), "--set", "offload=optimizer", "--host-memory", str(gib))
+    text, as_json = cli(*command), cli(*command, "--json")
+    found = json.loads(as_json.stdout)
+    assert (text.returncode, as_json.returncode, found["fits"], found["as_written"]["fits"]) == (code, code, fits, fits)
+    (line,) = [line for line in text.stdout.splitlines() if line.startswith("fits: ")]
+    assert line.startswith(f"fits: {said}")
+    assert ("GiB short on a host" in line) is (fits is False)
+    assert bool(found["remedies"]) is ("would fit on a host: " in text.stdout) is (fits is False)
+
+
 def test_host_memory_counts_too(tmp_path: Path) -> None:
     loaded = jobfile.load(write(tmp_path, zero=2, host_memory_gib=64), ("offload=optimizer",), "lab")
     assert "on each node for what is offloaded" in str(plan.certain_failure(loaded))

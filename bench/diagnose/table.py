@@ -63,7 +63,8 @@ and counts those that only went after it. Cause and remedy come from a table, `l
 whose head says which entry wins; what it does not know it calls `unknown` and shows. After a GPU ran out of memory
 the planner says what would fit in this very job. Exit codes: 0, whatever the verdict; 2 bad input.
 
-Of a log larger than 17 MiB the first MiB and the last 16 are read; where several files share 64 MiB, less of each.
+Of a log larger than 17 MiB the first MiB and the last 16 are read. Several files share 64 MiB, but at least 256 KiB of
+each are read, and at most 4,096 files of a folder. Notes tell what was left out, and what cannot be read.
 
 GPU jobs set `TORCH_FR_BUFFER_SIZE`, `TORCH_NCCL_DUMP_ON_TIMEOUT` and `TORCH_FR_DUMP_TEMP_FILE`: when a collective
 times out, each rank leaves its last ones as `fr_rank_N` in the run's folder (in pods and by hand in the output

@@ -51,4 +51,4 @@ def plan(
     click.echo(plancommand.shown(plans, every=every, as_json=as_json))
     if png:
         plancommand.draw(png, plans, every=every)
-    sys.exit(0 if all(one.fits for one in plans) else 1)
+    sys.exit(1 if any(one.fits is False for one in plans) else 0)

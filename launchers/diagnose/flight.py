@@ -18,6 +18,7 @@ from typing import Any
 #: Ours (`templates/environment.sh.j2`), and torch's own in ~/.cache/torch.
 _NAME = re.compile(r"(?:fr|nccl_trace|comm_lib_trace)_rank_(\d{1,6})")
 _MOST_BYTES = 64 << 20
+_LONGEST = 200
 
 
 class _Plain(pickle.Unpickler):
@@ -31,7 +32,11 @@ class _Call:
 
     what: str  # "nccl:all_reduce [[1024]]"
     done: bool
-    frames: list[str]
+    frame: str  # where it was called; "" where that is not known
+
+
+#: The calls of one group by their number, each with the ranks that came to it: they say the same thousands of times.
+_Calls = dict[int, dict[_Call, list[int]]]
 
 
 def dumps(folder: Path) -> dict[int, Path]:
@@ -47,43 +52,45 @@ def is_dump(path: Path) -> bool:
 
 def report(paths: dict[int, Path]) -> list[str]:
     """What the dumps tell, a line each; the first collective of each group that not every rank ended."""
-    loaded: dict[int, dict[str, Any]] = {}
     lines = []
+    loaded: set[int] = set()
+    members: dict[str, set[int]] = defaultdict(set)
+    found: dict[str, _Calls] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    last: dict[str, dict[int, int]] = defaultdict(dict)  # group, rank → the last number that it has come to
     for rank, path in sorted(paths.items()):
         try:
-            loaded[rank] = _load(path)
+            dump = _load(path)
         except (OSError, ValueError) as error:
             lines.append(f"{path.name}: not a dump of the flight recorder ({error})")
-    members: dict[str, set[int]] = defaultdict(set)
-    calls: dict[str, dict[int, dict[int, _Call]]] = defaultdict(lambda: defaultdict(dict))  # group, number, rank
-    last: dict[str, dict[int, int]] = defaultdict(dict)  # group, rank → the last number that it has come to
-    for rank, dump in loaded.items():
+            continue
+        loaded.add(rank)
         for group, ranks in _groups(dump).items():
             members[group] |= ranks
-        for group, number, call in _collectives(dump):
-            calls[group][number][rank] = call
+        for (group, number), call in _collectives(dump).items():
+            found[group][number][call].append(rank)
             last[group][rank] = max(number, last[group].get(rank, 0))
-    for group, numbers in calls.items():
+    for group, numbers in found.items():
         for rank in loaded:
             last[group].setdefault(rank, 0)
-        lines += _stuck(group, members[group] or set(loaded), numbers, last[group])
+        lines += _stuck(group, members[group] or loaded, numbers, last[group])
     return lines
 
 
-def _stuck(group: str, members: set[int], numbers: dict[int, dict[int, _Call]], last: dict[int, int]) -> list[str]:
+def _stuck(group: str, members: set[int], numbers: _Calls, last: dict[int, int]) -> list[str]:
     """The first collective of a group that some rank came to and did not end."""
-    if any(call.done for calls in numbers.values() for call in calls.values()):
-        open_ = [number for number, calls in numbers.items() if not all(call.done for call in calls.values())]
+    if any(call.done for calls in numbers.values() for call in calls):
+        open_ = [number for number, calls in numbers.items() if not all(call.done for call in calls)]
     else:  # none has ended yet, or gloo, which does not note it: the first that not all came to
-        open_ = [number for number, calls in numbers.items() if len(calls) < len(last)] or list(numbers)
+        came_to = {number: sum(map(len, calls.values())) for number, calls in numbers.items()}
+        open_ = [number for number, count in came_to.items() if count < len(last)] or list(numbers)
     if not open_:
         return []
     number = min(open_)
     came = numbers[number]
     kinds: dict[str, list[int]] = defaultdict(list)
-    for rank, call in sorted(came.items()):
-        kinds[call.what].append(rank)
-    some = next(call for call in came.values() if not call.done)
+    for call, ranks in came.items():
+        kinds[call.what] = sorted(kinds[call.what] + ranks)
+    some = next(call for call in came if not call.done)
     missing = sorted(rank for rank in members if rank in last and last[rank] < number)
     silent = sorted(members - last.keys())
     what = "; ".join(f"ranks {ranks}: {what}" for what, ranks in kinds.items()) if len(kinds) > 1 else next(iter(kinds))
@@ -97,7 +104,7 @@ def _stuck(group: str, members: set[int], numbers: dict[int, dict[int, _Call]], 
         lines.append(f"    ranks that left no dump: {silent}")
     if not missing and not silent and len(kinds) == 1:
         lines.append("    every rank came to it: the network or NCCL itself hung, or a GPU stands still")
-    return lines + [f"    called at {frame}" for frame in some.frames[:1]]
+    return [*lines, f"    called at {some.frame}"] if some.frame else lines
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -124,21 +131,22 @@ def _groups(dump: dict[str, Any]) -> dict[str, set[int]]:
     return found
 
 
-def _collectives(dump: dict[str, Any]) -> list[tuple[str, int, _Call]]:
-    """(group, number, call) of every collective; messages between two ranks are left out."""
-    found = []
+def _collectives(dump: dict[str, Any]) -> dict[tuple[str, int], _Call]:
+    """(group, number) → call of every collective; messages between two ranks are left out."""
+    found = {}
     for entry in dump["entries"]:
         try:
             if entry.get("is_p2p"):
                 continue
             group, number = str(entry["process_group"][0]), int(entry["collective_seq_id"])
-            frames = [
+            frames = (
                 f"{frame['filename']}:{frame['line']} ({frame['name']})"
                 for frame in entry.get("frames") or []
                 if "/torch/" not in str(frame["filename"])
-            ]
-            what = f"{entry['profiling_name']} {entry.get('input_sizes')}"
-            found.append((group, number, _Call(what, entry.get("state") == "completed", frames)))
+            )
+            what = f"{entry['profiling_name']} {entry.get('input_sizes')}"[:_LONGEST]
+            done = entry.get("state") == "completed"
+            found[group, number] = _Call(what, done, next(frames, "")[:_LONGEST])
         except (AttributeError, KeyError, TypeError, ValueError, IndexError):
             continue
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,18 +34,34 @@ class Evidence:
     status: Status | None = None  # None: no scheduler was asked
     made_from: dict[str, Any] = field(default_factory=dict)  # run.json
     notes: list[str] = field(default_factory=list)
+    unread: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # why → files
 
     def read(self, files: dict[str, Path]) -> None:
         """Scan log files, by the names to call them."""
-        tail = min(lines.TAIL, max(_LEAST, _BUDGET // max(1, len(files))))
+        most = min(lines.MOST, max(_LEAST, _BUDGET // max(1, len(files))))
+        sources = lines.sources(files)
+        cut = []
         for name, path in files.items():
-            if path.stat().st_size > lines.HEAD + tail:
-                self.notes.append(f"{name}: read the first {lines.HEAD >> 20} MiB and the last {tail / 2**20:.2g}")
-            self.scan.feed(lines.of_file(path, name, name if len(files) > 1 else "", tail))
+            log = Scan(self.scan.count)
+            try:
+                if path.stat().st_size > most:
+                    cut.append(name)
+                log.feed(lines.of_file(path, name, sources[name], most))
+            except OSError as error:
+                self.miss(name, error)
+            log.close()
+            self.scan.add(log)
+        if cut:
+            self.notes.append(f"{_some(cut)}: read {_ends(most)} alone")
+
+    def miss(self, name: str, error: OSError) -> None:
+        """Take note of what cannot be read."""
+        self.unread[error.strerror or str(error)].append(name)
 
     def close(self) -> None:
         """All is read: the scheduler has the last word."""
         self.scan.close()
+        self.notes += [f"{_some(names)}: cannot be read ({why})" for why, names in self.unread.items()]
         if self.status:
             status = self.status
             code = f" exit code {status.exit_code}" if status.exit_code else ""
@@ -52,9 +70,22 @@ class Evidence:
 
     def read_dumps(self, folder: Path, since: float = 0.0) -> None:
         """The flight recorder's dumps of a folder, those of an earlier run left out."""
-        if folder.is_dir():
-            dumps = {rank: path for rank, path in flight.dumps(folder).items() if path.stat().st_mtime >= since}
-            self.notes += flight.report(dumps)
+        try:
+            if folder.is_dir():
+                dumps = {rank: path for rank, path in flight.dumps(folder).items() if path.stat().st_mtime >= since}
+                self.notes += flight.report(dumps)
+        except OSError as error:  # the folder, such as that of a pod; dumps have notes of their own
+            self.miss(str(folder), error)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _ends(most: int) -> str:
+    head, tail = (f"{size / 2**20:.3g} MiB" for size in lines.ends(most))
+    return f"the first {head} and the last {tail}"
 
 
 def find(text: str, say: Callable[[str], None]) -> list[Evidence]:
@@ -73,7 +104,7 @@ def _of_run(run: Run, say: Callable[[str], None]) -> Evidence:
     found = Evidence(run.handle, status=run.status)
     found.made_from = provenance.read(Path(run.run_dir)) if run.run_dir else {}
     if run.status.state != "PENDING":  # an earlier attempt's lines say nothing about why it waits
-        if run.log and Path(run.log).is_file():
+        if run.log:
             found.read({Path(run.log).name: Path(run.log)})
         else:
             found.scan.feed(_of_backend(run, found, say))
@@ -86,9 +117,19 @@ def _of_run(run: Run, say: Callable[[str], None]) -> Evidence:
 
 def _of_backend(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterator[Line]:
     """Lines that have to be asked for: those of pods."""
+    before = 0
+    for number, text in lines.of_stream(_answers(run, found, say)):
+        if number > before + 1:
+            found.notes.append(f"log: {number - before - 1} lines between {_ends(lines.MOST)} were left out")
+        yield lines.split(text, Source(None, ""), f"log:{number}")
+        before = number
+
+
+def _answers(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterator[str]:
+    """What the backend gives, also where it gives up halfway."""
     try:
-        for number, text in enumerate(watch.backend_of(run).log(run, None, lambda _: True, None, say), start=1):
-            yield lines.split(text.rstrip("\n")[: lines.LONGEST_LINE], Source(None, ""), f"log:{number}")
+        for text in watch.backend_of(run).log(run, None, lambda _: True, None, say):
+            yield text.rstrip("\n")[: lines.LONGEST_LINE]
     except (LaunchError, OSError) as error:
         found.notes.append(f"log: cannot be read ({str(error).splitlines()[0]})")
 
@@ -113,21 +154,28 @@ def _of_path(path: Path) -> Evidence:
         _read_folder(path, found)
     found.close()
     if not found.scan.count:
-        raise UsageError(f"{path}: the log is empty\n    remedy: {_REMEDY}")
+        what = f"cannot be read ({next(iter(found.unread))})" if found.unread else "the log is empty"
+        raise UsageError(f"{path}: {what}\n    remedy: {_REMEDY}")
     return found
 
 
 def _read_folder(folder: Path, found: Evidence) -> None:
     logs, records = {}, []
-    for path in itertools.islice(sorted(folder.rglob("*")), _MOST_FILES):
+    paths = heapq.nsmallest(_MOST_FILES + 1, folder.rglob("*"))
+    if len(paths) > _MOST_FILES:
+        found.notes.append(f"{folder}: of more than {_MOST_FILES} files and folders only the first were looked at")
+    for path in paths[:_MOST_FILES]:
         name = path.relative_to(folder).as_posix()
-        if not path.is_file() or name in ("exit_code", "task_exit_codes"):
-            continue
-        if path.suffix == ".json" and (failure := failures.of_error_file(path)):
-            records.append((failure, name))
-        elif path.suffix in _LOGS and not flight.is_dump(path) and not _is_binary(path):
-            logs[name] = path
-    if not logs and not records:
+        try:
+            if not path.is_file() or name in ("exit_code", "task_exit_codes"):
+                continue
+            if path.suffix == ".json" and (failure := failures.of_error_file(path, name)):
+                records.append((failure, name))
+            elif path.suffix in _LOGS and not flight.is_dump(path) and not _is_binary(path):
+                logs[name] = path
+        except OSError as error:
+            found.miss(name, error)
+    if not logs and not records and not found.unread:
         raise UsageError(f"{folder}: holds no log\n    remedy: {_REMEDY}")
     found.made_from = provenance.read(folder)
     found.read(logs)

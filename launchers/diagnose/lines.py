@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-#: Bytes read of a large file: its begin, where a rendezvous fails, and its end, where everything else does.
-HEAD, TAIL = 1 << 20, 16 << 20
+#: Bytes read of a log; of a larger one its begin, where a rendezvous fails, and its end, where everything else does.
+MOST, _MOST_HEAD = 17 << 20, 1 << 20
 #: Bytes; what is longer (a progress bar, a file without line breaks) is read in pieces.
 LONGEST_LINE = 4096
 
@@ -18,8 +20,11 @@ _PREFIX = re.compile(
     r"(?:(?P<task>\d{1,6}): )?"
     r"(?:\[(?:rank|default)(?P<rank>\d{1,6})\]: ?)*"  # torch repeats what torchrun has put there
 )
-#: A file of one rank alone: `rank_3.log`, torchrun's `attempt_0/3/stderr.log`.
-_RANK_IN_PATH = re.compile(r"rank[_-]?(\d{1,6})|attempt_\d+/(\d{1,6})/")
+#: A file of one rank alone: torchrun's `attempt_0/3/stderr.log`, `rank_3.log` or a folder of that name.
+_OF_TORCHRUN = re.compile(r"attempt_\d+/(\d{1,6})/[^/]*$")
+_RANK = re.compile(r"(?:^|/)rank[_-]?(\d{1,6})(?=[./]|$)")
+#: `train-rank3.log`, beside those of other ranks: without them it is a job's, as LoRA's `sft-rank16.log`.
+_RANK_AT_END = re.compile(r"[._-]rank[_-]?(\d{1,6})(?:\.[^/]*)?$")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -41,18 +46,57 @@ class Line(NamedTuple):
     place: str
 
 
-def of_file(path: Path, name: str, where: str = "", tail: int = TAIL) -> Iterator[Line]:
-    """The lines of a log file; of a large one the first HEAD and the last `tail` bytes.
+def of_file(path: Path, name: str, source: Source, most: int = MOST) -> Iterator[Line]:
+    """The lines of a log file; of one larger than `most` bytes its two `ends`.
 
-    name: to call it by; where: whose lines they are that do not say it. Raises OSError.
+    name: to call it by; source: of a line that does not say it. Raises OSError.
     """
-    own = _RANK_IN_PATH.search(path.as_posix())
-    source = Source(int(own[1] or own[2]) if own else None, where)
     with path.open("rb") as file:
-        for number, raw in _pieces(file, tail):
+        for number, raw in _pieces(file, most):
             place = f"{name}:{number}" if number else name
             for text in raw.decode("utf-8", errors="replace").split("\r"):
                 yield split(text.rstrip("\n"), source, place)
+
+
+def ends(most: int) -> tuple[int, int]:
+    """How many bytes are read from the begin and from the end of a log that is larger than `most`."""
+    head = min(_MOST_HEAD, most // 4)
+    return head, most - head
+
+
+def of_stream(texts: Iterable[str], most: int = MOST) -> Iterator[tuple[int, str]]:
+    """(number, line) of a log that can be read only once, as `of_file`; bytes are those that a line takes in memory."""
+    head, tail = ends(most)
+    numbered = enumerate(texts, start=1)
+    for number, text in numbered:
+        yield number, text
+        head -= sys.getsizeof(text)
+        if head <= 0:
+            break
+    kept: deque[tuple[int, str]] = deque()
+    for number, text in numbered:
+        kept.append((number, text))
+        tail -= sys.getsizeof(kept[-1]) + sys.getsizeof(text)
+        while tail < 0:
+            tail += sys.getsizeof(kept[0]) + sys.getsizeof(kept.popleft()[1])
+    yield from kept
+
+
+def sources(files: dict[str, Path]) -> dict[str, Source]:
+    """Who wrote the lines of each file that do not say it. files: by name, from the diagnosed folder on."""
+    at_end = {name: int(match[1]) for name in files if (match := _RANK_AT_END.search(name))}
+    if len(set(at_end.values())) < 2:
+        at_end = {}
+    return {
+        name: Source(at_end.get(name, rank_of(path, name)), name if len(files) > 1 else "")
+        for name, path in files.items()
+    }
+
+
+def rank_of(path: Path, name: str) -> int | None:
+    """The rank that a file's place names; name: from the diagnosed folder on, whose own path tells of the job."""
+    match = _OF_TORCHRUN.search(path.as_posix()) or _RANK.search(name)
+    return int(match[1]) if match else None
 
 
 def split(text: str, source: Source, place: str) -> Line:
@@ -66,13 +110,14 @@ def split(text: str, source: Source, place: str) -> Line:
     return Line(source, text if text.isprintable() else _CONTROL.sub("", text), place)
 
 
-def _pieces(file: BinaryIO, tail: int) -> Iterator[tuple[int, bytes]]:
+def _pieces(file: BinaryIO, most: int) -> Iterator[tuple[int, bytes]]:
     """(line number, bytes) of each piece; the number is 0 where the middle of the file was left out."""
     size, read, number = os.fstat(file.fileno()).st_size, 0, 1
-    while read <= HEAD + tail and (raw := file.readline(LONGEST_LINE)):
+    head, tail = ends(most)
+    while read <= most and (raw := file.readline(LONGEST_LINE)):
         yield number, raw
         read += len(raw)
         number += bool(number) and raw.endswith(b"\n")
-        if number and read >= HEAD and size - read > tail:
+        if number and read >= head and size - read > tail:
             file.seek(size - tail)
-            number = 0
+            number, read = 0, head  # the line that went over it must not cost the last one

@@ -1,4 +1,4 @@
-"""One pass over all lines. Only what tells something is kept, so that memory does not grow with the log."""
+"""One pass over the lines of each log. Only what tells something is kept, so that memory does not grow with the log."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
 from .failures import Failure, Summary, of_srun
 from .lines import Line, Source
@@ -64,10 +65,10 @@ class Hit:
 
 
 class Scan:
-    """What the lines have told so far."""
+    """What the lines have told so far: of one log, or by `add` of several. count: of the lines before it."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, count: int = 0) -> None:
+        self.count = count
         self._forget()
 
     def _forget(self) -> None:
@@ -78,11 +79,11 @@ class Scan:
         self.last: deque[Line] = deque(maxlen=5)
         self._summaries: dict[Source, Summary] = {}
         self._chained: set[Source] = set()
-        self._nodes: dict[str, Source] = {}  # who is which NODE_RANK
+        self._nodes: dict[str, Line] = {}  # who is which NODE_RANK
         self._unresolved: set[str] = set()  # hosts
 
     def feed(self, lines: Iterable[Line]) -> None:
-        """Read on."""
+        """Read on in a log; a new attempt in it ends what this log has told, and no other."""
         for line in lines:
             if _ATTEMPT.match(line.text):
                 self._forget()
@@ -96,6 +97,20 @@ class Scan:
                 self._match(line)
                 if len(self.followers) < _MOST_SOURCES and CONSEQUENCE.search(line.text):
                     self.followers.add(line.source)
+
+    def add(self, log: Scan) -> None:
+        """Join what another log, read after these and closed, has told."""
+        self.count = log.count
+        for hit in chain.from_iterable(hits.values() for hits in log.hits.values()):
+            self._keep(hit)
+        for source, traceback in log.tracebacks.items():
+            if len(self.tracebacks) < _MOST_SOURCES:
+                self.tracebacks.setdefault(source, traceback)
+        self.failures += log.failures[: max(0, _MOST_SOURCES - len(self.failures))]
+        self.followers.update(islice(log.followers, max(0, _MOST_SOURCES - len(self.followers))))
+        self.last.extend(log.last)
+        for line in log._nodes.values():
+            self._node(line)
 
     def tell(self, failure: Failure, place: str) -> None:
         """Take note of how a process ended; what it left is read as its own lines."""
@@ -113,9 +128,12 @@ class Scan:
     def _match(self, line: Line, order: int | None = None) -> None:
         """Look a line up in the table. order: in place of that of the lines."""
         for pattern, match in matches(line.text):
-            hits = self.hits[pattern.name]
-            if line.source not in hits and len(hits) < _MOST_HITS:
-                hits[line.source] = Hit(pattern, match, line, self.count if order is None else order)
+            self._keep(Hit(pattern, match, line, self.count if order is None else order))
+
+    def _keep(self, hit: Hit) -> None:
+        hits = self.hits[hit.pattern.name]
+        if len(hits) < _MOST_HITS:
+            hits.setdefault(hit.line.source, hit)
 
     def _process(self, line: Line) -> None:
         """Torchelastic's summary, and srun's lines about its tasks."""
@@ -128,8 +146,8 @@ class Scan:
 
     def _node(self, line: Line) -> None:
         """Two nodes of one NODE_RANK: neither says so itself, and all else that they say follows from it."""
-        if match := _NODE.match(line.text):
-            other = self._nodes.setdefault(match[1], line.source)
+        if (match := _NODE.match(line.text)) and len(self._nodes) < _MOST_SOURCES:
+            other = self._nodes.setdefault(match[1], line).source
             if other != line.source:
                 text = f"NODE_RANK {match[1]} is that of {other} and of {line.source}"
                 self._match(Line(line.source, text, line.place), order=0)

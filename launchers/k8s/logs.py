@@ -77,15 +77,19 @@ def _restarts(pod: Object, container: str) -> int | None:
 
 def tail(
     api: Api, pods: list[Object], count: int | None, wanted: Wanted, logs: dict[str, PodLog] | None = None
-) -> list[str]:
-    """The last `count` wanted lines of all pods (all for None), pod after pod. `logs`: to read on from, by uid."""
-    kept: deque[str] = deque(maxlen=count)
+) -> Iterator[str]:
+    """The last `count` wanted lines of all pods, pod after pod; for None all, none of which is kept in memory.
+
+    `logs`: to read on from, by uid.
+    """
+    found = _wanted_lines(api, pods, wanted, {} if logs is None else logs)
+    return found if count is None else iter(deque(found, maxlen=count))
+
+
+def _wanted_lines(api: Api, pods: list[Object], wanted: Wanted, logs: dict[str, PodLog]) -> Iterator[str]:
     for pod in sorted(pods, key=index_of):
-        log = PodLog(api, pod)
-        kept.extend(_shown(*line) for line in log.lines(follow=False) if _is_wanted(line, wanted))
-        if logs is not None:
-            logs[pod["metadata"]["uid"]] = log
-    return list(kept)
+        log = logs[pod["metadata"]["uid"]] = PodLog(api, pod)
+        yield from (_shown(*line) for line in log.lines(follow=False) if _is_wanted(line, wanted))
 
 
 def follow(

@@ -57,11 +57,11 @@ def find(name: str, base: Path, *, score_head: bool = False) -> Model:
         if not arch.known and headers.files(folder):
             found = _as_loaded(headers.parameters(folder), arch, score_head=score_head)
             return Model(name, arch, found, "safetensors headers", exact=True)
+        return Model(name, arch, shapes.parameters(arch, score_head=score_head), "config.json", exact=arch.known)
     except (ShapeError, HeaderError) as error:
         raise UnknownModelError(f"{folder}: {error}") from error
     except OSError as error:
         raise UnknownModelError(f"{error.filename}: {error.strerror}") from error
-    return Model(name, arch, shapes.parameters(arch, score_head=score_head), "config.json", exact=arch.known)
 
 
 def by_hand(parameters: str, config: dict[str, Any], *, score_head: bool = False) -> Model:

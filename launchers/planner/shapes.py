@@ -71,7 +71,7 @@ def architecture(config: dict[str, Any]) -> Architecture:
         if type(config.get(key)) is not int or config[key] < 1:
             raise ShapeError(f"`{key}` = {config.get(key)!r}: a whole number above 0 is due")
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    experts = _number(config, "num_experts") if family.experts else 0
+    experts = _number(config, "num_experts", least=0) if family.experts else 0
     width = config.get("intermediate_size") if not experts else config.get(family.expert_width)
     return Architecture(
         model_type=model_type,
@@ -91,20 +91,23 @@ def architecture(config: dict[str, Any]) -> Architecture:
     )
 
 
-def _number(config: dict[str, Any], key: str) -> int:
-    return _whole(config.get(key), key)
+def _number(config: dict[str, Any], key: str, least: int = 1) -> int:
+    return _whole(config.get(key), key, least)
 
 
-def _whole(value: Any, key: str) -> int:
+def _whole(value: Any, key: str, least: int = 1) -> int:
     if value is None:
         return 0
-    if type(value) is not int or value < 1:
-        raise ShapeError(f"`{key}` = {value!r}: a whole number above 0 is due")
+    if type(value) is not int or value < least:
+        raise ShapeError(f"`{key}` = {value!r}: a whole number of at least {least} is due")
     return value
 
 
 def parameters(arch: Architecture, *, score_head: bool = False) -> Parameters:
-    """name → shape, in transformers' names; tied weights once. score_head: a reward model's head of one output."""
+    """name → shape, in transformers' names; tied weights once. score_head: a reward model's head of one output.
+
+    Raises ShapeError where a key that only some layers read is no whole number.
+    """
     family = arch.family
     found: Parameters = {f"{family.embedding}.weight": (arch.vocab, arch.hidden)}
     if family.positions:
@@ -151,8 +154,11 @@ def _layer(arch: Architecture, i: int) -> Iterator[tuple[str, Shape]]:
 
 def is_mixture(arch: Architecture, i: int) -> bool:
     """Whether layer `i` of a mixture-of-experts model has experts (Qwen's `decoder_sparse_step`, `mlp_only_layers`)."""
-    every = _number(arch.config, "decoder_sparse_step") or 1
-    return i not in (arch.config.get("mlp_only_layers") or []) and (i + 1) % every == 0
+    dense = arch.config.get("mlp_only_layers") or []
+    if not isinstance(dense, list):
+        raise ShapeError(f"`mlp_only_layers` = {dense!r}: a list of layers is due")
+    # As in transformers, a step of 0 harms only where a layer asks for it.
+    return i not in dense and (i + 1) % (_number(arch.config, "decoder_sparse_step") or 1) == 0
 
 
 def _mixture(arch: Architecture) -> Iterator[tuple[str, Shape]]:
@@ -161,7 +167,7 @@ def _mixture(arch: Architecture) -> Iterator[tuple[str, Shape]]:
     yield f"{at}.experts.gate_up_proj", (arch.experts, 2 * width, hidden)
     yield f"{at}.experts.down_proj", (arch.experts, hidden, width)
     if arch.family.shared_expert:
-        yield from _mlp(arch, f"{at}.shared_expert", _number(arch.config, "shared_expert_intermediate_size"))
+        yield from _mlp(arch, f"{at}.shared_expert", _number(arch.config, "shared_expert_intermediate_size", least=0))
         yield f"{at}.shared_expert_gate.weight", (1, hidden)
 
 

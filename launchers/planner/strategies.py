@@ -52,6 +52,10 @@ class Limits(NamedTuple):
         """Whether nothing that is known speaks against it."""
         return all(room is None or room >= 0 for room in (self.room(setup), self.host_room(setup)))
 
+    def answer(self, setup: Setup) -> bool | None:
+        """Whether it fits; None where nothing speaks against it, but the GPU's memory is not known."""
+        return None if self.gpu is None and self.fit(setup) else self.fit(setup)
+
 
 @cache
 def _named(zero: int, offload: Offload) -> dict[str, Any]:

@@ -33,22 +33,24 @@ def _answers(plan: Plan) -> list[str]:
         f" {_gib(sum(memory.host(setup).values()))} GiB on a host",
         *(f"note: {note}" for note in plan.notes),
     ]
-    if limits.gpu is None:
-        return [*lines, "fits: not known, nothing says how much memory a GPU has (gpu_memory_gib, --gpu-memory)"]
-    room, host_room = limits.room(setup), limits.host_room(setup)
-    if plan.fits:
+    gpu, room, host_room = (limits.gpu or 0) / GIB, limits.room(setup), limits.host_room(setup)
+    if plan.fits is None:
+        lines.append("fits: not known, nothing says how much memory a GPU has (gpu_memory_gib, --gpu-memory)")
+    elif plan.fits:
         rest = "" if host_room is None else f", {_gib(host_room)} GiB on a host"
         lines.append(
-            f"fits: yes, {_gib(room or 0)} GiB of {limits.gpu / GIB:g} are left{rest}"
+            f"fits: yes, {_gib(room or 0)} GiB of {gpu:g} are left{rest}"
             f" (after {strategies.OVERHEAD / GIB:g} for CUDA and NCCL)"
         )
         lines.append(f"largest micro-batch: {_batch(strategies.largest_micro_batch(setup, limits))}")
     else:
-        short = [f"{_gib(-room)} GiB short on a GPU of {limits.gpu / GIB:g}"] if room is not None and room < 0 else []
+        short = [f"{_gib(-room)} GiB short on a GPU of {gpu:g}"] if room is not None and room < 0 else []
         if host_room is not None and host_room < 0:
             short.append(f"{_gib(-host_room)} GiB short on a host")
         lines.append(f"fits: no, {', '.join(short)}")
         lines += _remedies(plan)
+    if limits.gpu is None:
+        return lines
     chosen = strategies.cheapest(setup, limits)
     if chosen:
         lines.append(f"cheapest that fits by communication: {strategies.name(chosen)}{_sets(plan, chosen)}")
@@ -60,8 +62,9 @@ def _remedies(plan: Plan) -> list[str]:
     found = strategies.remedies(plan.setup, plan.limits)
     if not found:
         return ["no strategy fits on these GPUs: take more, or shorter sequences (train.max_length)"]
+    where = "would fit on a host" if plan.limits.gpu is None else "would fit"
     return [
-        f"would fit: {other.tuning.name}, {strategies.name(other)}, {_gib(memory.peak(other).total)} GiB"
+        f"{where}: {other.tuning.name}, {strategies.name(other)}, {_gib(memory.peak(other).total)} GiB"
         f"{_sets(plan, other)}"
         for other in found
     ]
@@ -87,7 +90,7 @@ def _table(plan: Plan, options: list[Option]) -> list[str]:
     for option in options:
         setup = option.setup
         moved = communication.volume(setup)
-        fits = "" if plan.limits.gpu is None else "yes" if option.fits else "no"
+        fits = {None: "", True: "yes", False: "no"}[option.fits]
         mark = "* " if setup == plan.setup else "  "
         rows.append(
             (
@@ -132,15 +135,15 @@ def as_json(plan: Plan, options: list[Option]) -> dict[str, Any]:
         "gpu_memory": plan.limits.gpu,
         "host_memory": plan.limits.host,
         "overhead": strategies.OVERHEAD,
-        "fits": plan.fits if plan.limits.gpu is not None else None,
+        "fits": plan.fits,
         "room": plan.limits.room(setup),
-        "as_written": _option(plan, plan.option(setup)),
+        "as_written": _option(plan.option(setup)),
         "phases": [{"name": phase.name, "terms": phase.terms, "total": phase.total} for phase in memory.phases(setup)],
         "cheapest": strategies.changes(setup, chosen) if chosen else None,
-        "remedies": []
-        if plan.fits
-        else [strategies.changes(setup, other) for other in strategies.remedies(setup, plan.limits)],
-        "alternatives": [_option(plan, option) for option in options],
+        "remedies": [strategies.changes(setup, other) for other in strategies.remedies(setup, plan.limits)]
+        if plan.fits is False
+        else [],
+        "alternatives": [_option(option) for option in options],
         "estimate": {
             "tokens_per_step": plan.tokens_per_step,
             "steps": plan.steps,
@@ -151,7 +154,7 @@ def as_json(plan: Plan, options: list[Option]) -> dict[str, Any]:
     }
 
 
-def _option(plan: Plan, option: Option) -> dict[str, Any]:
+def _option(option: Option) -> dict[str, Any]:
     setup, moved = option.setup, communication.volume(option.setup)
     return {
         "tuning": setup.tuning.name,
@@ -164,7 +167,7 @@ def _option(plan: Plan, option: Option) -> dict[str, Any]:
         "peak_at": option.peak.name,
         "terms": option.peak.terms,
         "host": memory.host(setup),
-        "fits": option.fits if plan.limits.gpu is not None else None,
+        "fits": option.fits,
         "largest_micro_batch": option.largest_micro_batch,
         "network_bytes_per_step": moved.network,
         "host_bytes_per_step": moved.host,

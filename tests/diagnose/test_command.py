@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,13 @@ def test_a_run_by_name_or_handle(home: Path, text: str) -> None:
     assert diagnosed(text)["verdict"] == "data"
 
 
+def test_a_job_that_is_called_after_the_rank_of_its_adapter(home: Path) -> None:
+    folder = local_run(home, log("no-failure") + "MemoryError\n", 1, "sft-rank16")
+    (folder / "dmesg.txt").write_text("a line\n")
+    for text in ("sft-rank16", str(folder), str(folder / "sft-rank16.log")):
+        assert "rank 16" not in diagnosed(text)["first"]
+
+
 def test_a_run_that_ended_well_is_said_to_be_fine_whatever_its_log_says(home: Path) -> None:
     local_run(home, log("data"), 0)
     assert diagnosed("train")["verdict"] == "completed"
@@ -73,6 +81,18 @@ def test_a_run_without_a_word(home: Path) -> None:
     local_run(home, "[rank0]: step 1\n", 9)
     found = diagnosed("train")
     assert (found["verdict"], found["cause"]) == ("unknown", "the run is FAILED; its log does not say why")
+
+
+def test_an_output_folder_that_cannot_be_looked_into(home: Path) -> None:
+    """A pod's, under whose path this machine has something else."""
+    folder = local_run(home, log("data"), 2)
+    place = "/" + "x" * 300
+    (run,) = runs.find("train")
+    runs.save([replace(run, output_dir=place)])
+    found = diagnosed("train")
+    assert (found["verdict"], found["notes"]) == ("data", [f"{place}: cannot be read (File name too long)"])
+    (folder / "train.log").unlink()
+    assert "train.log: cannot be read (No such file or directory)" in diagnosed("train")["notes"]
 
 
 def test_dumps_in_the_folder_of_the_run(home: Path) -> None:
@@ -93,6 +113,22 @@ def test_a_folder_that_somebody_copied(tmp_path: Path) -> None:
     found = diagnosed(str(tmp_path))
     assert found["verdict"] == "disk-full"
     assert found["evidence"][0].startswith("node-1.out:1: ")
+
+
+def test_what_another_log_says_outlasts_a_new_attempt(tmp_path: Path) -> None:
+    """The kernel's log of a node, read before the job's own, whose first line begins an attempt."""
+    (tmp_path / "dmesg-n2.log").write_text(log("xid"))
+    begin = "alignlaunch: train (sft): 2 nodes x 4 = 8 processes; head n1:20001\n"
+    (tmp_path / "train-77.out").write_text(f"{begin}[rank0]: MemoryError\n{begin}{log('peer-lost')}")
+    found = diagnosed(str(tmp_path))
+    assert found["verdict"] == "xid"
+    assert found["evidence"][0].startswith("dmesg-n2.log:")
+
+
+def test_two_logs_of_one_node_rank(tmp_path: Path) -> None:
+    for host in ("a", "b"):
+        (tmp_path / f"{host}.out").write_text("nodes 2, this is 1, head n0:20001\n")
+    assert diagnosed(str(tmp_path))["verdict"] == "node-rank"
 
 
 def test_the_rank_of_a_line_from_the_name_of_its_file(tmp_path: Path) -> None:

@@ -157,14 +157,45 @@ def test_lines_of_the_rank_that_failed_first_win() -> None:
     assert judged(text + summary(rank=1, time="2026-11-21_10:00:01")).name == "disk-full"
 
 
+@pytest.mark.parametrize(
+    ("name", "rank"),
+    [
+        ("rank_3.log", 3),
+        ("out/rank3/stderr.log", 3),
+        ("rank-3.err.txt", 3),
+        ("attempt_0/3/stderr.log", 3),
+        ("lora-rank16-x/attempt_0/3/stderr.log", 3),
+        ("frank2/train.log", None),
+        ("sft-rank16.log", None),
+        ("sft-rank16-77.out", None),
+        ("lora-rank16/n0.out", None),
+    ],
+)
+def test_the_rank_that_the_name_of_a_log_tells(name: str, rank: int | None) -> None:
+    folder = Path("/home/rank7/lora-rank8")
+    (source,) = lines.sources({name: folder / name}).values()
+    assert source.rank == rank
+
+
+def test_several_ranks_side_by_side() -> None:
+    names = ["train-rank3.log", "train.rank_4.err", "sft-rank16-77.out", "dmesg.txt"]
+    found = lines.sources({name: Path("/logs") / name for name in names})
+    assert [source.rank for source in found.values()] == [3, 4, None, None]
+    assert [source.where for source in found.values()] == names
+
+
 def test_error_files(tmp_path: Path) -> None:
     path = tmp_path / "attempt_0" / "3" / "error.json"
     path.parent.mkdir(parents=True)
     extra = {"py_callstack": "Traceback (most recent call last):\nKeyError: 'x'\n", "timestamp": "1795298476"}
     path.write_text(json.dumps({"message": {"message": "KeyError: 'x'", "extraInfo": extra}}))
-    failure = failures.of_error_file(path)
+    failure = failures.of_error_file(path, path.name)
     assert failure
     assert (failure.rank, failure.traceback[-1]) == (3, "KeyError: 'x'")
+    for name in ("lora-rank16-x/attempt_0/3/error.json", "attempt_0/3/error.json", "3/error.json", "error.json"):
+        failure = failures.of_error_file(path, name)
+        assert failure
+        assert failure.rank == 3, name
     for text in ("{}", "[]", "nonsense", '{"message": "x"}', '{"message": {"extraInfo": {"timestamp": "1e999"}}}'):
         path.write_text(text)
-        assert failures.of_error_file(path) is None
+        assert failures.of_error_file(path, path.name) is None

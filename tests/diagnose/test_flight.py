@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,22 @@ def test_all_came_and_a_rank_without_a_dump(tmp_path: Path) -> None:
 def test_nothing_is_said_of_collectives_that_ended(tmp_path: Path) -> None:
     write(tmp_path, 0, ("all_reduce", "completed"))
     assert report(tmp_path) == ""
+
+
+def test_memory_does_not_grow_with_the_ranks(tmp_path: Path) -> None:
+    """Of each dump what is compared stays, and once for all ranks that did the same."""
+    write(tmp_path, 0, *[("all_reduce", "completed")] * 1000, ("all_gather", "started"), ranks="[0, 1]")
+    paths = dict.fromkeys(range(12), tmp_path / "fr_rank_0")
+
+    def peak(ranks: int) -> int:
+        tracemalloc.start()
+        said = flight.report({rank: paths[rank] for rank in range(ranks)})
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert said[0].startswith("flight recorder: collective 1001 of group 0 did not end")
+        return most
+
+    assert peak(12) < 1.5 * peak(2)
 
 
 class Evil:

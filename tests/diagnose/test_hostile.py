@@ -5,15 +5,18 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignlaunch.launchers.diagnose import judge, lines, report
+from alignlaunch.launchers.diagnose import gather, judge, lines, report
 from alignlaunch.launchers.diagnose.lines import Source
 from alignlaunch.launchers.diagnose.scan import Scan
+from alignlaunch.launchers.errors import UsageError
 
 MIB = 1 << 20
 END = b"\n[rank1]: OSError: [Errno 28] No space left on device\n"
@@ -48,6 +51,69 @@ def test_200_mib(tmp_path: Path, filling: bytes) -> None:
     assert name == "disk-full"
     assert int(kibibytes) >> 10 < 150
     assert seconds < 15, "CPU seconds; a machine that is not busy takes a third"
+
+
+def test_a_log_that_can_be_read_only_once() -> None:
+    """Its begin and its end, in no more memory than both take."""
+    most = 4 * MIB
+    numbered = lines.of_stream((f"{i:0500}" for i in range(1, 40_001)), most)
+    tracemalloc.start()
+    read = [(number, int(text)) for number, text in numbered]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert all(number == i for number, i in read)
+    (gap,) = [i for i, (before, after) in enumerate(pairwise(number for number, _ in read), 1) if after > before + 1]
+    assert (read[0][0], read[-1][0]) == (1, 40_000)
+    assert gap * 500 == pytest.approx(MIB, rel=0.2)
+    assert (len(read) - gap) * 500 == pytest.approx(3 * MIB, rel=0.3)
+    assert peak < most + 2 * MIB  # with `read` itself; all lines take 20
+
+
+def test_a_short_log_that_can_be_read_only_once() -> None:
+    assert list(lines.of_stream(["a", "b"])) == [(1, "a"), (2, "b")]
+
+
+def test_many_logs_share_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their begins count, too; what was left out is told in one line."""
+    monkeypatch.setattr(gather, "_BUDGET", 4 * MIB)
+    for rank in range(8):
+        (tmp_path / f"rank_{rank}.log").write_bytes(FILLINGS["steps"] + END)
+    ((_, found),) = report.diagnose(str(tmp_path), print)
+    several = "rank_0.log, rank_1.log, rank_2.log and 5 more"
+    assert found.notes == [f"{several}: read the first 0.125 MiB and the last 0.375 MiB alone"]
+    assert found.name == "disk-full"
+    of_one = b"".join(piece for _, piece in lines._pieces((tmp_path / "rank_0.log").open("rb"), MIB // 2))
+    assert len(of_one) <= MIB // 2 + lines.LONGEST_LINE
+
+
+def test_more_files_than_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "_MOST_FILES", 2)
+    for name in "cab":
+        (tmp_path / f"{name}.log").write_text("MemoryError\n")
+    ((_, found),) = report.diagnose(str(tmp_path), print)
+    assert found.evidence[0].startswith("a.log:")
+    assert found.notes == [f"{tmp_path}: of more than 2 files and folders only the first were looked at"]
+
+
+def unreadable(path: Path) -> None:
+    """A file that opens and cannot be read, even by root."""
+    path.symlink_to("/proc/self/mem")
+
+
+def test_a_file_that_cannot_be_read_is_a_note(tmp_path: Path) -> None:
+    unreadable(tmp_path / "n0.log")
+    unreadable(tmp_path / "error.json")
+    (tmp_path / "n1.log").write_text("MemoryError\n")
+    ((_, found),) = report.diagnose(str(tmp_path), print)
+    assert found.name == "host-memory"
+    assert found.notes == ["error.json, n0.log: cannot be read (Input/output error)"]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_where_nothing_can_be_read(tmp_path: Path, alone: bool) -> None:
+    unreadable(tmp_path / "n0.log")
+    with pytest.raises(UsageError, match=r"cannot be read \(Input/output error\)"):
+        report.diagnose(str(tmp_path / "n0.log" if alone else tmp_path), print)
 
 
 @given(

@@ -136,3 +136,12 @@ def test_many_runs_in_one_list(user: User) -> None:
     assert listed.count("FAILED") == 2  # what ended keeps its last state
     with user.cluster.faults.api_server_down():
         assert user.call("list").stdout == listed, "runs that have ended are not asked for"
+
+
+def test_of_a_log_without_end_its_begin_and_its_end_are_diagnosed(user: User) -> None:
+    script = "yes $(head -c 4000 /dev/zero | tr '\\0' x) | head -n 6000; echo MemoryError; exit 1"
+    run = user.submit(user.write_script("long", script, {"restart_policy": "Never"}, nnodes=1))
+    user.call("wait", run, code=1)
+    said = user.call("diagnose", run).stdout
+    assert "said      log:6001: MemoryError" in said
+    assert "lines between the first 1 MiB and the last 16 MiB were left out" in said

@@ -125,6 +125,17 @@ def test_a_folder_that_is_no_model(tmp_path: Path, config: str | None, said: str
         model.find(".", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("decoder_sparse_step", 0), ("mlp_only_layers", 1), ("shared_expert_intermediate_size", -1)],
+)
+def test_a_key_that_only_some_layers_read(tmp_path: Path, key: str, value: int) -> None:
+    config = {**SMALL, "model_type": "qwen2_moe", "num_experts": 4, "moe_intermediate_size": 24, key: value}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnknownModelError, match=f"`{key}` = {value}"):
+        model.find(".", tmp_path)
+
+
 def test_a_hub_id_that_was_never_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "nowhere"))
     with pytest.raises(UnknownModelError, match=r"neither a folder here nor in .*nowhere"):

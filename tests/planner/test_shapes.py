@@ -31,6 +31,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("qwen2_moe", {"num_experts": 4, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 40}),
     ("qwen3_moe", {"num_experts": 4, "moe_intermediate_size": 24, "decoder_sparse_step": 2}),
     ("qwen3_moe", {"num_experts": 4, "moe_intermediate_size": 24, "mlp_only_layers": [0]}),
+    ("qwen2_moe", {"num_experts": 4, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 0}),
+    ("qwen3_moe", {"num_experts": 4, "moe_intermediate_size": 24, "mlp_only_layers": [0, 1], "decoder_sparse_step": 0}),
+    ("qwen3_moe", {"num_experts": 0, "decoder_sparse_step": 0}),
     ("gpt_neox", {"attention_bias": False}),
     ("phi", {"tie_word_embeddings": True}),
 ]
