@@ -78,12 +78,12 @@ class KubernetesBackend:
             (Path(run.run_dir) / _CANCELLED).touch()
 
     def keep_log(self, run: Run, say: Callable[[str], None]) -> None:
-        """Save what the pods still have of their logs in the run's folder."""
+        """Save what the pods still have of their logs in the run's folder; here, where it has none."""
         api = api_of(run)
-        path = Path(run.run_dir or ".") / KEPT
+        path = Path(run.run_dir) / KEPT if run.run_dir else Path(f"{run.id}-{KEPT}")
         with refusals.while_asking(api.context, api.namespace):
-            logs.keep(api, _pods_of(api, run), path)
-        say(f"log: {path}")
+            written = logs.keep(api, _pods_of(api, run), path)
+        say(f"log: {path}" if written else f"log: the pods have no more than {path} has already")
 
     def pause(self, run: Run, seconds: float) -> None:
         """Wait until something of the job changes."""
@@ -115,12 +115,15 @@ class KubernetesBackend:
         say: Callable[[str], None],
     ) -> Iterator[str]:
         """The last `count` wanted lines; with `is_over` what comes until then, too."""
-        if kept := _kept(run):
+        kept = _kept(run)
+        if kept and _was_cancelled(run):  # whether or not the cluster can be asked
             yield from files.tail(kept, count, wanted)[0]
             return
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
-            if is_over is None:
+            if kept and not _pods_of(api, run):
+                yield from files.tail(kept, count, wanted)[0]
+            elif is_over is None:
                 yield from logs.tail(api, _pods_of(api, run), count, wanted)
             else:
                 yield from logs.follow(api, lambda: _pods_of(api, run), count, wanted, is_over, say)
@@ -129,6 +132,10 @@ class KubernetesBackend:
 def _kept(run: Run) -> Path | None:
     path = Path(run.run_dir) / KEPT if run.run_dir else None
     return path if path and path.is_file() else None
+
+
+def _was_cancelled(run: Run) -> bool:
+    return bool(run.run_dir) and (Path(run.run_dir) / _CANCELLED).exists()
 
 
 def _kinds(run: Run) -> list[str]:
@@ -169,8 +176,8 @@ def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
     found = {}
     for run in runs:
         if run.handle not in jobs:
-            cancelled = bool(run.run_dir) and (Path(run.run_dir) / _CANCELLED).exists()
-            found[run.handle] = replace(run.status, state="CANCELLED", reason="") if cancelled else _GONE
+            gone = replace(run.status, state="CANCELLED", reason="") if _was_cancelled(run) else _GONE
+            found[run.handle] = gone
             continue
         found[run.handle] = status.of(
             jobs[run.handle], pods[run.id], lambda name: warnings().get(name, []), lambda uid: workloads().get(uid), now

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..audit import write_atomic
 from ..errors import SchedulerError
 from .client import Api, Object, Refused
 from .status import container_of, index_of
@@ -164,7 +165,13 @@ def _shown(index: int, pod: str, text: str) -> str:
     return f"{pod}: {text}\n"
 
 
-def keep(api: Api, pods: list[Object], path: Path) -> None:
-    """Write all lines that the pods still have into a file: they go with the pods."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(tail(api, pods, None, lambda _: True))
+def keep(api: Api, pods: list[Object], path: Path) -> bool:
+    """Write all lines that the pods still have into a file, since they go with the pods.
+
+    False, and nothing is written, where the file has as much already: a job that is being deleted has ever fewer pods.
+    """
+    text = "".join(tail(api, pods, None, lambda _: True))
+    if len(text.encode()) <= (path.stat().st_size if path.is_file() else 0):
+        return False
+    write_atomic(path, text)
+    return True
