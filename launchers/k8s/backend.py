@@ -51,17 +51,18 @@ class KubernetesBackend:
             raise UsageError(f"{handle}: not a Kubernetes handle\n    remedy: k8s://CONTEXT/NAMESPACE/NAME")
         return Run(handle, handle.rpartition("/")[2], run_dir="", log="")
 
-    def statuses(self, runs: list[Run]) -> dict[str, Status]:
-        """One list of jobs and one of pods for all runs of a namespace, and one of events where a job waits."""
-        found: dict[str, Status] = {}
+    def by_place(self, runs: list[Run]) -> list[list[Run]]:
+        """A place is a namespace of a cluster."""
         places = defaultdict(list)
         for run in runs:
             places[run.handle.rpartition("/")[0]].append(run)
-        for group in places.values():
-            api = api_of(group[0])
-            with refusals.while_asking(api.context, api.namespace):
-                found |= _statuses(api, group)
-        return found
+        return list(places.values())
+
+    def statuses(self, runs: list[Run]) -> dict[str, Status]:
+        """One list of jobs and one of pods for all runs of a namespace, and one of events where a job waits."""
+        api = api_of(runs[0])
+        with refusals.while_asking(api.context, api.namespace):
+            return _statuses(api, runs)
 
     def require_here(self, run: Run) -> None:
         """Raises UsageError where the kubeconfig does not know the run's cluster."""

@@ -65,6 +65,16 @@ def test_one_list_of_events_for_each_namespace(user: User, neighbour: Cluster) -
         assert Counter(asked) == {"list pytorchjobs": 1, "list pods": 1, "list events": 1}
 
 
+def test_a_cluster_that_is_gone_keeps_no_other_from_an_answer(user: User) -> None:
+    cluster = user.cluster
+    cluster.create_all(crowd.objects(cluster.namespace, 1))
+    record(user, cluster, 1)
+    runs.save(crowd.runs("k8s://gone/lab", 1))  # the latest run: asked for first
+    listed = user.call("list", code=2)
+    assert listed.stdout.count("Insufficient nvidia.com/gpu") == 1
+    assert listed.stderr.count("error: --context gone: the kubeconfig has no such context") == 1
+
+
 def test_events_are_not_asked_for_while_all_is_well(user: User) -> None:
     run = user.submit(user.write_script("well", "sleep 300", {"queue": "default"}, nnodes=1))
     user.cluster.admit("default")
