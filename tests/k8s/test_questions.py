@@ -72,7 +72,7 @@ def test_a_cluster_that_is_gone_keeps_no_other_from_an_answer(user: User) -> Non
     runs.save(crowd.runs("k8s://gone/lab", 1))  # the latest run: asked for first
     listed = user.call("list", code=2)
     assert listed.stdout.count("Insufficient nvidia.com/gpu") == 1
-    assert listed.stderr.count("error: --context gone: the kubeconfig has no such context") == 1
+    assert listed.stderr.count("error: context gone: the kubeconfig has no such context") == 1
 
 
 def test_events_are_not_asked_for_while_all_is_well(user: User) -> None:
