@@ -201,8 +201,10 @@ def _of_kind(api: Api, kind: str, runs: list[Run]) -> list[Object]:
         job = _job(api, kind, runs[0])
         return [job] if job else []
     ids = [Path(run.run_dir).name.removeprefix(f"{run.name}-") for run in runs]
+    # A run without a folder may have been applied by hand: then nothing but its name tells its job from others.
+    options = {"label_selector": _selector(RUN_LABEL, ids)} if all(ids) else {}
     try:
-        return api.find(kind, label_selector=_selector(RUN_LABEL, ids) if all(ids) else RUN_LABEL)
+        return api.find(kind, **options)
     except Refused as refused:
         if refused.code == 404:
             return []
