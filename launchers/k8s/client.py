@@ -97,7 +97,7 @@ class Api:
     def changes(self, kind: str, seconds: int, **selectors: Any) -> Iterator[Object]:
         """The objects as they change, for so many seconds at most; those that are there already come first."""
         response = self._ask("list", kind, watch=True, timeout_seconds=seconds, **selectors)
-        for line in self._lines(response):
+        for line in self._lines(response, whole=False):
             event = self._parsed(line)
             if event["type"] == "ERROR":
                 return  # such as 410, too old a version: whoever wants more asks anew
@@ -109,7 +109,7 @@ class Api:
         options: follow, previous, since_seconds, tail_lines.
         """
         response = self._ask("read", "Pod", log=True, name=pod, container=container, timestamps=True, **options)
-        return self._lines(response)
+        return self._lines(response, whole=not options.get("follow"))
 
     def _call(self, verb: str, kind: str, **arguments: Any) -> Object:
         response = self._ask(verb, kind, **arguments)
@@ -143,8 +143,8 @@ class Api:
                 raise _refused(response.status, response.data)
         return response
 
-    def _lines(self, response: Any) -> Iterator[str]:
-        """Whole lines as they come; a stream that breaks off ends."""
+    def _lines(self, response: Any, *, whole: bool) -> Iterator[str]:
+        """Whole lines as they come. A stream that breaks off ends; of an answer that is due whole UnreachableError."""
         from urllib3.exceptions import HTTPError
 
         rest = b""
@@ -152,7 +152,9 @@ class Api:
             for chunk in response.stream(decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from (line.decode("utf-8", errors="replace") for line in lines)
-        except (HTTPError, OSError):
+        except (HTTPError, OSError) as error:
+            if whole:
+                raise _unreachable(self.context, error) from error
             return  # the next request will tell whether the server is away
         finally:
             response.close()

@@ -57,3 +57,17 @@ def test_runs_known_by_their_handles_alone_keep_a_log_each(user: User) -> None:
     assert "no more than one-pods.log" in user.call("cancel", one, "--keep").stderr
     for name in ("one", "other"):
         assert (user.folder / f"{name}-pods.log").read_text().startswith(f"{name}-master-0: 0\n")
+
+
+def test_what_has_ended_is_not_read_again_and_again(user: User) -> None:
+    """The worker ends long before the master does."""
+    script = 'echo begins; case "$HOSTNAME" in *master*) sleep 25 ;; esac; echo ends'
+    run = user.submit(user.write_script("long", script))
+    pods = user.cluster.pods
+    user.cluster.wait(lambda: pods().get("long-worker-0", {}).get("status", {}).get("phase") == "Succeeded")
+    with user.cluster.asked() as asked:
+        followed = user.call("logs", run, "--follow").stdout.splitlines()
+    assert sorted(followed) == [f"long-{pod}-0: {word}" for pod in ("master", "worker") for word in ("begins", "ends")]
+    assert asked.count("get pods") > 10, "the follower had time to read it often"
+    # Either at first, the master as it goes on, and its end.
+    assert asked.count("get pods/log") <= 5
