@@ -95,8 +95,9 @@ class KubernetesBackend:
             if kind:
                 changes = api.changes(kind, max(1, int(seconds)), field_selector=f"metadata.name={run.id}")
                 next(changes, None)  # as it is now
-                next(changes, None)
-                return
+                if next(changes, None):
+                    return
+        # Its time is up, or a watch cannot be had or held: asking anew at once would go round and round.
         time.sleep(max(0.0, end - time.monotonic()))
 
     def has_log(self, run: Run) -> bool:
