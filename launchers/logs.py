@@ -16,7 +16,10 @@ POLL_SECONDS = 0.5
 
 
 class LogFile:
-    """Mixin of a backend whose runs write into a file that this machine sees."""
+    """Mixin of a backend whose runs write into a file that this machine sees, and whose scheduler is this machine's."""
+
+    def by_place(self, runs: list[Run]) -> list[list[Run]]:
+        return [runs]
 
     def has_log(self, run: Run) -> bool:
         return Path(run.log).is_file()

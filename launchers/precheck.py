@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from . import datacheck, local, runs, watch
-from .errors import SchedulerError, UsageError
+from .errors import LaunchError, UsageError
 from .job import Job, looks_like_path
 from .render import Target
 
@@ -92,11 +92,11 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
 def _require_free(job: Job, folder: str, say: Callable[[str], None]) -> None:
     """Two runs in one output folder would cut each other's metrics and set each other's checkpoints aside."""
     known = [run for run in runs.load() if run.output_dir == folder]
-    try:
-        live = [run for run in watch.refresh(known) if not run.status.is_final]
-    except SchedulerError as error:
+    unanswered: dict[str, LaunchError] = {}
+    now = watch.refresh(known, unanswered)
+    for error in dict.fromkeys(map(str, unanswered.values())):
         say(f"warning: output_dir: whether an earlier run still writes there cannot be asked ({error})")
-        return
+    live = [run for run in now if not run.status.is_final and run.handle not in unanswered]
     if live:
         run = live[0]
         raise UsageError(

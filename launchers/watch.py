@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from . import logs, provenance, runs
-from .errors import SchedulerError, UsageError
+from .errors import LaunchError, SchedulerError, UsageError
 from .k8s.backend import KubernetesBackend
 from .local import LocalBackend
 from .runs import Run, Status
@@ -32,8 +32,14 @@ class Backend(Protocol):
     def recover(self, handle: str) -> Run:
         """A run that the record does not know."""
 
+    def by_place(self, runs: list[Run]) -> list[list[Run]]:
+        """The runs, those together that one scheduler answers for."""
+
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
-        """handle → status, with as few questions to the scheduler as it takes. Raises SchedulerError."""
+        """handle → status of runs of one place, with as few questions as it takes.
+
+        Raises SchedulerError where its scheduler does not answer, UsageError where it cannot be asked from here.
+        """
 
     def require_here(self, run: Run) -> None:
         """Raise UsageError if the run can be asked for elsewhere only."""
@@ -77,23 +83,24 @@ def find(text: str) -> list[Run]:
     raise UsageError(f"{what}\n    remedy: {remedy}")
 
 
-def refresh(known: list[Run], absent: Callable[[SchedulerError], None] | None = None) -> list[Run]:
+def refresh(known: list[Run], unanswered: dict[str, LaunchError] | None = None) -> list[Run]:
     """The runs with their states of now. Only those that may have changed are asked for; the record learns them.
 
-    A scheduler that does not answer raises its SchedulerError; where `absent` takes it, its runs keep their last state.
+    A place that cannot be asked raises its error; with `unanswered` (handle → error, which is filled) its runs keep
+    their last state, and all other places are asked.
     """
     fresh: dict[str, Run] = {}
     for scheme, backend in BACKENDS.items():
         open_ = [run for run in known if run.scheme == scheme and (not run.status.is_final or _unsure(run))]
-        if open_:
+        for group in backend.by_place(open_) if open_ else ():
             try:
-                answers = backend.statuses(open_)
-            except SchedulerError as error:
-                if absent is None:
+                answers = backend.statuses(group)
+            except LaunchError as error:
+                if unanswered is None:
                     raise
-                absent(error)
+                unanswered |= {run.handle: error for run in group}
                 continue
-            fresh |= {run.handle: run.with_status(answers[run.handle]) for run in open_}
+            fresh |= {run.handle: run.with_status(answers[run.handle]) for run in group}
     changed = [run for run in known if run.handle in fresh and fresh[run.handle] != run]
     if changed:
         runs.save([fresh[run.handle] for run in changed])

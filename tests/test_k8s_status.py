@@ -62,6 +62,18 @@ def test_many_pods_that_failed_are_told_in_a_few_words() -> None:
     assert of(job("Failed"), *reversed(pods)) == ("FAILED", 1, told)
 
 
+def test_pods_that_have_failed_while_the_operator_is_down() -> None:
+    """They are not about to start, and the job is not about to begin."""
+    killed, crashed = pod("worker", "Failed", **ended(137, "OOMKilled", "59:01")), pod("master", "Failed")
+    crashed["status"] |= {"reason": "Evicted", "containerStatuses": []}
+    late = "and the training operator has not acted on it yet"
+    both = f"a-master-0: failed (Evicted), {late}; a-worker-0: failed (exit code 137, OOMKilled), {late}"
+    assert of(job("Created", "Running"), killed, crashed) == ("RUNNING", None, both)
+    waits = pod("master", "Pending")
+    told = f"a-master-0: about to start; a-worker-0: failed (exit code 137, OOMKilled), {late}"
+    assert of(job("Created"), killed, waits) == ("PENDING", None, told)
+
+
 @pytest.mark.parametrize(
     ("conditions", "says"),
     [

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import jobfile, launch, precheck
+from alignlaunch.launchers import jobfile, launch, precheck, runs
 from alignlaunch.launchers.audit import DriftError
+from alignlaunch.launchers.runs import Run, Status
 
 from .conftest import MINIMAL
 from .manifests import KEYS
@@ -50,3 +51,14 @@ def test_a_job_for_kubernetes_is_prepared_without_a_look_at_this_machine(tmp_pat
     (prepared.folder / "job.pytorchjob.yaml").write_text("kind: PyTorchJob\n")
     with pytest.raises(DriftError, match="accept it with --write"):
         launch.prepare(loaded, "k8s", write=False, require_committed=False, say=said.append)
+
+
+def test_a_run_of_a_cluster_that_is_gone_stops_no_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "job.yaml").write_text(MINIMAL)
+    loaded = jobfile.load(tmp_path / "job.yaml")
+    folder = loaded.output_path("bash")
+    runs.save([Run("k8s://gone/lab/a", "a", "", "", output_dir=folder, status=Status("RUNNING"))])
+    said: list[str] = []
+    precheck.check(loaded, "bash", said.append, precheck.Looks(data=False, memory=False))
+    assert "whether an earlier run still writes there cannot be asked" in said[-1]

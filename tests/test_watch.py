@@ -104,4 +104,20 @@ def test_the_list_is_shown_when_slurm_is_away(recorded: Path) -> None:
     )
     assert done.returncode == 3
     assert done.stdout.count("PENDING") == 20
-    assert "the states above are the last known ones" in done.stderr
+    assert "the states of its runs above are the last known ones" in done.stderr
+
+
+def test_a_place_that_cannot_be_asked_hides_no_other(recorded: Path) -> None:
+    """Two clusters whose contexts are gone, one of them twice."""
+    places = ("old/lab", "old/lab", "older/lab")
+    gone = [Run(f"k8s://{place}/{i}", "far", "", "", status=Status("RUNNING")) for i, place in enumerate(places)]
+    runs.save(gone)
+    done = subprocess.run(
+        [sys.executable, "-m", "alignlaunch.launchers.cli", "list", "-n", "5"],
+        env={**os.environ, "PATH": f"{recorded}{os.pathsep}/usr/bin:/bin", "FOUND_NAME": "many", "KUBECONFIG": "/no"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [line.split()[2] for line in done.stdout.splitlines()[1:]] == [*["RUNNING"] * 3, "COMPLETED", "RUNNING"]
+    assert (done.returncode, done.stderr.count("error: no kubeconfig that can be read")) == (2, 1)

@@ -22,11 +22,11 @@ def list_(count: int, as_json: bool) -> None:
     """List the latest runs with their states."""
     from .. import runs, watch
 
-    unanswered: list[LaunchError] = []
-    show(watch.refresh(runs.load(count), unanswered.append), as_json)
-    for error in unanswered:
-        say(f"error: {error}\n    the states above are the last known ones")
-        sys.exit(error.exit_code)
+    unanswered: dict[str, LaunchError] = {}
+    show(watch.refresh(runs.load(count), unanswered), as_json)
+    for error in dict.fromkeys(map(str, unanswered.values())):
+        say(f"error: {error}\n    the states of its runs above are the last known ones")
+    sys.exit(max((error.exit_code for error in unanswered.values()), default=0))
 
 
 @click.command()

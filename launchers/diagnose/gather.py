@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -93,10 +92,12 @@ def find(text: str, say: Callable[[str], None]) -> list[Evidence]:
     path = Path(text)
     if "://" not in text and not runs.find(text) and (path.exists() or "/" in text):
         return [_of_path(path)]
-    unanswered: list[LaunchError] = []
-    found = [_of_run(run, say) for run in watch.refresh(watch.find(text), unanswered.append)]
-    for one, error in itertools.product(found, unanswered):
-        one.notes.append(f"the state is the last known one: {str(error).splitlines()[0]}")
+    unanswered: dict[str, LaunchError] = {}
+    found = []
+    for run in watch.refresh(watch.find(text), unanswered):
+        found.append(_of_run(run, say))
+        if error := unanswered.get(run.handle):
+            found[-1].notes.append(f"the state is the last known one: {str(error).splitlines()[0]}")
     return found
 
 

@@ -51,17 +51,18 @@ class KubernetesBackend:
             raise UsageError(f"{handle}: not a Kubernetes handle\n    remedy: k8s://CONTEXT/NAMESPACE/NAME")
         return Run(handle, handle.rpartition("/")[2], run_dir="", log="")
 
-    def statuses(self, runs: list[Run]) -> dict[str, Status]:
-        """One list of jobs and one of pods for all runs of a namespace, and one of events where a job waits."""
-        found: dict[str, Status] = {}
+    def by_place(self, runs: list[Run]) -> list[list[Run]]:
+        """A place is a namespace of a cluster."""
         places = defaultdict(list)
         for run in runs:
             places[run.handle.rpartition("/")[0]].append(run)
-        for group in places.values():
-            api = api_of(group[0])
-            with refusals.while_asking(api.context, api.namespace):
-                found |= _statuses(api, group)
-        return found
+        return list(places.values())
+
+    def statuses(self, runs: list[Run]) -> dict[str, Status]:
+        """One list of jobs and one of pods for all runs of a namespace, and one of events where a job waits."""
+        api = api_of(runs[0])
+        with refusals.while_asking(api.context, api.namespace):
+            return _statuses(api, runs)
 
     def require_here(self, run: Run) -> None:
         """Raises UsageError where the kubeconfig does not know the run's cluster."""
@@ -78,12 +79,12 @@ class KubernetesBackend:
             (Path(run.run_dir) / _CANCELLED).touch()
 
     def keep_log(self, run: Run, say: Callable[[str], None]) -> None:
-        """Save what the pods still have of their logs in the run's folder."""
+        """Save what the pods still have of their logs in the run's folder; here, where it has none."""
         api = api_of(run)
-        path = Path(run.run_dir or ".") / KEPT
+        path = Path(run.run_dir) / KEPT if run.run_dir else Path(f"{run.id}-{KEPT}")
         with refusals.while_asking(api.context, api.namespace):
-            logs.keep(api, _pods_of(api, run), path)
-        say(f"log: {path}")
+            written = logs.keep(api, _pods_of(api, run), path)
+        say(f"log: {path}" if written else f"log: the pods have no more than {path} has already")
 
     def pause(self, run: Run, seconds: float) -> None:
         """Wait until something of the job changes."""
@@ -94,8 +95,9 @@ class KubernetesBackend:
             if kind:
                 changes = api.changes(kind, max(1, int(seconds)), field_selector=f"metadata.name={run.id}")
                 next(changes, None)  # as it is now
-                next(changes, None)
-                return
+                if next(changes, None):
+                    return
+        # Its time is up, or a watch cannot be had or held: asking anew at once would go round and round.
         time.sleep(max(0.0, end - time.monotonic()))
 
     def has_log(self, run: Run) -> bool:
@@ -115,12 +117,15 @@ class KubernetesBackend:
         say: Callable[[str], None],
     ) -> Iterator[str]:
         """The last `count` wanted lines; with `is_over` what comes until then, too."""
-        if kept := _kept(run):
+        kept = _kept(run)
+        if kept and _was_cancelled(run):  # whether or not the cluster can be asked
             yield from files.tail(kept, count, wanted)[0]
             return
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
-            if is_over is None:
+            if kept and not _pods_of(api, run):
+                yield from files.tail(kept, count, wanted)[0]
+            elif is_over is None:
                 yield from logs.tail(api, _pods_of(api, run), count, wanted)
             else:
                 yield from logs.follow(api, lambda: _pods_of(api, run), count, wanted, is_over, say)
@@ -129,6 +134,10 @@ class KubernetesBackend:
 def _kept(run: Run) -> Path | None:
     path = Path(run.run_dir) / KEPT if run.run_dir else None
     return path if path and path.is_file() else None
+
+
+def _was_cancelled(run: Run) -> bool:
+    return bool(run.run_dir) and (Path(run.run_dir) / _CANCELLED).exists()
 
 
 def _kinds(run: Run) -> list[str]:
@@ -169,8 +178,8 @@ def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
     found = {}
     for run in runs:
         if run.handle not in jobs:
-            cancelled = bool(run.run_dir) and (Path(run.run_dir) / _CANCELLED).exists()
-            found[run.handle] = replace(run.status, state="CANCELLED", reason="") if cancelled else _GONE
+            gone = replace(run.status, state="CANCELLED", reason="") if _was_cancelled(run) else _GONE
+            found[run.handle] = gone
             continue
         found[run.handle] = status.of(
             jobs[run.handle], pods[run.id], lambda name: warnings().get(name, []), lambda uid: workloads().get(uid), now
@@ -193,8 +202,10 @@ def _of_kind(api: Api, kind: str, runs: list[Run]) -> list[Object]:
         job = _job(api, kind, runs[0])
         return [job] if job else []
     ids = [Path(run.run_dir).name.removeprefix(f"{run.name}-") for run in runs]
+    # A run without a folder may have been applied by hand: then nothing but its name tells its job from others.
+    options = {"label_selector": _selector(RUN_LABEL, ids)} if all(ids) else {}
     try:
-        return api.find(kind, label_selector=_selector(RUN_LABEL, ids) if all(ids) else RUN_LABEL)
+        return api.find(kind, **options)
     except Refused as refused:
         if refused.code == 404:
             return []

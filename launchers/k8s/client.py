@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from ..errors import SchedulerError, UsageError
+from ..errors import SchedulerError, UsageError, shorten
+from . import kubeconfig
 
 Object = dict[str, Any]
 
@@ -24,7 +23,6 @@ CUSTOM = {
     "TrainJob": ("trainer.kubeflow.org", "v1alpha1", "trainjobs"),
     "Workload": ("kueue.x-k8s.io", "v1beta1", "workloads"),
 }
-_IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a fault of ours
@@ -52,7 +50,7 @@ class Api:
         except ImportError as error:
             raise UsageError(f"{error}\n    remedy: pip install 'alignlaunch[k8s]'") from error
 
-        self.context, own, connection = _connect(context)
+        self.context, own, connection = kubeconfig.connect(context)
         self.namespace = namespace or own
         self._core, self._custom = client.CoreV1Api(connection), client.CustomObjectsApi(connection)
 
@@ -99,8 +97,8 @@ class Api:
     def changes(self, kind: str, seconds: int, **selectors: Any) -> Iterator[Object]:
         """The objects as they change, for so many seconds at most; those that are there already come first."""
         response = self._ask("list", kind, watch=True, timeout_seconds=seconds, **selectors)
-        for line in self._lines(response):
-            event = json.loads(line)
+        for line in self._lines(response, whole=False):
+            event = self._parsed(line)
             if event["type"] == "ERROR":
                 return  # such as 410, too old a version: whoever wants more asks anew
             yield event["object"]
@@ -111,12 +109,22 @@ class Api:
         options: follow, previous, since_seconds, tail_lines.
         """
         response = self._ask("read", "Pod", log=True, name=pod, container=container, timestamps=True, **options)
-        return self._lines(response)
+        return self._lines(response, whole=not options.get("follow"))
 
     def _call(self, verb: str, kind: str, **arguments: Any) -> Object:
         response = self._ask(verb, kind, **arguments)
         with _transport(self.context):
-            answer: Object = json.loads(response.data)
+            return self._parsed(response.data)
+
+    def _parsed(self, text: str | bytes) -> Object:
+        """An object of the API; a proxy may have put a page of its own in its place."""
+        try:
+            answer: Object = json.loads(text)
+        except ValueError as error:
+            raise UnreachableError(
+                f"the API server of context {self.context}: its answer is no JSON: {shorten(text)}\n"
+                "    remedy: a proxy answers in its place; log in to it, and look at the server's address in kubeconfig"
+            ) from error
         return answer
 
     def _ask(self, verb: str, kind: str, *, log: bool = False, **arguments: Any) -> Any:
@@ -135,8 +143,8 @@ class Api:
                 raise _refused(response.status, response.data)
         return response
 
-    def _lines(self, response: Any) -> Iterator[str]:
-        """Whole lines as they come; a stream that breaks off ends."""
+    def _lines(self, response: Any, *, whole: bool) -> Iterator[str]:
+        """Whole lines as they come. A stream that breaks off ends; of an answer that is due whole UnreachableError."""
         from urllib3.exceptions import HTTPError
 
         rest = b""
@@ -144,40 +152,14 @@ class Api:
             for chunk in response.stream(decode_content=True):
                 *lines, rest = (rest + chunk).split(b"\n")
                 yield from (line.decode("utf-8", errors="replace") for line in lines)
-        except (HTTPError, OSError):
+        except (HTTPError, OSError) as error:
+            if whole:
+                raise _unreachable(self.context, error) from error
             return  # the next request will tell whether the server is away
         finally:
             response.close()
         if rest:
             yield rest.decode("utf-8", errors="replace")
-
-
-def _connect(context: str | None) -> tuple[str, str, Any]:
-    """Name of the context, its namespace, and a client."""
-    from kubernetes import client
-    from kubernetes import config as module
-
-    config: Any = module
-    try:
-        contexts, current = config.list_kube_config_contexts()
-    except config.ConfigException as error:
-        if context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-            config.load_incluster_config()
-            return "in-cluster", _IN_CLUSTER.read_text(encoding="utf-8").strip(), client.ApiClient()
-        raise UsageError(
-            f"no kubeconfig that can be read: {error}\n    remedy: log in to the cluster, or set KUBECONFIG"
-        ) from error
-    chosen = next((one for one in contexts if one["name"] == context), None) if context else current
-    if chosen is None:
-        names = ", ".join(one["name"] for one in contexts)
-        raise UsageError(f"--context {context}: the kubeconfig has no such context\n    remedy: one of {names}")
-    settings = client.Configuration()
-    settings.retries = False  # who waits for an answer says so, and asks again
-    try:
-        config.load_kube_config(context=chosen["name"], client_configuration=settings)
-    except (config.ConfigException, OSError) as error:
-        raise UsageError(f"context {chosen['name']}: {error}\n    remedy: log in to the cluster again") from error
-    return chosen["name"], chosen["context"].get("namespace") or "default", client.ApiClient(settings)
 
 
 @contextmanager

@@ -6,9 +6,10 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+from ..audit import write_atomic
 from ..errors import SchedulerError
 from .client import Api, Object, Refused
 from .status import container_of, index_of
@@ -29,19 +30,25 @@ class PodLog:
         self._index = index_of(pod)
         self._last = ""  # time of the last line that was read
         self._restarts = -1  # of the container that it came from
+        self._is_whole = False  # that container has ended, and its last line was read
 
     def lines(self, *, follow: bool) -> Iterator[Line]:
         """All that is there and was not read; with follow until the container ends."""
         pod = self._api.read("Pod", self._name)
-        restarts = _restarts(pod, self._container) if pod else None
+        restarts, runs = _attempt(pod, self._container) if pod else (None, False)
         if restarts is None:
             return  # not there any more, or nothing has begun
-        if restarts > self._restarts and restarts > 0:
-            yield from self._read(previous=True)
-        self._restarts = restarts
-        yield from self._read(follow=follow)
+        if restarts > self._restarts:
+            if restarts > 0:
+                yield from self._read(previous=True)
+            self._restarts, self._is_whole = restarts, False
+        if runs:
+            yield from self._read(follow=follow)
+        elif not self._is_whole:  # a log can be read from its beginning only: once more is enough
+            self._is_whole = yield from self._read()
 
-    def _read(self, **options: bool) -> Iterator[Line]:
+    def _read(self, **options: bool) -> Generator[Line, None, bool]:
+        """The lines that were not read; in the end whether there was a log."""
         read = self._last  # lines of one moment come in one answer
         try:
             for stamped in self._api.log(self._name, self._container, **options):
@@ -52,7 +59,8 @@ class PodLog:
         except Refused as refused:
             if refused.code == 403:
                 raise
-            return  # the container is about to begin, or the earlier one's log is gone
+            return False  # the container is about to begin, or the earlier one's log is gone
+        return True
 
 
 def _key(moment: str) -> tuple[str, str]:
@@ -63,16 +71,17 @@ def _key(moment: str) -> tuple[str, str]:
 
 def has_begun(pod: Object) -> bool:
     """Whether there is a log to read."""
-    return _restarts(pod, container_of(pod)) is not None
+    return _attempt(pod, container_of(pod))[0] is not None
 
 
-def _restarts(pod: Object, container: str) -> int | None:
-    """How often the container was started again; None while it has never run."""
+def _attempt(pod: Object, container: str) -> tuple[int | None, bool]:
+    """How often the container was started again, None while it has never run; and whether it runs."""
     for status in pod.get("status", {}).get("containerStatuses") or []:
         if status["name"] == container:
             state, restarts = status.get("state") or {}, int(status.get("restartCount", 0))
-            return restarts if restarts or "running" in state or "terminated" in state else None
-    return None
+            has_begun = restarts or "running" in state or "terminated" in state
+            return restarts if has_begun else None, "running" in state
+    return None, False
 
 
 def tail(
@@ -168,7 +177,13 @@ def _shown(index: int, pod: str, text: str) -> str:
     return f"{pod}: {text}\n"
 
 
-def keep(api: Api, pods: list[Object], path: Path) -> None:
-    """Write all lines that the pods still have into a file: they go with the pods."""
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(tail(api, pods, None, lambda _: True))
+def keep(api: Api, pods: list[Object], path: Path) -> bool:
+    """Write all lines that the pods still have into a file, since they go with the pods.
+
+    False, and nothing is written, where the file has as much already: a job that is being deleted has ever fewer pods.
+    """
+    text = "".join(tail(api, pods, None, lambda _: True))
+    if len(text.encode()) <= (path.stat().st_size if path.is_file() else 0):
+        return False
+    write_atomic(path, text)
+    return True

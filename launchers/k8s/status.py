@@ -66,11 +66,19 @@ def _of_pods(job: Object, views: list[PodView], nodes: str, warnings: Callable[[
     )
     if len(running) >= _wanted(job):
         return Status("RUNNING", None, restarts, nodes)
-    late = [view for view in views if view not in running][:_NAMED]
-    why = "; ".join(f"{view.name}: {view.why or _last(warnings(view.name)) or 'about to start'}" for view in late)
-    if not why:
-        why = _last(warnings(name)) or f"{len(views)} of {_wanted(job)} pods are there"
-    return Status("PENDING", None, why, nodes)
+    late = [view for view in views if view not in running]
+    if not late:
+        return Status("PENDING", None, _last(warnings(name)) or f"{len(views)} of {_wanted(job)} pods are there", nodes)
+    # What becomes of a job whose pods have failed is its operator's to say: it may replace them.
+    state = "RUNNING" if all(view.phase == "Failed" for view in late) else "PENDING"
+    why = "; ".join(f"{view.name}: {_why_late(view, warnings)}" for view in late[:_NAMED])
+    return Status(state, None, why, nodes)
+
+
+def _why_late(view: PodView, warnings: Callable[[str], list[Object]]) -> str:
+    if view.phase == "Failed":
+        return f"failed ({_end(view)}), and the training operator has not acted on it yet"
+    return view.why or _last(warnings(view.name)) or "about to start"
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,8 @@ def _failed(condition: Object, views: list[PodView], nodes: str) -> Status:
 
 
 def _end(view: PodView) -> str:
-    return f"exit code {view.code}" + (f", {view.ended_by}" if view.ended_by not in ("", "Error") else "")
+    code = [] if view.code is None else [f"exit code {view.code}"]  # a pod that is evicted may have none
+    return ", ".join([*code, *([view.ended_by] if view.ended_by not in ("", "Error") else [])]) or "no exit code"
 
 
 def _some(told: list[str]) -> str:

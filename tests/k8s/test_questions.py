@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from alignlaunch.launchers import runs
+from alignlaunch.launchers.k8s.submit import RUN_LABEL
 
 from . import crowd
 from .cli import User
@@ -63,6 +65,31 @@ def test_one_list_of_events_for_each_namespace(user: User, neighbour: Cluster) -
         assert user.call("list").stdout.count("Insufficient nvidia.com/gpu") == 6
     for asked in (here, there):
         assert Counter(asked) == {"list pytorchjobs": 1, "list pods": 1, "list events": 1}
+
+
+def test_jobs_that_were_applied_by_hand(user: User) -> None:
+    """They have no label of a run, and are known by their handles alone; a submitted one is beside them."""
+    cluster = user.cluster
+    objects = list(crowd.objects(cluster.namespace, 3))
+    for job in objects[::4][:2]:
+        del job["metadata"]["labels"][RUN_LABEL]
+    cluster.create_all(objects)
+    known = crowd.runs(f"k8s://{cluster.context}/{cluster.namespace}", 3)
+    runs.save([replace(run, run_dir="") for run in known[:2]] + known[2:])
+    with cluster.asked() as asked:
+        listed = json.loads(user.call("list", "--json").stdout)
+    assert [run["state"] for run in listed] == ["PENDING"] * 3
+    assert Counter(asked) == {"list pytorchjobs": 1, "list pods": 1, "list events": 1}
+
+
+def test_a_cluster_that_is_gone_keeps_no_other_from_an_answer(user: User) -> None:
+    cluster = user.cluster
+    cluster.create_all(crowd.objects(cluster.namespace, 1))
+    record(user, cluster, 1)
+    runs.save(crowd.runs("k8s://gone/lab", 1))  # the latest run: asked for first
+    listed = user.call("list", code=2)
+    assert listed.stdout.count("Insufficient nvidia.com/gpu") == 1
+    assert listed.stderr.count("error: context gone: the kubeconfig has no such context") == 1
 
 
 def test_events_are_not_asked_for_while_all_is_well(user: User) -> None:

@@ -103,14 +103,29 @@ def test_an_api_server_that_is_away_for_a_while_is_said_and_waited_for(user: Use
     assert "asking again in" in said
 
 
+def test_a_wait_whose_watches_are_cut_asks_no_more_often(user: User) -> None:
+    """As by a proxy that knows no watches."""
+    run = user.submit(user.write_script("cut", "sleep 300", nnodes=1))
+    user.until(run, "RUNNING")
+    waiting = user.start("wait", run)
+    with user.cluster.asked() as asked:
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            user.cluster.faults.drop_watches()
+            time.sleep(0.02)
+    waiting.kill()
+    waiting.communicate()
+    assert 1 <= asked.count("watch pytorchjobs") <= 5  # pauses of 1.0, 1.5, 2.3, 3.4 s and so on
+
+
 def test_a_log_goes_on_after_a_lost_connection(user: User) -> None:
-    run = user.submit(user.write_script("long", "for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 1; done", nnodes=1))
+    run = user.submit(user.write_script("long", "for i in $(seq 20); do echo line $i; sleep 1; done", nnodes=1))
     following = user.start("logs", run, "--follow")
     user.until(run, "RUNNING")
     time.sleep(2)
     user.cluster.faults.drop_watches()
     lines = following.communicate(timeout=120)[0].splitlines()
-    assert lines == [f"long-master-0: line {i}" for i in range(1, 9)]
+    assert lines == [f"long-master-0: line {i}" for i in range(1, 21)]
 
 
 def test_a_run_that_the_record_does_not_know(user: User) -> None:
