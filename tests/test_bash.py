@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.matrix import matrix
 from tests.tiny import TRAIN, make_model, write_data
 
 ALIGNLAUNCH = [sys.executable, "-m", "alignlaunch.launchers.cli"]
@@ -83,7 +84,7 @@ def alone(place: Path) -> list[float]:
 
 @pytest.mark.parametrize(
     ("script", "zero", "form"),
-    [("torchrun.sh", "0", "arguments"), ("torchrun.sh", "2", "environment"), ("deepspeed.sh", "3", "arguments")],
+    [matrix("torchrun.sh", "0", "arguments"), ("torchrun.sh", "2", "environment"), ("deepspeed.sh", "3", "arguments")],
 )
 def test_two_nodes_by_hand(place: Path, alone: list[float], script: str, zero: str, form: str) -> None:
     """As the documents say it: the same command on each node, with its own NODE_RANK."""
@@ -174,7 +175,7 @@ def _processes(name: str) -> list[str]:
     return found.stdout.split()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, matrix(signal.SIGTERM)])
 def test_ctrl_c_stops_every_process(place: Path, number: signal.Signals) -> None:
     name = f"interrupted-{number}"
     process = _started(place, name)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.matrix import matrix
 from tests.tiny import TRAIN, make_model, write_data
 
 from .cli import Login
@@ -99,7 +100,7 @@ def test_from_the_first_document_to_the_last(slurm: PrivateSlurm, tmp_path: Path
     assert "4 clean" in login.call("check").stderr
 
 
-@pytest.fixture(params=["accounting", "no accounting"])
+@pytest.fixture(params=["accounting", matrix("no accounting")])
 def login(request: pytest.FixtureRequest, tmp_path: Path) -> Login:
     """With the stand-in as python. The accounting's slurmctld forgets jobs in seconds."""
     stub = tmp_path / "stub"

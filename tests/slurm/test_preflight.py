@@ -7,6 +7,7 @@ import sys
 import pytest
 import yaml
 
+from tests.matrix import matrix
 from tests.tiny import TRAIN, make_model, write_data
 
 from .cli import Login
@@ -22,7 +23,7 @@ def login(slurm_acct: PrivateSlurm, tmp_path_factory: pytest.TempPathFactory) ->
     return login
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "direct"])
+@pytest.mark.parametrize("launcher", ["torchrun", matrix("direct")])
 def test_preflight_only_trains_nothing(login: Login, launcher: str) -> None:
     change = ["--set", f"launcher={launcher}", "--set", "nproc_per_node=2", "--write"]
     login.call("slurm", "job.yaml", "--cluster", "private", "--preflight-only", "--wait", *change)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.matrix import matrix
+
 from .conftest import slurm_ready
 from .private_slurm import NODES, PrivateSlurm, PrivateSlurmError
 
@@ -97,7 +99,7 @@ def test_an_unknown_account_is_refused_with_accounting(slurm_acct: PrivateSlurm)
         slurm_acct.submit("true", "--account=nobody")
 
 
-@pytest.mark.parametrize(("option", "state"), [("--no-requeue", "NODE_FAIL"), ("--requeue", "PENDING")])
+@pytest.mark.parametrize(("option", "state"), [matrix("--no-requeue", "NODE_FAIL"), ("--requeue", "PENDING")])
 def test_a_node_set_down_ends_or_requeues_its_job(idle: PrivateSlurm, option: str, state: str) -> None:
     job = submit_and_wait_for_its_tasks(idle, option)
     idle.set_node("n2", "DOWN")

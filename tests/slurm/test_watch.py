@@ -35,6 +35,10 @@ def login(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return make_login(slurm, tmp_path_factory.mktemp("login"))
 
 
+#: For what accounting has no part in.
+once = pytest.mark.parametrize("login", ["accounting"], indirect=True)
+
+
 def make_login(slurm: PrivateSlurm, folder: Path) -> Login:
     stub = folder / "stub"
     stub.write_text(STUB)
@@ -62,6 +66,7 @@ def start(login: Login, name: str, **keys: object) -> tuple[str, Path]:
     return handle, folder
 
 
+@once
 def test_what_sbatch_got_is_what_the_lock_names(login: Login) -> None:
     handle, folder = start(login, "audited", env={"ACT": "sleep"})
     job_id = handle.rpartition("/")[2]
@@ -126,6 +131,7 @@ def test_a_requeued_job_is_pending_then_runs_in_the_same_log(login: Login) -> No
     login.call("cancel", handle)
 
 
+@once
 def test_a_queued_job_runs_what_was_submitted(login: Login) -> None:
     """Edits after the submission, to the job file and to the committed artifact, cannot reach it."""
     login.slurm.set_node("n1", "DRAIN")
@@ -141,6 +147,7 @@ def test_a_queued_job_runs_what_was_submitted(login: Login) -> None:
     assert "max_steps: 5\n" in (run_dir(login, handle) / "read.0").read_text()
 
 
+@once
 def test_hostile_values_and_secrets_reach_every_task_unchanged(login: Login) -> None:
     hostile = {
         "SPACES": " a  b ",
@@ -190,6 +197,7 @@ def test_refusals_say_why_and_leave_nothing(login: Login) -> None:
     assert "#SBATCH --partition=nope" in dry.stderr
 
 
+@once
 def test_a_dry_run_asks_sbatch_and_submits_nothing(login: Login) -> None:
     login.write_job("dry")
     done = login.call("slurm", "dry.yaml", "--cluster", "private", "--dry-run")

@@ -16,6 +16,7 @@ import pytest
 
 from alignlaunch.train import imports
 from alignlaunch.train.config import TrainConfig
+from tests.matrix import matrix
 
 from .conftest import ROOT, write_job
 
@@ -54,7 +55,7 @@ def loaded_by(workplace: Path, tmp_path: Path, name: str, *options: str, **chang
     return set(json.loads(listed.read_text()))
 
 
-@pytest.mark.parametrize("stage", ["sft", "orpo"])
+@pytest.mark.parametrize("stage", [matrix("sft"), "orpo"])
 def test_a_plain_run_imports_nothing_heavy_that_it_does_not_use(workplace: Path, tmp_path: Path, stage: str) -> None:
     assert find_spec("peft")
     loaded = loaded_by(workplace, tmp_path, f"imports-{stage}", stage=stage)

@@ -50,7 +50,7 @@ def see(run_job: Runner, name: str, weights: str, **options: Any) -> Finished:
 @pytest.mark.parametrize(
     ("weights", "scores", "zero"),
     [
-        ("full", "precomputed", None),
+        matrix("full", "precomputed", None),
         matrix("full", "live", "zero2.json"),
         matrix("full", "live", "zero3.json"),
         matrix("full", "precomputed", "zero3.json"),

@@ -54,7 +54,7 @@ def assert_same(found: Finished, expected: Finished) -> None:
         matrix("full", "zero2.json"),
         matrix("full", "zero3.json"),
         matrix("lora", None),
-        ("lora", "zero3.json"),
+        matrix("lora", "zero3.json"),
     ],
 )
 def test_two_processes_with_live_scores(
@@ -75,7 +75,9 @@ def test_two_processes_with_live_scores(
     assert found.logged("kl")[-1] > 1e-4
 
 
-@pytest.mark.parametrize(("weights", "zero"), [("full", None), ("lora", "zero3.json"), matrix("full", "zero3.json")])
+@pytest.mark.parametrize(
+    ("weights", "zero"), [matrix("full", None), ("lora", "zero3.json"), matrix("full", "zero3.json")]
+)
 def test_two_processes_with_precomputed_scores(
     weights: str, zero: str | None, run_job: Runner, alone: dict[str, Finished]
 ) -> None:

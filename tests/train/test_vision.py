@@ -96,7 +96,7 @@ def test_an_adapter_is_on_the_language_model_alone(gallery: Path, run_job: Runne
 
 
 @pytest.mark.parametrize(
-    ("stage", "weights"), [("sft", "full"), ("dpo", "full"), matrix("sft", "lora"), ("dpo", "lora")]
+    ("stage", "weights"), [matrix("sft", "full"), matrix("dpo", "full"), matrix("sft", "lora"), ("dpo", "lora")]
 )
 def test_eval_gives_what_training_gave_at_its_end(
     stage: str, weights: str, gallery: Path, run_job: Runner, alone: Callable[[str], Finished], tmp_path: Path
