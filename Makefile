@@ -1,6 +1,6 @@
 # make quickstart   train a real model on this machine, in minutes
 # make test         all tests; installs what they need
-# make test-matrix  every combination of stage, ZeRO and launcher, and the real model on two nodes; three quarters of an hour
+# make test-matrix  every combination of stage, ZeRO and launcher, and the real model on two nodes; long
 # make lint         ruff, mypy, shellcheck, hadolint
 # make bench        command line against torchx, in one run
 # make bench-train  the entrypoint against a hand-written TRL script, in one run
