@@ -23,7 +23,7 @@ PROGRAM = """
     rendezvous.initialise(place, 60)
     if place.rank == int(sys.argv[2]):
         time.sleep(60)
-    print(collectives.check(place, 3.0))
+    print(collectives.check(place, float(sys.argv[3])))
 """
 
 
@@ -37,7 +37,7 @@ def torchrun(folder: Path, count: int, *arguments: str) -> subprocess.CompletedP
 
 
 def test_all_processes_answer(tmp_path: Path) -> None:
-    done = torchrun(tmp_path, 4, "2", "-1")
+    done = torchrun(tmp_path, 4, "2", "-1", "60")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 4
@@ -45,7 +45,7 @@ def test_all_processes_answer(tmp_path: Path) -> None:
 
 
 def test_a_process_that_does_not_answer_ends_the_others_with_words(tmp_path: Path) -> None:
-    done = torchrun(tmp_path, 2, "2", "1")
+    done = torchrun(tmp_path, 2, "2", "1", "3")
     assert done.returncode != 0
     assert "rank 0 on " in done.stderr
     assert "the all-reduce over all 2 processes did not end in 3 s" in done.stderr
