@@ -13,6 +13,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests at a time: half of their time is waiting, for Slurm and for what must not happen.
+WORKERS ?= 2
 MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
@@ -37,7 +39,7 @@ quickstart: install $(MODEL)/config.json
 	$(BIN)/alignlaunch local examples/quickstart.yaml
 
 test: install slurm-packages $(MODEL)/config.json
-	$(BIN)/python -m pytest --durations=15
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=15
 
 test-matrix: install slurm-packages $(MODEL)/config.json
 	$(BIN)/python -m pytest -m matrix

@@ -25,6 +25,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-goldens", action="store_true", help="Write tests/goldens/ anew instead of comparing.")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers (-n) a file stays on one of them, and so does all that shares a cluster."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder in ("k8s", "slurm") else item.path.stem))
+
+
 @pytest.fixture
 def job_file(tmp_path: Path) -> Path:
     """A minimal job file, alone in its folder."""

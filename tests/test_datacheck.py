@@ -189,7 +189,7 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     write(tmp_path / "data" / "x.jsonl", PAIR)
     loaded = job_with(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from alignlaunch.launchers import datacheck, job; "
+        "import sys; from pathlib import Path; from alignlaunch.launchers import datacheck, jobfile; "
         f"datacheck.check(jobfile.load(Path({str(loaded.path)!r}))); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

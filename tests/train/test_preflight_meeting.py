@@ -81,9 +81,9 @@ def meet(
 
 
 def test_1024_nodes_meet_in_ten_rounds(tmp_path: Path) -> None:
-    start = time.monotonic()
+    start = time.process_time()  # all nodes are in this process: what other tests take meanwhile does not count
     verdicts = meet(1024, tmp_path, timeout=30, payload=256)
-    seconds = time.monotonic() - start
+    seconds = time.process_time() - start
     assert not [v for v in verdicts if isinstance(v, BaseException)], verdicts[0]
     first = verdicts[0]
     assert isinstance(first, Verdict)
