@@ -91,16 +91,17 @@ def test_a_pod_that_restarts_in_place_keeps_its_earlier_lines(user: User) -> Non
 
 
 def test_an_api_server_that_is_away_for_a_while_is_said_and_waited_for(user: User) -> None:
-    run = user.submit(user.write_script("stays", "sleep 15; exit 3", nnodes=1))
+    run = user.submit(user.write_script("stays", "sleep 25; exit 3", nnodes=1))
     user.until(run, "RUNNING")
     waiting = user.start("wait", run)
-    time.sleep(2)
-    with user.cluster.faults.api_server_down():
-        time.sleep(4)
+    assert waiting.stderr is not None
+    assert "RUNNING" in waiting.stderr.readline()
+    with user.cluster.faults.api_server_down():  # until it notices: it may be in one of its pauses
+        noticed = waiting.stderr.readline()
+    assert "does not answer" in noticed
+    assert "asking again in" in noticed
     said = waiting.communicate(timeout=120)[1]
     assert waiting.returncode == 3, said
-    assert "does not answer" in said
-    assert "asking again in" in said
 
 
 def test_a_wait_whose_watches_are_cut_asks_no_more_often(user: User) -> None:
