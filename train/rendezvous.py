@@ -83,9 +83,12 @@ def _standard(env: Mapping[str, str]) -> Rendezvous:
 
 
 def _is_direct_slurm_task(env: Mapping[str, str]) -> bool:
-    # A batch script's or salloc's shell has SLURM_* too, and even SLURM_PROCID=0; only a task of a step has a step id.
-    step = env.get("SLURM_STEP_ID", env.get("SLURM_STEPID"))
-    return step is not None and step.isdigit() and {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"} <= env.keys()
+    return is_in_slurm_step(env) and {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"} <= env.keys()
+
+
+def is_in_slurm_step(env: Mapping[str, str]) -> bool:
+    """Whether srun started this; a batch script's or salloc's shell has SLURM_* too, and even SLURM_PROCID=0."""
+    return env.get("SLURM_STEP_ID", env.get("SLURM_STEPID", "")).isdigit()
 
 
 def _slurm(env: Mapping[str, str]) -> Rendezvous:

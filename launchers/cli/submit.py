@@ -38,6 +38,9 @@ class Submission(NamedTuple):
     wait: bool
     as_json: bool
 
+    def load(self) -> Pipeline:
+        return load(self.job_file, self.overrides, self.cluster)
+
     def prepare(self, pipeline: Pipeline, target: Target) -> dict[str, Prepared]:
         """Look at every step and agree on its artifacts, as far as these options want it."""
         from .. import chain, precheck
@@ -87,7 +90,7 @@ def slurm(asked: Submission) -> None:
     """Submit JOB, a job or pipeline file, to Slurm: sbatch gets exactly the committed script."""
     from .. import audit, chain, launch
 
-    pipeline = load(asked.job_file, asked.overrides, asked.cluster)
+    pipeline = asked.load()
     if asked.dry_run:
         for job in pipeline.jobs.values():
             files = audit.artifacts(job, "slurm", audit.folder_of(job, "slurm"))
@@ -106,7 +109,7 @@ def local(asked: Submission) -> None:
     """Run JOB, a job or pipeline file, on this machine: every process, step after step. Ctrl-C stops them all."""
     from .. import audit, chain, local
 
-    pipeline = load(asked.job_file, asked.overrides, asked.cluster)
+    pipeline = asked.load()
     if asked.dry_run:
         for job in pipeline.jobs.values():
             files = audit.artifacts(job, "bash", audit.folder_of(job, "bash"))
@@ -128,7 +131,7 @@ def k8s(asked: Submission, context: str | None, namespace: str | None, require_d
     from .. import audit, launch
     from ..k8s import admission
 
-    pipeline = load(asked.job_file, asked.overrides, asked.cluster)
+    pipeline = asked.load()
     if pipeline.name:
         raise UsageError(
             f"{asked.job_file}: Kubernetes knows no order between jobs\n"

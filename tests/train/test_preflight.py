@@ -93,8 +93,8 @@ def test_a_pod_that_comes_back_alone_goes_on(nodes: Place) -> None:
         assert (alone.code, alone.seconds < TIMEOUT + 5) == (0, True), alone
         assert "passed before in this run, so it goes on" in alone.said
         assert alone.said.endswith("launched\n")
-    differing = {1: "sed s/fault/other/ job.resolved.yaml > other.yaml; mount --bind other.yaml job.resolved.yaml"}
-    anew = run(nodes, replace(HEALTHY, env=run_of_pods, before=differing))  # all pods are new, and not alike
+    (differing,) = (fault for fault in FAULTS if fault.name == "job.resolved.yaml differs")
+    anew = run(nodes, replace(differing, env=run_of_pods))  # all pods are new, and not alike
     assert {one.code for one in anew.values()} == {2}, anew
     other_run = {1: {"ALIGNLAUNCH_RUN_ID": "run-2"}}
     assert run(nodes, replace(HEALTHY, env=other_run, started=(1,)))[1].code == 3

@@ -196,13 +196,13 @@ def _line(message: Message) -> bytes:
 
 def _missing(node: Node, arrived: dict[int, Facts], missing: list[int]) -> Finding:
     address = network.resolved(node.master_addr)
-    elsewhere = network.is_loopback(address)
+    is_loopback = network.is_loopback(address)
     remedy = "look into their logs: they may not have started, have another MASTER_ADDR, or be behind a firewall"
     there = ", ".join(f"{rank} on {facts.host}" for rank, facts in sorted(arrived.items()))
     return Finding(
         f"{_ranks(missing)} of {node.nnodes} never came to {node.master_addr}:{node.port}; here are {there or 'none'}",
-        network.LOOPBACK.format(address=address) if elsewhere else remedy,
-        retry=not elsewhere,
+        network.LOOPBACK.format(address=address) if is_loopback else remedy,
+        retry=not is_loopback,
     )
 
 

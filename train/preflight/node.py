@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.rendezvous import is_in_slurm_step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +61,7 @@ def is_spoken_for(env: Mapping[str, str]) -> bool:
 
 def _slurm_job(env: Mapping[str, str]) -> str:
     """Of a step only: a shell of salloc has a job id too, and what is started from it may span several jobs."""
-    return env.get("SLURM_JOB_ID", "") if env.get("SLURM_STEP_ID", "").isdigit() else ""
+    return env.get("SLURM_JOB_ID", "") if is_in_slurm_step(env) else ""
 
 
 def _int(env: Mapping[str, str], name: str, default: int | None, *, least: int, most: int = 10**6) -> int:
