@@ -32,6 +32,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(folder if folder in ("k8s", "slurm") else item.path.stem))
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes are named by their length: workers must agree on every name, and gzip packs the time with its bytes."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture
 def job_file(tmp_path: Path) -> Path:
     """A minimal job file, alone in its folder."""
