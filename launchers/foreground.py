@@ -48,8 +48,7 @@ def attend(run: Run, process: subprocess.Popen[bytes], *, follow: bool, say: Cal
         say(f"done in {time.time() - began:.0f} s; result: {run.output_dir}")
         return 0
     if not follow:
-        lines, _ = logs.tail(log, 20, lambda _: True)
-        sys.stderr.writelines(lines)
+        sys.stderr.writelines(logs.tail(log, 20, lambda _: True))
     say(f"{run.status.state} with exit code {run.status.exit_code}; log: {log}")
     return run.status.process_code
 

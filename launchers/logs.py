@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from .runs import Run
@@ -36,8 +36,7 @@ class LogFile:
         del say
         path, read = Path(run.log), 0
         if path.is_file():
-            lines, read = tail(path, count, wanted, whole=is_over is not None)
-            yield from lines
+            read = yield from tail(path, count, wanted, whole=is_over is not None)
         if is_over:
             yield from follow(path, read, wanted, is_over)
 
@@ -66,8 +65,10 @@ def selector(rank: int | None, node: int | None, tasks_per_node: int | None) -> 
     return wanted
 
 
-def tail(path: Path, count: int | None, wanted: Callable[[str], bool], *, whole: bool = False) -> tuple[list[str], int]:
-    """The last `count` wanted lines (all of them for None), and the byte after them, to follow from.
+def tail(
+    path: Path, count: int | None, wanted: Callable[[str], bool], *, whole: bool = False
+) -> Generator[str, None, int]:
+    """The last `count` wanted lines, for None all of them as they are read; returns the byte to follow from.
 
     whole: leave out a last line that is still being written.
     """
@@ -80,9 +81,15 @@ def tail(path: Path, count: int | None, wanted: Callable[[str], bool], *, whole:
                 break
             read += len(raw)
             line = raw.decode("utf-8", errors="replace")
-            if wanted(line):
-                kept.append(line if line.endswith("\n") else f"{line}\n")
-    return list(kept), read
+            if not wanted(line):
+                continue
+            line = line if line.endswith("\n") else f"{line}\n"
+            if count is None:
+                yield line
+            else:
+                kept.append(line)
+    yield from kept
+    return read
 
 
 def follow(path: Path, start: int, wanted: Callable[[str], bool], is_over: Callable[[], bool]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,19 +54,29 @@ def everything(_: str) -> bool:
     return True
 
 
+def ended(lines: Generator[str, None, int]) -> tuple[list[str], int]:
+    """All lines, and what the generator returns."""
+    found = []
+    while True:
+        try:
+            found.append(next(lines))
+        except StopIteration as end:
+            return found, end.value
+
+
 @pytest.mark.parametrize("count", [None, 0, 1, 2, 99])
 def test_tail(tmp_path: Path, count: int | None) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"a\n\xffb\nc\npart")
     lines = ["a\n", "\N{REPLACEMENT CHARACTER}b\n", "c\n", "part\n"]
     expected = lines if count is None else lines[len(lines) - min(count, len(lines)) :]
-    assert logs.tail(path, count, everything) == (expected, path.stat().st_size)
+    assert ended(logs.tail(path, count, everything)) == (expected, path.stat().st_size)
 
 
 def test_tail_before_following_leaves_a_partial_line_to_the_follower(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("a\npart")
-    lines, read = logs.tail(path, None, everything, whole=True)
+    lines, read = ended(logs.tail(path, None, everything, whole=True))
     assert (lines, read) == (["a\n"], 2)
     assert list(logs.follow(path, read, everything, lambda: True)) == ["part\n"]
 
@@ -74,7 +84,17 @@ def test_tail_before_following_leaves_a_partial_line_to_the_follower(tmp_path: P
 def test_tail_counts_wanted_lines_only(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("".join(f"[rank{i % 2}]: {i}\n" for i in range(10)))
-    assert logs.tail(path, 2, logs.selector(1, None, None))[0] == ["[rank1]: 7\n", "[rank1]: 9\n"]
+    assert list(logs.tail(path, 2, logs.selector(1, None, None))) == ["[rank1]: 7\n", "[rank1]: 9\n"]
+
+
+def test_a_whole_log_is_not_kept_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("a\n")
+    lines = logs.tail(path, None, everything)
+    with path.open("a") as file:
+        assert next(lines) == "a\n", "before the rest of the file is read"
+        file.write("b\n")
+    assert list(lines) == [], "what comes later is the follower's"
 
 
 @pytest.fixture
@@ -84,16 +104,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def collected(path: Path, write: Callable[[], Iterator[None]], wanted: Callable[[str], bool] = everything) -> list[str]:
     """What `follow` yields while `write` goes on in steps, in a thread of its own."""
-    ended = threading.Event()
+    written = threading.Event()
 
     def steps() -> None:
         for _ in write():
             time.sleep(0.03)
-        ended.set()
+        written.set()
 
     thread = threading.Thread(target=steps)
     thread.start()
-    lines = list(logs.follow(path, 0, wanted, ended.is_set))
+    lines = list(logs.follow(path, 0, wanted, written.is_set))
     thread.join()
     return lines
 

@@ -72,28 +72,29 @@ class KubernetesBackend:
         """Delete the job, and with it pods and ConfigMap."""
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
-            for kind in _kinds(run):
-                if _job(api, kind, run):
-                    api.delete(kind, run.id)
+            if job := _its_job(api, run):
+                api.delete(job["kind"], run.id)
         if run.run_dir:
             (Path(run.run_dir) / _CANCELLED).touch()
 
     def keep_log(self, run: Run, say: Callable[[str], None]) -> None:
         """Save what the pods still have of their logs in the run's folder; here, where it has none."""
         api = api_of(run)
-        path = Path(run.run_dir) / KEPT if run.run_dir else Path(f"{run.id}-{KEPT}")
         with refusals.while_asking(api.context, api.namespace):
-            written = logs.keep(api, _pods_of(api, run), path)
-        say(f"log: {path}" if written else f"log: the pods have no more than {path} has already")
+            if not (job := _its_job(api, run)):
+                say("log: the job is not there any more")
+                return
+            # A job of this name may come again, and has a log of its own.
+            path = Path(run.run_dir, KEPT) if run.run_dir else Path(f"{run.id}-{job['metadata']['uid'][:8]}-{KEPT}")
+            logs.keep(api, _pods_of(api, run), path, say)
 
     def pause(self, run: Run, seconds: float) -> None:
         """Wait until something of the job changes."""
         end = time.monotonic() + seconds
         with suppress(Refused, SchedulerError):
             api = api_of(run)
-            kind = next((kind for kind in _kinds(run) if _job(api, kind, run)), None)
-            if kind:
-                changes = api.changes(kind, max(1, int(seconds)), field_selector=f"metadata.name={run.id}")
+            if job := _its_job(api, run):
+                changes = api.changes(job["kind"], max(1, int(seconds)), field_selector=f"metadata.name={run.id}")
                 next(changes, None)  # as it is now
                 if next(changes, None):
                     return
@@ -119,14 +120,14 @@ class KubernetesBackend:
         """The last `count` wanted lines; with `is_over` what comes until then, too."""
         kept = _kept(run)
         if kept and _was_cancelled(run):  # whether or not the cluster can be asked
-            yield from files.tail(kept, count, wanted)[0]
+            yield from files.tail(kept, count, wanted)
             return
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
             if kept and not _pods_of(api, run):
-                yield from files.tail(kept, count, wanted)[0]
+                yield from files.tail(kept, count, wanted)
             elif is_over is None:
-                yield from logs.tail(api, _pods_of(api, run), count, wanted)
+                yield from logs.tail(api, _pods_of(api, run), count, wanted, say)
             else:
                 yield from logs.follow(api, lambda: _pods_of(api, run), count, wanted, is_over, say)
 
@@ -153,6 +154,10 @@ def _job(api: Api, kind: str, run: Run) -> Object | None:
         if refused.code == 404:
             return None  # a kind that this cluster does not know
         raise
+
+
+def _its_job(api: Api, run: Run) -> Object | None:
+    return next(filter(None, (_job(api, kind, run) for kind in _kinds(run))), None)
 
 
 def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:

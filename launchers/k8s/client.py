@@ -192,6 +192,7 @@ def _refused(code: int, body: Any) -> Refused:
     try:
         status = json.loads(text)
         details = status.get("details") or {}
-        return Refused(code, status.get("reason") or "", status["message"], details.get("causes") or [])
+        message = status["message"].strip() or f"HTTP {code}"
+        return Refused(code, status.get("reason") or "", message, details.get("causes") or [])
     except (ValueError, KeyError, AttributeError, TypeError):
         return Refused(code, "", text.strip()[:500] or f"HTTP {code}", [])

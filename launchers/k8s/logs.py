@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import queue
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
-from ..audit import write_atomic
 from ..errors import SchedulerError
 from .client import Api, Object, Refused
 from .status import container_of, index_of
@@ -17,6 +17,8 @@ from .status import container_of, index_of
 POLL_SECONDS = 1.0
 #: So often nothing may come once the job is over: a worker that waits for a master that is done never ends.
 LAST_POLLS = 10
+#: The container is about to begin, or the earlier one's log is gone; its pod is gone.
+_NO_LOG = (400, 404)
 Wanted = Callable[[str], bool]
 #: Node rank, pod, text.
 Line = tuple[int, str, str]
@@ -57,9 +59,9 @@ class PodLog:
                     self._last = moment
                     yield self._index, self._name, line
         except Refused as refused:
-            if refused.code == 403:
+            if refused.code not in _NO_LOG:
                 raise
-            return False  # the container is about to begin, or the earlier one's log is gone
+            return False
         return True
 
 
@@ -85,20 +87,32 @@ def _attempt(pod: Object, container: str) -> tuple[int | None, bool]:
 
 
 def tail(
-    api: Api, pods: list[Object], count: int | None, wanted: Wanted, logs: dict[str, PodLog] | None = None
+    api: Api,
+    pods: list[Object],
+    count: int | None,
+    wanted: Wanted,
+    say: Callable[[str], None],
+    logs: dict[str, PodLog] | None = None,
 ) -> Iterator[str]:
     """The last `count` wanted lines of all pods, pod after pod; for None all, none of which is kept in memory.
 
-    `logs`: to read on from, by uid.
+    A pod whose log cannot be had, such as that of a dead node, is said. `logs`: to read on from, by uid.
     """
-    found = _wanted_lines(api, pods, wanted, {} if logs is None else logs)
+    found = _wanted_lines(api, pods, wanted, say, {} if logs is None else logs)
     return found if count is None else iter(deque(found, maxlen=count))
 
 
-def _wanted_lines(api: Api, pods: list[Object], wanted: Wanted, logs: dict[str, PodLog]) -> Iterator[str]:
+def _wanted_lines(
+    api: Api, pods: list[Object], wanted: Wanted, say: Callable[[str], None], logs: dict[str, PodLog]
+) -> Iterator[str]:
     for pod in sorted(pods, key=index_of):
         log = logs[pod["metadata"]["uid"]] = PodLog(api, pod)
-        yield from (_shown(*line) for line in log.lines(follow=False) if _is_wanted(line, wanted))
+        try:
+            yield from (_shown(*line) for line in log.lines(follow=False) if _is_wanted(line, wanted))
+        except Refused as refused:
+            if refused.code == 403:
+                raise  # nor will any other pod's be had
+            say(f"{pod['metadata']['name']}: its log cannot be read: {refused.message}")
 
 
 def follow(
@@ -111,22 +125,26 @@ def follow(
 ) -> Iterator[str]:
     """The last `count` wanted lines, then those of all pods as they come, until `is_over()` and nothing more comes."""
     logs: dict[str, PodLog] = {}
-    yield from tail(api, pods(), count, wanted, logs)
+    yield from tail(api, pods(), count, wanted, say, logs)
     lines: queue.Queue[Line] = queue.Queue()
     readers: dict[str, threading.Thread] = {}
     stop = threading.Event()
 
     def read(pod: str, log: PodLog) -> None:
+        told = ""
         while True:
-            last = stop.is_set()  # asked before reading: what is written until then is read below
+            last, trouble = stop.is_set(), ""  # asked before reading: what is written until then is read below
             try:
                 for line in log.lines(follow=not last):
                     lines.put(line)
-            except SchedulerError as error:
-                say(f"{pod}: {str(error).splitlines()[0]}; reading on when it is back")
-            except Refused as refused:
-                say(f"{pod}: {refused.message}")
-                return
+            except (SchedulerError, Refused) as error:
+                trouble = str(error).splitlines()[0]
+                if isinstance(error, Refused) and error.code == 403:
+                    say(f"{pod}: {trouble}")
+                    return
+            if trouble and trouble != told:
+                say(f"{pod}: {trouble}; reading on when it is back")
+            told = trouble
             if last:
                 return
             stop.wait(POLL_SECONDS)
@@ -177,13 +195,21 @@ def _shown(index: int, pod: str, text: str) -> str:
     return f"{pod}: {text}\n"
 
 
-def keep(api: Api, pods: list[Object], path: Path) -> bool:
+def keep(api: Api, pods: list[Object], path: Path, say: Callable[[str], None]) -> None:
     """Write all lines that the pods still have into a file, since they go with the pods.
 
-    False, and nothing is written, where the file has as much already: a job that is being deleted has ever fewer pods.
+    Not where the file has as much already: a job that is being deleted has ever fewer pods. Raises SchedulerError where
+    a pod's lines cannot be had, when those of the others are kept.
     """
-    text = "".join(tail(api, pods, None, lambda _: True))
-    if len(text.encode()) <= (path.stat().st_size if path.is_file() else 0):
-        return False
-    write_atomic(path, text)
-    return True
+    unread: list[str] = []
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        new = Path(folder) / path.name
+        with new.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(tail(api, pods, None, lambda _: True, unread.append))
+        if new.stat().st_size > (path.stat().st_size if path.is_file() else 0):
+            new.replace(path)
+            say(f"log: {path}")
+        else:
+            say(f"log: the pods have no more than {path} has already")
+    if unread:
+        raise SchedulerError("\n".join(unread) + "\n    remedy: try again; without --keep what it wrote is given up")

@@ -47,16 +47,38 @@ def test_a_cancel_that_fails_hides_no_live_log(user: User) -> None:
 
 
 def test_runs_known_by_their_handles_alone_keep_a_log_each(user: User) -> None:
-    """And it outlives a second cancel, when there are no pods any more."""
-    one, other = (start(user, name) for name in ("one", "other"))
-    for path in user.folder.glob("home/**/runs.sqlite"):
-        path.unlink()
-    user.call("cancel", one, "--keep")
-    user.call("cancel", other, "--keep")
-    user.cluster.wait(lambda: not user.cluster.pods())
-    assert "no more than one-pods.log" in user.call("cancel", one, "--keep").stderr
-    for name in ("one", "other"):
-        assert (user.folder / f"{name}-pods.log").read_text().startswith(f"{name}-master-0: 0\n")
+    """So does a later job of the same name; a second cancel has nothing to keep."""
+    for name in ("one", "other", "one"):
+        run = start(user, name)
+        for path in user.folder.glob("home/**/runs.sqlite"):
+            path.unlink()
+        user.call("cancel", run, "--keep")
+        user.cluster.wait(lambda: not user.cluster.pods())
+    assert "the job is not there any more" in user.call("cancel", run, "--keep").stderr
+    kept = sorted(user.folder.glob("*-pods.log"))
+    assert [path.name.partition("-")[0] for path in kept] == ["one", "one", "other"]
+    for path in kept:
+        assert path.read_text().startswith(f"{path.name.partition('-')[0]}-master-0: 0\n")
+
+
+def test_a_pod_whose_log_cannot_be_had(user: User) -> None:
+    """Its node does not answer: the others' lines are shown and kept, and nothing is deleted that only it has."""
+    run = user.submit(user.write_script("deaf", COUNTS))
+    lines = ("deaf-master-0: 0\n", "deaf-worker-0: 0\n")
+    user.cluster.wait(lambda: all(line in user.call("logs", run, code=None).stdout for line in lines))
+    user.cluster.faults.inject(
+        Injection(500, "GET", "deaf-master-0/log", message="Get containerLogs: no route to host")
+    )
+    shown = user.call("logs", run)
+    assert shown.stdout.startswith(lines[1])
+    assert "deaf-master-0: its log cannot be read: Get containerLogs: no route to host" in shown.stderr
+    refused = user.call("cancel", run, "--keep", code=3)
+    assert "deaf-master-0: its log cannot be read" in refused.stderr
+    assert next(user.folder.glob("runs/deaf-*/pods.log")).read_text().startswith(lines[1])
+    assert user.cluster.pods()
+    user.cluster.faults.heal()
+    user.call("cancel", run, "--keep")
+    assert next(user.folder.glob("runs/deaf-*/pods.log")).read_text().startswith(lines[0])
 
 
 def test_what_has_ended_is_not_read_again_and_again(user: User) -> None:
