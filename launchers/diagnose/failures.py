@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from .lines import rank_of
-
 _FIELD = re.compile(r"  (time|host|rank|exitcode|error_file|traceback) *: ?(.*)")
-_NUMBERED = re.compile(r"(?:^|/)(\d{1,6})/[^/]*$")  # the folder that torchelastic makes for a process
 _RULE = re.compile(r"=+|-+|\[\d+\]:|Root Cause \(first observed failure\):")
 _SRUN = re.compile(r"srun: error: (?P<host>\S+): tasks? (?P<tasks>[\d,-]+): (?P<how>.+)")
 _TERMINATED = 128 + signal.SIGTERM
@@ -86,11 +83,8 @@ def of_srun(text: str) -> Failure | None:
     return Failure(None, f"task {match['tasks']} on {match['host']}", how=match["how"]) if match else None
 
 
-def of_error_file(path: Path, name: str) -> Failure | None:
-    """What a process left for torchelastic (TORCHELASTIC_ERROR_FILE); None for any other file.
-
-    name: from the diagnosed folder on. Raises OSError.
-    """
+def of_error_file(path: Path, rank: int | None, where: str) -> Failure | None:
+    """What a process left for torchelastic (TORCHELASTIC_ERROR_FILE); None for any other file. Raises OSError."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             return None
@@ -100,8 +94,7 @@ def of_error_file(path: Path, name: str) -> Failure | None:
         lines = [line for line in str(extra["py_callstack"]).splitlines() if line] or [str(message["message"])]
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
-    folder = _NUMBERED.search(name)
-    return Failure(int(folder[1]) if folder else rank_of(path, name), path.name, time, traceback=lines[-_MOST_LINES:])
+    return Failure(rank, where, time, traceback=lines[-_MOST_LINES:])
 
 
 def first(failures: list[Failure]) -> Failure | None:

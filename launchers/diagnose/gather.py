@@ -165,13 +165,16 @@ def _read_folder(folder: Path, found: Evidence) -> None:
     paths = heapq.nsmallest(_MOST_FILES + 1, folder.rglob("*"))
     if len(paths) > _MOST_FILES:
         found.notes.append(f"{folder}: of more than {_MOST_FILES} files and folders only the first were looked at")
+    several = lines.several_agents(paths)
     for path in paths[:_MOST_FILES]:
         name = path.relative_to(folder).as_posix()
         try:
             if not path.is_file() or name in ("exit_code", "task_exit_codes"):
                 continue
-            if path.suffix == ".json" and (failure := failures.of_error_file(path, name)):
-                records.append((failure, name))
+            if path.suffix == ".json":
+                rank = lines.rank_of(path, name, several)
+                if failure := failures.of_error_file(path, rank, name if rank is None else ""):
+                    records.append((failure, name))
             elif path.suffix in _LOGS and not flight.is_dump(path) and not _is_binary(path):
                 logs[name] = path
         except OSError as error:

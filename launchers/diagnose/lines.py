@@ -20,8 +20,8 @@ _PREFIX = re.compile(
     r"(?:(?P<task>\d{1,6}): )?"
     r"(?:\[(?:rank|default)(?P<rank>\d{1,6})\]: ?)*"  # torch repeats what torchrun has put there
 )
-#: A file of one rank alone: torchrun's `attempt_0/3/stderr.log`, `rank_3.log` or a folder of that name.
-_OF_TORCHRUN = re.compile(r"attempt_\d+/(\d{1,6})/[^/]*$")
+#: A file of one rank alone: torchrun's `attempt_0/3/stderr.log`, behind a folder of its agent's own; `rank_3.log`.
+_OF_TORCHRUN = re.compile(r"(?P<agent>(?:.*?/)?)(?:attempt_\d+/(\d{1,6})/[^/]*|(\d{1,6})/error\.json)")
 _RANK = re.compile(r"(?:^|/)rank[_-]?(\d{1,6})(?=[./]|$)")
 #: `train-rank3.log`, beside those of other ranks: without them it is a job's, as LoRA's `sft-rank16.log`.
 _RANK_AT_END = re.compile(r"[._-]rank[_-]?(\d{1,6})(?:\.[^/]*)?$")
@@ -87,15 +87,26 @@ def sources(files: dict[str, Path]) -> dict[str, Source]:
     at_end = {name: int(match[1]) for name in files if (match := _RANK_AT_END.search(name))}
     if len(set(at_end.values())) < 2:
         at_end = {}
+    several = several_agents(files.values())
     return {
-        name: Source(at_end.get(name, rank_of(path, name)), name if len(files) > 1 else "")
+        name: Source(at_end.get(name, rank_of(path, name, several)), name if len(files) > 1 else "")
         for name, path in files.items()
     }
 
 
-def rank_of(path: Path, name: str) -> int | None:
-    """The rank that a file's place names; name: from the diagnosed folder on, whose own path tells of the job."""
-    match = _OF_TORCHRUN.search(path.as_posix()) or _RANK.search(name)
+def several_agents(paths: Iterable[Path]) -> bool:
+    """Whether torchrun left the files of several nodes, each of which counts its processes from 0."""
+    return len({match["agent"] for path in paths if (match := _OF_TORCHRUN.fullmatch(path.as_posix()))}) > 1
+
+
+def rank_of(path: Path, name: str, several: bool) -> int | None:
+    """The rank that a file's place names, None where it names a local one (`several_agents`) or nothing.
+
+    name: from the diagnosed folder on, whose own path tells of the job.
+    """
+    if match := _OF_TORCHRUN.fullmatch(path.as_posix()):
+        return None if several else int(match[2] or match[3])
+    match = _RANK.search(name)
     return int(match[1]) if match else None
 
 

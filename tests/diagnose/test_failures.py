@@ -165,6 +165,8 @@ def test_lines_of_the_rank_that_failed_first_win() -> None:
         ("rank-3.err.txt", 3),
         ("attempt_0/3/stderr.log", 3),
         ("lora-rank16-x/attempt_0/3/stderr.log", 3),
+        ("attempt_0/3/error.json", 3),
+        ("lora-rank16/3/error.json", 3),
         ("frank2/train.log", None),
         ("sft-rank16.log", None),
         ("sft-rank16-77.out", None),
@@ -184,18 +186,24 @@ def test_several_ranks_side_by_side() -> None:
     assert [source.where for source in found.values()] == names
 
 
+def test_the_files_of_several_agents_name_local_ranks() -> None:
+    """As `torchrun --log-dir` leaves them on a shared folder; two attempts of one agent are no two agents."""
+    names = ["none_a1/attempt_0/0/stderr.log", "none_a1/attempt_1/0/stderr.log"]
+    alone = lines.sources({name: Path("/logs") / name for name in names})
+    assert [source.rank for source in alone.values()] == [0, 0]
+    both = lines.sources({name: Path("/logs") / name for name in [*names, "none_b2/attempt_0/0/stderr.log"]})
+    assert [source.rank for source in both.values()] == [None] * 3
+    assert [str(source) for source in both.values()] == list(both)
+
+
 def test_error_files(tmp_path: Path) -> None:
     path = tmp_path / "attempt_0" / "3" / "error.json"
     path.parent.mkdir(parents=True)
     extra = {"py_callstack": "Traceback (most recent call last):\nKeyError: 'x'\n", "timestamp": "1795298476"}
     path.write_text(json.dumps({"message": {"message": "KeyError: 'x'", "extraInfo": extra}}))
-    failure = failures.of_error_file(path, path.name)
+    failure = failures.of_error_file(path, 3, "")
     assert failure
     assert (failure.rank, failure.traceback[-1]) == (3, "KeyError: 'x'")
-    for name in ("lora-rank16-x/attempt_0/3/error.json", "attempt_0/3/error.json", "3/error.json", "error.json"):
-        failure = failures.of_error_file(path, name)
-        assert failure
-        assert failure.rank == 3, name
     for text in ("{}", "[]", "nonsense", '{"message": "x"}', '{"message": {"extraInfo": {"timestamp": "1e999"}}}'):
         path.write_text(text)
-        assert failures.of_error_file(path, path.name) is None
+        assert failures.of_error_file(path, 3, "") is None
