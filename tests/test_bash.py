@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from tests.matrix import matrix
+from tests.ports import free_port
 from tests.tiny import TRAIN, make_model, write_data
 
 ALIGNLAUNCH = [sys.executable, "-m", "alignlaunch.launchers.cli"]
@@ -66,12 +66,6 @@ def losses(folder: Path) -> list[float]:
     return [record["loss"] for record in records if "loss" in record]
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def alone(place: Path) -> list[float]:
     """One process, without torchrun, at the effective batch size of two."""
@@ -91,7 +85,7 @@ def test_two_nodes_by_hand(place: Path, alone: list[float], script: str, zero: s
     name = f"hand-{script.partition('.')[0]}-{zero}"
     write_job(place, name, zero=int(zero) or 1)
     assert call(place, "render", f"{name}.yaml", "--target", "bash").returncode == 0
-    port = free_port()
+    port = str(free_port())
     if form == "arguments":
         arguments, more = [zero, "2", "1", "127.0.0.1", port], {}
     else:  # the older form: WORLD_SIZE is the number of nodes

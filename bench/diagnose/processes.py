@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.ports import free_port
+
 from .workshop import Workshop, static, torchrun
 
 Fault = Callable[[Workshop], str]
@@ -49,12 +51,6 @@ def _bash(script: str, *commands: list[str]) -> list[str]:
     return ["bash", "-c", script + '\nexec "$@"', "-", *[word for command in commands for word in command]]
 
 
-def _port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def healthy(at: Workshop) -> str:
     return at.run(at.train("healthy"))
 
@@ -80,7 +76,7 @@ def killed(at: Workshop) -> str:
 def peer_lost(at: Workshop) -> str:
     """The log of the node that was left, when a process of the other was killed."""
     program = at.program("leaves.py", f"{GROUP}if rank == 1:\n    os.kill(os.getpid(), 9)\n{GO_ON}")
-    port = _port()
+    port = free_port()
     both = at.run(static(0, port, program, timeout=30), static(1, port, program, timeout=30))
     return "".join(f"{line}\n" for line in both.splitlines() if line.startswith("0: "))
 
@@ -185,31 +181,32 @@ def name_resolution(at: Workshop) -> str:
 
 
 def rendezvous_timeout(at: Workshop) -> str:
-    return at.run(static(0, _port(), at.program("plain.py", GROUP)), seconds=60)
+    return at.run(static(0, free_port(), at.program("plain.py", GROUP)), seconds=60)
 
 
 def rendezvous_timeout_c10d(at: Workshop) -> str:
-    options = f"--nnodes=2 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:{_port()} --rdzv-conf is_host=1,join_timeout=5"
+    endpoint = f"127.0.0.1:{free_port()}"
+    options = f"--nnodes=2 --rdzv-backend=c10d --rdzv-endpoint={endpoint} --rdzv-conf is_host=1,join_timeout=5"
     return at.run(torchrun(at.program("plain.py", GROUP), processes=1, options=options), seconds=60)
 
 
 def rendezvous_unreachable_duplicate(at: Workshop) -> str:
     """NODE_RANK 1 twice, and no 0."""
-    program, port = at.program("plain.py", GROUP), _port()
+    program, port = at.program("plain.py", GROUP), free_port()
     return at.run(static(1, port, program), static(1, port, program), seconds=120)
 
 
 def node_rank(at: Workshop) -> str:
     """The rendered script with NODE_RANK 0 on both nodes."""
     at.render("twice", nnodes=2, preflight_timeout=0)  # what is said without it
-    script = ["bash", "launch/twice/bash/torchrun.sh", "0", "2", "1", "127.0.0.1", str(_port())]
+    script = ["bash", "launch/twice/bash/torchrun.sh", "0", "2", "1", "127.0.0.1", str(free_port())]
     return at.run(script, script, NODE_RANK="0", PET_RDZV_CONF="timeout=10", ALIGNLAUNCH_PYTHON=sys.executable)
 
 
 def preflight(at: Workshop) -> str:
     """Two nodes that were not started for the same number of processes."""
     at.render("unlike", nnodes=2, preflight_timeout=10)
-    port = str(_port() % 10000 + 20000)
+    port = str(free_port())
     nodes = [
         [f"NODE_RANK={node}", "bash", "launch/unlike/bash/torchrun.sh", "0", "2", str(1 + node), "127.0.0.1", port]
         for node in (0, 1)
@@ -230,12 +227,12 @@ def first_collective(at: Workshop) -> str:
 
 def port_in_use_duplicate(at: Workshop) -> str:
     """NODE_RANK 0 twice on one host."""
-    program, port = at.program("plain.py", GROUP), _port()
+    program, port = at.program("plain.py", GROUP), free_port()
     return at.run(static(0, port, program), static(0, port, program), seconds=120)
 
 
 def rendezvous_unreachable(at: Workshop) -> str:
-    options = f"--nnodes=2 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:{_port()} --rdzv-conf is_host=0"
+    options = f"--nnodes=2 --rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:{free_port()} --rdzv-conf is_host=0"
     return at.run(torchrun(at.program("plain.py", GROUP), processes=1, options=options), seconds=240)
 
 

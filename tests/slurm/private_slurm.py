@@ -12,7 +12,6 @@ own, /dev/shm is its own, and killing the namespace kills all that runs on the n
 from __future__ import annotations
 
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -23,6 +22,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
+
+from tests.ports import free_ports
 
 from .configuration import SLURM_CONF, SLURMDBD_CONF
 
@@ -60,22 +61,6 @@ class PrivateSlurmError(RuntimeError):
 def missing_binaries(*, accounting: bool) -> list[str]:
     wanted = BINARIES + (ACCOUNTING_BINARIES if accounting else ())
     return [name for name in wanted if shutil.which(name, path=SEARCH_PATH) is None]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now, below the ephemeral range, so that no outgoing connection takes one meanwhile."""
-    first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
-    ports: list[int] = []
-    for port in random.sample(range(10_000, min(first_ephemeral, 32_000)), 500):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-        ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise PrivateSlurmError(f"no {count} free ports below {first_ephemeral}")
 
 
 class PrivateSlurm:

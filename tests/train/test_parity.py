@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.matrix import matrix
+from tests.ports import free_port
 
 from .conftest import ROOT, Finished, Runner, write_job
 
@@ -101,9 +101,7 @@ def test_orpo_with_unequal_micro_batches(run_job: Runner, alone: Callable[[str],
 def test_sft_with_one_srun_task_a_process(workplace: Path, alone: Callable[[str], Finished]) -> None:
     """DDP, started as `srun` starts it: no torchrun, Slurm's variables."""
     job = write_job(workplace, "srun-sft", stage="sft")
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = str(sock.getsockname()[1])
+    port = str(free_port())
     tasks = []
     for rank in range(2):
         env = os.environ | {

@@ -19,16 +19,11 @@ from alignlaunch.train.preflight.findings import FailedError, Finding, exit_code
 from alignlaunch.train.preflight.links import Link
 from alignlaunch.train.preflight.messages import Verdict
 from alignlaunch.train.preflight.node import Node
+from tests.ports import free_port
 
 
 def ignore(_: object) -> None:
     """What is said and shown."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def node_of(nnodes: int, **changes: Any) -> Node:

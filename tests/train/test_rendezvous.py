@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from alignlaunch.train import rendezvous
 from alignlaunch.train.errors import UserError
+from tests.ports import free_port
 
 MASTER = {"MASTER_ADDR": "node1", "MASTER_PORT": "20123"}
 TORCHRUN = {
@@ -110,12 +110,6 @@ def test_more_processes_than_gpus_is_refused() -> None:
 
 def test_a_slurm_task_that_sees_one_gpu_uses_it() -> None:
     assert rendezvous.device_index(rendezvous.read(SLURM), 1) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("elastic", [False, True])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from alignlaunch.train.sharing import _worker
+from tests.ports import free_port
 
 from .conftest import ROOT
 
@@ -47,9 +47,7 @@ os._exit(0)
 
 def run_pair(folder: Path, caches: list[str]) -> list[list[str]]:
     """The lines that rank 0 and rank 1 print."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = str(found.getsockname()[1])
+    port = str(free_port())
     processes = []
     for rank, cache in enumerate(caches):
         env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
