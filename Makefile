@@ -42,7 +42,7 @@ test: install slurm-packages $(MODEL)/config.json
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=15
 
 test-matrix: install slurm-packages $(MODEL)/config.json
-	$(BIN)/python -m pytest -m matrix
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=15 -m matrix
 
 lint: install
 	$(BIN)/ruff check .
