@@ -39,10 +39,10 @@ quickstart: install $(MODEL)/config.json
 	$(BIN)/alignlaunch local examples/quickstart.yaml
 
 test: install slurm-packages $(MODEL)/config.json
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=15
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15
 
 test-matrix: install slurm-packages $(MODEL)/config.json
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --durations=15 -m matrix
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 -m matrix
 
 lint: install
 	$(BIN)/ruff check .

@@ -25,14 +25,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-goldens", action="store_true", help="Write tests/goldens/ anew instead of comparing.")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in this hook, too
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers (-n) a file stays on one of them, and so does all that shares a cluster."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in ("k8s", "slurm") else item.path.stem))
-
-
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Bytes are named by their length: workers must agree on every name, and gzip packs the time with its bytes."""
     return f"{len(val)}-bytes" if isinstance(val, bytes) else None
