@@ -24,7 +24,8 @@ PROGRAM = """
     rendezvous.initialise(place, 60)
     if place.rank == int(sys.argv[2]):
         time.sleep(60)
-    print(collectives.check(place, float(sys.argv[3])))
+    # One write: the processes share the pipe, and python may be unbuffered.
+    sys.stdout.write(collectives.check(place, float(sys.argv[3])) + "\\n")
 """
 
 
