@@ -182,7 +182,7 @@ def test_a_node_that_goes_silent_is_named_and_holds_nobody(tmp_path: Path) -> No
     first = node_of(2)
 
     async def scenario() -> Verdict:
-        host = asyncio.create_task(meeting.meet(first, facts_of(0, 2), 1, tmp_path, ignore, ignore))
+        host = asyncio.create_task(meeting.meet(first, facts_of(0, 2), 3, tmp_path, ignore, ignore))
         await asyncio.sleep(0.3)
         _, writer = await asyncio.open_connection("127.0.0.1", first.port)
         with socket.create_server(("127.0.0.1", 0)) as mute:
