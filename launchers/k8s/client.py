@@ -29,8 +29,9 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault of ours
     """The API server's answer was no. `causes`: [{field, message}] of a 422."""
 
     def __init__(self, code: int, reason: str, message: str, causes: list[dict[str, str]]) -> None:
-        super().__init__(message)
-        self.code, self.reason, self.message, self.causes = code, reason, message, causes
+        self.code, self.reason, self.causes = code, reason, causes
+        self.message = message.strip() or f"HTTP {code}"
+        super().__init__(self.message)
 
 
 class UnreachableError(SchedulerError):
@@ -192,7 +193,6 @@ def _refused(code: int, body: Any) -> Refused:
     try:
         status = json.loads(text)
         details = status.get("details") or {}
-        message = status["message"].strip() or f"HTTP {code}"
-        return Refused(code, status.get("reason") or "", message, details.get("causes") or [])
+        return Refused(code, status.get("reason") or "", status["message"], details.get("causes") or [])
     except (ValueError, KeyError, AttributeError, TypeError):
-        return Refused(code, "", text.strip()[:500] or f"HTTP {code}", [])
+        return Refused(code, "", text.strip()[:500], [])

@@ -20,6 +20,7 @@ LAST_POLLS = 10
 #: The container is about to begin, or the earlier one's log is gone; its pod is gone.
 _NO_LOG = (400, 404)
 Wanted = Callable[[str], bool]
+Say = Callable[[str], None]
 #: Node rank, pod, text.
 Line = tuple[int, str, str]
 
@@ -91,7 +92,7 @@ def tail(
     pods: list[Object],
     count: int | None,
     wanted: Wanted,
-    say: Callable[[str], None],
+    say: Say,
     logs: dict[str, PodLog] | None = None,
 ) -> Iterator[str]:
     """The last `count` wanted lines of all pods, pod after pod; for None all, none of which is kept in memory.
@@ -102,9 +103,7 @@ def tail(
     return found if count is None else iter(deque(found, maxlen=count))
 
 
-def _wanted_lines(
-    api: Api, pods: list[Object], wanted: Wanted, say: Callable[[str], None], logs: dict[str, PodLog]
-) -> Iterator[str]:
+def _wanted_lines(api: Api, pods: list[Object], wanted: Wanted, say: Say, logs: dict[str, PodLog]) -> Iterator[str]:
     for pod in sorted(pods, key=index_of):
         log = logs[pod["metadata"]["uid"]] = PodLog(api, pod)
         try:
@@ -121,7 +120,7 @@ def follow(
     count: int | None,
     wanted: Wanted,
     is_over: Callable[[], bool],
-    say: Callable[[str], None],
+    say: Say,
 ) -> Iterator[str]:
     """The last `count` wanted lines, then those of all pods as they come, until `is_over()` and nothing more comes."""
     logs: dict[str, PodLog] = {}
@@ -195,7 +194,7 @@ def _shown(index: int, pod: str, text: str) -> str:
     return f"{pod}: {text}\n"
 
 
-def keep(api: Api, pods: list[Object], path: Path, say: Callable[[str], None]) -> None:
+def keep(api: Api, pods: list[Object], path: Path, say: Say) -> None:
     """Write all lines that the pods still have into a file, since they go with the pods.
 
     Not where the file has as much already: a job that is being deleted has ever fewer pods. Raises SchedulerError where
