@@ -14,8 +14,10 @@ ENV PATH=/opt/venv/bin:$PATH
 ARG TORCH=2.13.0
 RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cu130 "torch==${TORCH}"
 
+# The versions that the tests were run with; for what is built from source, too.
 COPY . /tmp/alignlaunch
-RUN pip install --no-cache-dir "/tmp/alignlaunch[train,quantization]" \
+RUN PIP_CONSTRAINT=/tmp/alignlaunch/constraints.txt PIP_BUILD_CONSTRAINT=/tmp/alignlaunch/constraints.txt \
+    pip install --no-cache-dir "/tmp/alignlaunch[train,quantization]" \
     && alignlaunch --version \
     && torchrun --help > /dev/null
 

