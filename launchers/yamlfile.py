@@ -87,6 +87,8 @@ def parse(text: str, name: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        if "nesting depth" in str(error.problem):  # newer libyamls look ahead, and meet a limit of their own first
+            raise _too_deep(place, "") from error
         tab = "\t" in text
         remedy = "indent with spaces, not tabs" if tab else "check indentation, colons and quotes around this place"
         raise _error(place, "", None, f"not YAML: {error.problem or error.context}", remedy) from error
@@ -129,7 +131,7 @@ def _scan(text: str, name: str) -> None:
         nodes += isinstance(event, yaml.NodeEvent)
         place = f"{name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
         if depth > MAX_DEPTH:
-            raise _error(place, "", None, f"nested deeper than {MAX_DEPTH} levels", "flatten it")
+            raise _too_deep(place, "")
         if nodes > MAX_NODES:
             raise _error(place, "", None, f"more than {MAX_NODES} values", _WRONG_FILE)
         if tag := getattr(event, "tag", None):  # only a tag that was written: resolved ones come later
@@ -138,6 +140,10 @@ def _scan(text: str, name: str) -> None:
 
 def _error(place: str, key: str, value: Any, rule: str, remedy: str) -> JobFileError:
     return JobFileError([Problem(place, key, value, rule, remedy)])
+
+
+def _too_deep(place: str, key: str) -> JobFileError:
+    return _error(place, key, None, f"nested deeper than {MAX_DEPTH} levels", "flatten it")
 
 
 class _Builder:
@@ -156,7 +162,7 @@ class _Builder:
         if self.nodes > MAX_NODES:
             raise _error(place, dotted(path), None, f"more than {MAX_NODES} values after anchors", "write them out")
         if depth > MAX_DEPTH:
-            raise _error(place, dotted(path[:5]), None, f"nested deeper than {MAX_DEPTH} levels", "flatten it")
+            raise _too_deep(place, dotted(path[:5]))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):

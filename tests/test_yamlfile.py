@@ -49,7 +49,7 @@ BAD: dict[str, tuple[str, str]] = {
     "51 levels": ("a: " + "[" * 50 + "]" * 50, "nested deeper than 50 levels"),
     "many values": ("a: [" + "1," * 30_000 + "]", "more than 20000 values"),
     # libyaml's composer recurses in C: these ended the interpreter with a segmentation fault.
-    "a megabyte of [": ("a: " + "[" * 500_000 + "]" * 500_000, r"job\.yaml:1:53: nested deeper than 50 levels"),
+    "a megabyte of [": ("a: " + "[" * 500_000 + "]" * 500_000, r"job\.yaml:1:\d+: nested deeper than 50 levels"),
     "a megabyte of {": ("{a: " * 200_000 + "}" * 200_000, "nested deeper than 50 levels"),
     "a megabyte of -": ("- " * 500_000, "nested deeper than 50 levels"),
     "a megabyte of ?": ("? " * 500_000, "nested deeper than 50 levels"),
