@@ -71,6 +71,11 @@ def load_model(
         # without notes it undoes the model's own.
         model._weight_conversions = None
     model.config.pad_token_id = tokenizer.pad_token_id
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # On processors with avx512_bf16, bitsandbytes repacks 4-bit weights at the first evaluation, in a layout
+            # that fits no layer narrower than a block and rounds all others. Evaluation is to compute as training does.
+            module.support_avx512bf16_for_cpu = False
     if getattr(args, "disable_dropout", False):
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):

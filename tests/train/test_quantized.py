@@ -12,10 +12,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from alignlaunch.train import export
+from alignlaunch.train.config import Lora
 from tests.matrix import matrix
 
 from .conftest import Finished, Runner
 from .test_merge import logits
+from .test_model import load
 from .test_trained import alignlaunch
 
 peft = pytest.importorskip("peft")
@@ -62,6 +64,16 @@ def test_a_score_head_is_trained_and_not_quantised(run_job: Runner, workplace: P
     (head,) = (weight for name, weight in saved.items() if "score" in name)
     assert (head.shape, head.dtype) == (scorer.score.weight.shape, torch.float32)
     assert 1e-3 < float((head - scorer.score.weight.data).abs().max()) < 0.1, "4 steps of 0.01"
+
+
+def test_evaluation_computes_as_training_does_on_every_processor(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On processors with avx512_bf16 (said to be here), bitsandbytes would repack the weights in another precision."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    network = load(workplace, lora=Lora(), quantization="4bit")
+    trained = network.train()(torch.tensor([[5, 6, 7]])).logits
+    assert torch.equal(network.eval()(torch.tensor([[5, 6, 7]])).logits, trained)
 
 
 @pytest.mark.parametrize(
