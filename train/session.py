@@ -21,6 +21,7 @@ import transformers
 from alignlaunch.train import (
     adapter,
     checkpoints,
+    compile_lock,
     data,
     finish,
     merge,
@@ -181,6 +182,7 @@ def _settle_deepspeed(zero: dict[str, Any], *, cuda: bool) -> None:
         ops: Any = importlib.import_module("deepspeed.ops")
         ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed: Any = importlib.import_module("deepspeed")
+    compile_lock.use()
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False)
     sections = [zero.get("zero_optimization", {}).get(key) or {} for key in ("offload_optimizer", "offload_param")]
     if any(section.get("device") == "nvme" for section in sections):
