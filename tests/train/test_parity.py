@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from tests.matrix import matrix
 from tests.ports import free_port
 
+from . import tolerance
 from .conftest import ROOT, Finished, Runner, write_job
 
 EVALUATION = {"eval_strategy": "steps", "eval_steps": 2, "per_device_eval_batch_size": 2}
@@ -54,7 +55,8 @@ def assert_same(found: Finished, expected: Finished, *names: str) -> None:
     assert expected.code == 0, expected.stdout + expected.stderr
     for name in ("loss", "grad_norm", *names):
         assert len(expected.logged(name)) >= 2
-        assert found.logged(name) == pytest.approx(expected.logged(name), abs=1e-5, rel=1e-5), name
+        within = tolerance.of(name)
+        assert found.logged(name) == pytest.approx(expected.logged(name), abs=within, rel=within), name
 
 
 #: What `make test` runs: each stage once, and both ends of ZeRO.

@@ -9,6 +9,7 @@ import pytest
 
 from tests.matrix import matrix
 
+from . import tolerance
 from .conftest import Finished, Runner
 
 RM = {"helpful_reward_model": "helpful", "harmless_reward_model": "harmless"}
@@ -43,7 +44,8 @@ def assert_same(found: Finished, expected: Finished) -> None:
     assert expected.code == 0, expected.stdout + expected.stderr
     for name in METRICS:
         assert len(expected.logged(name)) >= 2, name
-        assert found.logged(name) == pytest.approx(expected.logged(name), abs=1e-5, rel=1e-5), name
+        within = tolerance.of(name)
+        assert found.logged(name) == pytest.approx(expected.logged(name), abs=within, rel=within), name
 
 
 @pytest.mark.parametrize(
