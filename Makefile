@@ -3,6 +3,7 @@
 # make test-latest  the same tests with the newest versions that pyproject.toml allows, in a venv of their own
 # make lock         write those newest versions into constraints.txt; then run the tests
 # make test-matrix  every combination of stage, ZeRO and launcher, and the real model on two nodes; long
+# make test-slurm   all of tests/slurm on the installed Slurm, on another Debian's and on the newest packaged one
 # make lint         ruff, mypy, shellcheck, hadolint
 # make bench        command line against torchx, in one run
 # make bench-train  the entrypoint against a hand-written TRL script, in one run
@@ -23,7 +24,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-matrix lock lint bench bench-train plan-table preflight-table diagnose-table learning slurm-packages wheel-check clean bench-k8s
+.PHONY: install quickstart test test-latest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table learning slurm-packages wheel-check clean bench-k8s
 
 install: $(VENV)/installed
 
@@ -49,7 +50,11 @@ test: install slurm-packages $(MODEL)/config.json
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15
 
 test-matrix: install slurm-packages $(MODEL)/config.json
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 -m matrix
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 -m 'matrix and not slurm_versions'
+
+test-slurm: install slurm-packages
+	$(BIN)/python -m tests.slurm.debian --newest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 -m 'not matrix' tests/slurm
 
 # A venv from nothing each time: what an earlier one held would be kept.
 test-latest:
@@ -69,13 +74,16 @@ lint: install
 	$(BIN)/shellcheck tests/goldens/*/*/*.sh tests/goldens/*/*/*.sbatch .ci/run
 	$(BIN)/hadolint Dockerfile
 
-# The tests' private Slurm. Only where this may be done without asking; else its tests say that they are skipped.
+# The tests' private Slurm, and another Debian's beside it. Only where this may be done without asking; else its tests say
+# that they are skipped.
 slurm-packages:
-	@for name in slurmctld slurmd slurmdbd munged mariadbd; do command -v $$name >/dev/null || missing=1; done; \
+	@for name in slurmctld slurmd slurmdbd munged mariadbd patchelf; do command -v $$name >/dev/null || missing=1; done; \
 	if [ -z "$$missing" ]; then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
-	    slurm-wlm slurmdbd munge mariadb-server iproute2 >/dev/null; \
+	    slurm-wlm slurmdbd munge mariadb-server iproute2 patchelf >/dev/null; \
 	else echo "no Slurm here: its tests will be skipped (needs root and apt-get, or slurm-wlm slurmdbd munge mariadb-server)"; fi
+	@if [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] && command -v patchelf apt-get >/dev/null; then $(PYTHON) -m tests.slurm.debian; \
+	else echo "no other version of Slurm: its tests will be skipped (needs Debian, apt-get and patchelf)"; fi
 
 bench: install
 	$(BIN)/python bench/cli.py

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from typing import TypeVar
 
-from . import audit, foreground, launch, precheck, slurm, watch
+from . import audit, foreground, launch, precheck, watch
 from .audit import DriftError
 from .errors import LaunchError, UsageError
 from .job import Job
@@ -15,6 +15,7 @@ from .pipeline import Pipeline
 from .precheck import EVERYTHING, Looks
 from .render import Target
 from .runs import Run
+from .slurm import submission as slurm
 
 T = TypeVar("T")
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import audit, local, provenance, runfolder, runs, slurm
+from . import audit, local, provenance, runfolder, runs
 from .errors import UsageError
 from .job import Job
 from .k8s import manifest
 from .render import SBATCH, Target
 from .runs import Run, Status
+from .slurm import submission as slurm
 
 if TYPE_CHECKING:
     from .k8s.client import Api
@@ -58,7 +59,7 @@ def submit_slurm(prepared: Prepared, say: Say, *, after: Sequence[str] = (), cha
     with runfolder.create(job, files) as folder:
         command = slurm.command(job, folder, after, preflight_only=prepared.preflight_only)
         runfolder.write_provenance(folder, provenance.describe(job, "slurm", files, command))
-        handle = slurm.submit(command, folder, files[SBATCH])
+        handle = slurm.submit(command, folder, files[SBATCH], say)
     log = folder / f"{job.spec.name}-{handle.rpartition('/')[2]}.out"
     return _record(job, "slurm", handle, folder, log, chain)
 

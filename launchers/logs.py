@@ -18,6 +18,8 @@ POLL_SECONDS = 0.5
 class LogFile:
     """Mixin of a backend whose runs write into a file that this machine sees, and whose scheduler is this machine's."""
 
+    requeues = False
+
     def by_place(self, runs: list[Run]) -> list[list[Run]]:
         return [runs]
 

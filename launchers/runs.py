@@ -36,6 +36,11 @@ class Status:
         return self.state in FINAL
 
     @property
+    def is_sure(self) -> bool:
+        """Whether it is final beyond doubt: PREEMPTED comes before a requeue, UNKNOWN before an answer."""
+        return self.is_final and self.state not in ("UNKNOWN", "PREEMPTED")
+
+    @property
     def process_code(self) -> int:
         """What `wait` exits with: the job's own code; 1 if it ended badly without one."""
         if self.state == "COMPLETED":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 
 from .errors import SchedulerError
 
@@ -10,11 +11,15 @@ from .errors import SchedulerError
 TIMEOUT_SECONDS = 120
 
 
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command and return it, whatever its exit code. Raises SchedulerError if it is missing or hangs."""
+def run(arguments: list[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command and return it, whatever its exit code. Raises SchedulerError if it is missing or hangs.
+
+    env: its whole environment; else this process's.
+    """
     try:
         return subprocess.run(
             arguments,
+            env=env,
             capture_output=True,
             text=True,
             errors="replace",

@@ -12,7 +12,7 @@ from .errors import LaunchError, SchedulerError, UsageError
 from .k8s.backend import KubernetesBackend
 from .local import LocalBackend
 from .runs import Run, Status
-from .slurm import SlurmBackend
+from .slurm.backend import SlurmBackend
 
 Say = Callable[[str], None]
 Wanted = Callable[[str], bool]
@@ -28,6 +28,8 @@ class Backend(Protocol):
     """What every place to run offers."""
 
     scheme: str
+    #: Whether what has ended may begin again under the same handle.
+    requeues: bool
 
     def recover(self, handle: str) -> Run:
         """A run that the record does not know."""
@@ -91,7 +93,7 @@ def refresh(known: list[Run], unanswered: dict[str, LaunchError] | None = None) 
     """
     fresh: dict[str, Run] = {}
     for scheme, backend in BACKENDS.items():
-        open_ = [run for run in known if run.scheme == scheme and (not run.status.is_final or _unsure(run))]
+        open_ = [run for run in known if run.scheme == scheme and (backend.requeues or not run.status.is_sure)]
         for group in backend.by_place(open_) if open_ else ():
             try:
                 answers = backend.statuses(group)
@@ -105,11 +107,6 @@ def refresh(known: list[Run], unanswered: dict[str, LaunchError] | None = None) 
     if changed:
         runs.save([fresh[run.handle] for run in changed])
     return [fresh.get(run.handle, run) for run in known]
-
-
-def _unsure(run: Run) -> bool:
-    """PREEMPTED comes before a requeue, UNKNOWN before an answer: neither is believed twice without asking."""
-    return run.status.state in ("UNKNOWN", "PREEMPTED")
 
 
 def states(run: Run, say: Say, pause: Callable[[Run, float], None]) -> Iterator[Run | None]:

@@ -25,6 +25,8 @@ if [[ -e $here/refusal ]]; then cat "$here/refusal" >&2; exit 1; fi
 printf '%s\n' "$@" > "$here/arguments"
 cp "${@: -1}" "$here/script"
 printf '%s' "${HF_TOKEN-}" > "$here/token"
+compgen -e > "$here/variables"
+if [[ -e $here/warning ]]; then cat "$here/warning" >&2; fi
 cat "$here/answer"
 """
 SCONTROL = r"""#!/bin/bash
@@ -80,6 +82,11 @@ class StubSlurm:
     def token(self) -> str:
         """HF_TOKEN in the last sbatch's environment."""
         return (self.bin / "token").read_text()
+
+    @property
+    def variables(self) -> list[str]:
+        """Names in the last sbatch's environment."""
+        return (self.bin / "variables").read_text().split()
 
     @property
     def was_asked(self) -> bool:

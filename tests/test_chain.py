@@ -273,13 +273,18 @@ count=$(wc -l < "$here/submitted")
 if [[ $count == "$REFUSE" ]]; then echo 'sbatch: error: Invalid account' >&2; exit 1; fi
 echo "Submitted batch job $count"
 """
+SQUEUE = r"""#!/bin/bash
+PATH=/usr/bin:/bin here=$(dirname "$0")
+for argument; do case $argument in --jobs=*) id=${argument#--jobs=} ;; esac; done
+echo "$id|PENDING|Priority|0:0||$(sed -n "${id}s/.* //p" "$here/submitted")|"
+"""
 SCANCEL = '#!/bin/bash\necho "$@" >> "$(/usr/bin/dirname "$0")/cancelled"\n'
 
 
 @pytest.fixture
 def stubs(place: Path) -> StubSlurm:
     slurm = StubSlurm.create(place / "bin")
-    for name, text in {"sbatch": SBATCH, "scancel": SCANCEL}.items():
+    for name, text in {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": SCANCEL}.items():
         (slurm.bin / name).write_text(text)
         (slurm.bin / name).chmod(0o755)
     return slurm

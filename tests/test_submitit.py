@@ -136,13 +136,36 @@ def test_sbatch_gets_exactly_the_rendered_bytes(user: User) -> None:
     assert sha256(user.slurm.script).hexdigest() == lock["files"]["job.sbatch"]
     # One script and nothing of submitit's: no --wrap, no option that would win over an #SBATCH line but the run's own.
     *options, script = user.slurm.arguments
-    assert options == [f"--chdir={user.folder}", f"--output={folder}/%x-%j.out"]
+    assert options == [f"--chdir={user.folder}", "--job-name=gruesse", f"--output={folder}/gruesse-%j.out"]
     assert Path(script).parent == folder
 
 
-def test_the_job_id_is_found_among_other_words(user: User) -> None:
-    user.slurm.answer("lua: 2 nodes will be charged to lab\nSubmitted batch job 4711 on cluster main\n")
-    assert user.submit().stdout == b"slurm://stub/4711\n"
+def test_job_and_cluster_are_found_among_other_words_and_these_are_told(user: User) -> None:
+    user.slurm.answer("lua: job 5 is no example\nSubmitted batch job 4711 on cluster main\n")
+    (user.slurm.bin / "warning").write_text("sbatch: lua: 2 nodes will be charged to lab\n")
+    done = user.submit()
+    assert done.stdout == b"slurm://main/4711\n"
+    assert b"lua: job 5 is no example\n" in done.stderr
+    assert b"sbatch: lua: 2 nodes will be charged to lab\n" in done.stderr
+    assert b"Submitted batch job" not in done.stderr
+
+
+def test_an_answer_without_a_job_keeps_the_run_folder(user: User) -> None:
+    user.slurm.answer("taken\n")
+    done = user.submit()
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert b"its answer names no job: 'taken'" in done.stderr
+    assert len(user.run_folders) == 1
+
+
+def test_variables_that_would_reshape_the_job_reach_no_sbatch(user: User) -> None:
+    harmful = dict.fromkeys(
+        ("SBATCH_ARRAY_INX", "SBATCH_WAIT", "SBATCH_ERROR", "SBATCH_JOB_NAME", "SBATCH_EXPORT"), "1"
+    )
+    done = user.submit(**harmful, SBATCH_QOS="high")
+    assert set(user.slurm.variables) & {*harmful, "SBATCH_QOS"} == {"SBATCH_QOS"}
+    assert b"SBATCH_QOS in your environment wins over the script" in done.stderr
+    assert b"SBATCH_WAIT" not in done.stderr
 
 
 def test_in_a_locale_without_any_of_the_characters(user: User) -> None:

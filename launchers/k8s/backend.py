@@ -44,6 +44,7 @@ class KubernetesBackend:
     """State from conditions, pods and events; logs from the pods."""
 
     scheme = SCHEME
+    requeues = False
 
     def recover(self, handle: str) -> Run:
         """A run that the record does not know."""

@@ -6,6 +6,7 @@ SLURM_CONF = """\
 ClusterName={cluster}
 # Jobs derive ports from their ids, and all Slurms on this machine share its ports: not every one may start at 1.
 FirstJobId={first_job}
+{plugins}
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={ctld_port}
 SlurmUser=root
@@ -53,6 +54,7 @@ PartitionName=prio Nodes=ALL PriorityTier=10 DefaultTime=00:10:00
 """
 
 SLURMDBD_CONF = """\
+{plugins}
 AuthType=auth/munge
 AuthInfo=socket={root}/munge.sock
 DbdHost=localhost

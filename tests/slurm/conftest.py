@@ -1,42 +1,71 @@
-"""Two private Slurms, each started when the first test asks for it and kept for the session."""
+"""Private Slurms, each started when the first test asks for it and kept for the session: of the installed version, and
+of further ones."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from . import debian
 from .private_slurm import PrivateSlurm, missing_binaries
 
+INSTALLED = "installed"
 
-def slurm_ready(*, accounting: bool) -> None:
-    """Skip, with the reason, where Slurm cannot run; fail instead where ALIGNLAUNCH_REQUIRE says that it must."""
-    missing = missing_binaries(accounting=accounting)
-    reason = f"not installed: {', '.join(missing)}" if missing else "needs root" if os.geteuid() else ""
-    if not reason:
-        return
+
+def further(suite: str) -> object:
+    """A row for `make test-slurm`, which runs all of tests/slurm on every version."""
+    return pytest.param(suite, marks=pytest.mark.slurm_versions)
+
+
+#: For what must be seen on two versions in every run of the tests: what is watched, and how jobs end.
+on_two_versions = pytest.mark.parametrize(
+    "programs", [INSTALLED, debian.OTHER, further(debian.NEWEST)], indirect=True, scope="session"
+)
+
+
+def require(reason: str) -> None:
+    """Skip with the reason; fail instead where ALIGNLAUNCH_REQUIRE says that Slurm must be there."""
     if "slurm" in os.environ.get("ALIGNLAUNCH_REQUIRE", "").split(","):
         pytest.fail(f"ALIGNLAUNCH_REQUIRE holds slurm, but: {reason}")
     pytest.skip(f"no private Slurm here: {reason}")
 
 
+def slurm_ready(*, accounting: bool, programs: Path | None = None) -> None:
+    """Skip, or fail, where Slurm cannot run."""
+    missing = missing_binaries(accounting=accounting, programs=programs)
+    if missing or os.geteuid():
+        require(f"not installed: {', '.join(missing)}" if missing else "needs root")
+
+
+@pytest.fixture(scope="session", params=[INSTALLED, further(debian.OTHER), further(debian.NEWEST)])
+def programs(request: pytest.FixtureRequest) -> Path | None:
+    """Where the Slurm under test lies; None for the installed one."""
+    if request.param == INSTALLED:
+        return None
+    if (folder := debian.unpacked(request.param)) is None:
+        require(f"Debian {request.param}'s is not unpacked; `make slurm-packages test-slurm` does it")
+    return folder
+
+
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSlurm]:
+def slurm(programs: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSlurm]:
     """Two nodes, accounting off: sacct answers nothing."""
-    slurm_ready(accounting=False)
-    with PrivateSlurm(tmp_path_factory.mktemp("slurm"), accounting=False) as cluster:
+    slurm_ready(accounting=False, programs=programs)
+    with PrivateSlurm(tmp_path_factory.mktemp("slurm"), accounting=False, programs=programs) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
-def slurm_acct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSlurm]:
+def slurm_acct(programs: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateSlurm]:
     """Two nodes with slurmdbd.
 
     slurmctld forgets a finished job in seconds, so that only sacct knows it; and both nodes have one host name, so that
     a rendezvous which works by the luck of host names fails here.
     """
-    slurm_ready(accounting=True)
+    slurm_ready(accounting=True, programs=programs)
     root = tmp_path_factory.mktemp("slurm_acct")
-    with PrivateSlurm(root, accounting=True, min_job_age=5, own_hostnames=False) as cluster:
+    with PrivateSlurm(root, accounting=True, min_job_age=5, own_hostnames=False, programs=programs) as cluster:
         yield cluster

@@ -29,8 +29,9 @@ from .configuration import SLURM_CONF, SLURMDBD_CONF
 
 NODES = {"n1": "127.0.1.1", "n2": "127.0.1.2"}
 GPUS = 4  # a node
-BINARIES = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "unshare", "setpriv")
-ACCOUNTING_BINARIES = ("slurmdbd", "sacctmgr", "sacct", "mariadbd", "mariadb-install-db")
+#: Always this machine's own, and those of the Slurm that is started.
+TOOLS, SLURMS = ("munged", "unshare", "setpriv"), ("slurmctld", "slurmd", "sbatch", "srun", "squeue")
+ACCOUNTING_TOOLS, ACCOUNTING_SLURMS = ("mariadbd", "mariadb-install-db"), ("slurmdbd", "sacctmgr", "sacct")
 # munged's socket is the longest one: root + "/munge.sock.lock"; the kernel allows 108 bytes.
 LONGEST_ROOT = 80
 STARTUP_S = 60.0
@@ -40,15 +41,16 @@ FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
 
 NAMESPACES = ("--mount", "--propagation", "private", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
 
-# The daemons live in sbin, which a user's PATH need not hold.
-SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-
 NODE_SCRIPT = """\
 set -e
 mount --bind "$1" /etc/hosts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 hostname "$2"
-shift 2
+# Another version's programs in place of the installed ones: a job finds srun where its login PATH has it.
+if [ -n "$3" ]; then
+    for place in bin sbin; do mount -t overlay -o "ro,lowerdir=$3/$place:/usr/$place" overlay "/usr/$place"; done
+fi
+shift 3
 "$@" &   # not exec: process 1 of a PID namespace must reap orphans, which slurmd does not
 wait $!
 """
@@ -58,9 +60,16 @@ class PrivateSlurmError(RuntimeError):
     """Slurm cannot be started here, or one of its daemons died."""
 
 
-def missing_binaries(*, accounting: bool) -> list[str]:
-    wanted = BINARIES + (ACCOUNTING_BINARIES if accounting else ())
-    return [name for name in wanted if shutil.which(name, path=SEARCH_PATH) is None]
+def missing_binaries(*, accounting: bool, programs: Path | None = None) -> list[str]:
+    """What is not here of all that a private Slurm is started with."""
+    wanted = TOOLS + SLURMS + (ACCOUNTING_TOOLS + ACCOUNTING_SLURMS if accounting else ())
+    return [name for name in wanted if shutil.which(name, path=search_path(programs)) is None]
+
+
+def search_path(programs: Path | None) -> str:
+    """PATH with the daemons' folders, which a user's need not hold, and another Slurm's programs first."""
+    others = [f"{programs}/{place}" for place in ("bin", "sbin")] if programs else []
+    return os.pathsep.join([*others, os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
 class PrivateSlurm:
@@ -70,6 +79,7 @@ class PrivateSlurm:
     `message_timeout`: how long a client waits for a slurmctld that is down (Slurm's default is 10; squeue tries twice).
     `own_hostnames`: `hostname` says n1 and n2; without, both say this machine's name, as where host names are not the
     node names: there torchrun's c10d rendezvous fails unless it is told `is_host` and `--local-addr`.
+    `programs`: `bin`, `sbin` and `plugins` of another Slurm than the installed one (tests.slurm.debian unpacks them).
     With accounting, account `lab` and the QOS `normal` and `high` exist, and others are refused, as sites do.
     """
 
@@ -81,6 +91,7 @@ class PrivateSlurm:
         min_job_age: int = 300,
         message_timeout: int = 10,
         own_hostnames: bool = True,
+        programs: Path | None = None,
     ) -> None:
         self.root = root.resolve()
         self.accounting = accounting
@@ -92,10 +103,15 @@ class PrivateSlurm:
             "message_timeout": message_timeout,
         }
         self._own_hostnames = own_hostnames
+        self.programs = programs
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         # A Slurm job this process may run in must not leak its SLURM_* and SBATCH_* into the jobs of this one.
         outer = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH_", "SRUN_", "SQUEUE_"))}
-        self.env: Mapping[str, str] = {**outer, "PATH": SEARCH_PATH, "SLURM_CONF": str(self.root / "slurm.conf")}
+        self.env: Mapping[str, str] = {
+            **outer,
+            "PATH": search_path(programs),
+            "SLURM_CONF": str(self.root / "slurm.conf"),
+        }
 
     def __enter__(self) -> Self:
         try:
@@ -162,7 +178,8 @@ class PrivateSlurm:
 
     def start_node(self, name: str) -> None:
         hostname = name if self._own_hostnames else socket.gethostname()
-        node = ["sh", "-c", NODE_SCRIPT, "sh", str(self.root / "hosts"), hostname, "slurmd", "-D", "-N", name]
+        place = [str(self.root / "hosts"), hostname, str(self.programs or "")]
+        node = ["sh", "-c", NODE_SCRIPT, "sh", *place, "slurmd", "-D", "-N", name]
         # unshare stays as the parent of the namespace's process 1, and takes it down when it dies.
         self._spawn(name, ["unshare", *NAMESPACES, *node])
 
@@ -203,7 +220,14 @@ class PrivateSlurm:
             if self.accounting
             else "AccountingStorageType=accounting_storage/none"
         )
-        values = {"root": self.root, "dbd_port": dbd_port, "sql_port": sql_port, "password": password}
+        plugins = f"PluginDir={self.programs}/plugins" if self.programs else ""
+        values = {
+            "root": self.root,
+            "dbd_port": dbd_port,
+            "sql_port": sql_port,
+            "password": password,
+            "plugins": plugins,
+        }
         self._write(
             "slurm.conf",
             SLURM_CONF.format(
@@ -239,7 +263,7 @@ class PrivateSlurm:
             self._stop_daemon(name, signal.SIGTERM)
 
     def _check_host(self) -> None:
-        missing = missing_binaries(accounting=self.accounting)
+        missing = missing_binaries(accounting=self.accounting, programs=self.programs)
         if missing:
             packages = "slurm-wlm munge slurmdbd mariadb-server"
             raise PrivateSlurmError(f"not installed: {', '.join(missing)} (Debian: {packages})")

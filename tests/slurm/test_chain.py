@@ -101,7 +101,7 @@ def test_from_the_first_document_to_the_last(slurm: PrivateSlurm, tmp_path: Path
 
 
 @pytest.fixture(params=["accounting", matrix("no accounting")])
-def login(request: pytest.FixtureRequest, tmp_path: Path) -> Login:
+def login(request: pytest.FixtureRequest, programs: Path | None, tmp_path: Path) -> Login:
     """With the stand-in as python. The accounting's slurmctld forgets jobs in seconds."""
     stub = tmp_path / "stub"
     stub.write_text(STUB)

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from .cli import Login
-from .conftest import slurm_ready
+from .conftest import on_two_versions, slurm_ready
 from .private_slurm import PrivateSlurm
+
+pytestmark = on_two_versions
 
 # In place of python: `launcher: direct` calls it as preflight, whose last argument is the path of job.resolved.yaml.
 STUB = """#!/bin/bash
@@ -30,7 +32,7 @@ esac
 
 
 @pytest.fixture(scope="module", params=["accounting", "no accounting"])
-def login(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Login:
+def login(request: pytest.FixtureRequest, programs: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Login:
     slurm = request.getfixturevalue("slurm_acct" if request.param == "accounting" else "slurm")
     return make_login(slurm, tmp_path_factory.mktemp("login"))
 
@@ -208,11 +210,12 @@ def test_a_dry_run_asks_sbatch_and_submits_nothing(login: Login) -> None:
 
 
 @pytest.fixture(params=["accounting", "no accounting"])
-def own_slurm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PrivateSlurm]:
+def own_slurm(request: pytest.FixtureRequest, programs: Path | None, tmp_path: Path) -> Iterator[PrivateSlurm]:
     """A Slurm for one test alone, that forgets quickly and whose controller may go down."""
     accounting = request.param == "accounting"
-    slurm_ready(accounting=accounting)
-    with PrivateSlurm(tmp_path / "s", accounting=accounting, min_job_age=2, message_timeout=2) as slurm:
+    slurm_ready(accounting=accounting, programs=programs)
+    own = PrivateSlurm(tmp_path / "s", accounting=accounting, min_job_age=2, message_timeout=2, programs=programs)
+    with own as slurm:
         yield slurm
 
 

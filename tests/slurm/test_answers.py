@@ -1,0 +1,147 @@
+"""What Slurm's commands print is read right: on what several of its versions really printed, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from alignlaunch.launchers.errors import SchedulerError
+from alignlaunch.launchers.runs import Status
+from alignlaunch.launchers.slurm import answers
+
+from .recorded import VERSIONS, Answer, answer
+
+every_version = pytest.mark.parametrize("version", VERSIONS)
+TERM, SEGV = 128 + signal.SIGTERM, 128 + signal.SIGSEGV
+#: name → state, exit code, reason, nodes. A signal's reason is told in other words since 23.02.
+ENDED = {
+    "depkill": ("CANCELLED", 0, "DependencyNeverSatisfied", ""),
+    "cancelrun": ("CANCELLED", TERM, "", "n1"),
+    "held": ("CANCELLED", 0, "JobHeldUser", ""),
+    "done": ("COMPLETED", 0, "", "n[1-2]"),
+    "a|b c": ("COMPLETED", 0, "", "n1"),
+    "failed": ("FAILED", 3, "NonZeroExitCode", "n1"),
+    "termself": ("FAILED", TERM, None, "n1"),
+    "segv": ("FAILED", SEGV, None, "n1"),
+}
+OPEN = {
+    "bigpending": ("PENDING", None, "Resources", ""),
+    "dep": ("PENDING", None, "DependencyNeverSatisfied", ""),
+    "arr": ("PENDING", None, "Priority", ""),
+    "requeue": ("PENDING", None, "Priority", ""),
+    "running": ("RUNNING", None, "", "n1"),
+}
+LATE = {
+    "during": ("RUNNING", None, "", "n1"),
+    "later": ("RUNNING", None, "", "n1"),
+    "requeued": ("PENDING", None, "BeginTime", ""),
+}
+SIGNALLED = {"JobLaunchFailure", "RaisedSignal:15(Terminated)", "RaisedSignal:11(Segmentation fault)"}
+
+
+def as_row(status: Status) -> tuple[str, int | None, str | None, str]:
+    return status.state, status.exit_code, None if status.reason in SIGNALLED else status.reason, status.nodes
+
+
+@every_version
+@pytest.mark.parametrize("moment", LATE)
+def test_squeue(version: str, moment: str) -> None:
+    said = answer(version, f"squeue-{moment}")
+    told = answers.squeue(said.stdout, said.fields)
+    assert {job.words: as_row(job.status) for job in told} == ENDED | OPEN | {"late": LATE[moment]}
+    assert len({job.id for job in told}) == len(told) == 14
+
+
+@every_version
+@pytest.mark.parametrize("moment", LATE)
+def test_sacct(version: str, moment: str) -> None:
+    said = answer(version, f"sacct-{moment}")
+    if said.exit_code:
+        pytest.skip("22.05 refuses the field Restarts; tests/slurm/record.py asks it for what alignlaunch asks")
+    told = {job.words: job.status for job in answers.sacct(said.stdout, said.fields)}
+    assert len(told) == 14
+    assert (told["failed"].state, told["failed"].exit_code) == ("FAILED", 3)
+    assert (told["termself"].exit_code, told["segv"].exit_code, told["a|b c"].exit_code) == (TERM, SEGV, 0)
+    assert (told["cancelrun"].state, told["cancelrun"].nodes) == ("CANCELLED", "n1")
+    assert (told["held"].state, told["held"].nodes) == ("CANCELLED", "")
+    assert {name: told[name].state for name in OPEN} == {name: row[0] for name, row in OPEN.items()}
+    assert told["late"].state == LATE[moment][0]
+
+
+@every_version
+def test_a_forgotten_job_is_refused_in_the_same_words(version: str) -> None:
+    said = answer(version, "squeue-unknown")
+    assert (said.stdout, said.exit_code) == ("", 1)
+    assert answers.NO_SUCH_JOB in said.stderr
+
+
+@every_version
+def test_scontrol_shows_name_command_and_log(version: str) -> None:
+    for name in ("running", "completed", "failed3", "term", "cancelled_running", "bigpending"):
+        said = answer(version, f"scontrol-{name}")
+        job_id = said.command.split()[-1]
+        (job,) = answers.shown_jobs(said.stdout)
+        assert job.name == {"completed": "done", "failed3": "failed", "term": "termself"}.get(
+            name, name.replace("cancelled_running", "cancelrun")
+        )
+        assert (job.command, job.log) == ("/shared/run/j.sh", f"/shared/run/{job_id}.out")
+        assert job.submitted_at.startswith("2026-11-28T02:5")
+        assert not job.is_array
+    (array,) = answers.shown_jobs(answer(version, "scontrol-array").stdout)
+    assert (array.name, array.is_array) == ("arr", True)
+
+
+@every_version
+def test_the_cluster_is_named_by_its_configuration(version: str) -> None:
+    said = answer(version, "scontrol-config-head").stdout
+    assert answers.cluster_name(said) == said.split()[2]
+    assert answers.cluster_name("slurm_load_ctl_conf error: Unable to contact slurm controller") == ""
+
+
+@every_version
+def test_what_sbatch_says_of_a_script_that_it_took(version: str) -> None:
+    for name in ("sbatch-ok", "sbatch-too-many-nodes"):
+        said = answer(version, name).stdout
+        assert answers.submitted(said) == answers.Submitted(said.split()[-1], "", "")
+    assert answers.submitted(answer(version, "sbatch-wrong-partition").stderr) is None
+
+
+def test_sbatch_has_more_to_say() -> None:
+    said = "sbatch: lua: job 5 is charged to lab\nSubmitted batch job 4711 on cluster main\nsbatch: have a nice day\n"
+    words = "sbatch: lua: job 5 is charged to lab\nsbatch: have a nice day"
+    assert answers.submitted(said) == answers.Submitted("4711", "main", words)
+    assert answers.submitted("sbatch: error: job 5 is not taken\n") is None
+
+
+def test_exit_codes_of_both_kinds() -> None:
+    for code in (0, 1, 75, 255):
+        assert answers.exit_code(f"{code}:0") == answers.exit_code(str(code << 8)) == code
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV):
+        assert answers.exit_code(f"0:{number}") == answers.exit_code(str(int(number))) == 128 + number
+        assert answers.exit_code(str(number | 0x80)) == 128 + number  # with a core dump
+    assert answers.exit_code(str(os.waitstatus_to_exitcode(0x4B00) << 8)) == 75
+    for bad in ("", "None", "0:", "a:b", "1:2:3"):
+        with pytest.raises(ValueError, match=r"invalid literal|exit code"):
+            answers.exit_code(bad)
+
+
+def _of(version: str) -> Answer:
+    return answer(version, "squeue-during")
+
+
+def test_a_heading_and_empty_lines_are_no_jobs() -> None:
+    said = _of("slurm-22.05")
+    assert answers.squeue(f"CLUSTER: main\n{said.stdout}\nCLUSTER: other\n", said.fields) == answers.squeue(
+        said.stdout, said.fields
+    )
+
+
+@every_version
+def test_a_line_of_another_kind_is_told_not_guessed(version: str) -> None:
+    said = _of(version)
+    for line in ("squeue: slow today", "1|a|RUNNING|", said.stdout.splitlines()[0].replace("|0", "|zero")):
+        with pytest.raises(SchedulerError, match="answered what alignlaunch cannot read") as error:
+            answers.squeue(f"{line}\n", said.fields)
+        assert "Traceback" not in str(error.value)
