@@ -13,8 +13,9 @@ from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
 from alignlaunch.train import vision, vocabulary
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, encode
-from alignlaunch.train.formats import Record, preference
+from alignlaunch.train.preference_formats import preference
 from alignlaunch.train.reporting import MeasuredTrainer
+from alignlaunch.train.turns import Record
 
 HEAD = "lm"
 Config = DPOConfig

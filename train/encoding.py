@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from alignlaunch.train.formats import FormatError, Message, Turns, shared_length
+from alignlaunch.train.fields import shared_length
+from alignlaunch.train.turns import FormatError, Message, Turns
 
 #: For tokenizers without a chat template of their own; it is saved with the tokenizer, so inference uses the same.
 FALLBACK_CHAT_TEMPLATE = (

@@ -13,8 +13,8 @@ import torch
 
 from alignlaunch.train import images, pairs, vision
 from alignlaunch.train.encoding import Encoded, Row
-from alignlaunch.train.formats import Record, Turns
 from alignlaunch.train.pairs import Batch, Collate
+from alignlaunch.train.turns import Record, Turns
 
 #: Columns of a row for each side, beside those of `pairs` and `images`.
 COLUMNS = ("prompt", "answer", "answer_length")

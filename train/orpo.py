@@ -20,8 +20,9 @@ from transformers import TrainingArguments
 from alignlaunch.train.adapter import add
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded
-from alignlaunch.train.formats import Record, preference
 from alignlaunch.train.pairs import Batch, PairTrainer, collator, encode_pair, token_logps
+from alignlaunch.train.preference_formats import preference
+from alignlaunch.train.turns import Record
 
 
 @dataclass

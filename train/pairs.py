@@ -14,8 +14,8 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 import transformers
 
 from alignlaunch.train.encoding import Encoded, Row, Tokens, encode
-from alignlaunch.train.formats import Turns
 from alignlaunch.train.reporting import MeasuredTrainer
+from alignlaunch.train.turns import Turns
 
 #: Tensors by name; two names stand for more of them: `images`, and `text` (see `image_pairs`).
 Batch = dict[str, Any]

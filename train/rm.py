@@ -15,8 +15,9 @@ from trl import RewardConfig, RewardTrainer  # type: ignore[attr-defined]
 
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, encode
-from alignlaunch.train.formats import Record, preference
+from alignlaunch.train.preference_formats import preference
 from alignlaunch.train.reporting import MeasuredTrainer
+from alignlaunch.train.turns import Record
 
 HEAD = "score"
 Config = RewardConfig

@@ -24,13 +24,13 @@ from alignlaunch.train.config import REWARDS
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, Row, tokenizer_of
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import FormatError, Record, Turns
 from alignlaunch.train.multiplier import Multiplier
 from alignlaunch.train.pairs import Batch, Collate, PairTrainer
 from alignlaunch.train.safe_dpo_config import Objective, SafeDPOConfig
 from alignlaunch.train.safety_eval import SafetyEval
 from alignlaunch.train.safety_formats import SafePreference, safe_preference
 from alignlaunch.train.scoring import Scorer
+from alignlaunch.train.turns import FormatError, Record, Turns
 
 HEAD = "lm"
 Config = SafeDPOConfig

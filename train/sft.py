@@ -14,8 +14,9 @@ from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 from alignlaunch.train import vision
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, encode
-from alignlaunch.train.formats import Record, example
 from alignlaunch.train.reporting import MeasuredTrainer
+from alignlaunch.train.sft_formats import example
+from alignlaunch.train.turns import Record
 
 HEAD = "lm"
 Config = SFTConfig

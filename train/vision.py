@@ -16,7 +16,7 @@ from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, answer_start, render
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import FormatError, Message, Record, Turns
+from alignlaunch.train.turns import FormatError, Message, Record, Turns
 
 
 def load_processor(job: TrainConfig, tokenizer: Any) -> Any:
