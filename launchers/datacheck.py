@@ -16,9 +16,9 @@ from typing import NamedTuple
 from alignlaunch.train import images, sources
 from alignlaunch.train.config import Role
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import FormatError, Record
 from alignlaunch.train.sources import Item
 from alignlaunch.train.stages import READERS
+from alignlaunch.train.turns import FormatError, Record
 
 from .errors import UsageError
 from .job import Job
@@ -34,7 +34,7 @@ class File(NamedTuple):
     """A data file as this machine sees it."""
 
     path: Path
-    columns: tuple[tuple[str, str], ...]
+    selection: sources.Selection
 
 
 def check(job: Job) -> list[str]:
@@ -78,7 +78,7 @@ def _files(job: Job, role: Role, unreadable: list[str]) -> list[File]:
         except UserError as error:
             unreadable.append(str(error))
         else:
-            found += [File(file, tuple((source.columns or {}).items())) for file in files]
+            found += [File(file, sources.Selection.of(source)) for file in files]
     return found
 
 
@@ -94,14 +94,14 @@ def _overlap(train: list[File], validation: list[File]) -> list[str]:
 
 
 def _items(files: Iterable[File], stage: str, unreadable: list[str], notes: list[str]) -> Iterator[Item]:
-    for path, columns in files:
+    for path, selection in files:
         try:
             if path.suffix == ".parquet" and find_spec("pyarrow") is None:
                 notes.append(f"note: {path} was not checked: there is no pyarrow here")
             elif path.stat().st_size > DOCUMENT_BYTES and sources.is_one_piece(path):
                 notes.append(f"note: {path} was not checked: in one piece, and more than {DOCUMENT_BYTES >> 20} MB")
             else:
-                for place, found in islice(sources.read(path, dict(columns)), RECORDS_PER_FILE):
+                for place, found in islice(sources.read(path, selection), RECORDS_PER_FILE):
                     yield place, _located(found, path.parent, stage)
         except UserError as error:
             unreadable.append(str(error))

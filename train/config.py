@@ -32,6 +32,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(description="Share of the training examples, relative to the other sources' weights.", examples=[0.3]),
     ] = None
     columns: Annotated[Columns | None, Meta(description="For this source in place of `data.columns`.")] = None
+    ignore_columns: Annotated[
+        list[NonEmptyStr] | None, Meta(description="For this source in place of `data.ignore_columns`.")
+    ] = None
 
 
 #: The reward models that an objective of safe_dpo reads, as in `train.{name}_reward_model`.
@@ -72,6 +75,14 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Columns,
         Meta(description="Accepted column: the data's own name of it.", examples=[{"prompt": "question"}]),
     ] = {}
+    ignore_columns: Annotated[
+        list[NonEmptyStr],
+        Meta(
+            description="Columns of the data that carry a meaning and are to be left out all the same, such as "
+            "`history`; without their names a record that has them is refused.",
+            examples=[["messages"]],
+        ),
+    ] = []
     skip_bad_records: Annotated[bool, Meta(description="Count and list bad records instead of ending there.")] = False
     max_train_samples: Annotated[Count | None, Meta(description="Use at most this many training examples.")] = None
     max_eval_samples: Annotated[Count | None, Meta(description="Use at most this many evaluation examples.")] = None
@@ -83,7 +94,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return bool(self.validation) or self.validation_share is not None
 
     def sources(self, role: Role) -> list[Source]:
-        """`train` or `validation`, each entry as a map with its own columns.
+        """`train` or `validation`, each entry as a map with its own columns and those that it leaves out.
 
         A text may be a comma-separated list, as the documents write it.
         """
@@ -92,11 +103,13 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for entry in entries:
             if isinstance(entry, str):
                 paths = [part.strip() for part in entry.split(",") if part.strip()]
-                sources += [Source(path=path, columns=self.columns) for path in paths]
-            elif entry.columns is None:
-                sources.append(msgspec.structs.replace(entry, columns=self.columns))
+                sources += [
+                    Source(path=path, columns=self.columns, ignore_columns=self.ignore_columns) for path in paths
+                ]
             else:
-                sources.append(entry)
+                columns = self.columns if entry.columns is None else entry.columns
+                ignored = self.ignore_columns if entry.ignore_columns is None else entry.ignore_columns
+                sources.append(msgspec.structs.replace(entry, columns=columns, ignore_columns=ignored))
         return sources
 
 

@@ -19,9 +19,9 @@ from alignlaunch.train import images, mixing, sources
 from alignlaunch.train.config import Data, Role, TrainConfig
 from alignlaunch.train.encoding import Encoded, Row
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import FormatError, Record
 from alignlaunch.train.rendezvous import Rendezvous
 from alignlaunch.train.sources import Part
+from alignlaunch.train.turns import FormatError, Record
 
 Encoder = Callable[[Record], Encoded]
 ROWS_AT_ONCE = 1000

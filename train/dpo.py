@@ -6,15 +6,19 @@ model without its adapter, or for a full fine-tune a frozen copy.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignlaunch.train import vision, vocabulary
 from alignlaunch.train.data import Encoder
-from alignlaunch.train.encoding import Encoded, encode
-from alignlaunch.train.formats import Record, preference
+from alignlaunch.train.encoding import Encoded, encode_answers
+from alignlaunch.train.preference_formats import preference
 from alignlaunch.train.reporting import MeasuredTrainer
+from alignlaunch.train.turns import Record
 
 HEAD = "lm"
 Config = DPOConfig
@@ -26,8 +30,7 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
 
     def encode_record(record: Record) -> Encoded:
         found = preference(record)
-        chosen = encode(tokenizer, found.prompt, found.chosen)[-1]
-        rejected = encode(tokenizer, found.prompt, found.rejected)[-1]
+        chosen, rejected = encode_answers(tokenizer, found.prompt, [found.chosen, found.rejected], found.tools)
         truncated = limit is not None and max(len(chosen.ids), len(rejected.ids)) > limit
         # Where the answers differ from each other a token merges prompt and answer: the prompt ends before it.
         start = min(tokens.learnt.index(True) if any(tokens.learnt) else 0 for tokens in (chosen, rejected))
@@ -39,6 +42,8 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
             "prompt_ids": chosen.ids[:start],
             "chosen_ids": chosen.ids[start:],
             "rejected_ids": rejected.ids[start:],
+            "chosen_learnt": chosen.learnt[start:],
+            "rejected_learnt": rejected.learnt[start:],
         }
         return Encoded([row], truncated)
 
@@ -53,7 +58,11 @@ def image_encoder(processor: Any, args: Any) -> Encoder:
         found = preference(record)
         chosen, rejected = (
             vision.rendered(
-                processor, vision.conversation(record, found.prompt, answer), len(found.prompt), record["images"]
+                processor,
+                vision.conversation(record, found.prompt, answer),
+                len(found.prompt),
+                record["images"],
+                found.tools,
             )
             for answer in (found.chosen, found.rejected)
         )
@@ -73,10 +82,35 @@ def image_encoder(processor: Any, args: Any) -> Encoder:
     return encode_record
 
 
+@dataclass
+class Collator(DataCollatorForPreference):
+    """TRL's, but of an answer of several turns only the assistant's count, not the answers of tools between them."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """The batch; its `completion_mask` is (2 B, T), chosen before rejected."""
+        batch: dict[str, Any] = super().torch_call(examples)
+        sides = [(example, side) for side in ("chosen", "rejected") for example in examples]
+        for row, (example, side) in zip(batch["completion_mask"], sides, strict=True):
+            learnt = [False] * len(example["prompt_ids"]) + example[f"{side}_learnt"]
+            cut = (
+                slice(-self.max_length, None)
+                if self.truncation_mode == "keep_end" and self.max_length
+                else slice(None, self.max_length)
+            )
+            marks = torch.tensor(learnt[cut], dtype=row.dtype)
+            row[: len(marks)] *= marks
+        return batch
+
+
 class Trainer(MeasuredTrainer, DPOTrainer):
     """TRL's trainer on rows that are prepared already, with its speed measured."""
 
     sequences_per_sample = 2
+    _signature_columns: Any
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()  # type: ignore[no-untyped-call]
+        self._signature_columns += ["chosen_learnt", "rejected_learnt"]
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
@@ -84,7 +118,11 @@ class Trainer(MeasuredTrainer, DPOTrainer):
 
 def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
     """Make the trainer."""
+    collator = None
+    if "chosen_learnt" in train.column_names:
+        collator = Collator(tokenizer.pad_token_id, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
     return Trainer(
+        data_collator=collator,
         model=model,
         args=args,
         processing_class=tokenizer,

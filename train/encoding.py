@@ -1,30 +1,22 @@
 """From turns to tokens, with the tokens to learn marked, for any chat template.
 
-A chat template is a program: it says nowhere which of its characters are an assistant's answer. So each answer is
-found by rendering the conversation with and without it. The text is then tokenised once, as a whole, and a token is
-learnt when its characters lie in an answer: no token differs from what the model sees at inference.
+A text is tokenised once, as a whole, and a token is learnt when its characters lie in an answer (`answers`): no token
+differs from what the model sees at inference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
-from alignlaunch.train.formats import FormatError, Message, Turns, shared_length
+from alignlaunch.train import answers
+from alignlaunch.train.answers import Span, Text
+from alignlaunch.train.chat_template import render
+from alignlaunch.train.turns import Tools, Turns, is_learnt
 
-#: For tokenizers without a chat template of their own; it is saved with the tokenizer, so inference uses the same.
-FALLBACK_CHAT_TEMPLATE = (
-    "{% for m in messages %}"
-    "{% if m.role == 'system' %}{{ m.content }}\n\n"
-    "{% elif m.role == 'user' %}### User:\n{{ m.content }}\n\n"
-    "{% elif m.role == 'assistant' %}### Assistant:\n{{ m.content }}{{ eos_token }}\n\n"
-    "{% else %}### {{ m.role }}:\n{{ m.content }}\n\n{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}### Assistant:\n{% endif %}"
-)
-
-Span = tuple[int, int]
 Row = dict[str, Any]
 
 
@@ -49,87 +41,73 @@ def tokenizer_of(reader: Any) -> Any:
     return getattr(reader, "tokenizer", reader)
 
 
-def render(tokenizer: Any, messages: list[Message], *, ask: bool = False) -> str:
-    """Apply the chat template; `ask` ends the text where the assistant would begin."""
-    if not messages:
-        return ""
-    import jinja2
-
-    if _takes_parts_only(tokenizer, str(tokenizer.chat_template)):
-        messages = [turn | {"content": _as_parts(turn["content"])} for turn in messages]
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
-    except (jinja2.TemplateError, ValueError, TypeError) as error:
-        roles = ", ".join(m["role"] for m in messages)
-        raise FormatError(f"the tokenizer's chat template refuses the turns [{roles}]: {error}") from error
-
-
-@lru_cache(maxsize=8)
-def _takes_parts_only(tokenizer: Any, _template: str) -> bool:
-    """Whether the template leaves a plain text out, as those of some vision-language models do, without a word."""
-    import jinja2
-
-    probe = "a text that no template has"
-    for content in (probe, _as_parts(probe)):
-        try:
-            turn = [{"role": "user", "content": content}]
-            if probe in tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=False):
-                return content is not probe
-        except (jinja2.TemplateError, ValueError, TypeError):
-            continue
-    return False
-
-
-def _as_parts(content: Any) -> Any:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
-
-
-def encode(tokenizer: Any, prompt: Turns, completion: Turns) -> list[Tokens]:
+def encode(tokenizer: Any, prompt: Turns, completion: Turns, tools: Tools | None = None) -> list[Tokens]:
     """Tokenise a prompt and what follows it. More than one sequence only where the template rewrites earlier turns.
 
     tokenizer: or a processor, for conversations without images whose contents are lists of parts.
     """
     if isinstance(prompt, str) and isinstance(completion, str):
-        return [_tokenise(tokenizer, prompt + completion, [(len(prompt), len(prompt) + len(completion))], plain=True)]
+        return tokenise(tokenizer, [answers.plain(prompt, completion)])
     messages = [*prompt, *completion]
-    answers = [i for i in range(len(prompt), len(messages)) if messages[i]["role"] == "assistant"]
-    whole = render(tokenizer, messages)
-    texts = {i: render(tokenizer, messages[: i + 1]) for i in answers}
-    starts = {i: answer_start(tokenizer, messages, i, texts[i]) for i in answers}
-    if all(whole.startswith(text) for text in texts.values()):
-        return [_tokenise(tokenizer, whole, [(starts[i], len(texts[i])) for i in answers])]
-    # For example Qwen3 drops the thoughts of earlier turns: each answer is learnt in the text that it was given in.
-    return [_tokenise(tokenizer, texts[i], [(starts[i], len(texts[i]))]) for i in answers]
+    learnt = [i for i in range(len(prompt), len(messages)) if is_learnt(messages[i])]
+    return tokenise(tokenizer, answers.conversation(tokenizer, messages, learnt, tools))
 
 
-def answer_start(tokenizer: Any, messages: list[Message], index: int, text: str) -> int:
-    """Where the answer begins in the text that ends with it."""
-    before = render(tokenizer, messages[:index])
-    if not text.startswith(before):
-        raise FormatError("the tokenizer's chat template changes the question when the answer is added to it")
-    # The prompt that asks may go further than the answer does (an opening <think>): only what they share is given.
-    return max(shared_length(render(tokenizer, messages[:index], ask=True), text), len(before))
+def encode_answers(tokenizer: Any, prompt: Turns, replies: Sequence[Turns], tools: Tools | None = None) -> list[Tokens]:
+    """Tokenise several replies to one prompt, each after it. What an assistant says or calls is learnt, all else given.
+
+    Also where a reply has several turns and the template rewrites the earlier ones: it is the last text that counts.
+    """
+    if isinstance(prompt, str):
+        return tokenise(tokenizer, [answers.plain(prompt, reply) for reply in replies if isinstance(reply, str)])
+    asked = render(tokenizer, prompt, tools, ask=True)
+    given = [[turn for turn in reply if isinstance(turn, dict)] for reply in replies]
+    return tokenise(tokenizer, [answers.reply(tokenizer, prompt, asked, turns, tools) for turns in given])
 
 
-def _tokenise(tokenizer: Any, text: str, spans: Iterable[Span], *, plain: bool = False) -> Tokens:
-    """Tokenise a text; learnt are the tokens that begin in one of the spans.
+def tokenise(tokenizer: Any, texts: Sequence[Text]) -> list[Tokens]:
+    """Tokenise texts; learnt are the tokens that begin in one of the spans.
 
     Plain text gets the tokenizer's own special tokens and an end of sequence; a template writes its own.
     """
     tokenizer = tokenizer_of(tokenizer)
+    plain = texts[0].plain if texts else False
     if tokenizer.is_fast:
-        found = tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True)
-        ids, offsets = list(found["input_ids"]), found["offset_mapping"]
-        learnt = [end > begin and any(a <= begin < b for a, b in spans) for begin, end in offsets]
+        found = tokenizer(
+            [text.text for text in texts],
+            add_special_tokens=plain,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        ids = found["input_ids"]
+        learnt = [_within(o, text.spans) for o, text in zip(found["offset_mapping"], texts, strict=True)]
     else:
-        ids = list(tokenizer(text, add_special_tokens=plain)["input_ids"])
-        learnt = [False] * len(ids)
-        for a, b in spans:  # without offsets, count the tokens before each boundary
-            first, last = (len(tokenizer(text[:end], add_special_tokens=plain)["input_ids"]) for end in (a, b))
-            learnt[first:last] = [True] * len(learnt[first:last])
+        ids = [list(tokenizer(text.text, add_special_tokens=plain)["input_ids"]) for text in texts]
+        learnt = [_counted(tokenizer, text, len(i)) for i, text in zip(ids, texts, strict=True)]
     if plain:
-        if not ids or ids[-1] != tokenizer.eos_token_id:
-            ids.append(tokenizer.eos_token_id)
-            learnt.append(True)
-        learnt[-1] = True
-    return Tokens(ids, learnt)
+        for own, marks in zip(ids, learnt, strict=True):
+            if not own or own[-1] != tokenizer.eos_token_id:
+                own.append(tokenizer.eos_token_id)
+                marks.append(True)
+            marks[-1] = True
+    return [Tokens(own, marks) for own, marks in zip(ids, learnt, strict=True)]
+
+
+def _within(offsets: list[Span], spans: list[Span]) -> list[bool]:
+    """For each token whether it begins in a span and is not empty; spans in their order, apart from each other."""
+    learnt = [False] * len(offsets)
+    begins = list(accumulate((begin for begin, _ in offsets), max))  # an added end of sequence stands at 0
+    for begin, end in spans:
+        first, last = bisect_left(begins, begin), bisect_left(begins, end)
+        learnt[first:last] = [b > a for a, b in offsets[first:last]]
+    return learnt
+
+
+def _counted(tokenizer: Any, text: Text, size: int) -> list[bool]:
+    """The same without offsets: the tokens before each boundary are counted."""
+    learnt = [False] * size
+    for span in text.spans:
+        first, last = (len(tokenizer(text.text[:end], add_special_tokens=text.plain)["input_ids"]) for end in span)
+        learnt[first:last] = [True] * len(learnt[first:last])
+    return learnt

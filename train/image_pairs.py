@@ -13,14 +13,16 @@ import torch
 
 from alignlaunch.train import images, pairs, vision
 from alignlaunch.train.encoding import Encoded, Row
-from alignlaunch.train.formats import Record, Turns
 from alignlaunch.train.pairs import Batch, Collate
+from alignlaunch.train.turns import Record, Tools, Turns
 
 #: Columns of a row for each side, beside those of `pairs` and `images`.
 COLUMNS = ("prompt", "answer", "answer_length")
 
 
-def encode_pair(processor: Any, args: Any, record: Record, prompt: Turns, answers: dict[str, Turns]) -> Encoded:
+def encode_pair(
+    processor: Any, args: Any, record: Record, prompt: Turns, answers: dict[str, Turns], tools: Tools
+) -> Encoded:
     """Render two answers, named by side, after their prompt; `{side}_answer_length` is in tokens.
 
     An answer loses its end (in the collator). A prompt with images is never cut: no row where it is longer than
@@ -28,10 +30,10 @@ def encode_pair(processor: Any, args: Any, record: Record, prompt: Turns, answer
     """
     turns = {side: vision.conversation(record, prompt, answer) for side, answer in answers.items()}
     start = len(prompt)
-    parts = {side: vision.rendered(processor, found, start, record["images"]) for side, found in turns.items()}
+    parts = {side: vision.rendered(processor, found, start, record["images"], tools) for side, found in turns.items()}
     words = {side: images.without(found) for side, found in turns.items()}
     asked = next(iter(words.values()))[:start]
-    text = pairs.encode_pair(processor, args, asked, {side: found[start:] for side, found in words.items()})
+    text = pairs.encode_pair(processor, args, asked, {side: found[start:] for side, found in words.items()}, tools)
     row: Row = {"images": record["images"]}
     for side, part in parts.items():
         row |= {

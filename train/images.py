@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train.formats import FormatError, Message, Record
+from alignlaunch.train.formats import IMAGES
+from alignlaunch.train.turns import FormatError, Message, Record
 
-COLUMNS = ("images", "image")
 STAGES = ("sft", "dpo", "safe_dpo")
 #: Where an image stands in a text, as LLaVA's data sets write it.
 MARK = "<image>"
@@ -19,9 +19,11 @@ def located(record: Record, folder: Path, stage: str) -> Record:
     folder: what relative paths start from. Raises FormatError where the stage takes no images, and for a file that is
     not there; an absolute path into a folder that this machine does not see is left to the nodes.
     """
-    column = next((name for name in COLUMNS if record.get(name)), None)
-    if column is None:
+    column, *more = [name for name in IMAGES if record.get(name)] or [""]
+    if not column:
         return record
+    if more:
+        raise FormatError("`images` and `image` both name files; one of them is read")
     if stage not in STAGES:
         raise FormatError(f"`{column}`: stage {stage} takes no images; stages {', '.join(STAGES)} do")
     named = record[column] if isinstance(record[column], list) else [record[column]]
@@ -31,7 +33,7 @@ def located(record: Record, folder: Path, stage: str) -> Record:
     for name, file in zip(named, files, strict=True):
         if not file.is_file() and (file.parent.is_dir() or not Path(name).is_absolute()):
             raise FormatError(f"`{column}`: {name}: no such file (looked for {file})")
-    rest = {name: value for name, value in record.items() if name not in COLUMNS}
+    rest = {name: value for name, value in record.items() if name not in IMAGES}
     return rest | {"images": [str(file.resolve()) for file in files]}
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
+from alignlaunch.train.chat_template import FALLBACK_CHAT_TEMPLATE
 from alignlaunch.train.config import TrainConfig
-from alignlaunch.train.encoding import FALLBACK_CHAT_TEMPLATE
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.precision import Precision
 

@@ -20,8 +20,9 @@ from transformers import TrainingArguments
 from alignlaunch.train.adapter import add
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded
-from alignlaunch.train.formats import Record, preference
 from alignlaunch.train.pairs import Batch, PairTrainer, collator, encode_pair, token_logps
+from alignlaunch.train.preference_formats import preference
+from alignlaunch.train.turns import Record
 
 
 @dataclass
@@ -45,7 +46,9 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
 
     def encode_record(record: Record) -> Encoded:
         found = preference(record)
-        return encode_pair(tokenizer, args, found.prompt, {"chosen": found.chosen, "rejected": found.rejected})
+        return encode_pair(
+            tokenizer, args, found.prompt, {"chosen": found.chosen, "rejected": found.rejected}, found.tools
+        )
 
     return encode_record
 
@@ -88,7 +91,7 @@ METRICS = (
 class ORPOTrainer(PairTrainer):
     """The Trainer with ORPO's loss."""
 
-    columns = tuple(f"{side}_{column}" for side in SIDES for column in ("input_ids", "prompt_length"))
+    columns = tuple(f"{side}_{column}" for side in SIDES for column in ("input_ids", "prompt_length", "learnt"))
     metrics = ("nll_loss", *METRICS)
 
     def measure(self, model: Any, inputs: Batch) -> torch.Tensor:

@@ -12,8 +12,9 @@ from trl import SFTConfig  # type: ignore[attr-defined]
 
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, encode
-from alignlaunch.train.formats import Record, text
+from alignlaunch.train.formats import text
 from alignlaunch.train.sft import trainer
+from alignlaunch.train.turns import Record
 
 __all__ = ["HEAD", "Config", "encoder", "trainer"]
 

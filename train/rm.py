@@ -14,9 +14,10 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from trl import RewardConfig, RewardTrainer  # type: ignore[attr-defined]
 
 from alignlaunch.train.data import Encoder
-from alignlaunch.train.encoding import Encoded, encode
-from alignlaunch.train.formats import Record, preference
+from alignlaunch.train.encoding import Encoded, encode_answers
+from alignlaunch.train.preference_formats import preference
 from alignlaunch.train.reporting import MeasuredTrainer
+from alignlaunch.train.turns import Record
 
 HEAD = "score"
 Config = RewardConfig
@@ -28,8 +29,8 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
 
     def encode_record(record: Record) -> Encoded:
         found = preference(record)
-        chosen = encode(tokenizer, found.prompt, found.chosen)[-1].ids
-        rejected = encode(tokenizer, found.prompt, found.rejected)[-1].ids
+        replies = encode_answers(tokenizer, found.prompt, [found.chosen, found.rejected], found.tools)
+        chosen, rejected = (tokens.ids for tokens in replies)
         if limit is not None and max(len(chosen), len(rejected)) > limit:
             return Encoded([])
         margin = {} if found.margin is None else {"margin": found.margin}

@@ -24,13 +24,13 @@ from alignlaunch.train.config import REWARDS
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, Row, tokenizer_of
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import FormatError, Record, Turns
 from alignlaunch.train.multiplier import Multiplier
 from alignlaunch.train.pairs import Batch, Collate, PairTrainer
 from alignlaunch.train.safe_dpo_config import Objective, SafeDPOConfig
 from alignlaunch.train.safety_eval import SafetyEval
 from alignlaunch.train.safety_formats import SafePreference, safe_preference
 from alignlaunch.train.scoring import Scorer
+from alignlaunch.train.turns import FormatError, Record, Tools, Turns
 
 HEAD = "lm"
 Config = SafeDPOConfig
@@ -38,13 +38,13 @@ SIDES = ("a", "b")
 REWARD_MODELS = ("helpful", "harmless")
 LABELS = ("better", "safer", "a_safe", "b_safe")
 _SIGN: dict[int | None, int] = {0: 1, 1: -1, None: 0}
-#: From a record, its prompt and its two responses, named by side, to a row.
-EncodePair = Callable[[Record, Turns, dict[str, Turns]], Encoded]
+#: From a record, its prompt, its two responses, named by side, and the tools that they may call, to a row.
+EncodePair = Callable[[Record, Turns, dict[str, Turns], Tools], Encoded]
 
 
 def encoder(tokenizer: Any, args: Any) -> Encoder:
     """Tokenise both responses after their prompt, with the pair's labels."""
-    return _labelled(args, lambda _, prompt, answers: pairs.encode_pair(tokenizer, args, prompt, answers))
+    return _labelled(args, lambda _, *pair: pairs.encode_pair(tokenizer, args, *pair))
 
 
 def image_encoder(processor: Any, args: Any) -> Encoder:
@@ -64,7 +64,7 @@ def _labelled(args: Any, encode_pair: EncodePair) -> Encoder:
         _require_labels(args.objective, found)
         if args.objective == "safedpo" and not any(found.safe):
             return Encoded([])
-        encoded = encode_pair(record, found.prompt, {"a": found.response_a, "b": found.response_b})
+        encoded = encode_pair(record, found.prompt, {"a": found.response_a, "b": found.response_b}, found.tools)
         labels: Row = {"better": _SIGN[found.better], "safer": _SIGN[found.safer], "category": found.category or ""}
         labels |= {f"{side}_safe": int(bool(safe)) for side, safe in zip(SIDES, found.safe, strict=True)}
         return Encoded([row | labels for row in encoded.rows], truncated=encoded.truncated)
@@ -103,7 +103,7 @@ class SafeDPOTrainer(PairTrainer):
         *(
             f"{side}_{name}"
             for side in SIDES
-            for name in ("input_ids", "prompt_length", *image_pairs.COLUMNS, *scoring.NAMES)
+            for name in ("input_ids", "prompt_length", "learnt", *image_pairs.COLUMNS, *scoring.NAMES)
         ),
         *("images", *LABELS),
     )

@@ -119,6 +119,8 @@ class SafetyEval:
             "b_input_ids": [*ids, *start, *self._tail],
             "a_prompt_length": len(ids),
             "b_prompt_length": len(ids),
+            "a_learnt": [False] * len(ids) + [True] * len([*trained, *self._tail]),
+            "b_learnt": [False] * len(ids) + [True] * len([*start, *self._tail]),
         }
 
 

@@ -5,17 +5,16 @@ No torch here. Responses keep their places: what is said of them refers to respo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from alignlaunch.train.formats import FormatError, Record, Turns, answer, dialogue, optional_text, unknown
+from alignlaunch.train import formats
+from alignlaunch.train.fields import SYSTEM, dialogue, optional_text
+from alignlaunch.train.formats import Format, Reader
+from alignlaunch.train.preference_formats import pair
+from alignlaunch.train.turns import FormatError, Record, Tools, Turns, turns
 
-SAFETY_FORMATS = (
-    "prompt, chosen_response, rejected_response, safety_labels: {chosen, rejected} of 1 or -1 (with or without "
-    "dimension: helpful|harmless, category, system, history)",
-    "PKU-SafeRLHF: prompt, response_0, response_1, better_response_id, safer_response_id, is_response_0_safe, "
-    "is_response_1_safe",
-)
 Index = Literal[0, 1]
 _HELPFUL = ("helpful", "helpfulness")
 _HARMLESS = ("harmless", "harmlessness", "safety")
@@ -37,6 +36,81 @@ class SafePreference:
     safer: Index | None
     safe: tuple[bool | None, bool | None]
     category: str | None
+    tools: Tools = field(default_factory=list)
+
+    def parts(self) -> list[Turns]:
+        """All turns, in their order."""
+        return [self.prompt, self.response_a, self.response_b]
+
+    def given(self) -> list[Any]:
+        """The texts of the prompt."""
+        return [turn["content"] for turn in self.prompt if isinstance(turn, dict)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What is said of response 0 and 1, as in SafePreference."""
+
+    better: Index | None
+    safer: Index | None
+    safe: tuple[bool | None, bool | None]
+    category: str | None
+
+
+def _reader(names: tuple[str, str], judge: Callable[[Record], _Judged]) -> Reader[SafePreference]:
+    def read(record: Record) -> SafePreference:
+        said = judge(record)
+        safer = said.safer
+        if safer is None and None not in said.safe and said.safe[0] != said.safe[1]:
+            safer = 0 if said.safe[0] else 1
+        if said.better is None and safer is None and said.safe == (None, None):
+            raise FormatError("nothing says which response is the better, the safer or a safe one")
+        prompt = turns(record["prompt"], "prompt")
+        if isinstance(prompt, str):
+            prompt = dialogue(record, prompt)
+        elif record.get("history"):
+            raise FormatError("`history` beside a `prompt` of several turns: which comes first?")
+        found = pair(record, prompt, names)
+        both = found.prompt, found.chosen, found.rejected
+        return SafePreference(*both, said.better, safer, said.safe, said.category, found.tools)
+
+    return read
+
+
+def _chosen(record: Record) -> _Judged:
+    better, safer = _judged_by(record)
+    return _Judged(better, safer, _labels(record["safety_labels"]), optional_text(record, "category") or None)
+
+
+def _numbered(record: Record) -> _Judged:
+    return _Judged(
+        _index(record, "better_response_id"),
+        _index(record, "safer_response_id"),
+        (_flag(record, "is_response_0_safe"), _flag(record, "is_response_1_safe")),
+        optional_text(record, "category") or _harm(record),
+    )
+
+
+_BESIDE = ("category", *SYSTEM, "history", "tools")
+_CHOICE = ("chosen_response", "rejected_response")
+_RESPONSES = ("response_0", "response_1")
+SAFETY_FORMATS = (
+    Format(
+        ("prompt", *_CHOICE, "safety_labels"),
+        ("dimension", *_BESIDE),
+        _reader(_CHOICE, _chosen),
+        "{chosen, rejected} of 1 or -1; dimension: helpful|harmless",
+    ),
+    Format(
+        ("prompt", *_RESPONSES),
+        (
+            *("better_response_id", "safer_response_id", "is_response_0_safe", "is_response_1_safe"),
+            *("response_0_harm_category", "response_1_harm_category", *_BESIDE),
+        ),
+        _reader(_RESPONSES, _numbered),
+        "PKU-SafeRLHF: with better_response_id, safer_response_id, is_response_0_safe, is_response_1_safe",
+    ),
+)
 
 
 def safe_preference(record: Record) -> SafePreference:
@@ -45,28 +119,7 @@ def safe_preference(record: Record) -> SafePreference:
     In the first format `dimension` says what chosen and rejected were judged by; without it, by helpfulness.
     Where nobody judged which response is safer, a safe one is safer than an unsafe one.
     """
-    if {"prompt", "chosen_response", "rejected_response", "safety_labels"} <= record.keys():
-        columns = ("chosen_response", "rejected_response")
-        better, safer = _judged_by(record)
-        safe = _labels(record["safety_labels"])
-        category = optional_text(record, "category") or None
-    elif {"prompt", "response_0", "response_1"} <= record.keys():
-        columns = ("response_0", "response_1")
-        better, safer = _index(record, "better_response_id"), _index(record, "safer_response_id")
-        safe = (_flag(record, "is_response_0_safe"), _flag(record, "is_response_1_safe"))
-        category = optional_text(record, "category") or _harm(record)
-    else:
-        raise unknown(record, SAFETY_FORMATS)
-    texts = [optional_text(record, column) for column in columns]
-    if safer is None and None not in safe and safe[0] != safe[1]:
-        safer = 0 if safe[0] else 1
-    if better is None and safer is None and safe == (None, None):
-        raise FormatError("nothing says which response is the better, the safer or a safe one")
-    if texts[0] == texts[1]:
-        raise FormatError(f"`{columns[0]}` and `{columns[1]}` are the same: there is nothing to prefer")
-    first, second = (answer(text, column) for text, column in zip(texts, columns, strict=True))
-    prompt = dialogue(record, optional_text(record, "prompt"))
-    return SafePreference(prompt, first, second, better, safer, safe, category)
+    return formats.read(record, SAFETY_FORMATS)
 
 
 def _judged_by(record: Record) -> tuple[Index | None, Index | None]:

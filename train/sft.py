@@ -14,8 +14,9 @@ from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 from alignlaunch.train import vision
 from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded, encode
-from alignlaunch.train.formats import Record, example
 from alignlaunch.train.reporting import MeasuredTrainer
+from alignlaunch.train.sft_formats import example
+from alignlaunch.train.turns import Record, is_learnt
 
 HEAD = "lm"
 Config = SFTConfig
@@ -29,7 +30,7 @@ def encoder(tokenizer: Any, args: Any) -> Encoder:
 
     def encode_record(record: Record) -> Encoded:
         found = example(record)
-        sequences = encode(tokenizer, found.prompt, found.completion)
+        sequences = encode(tokenizer, found.prompt, found.completion, found.tools)
         rows = []
         for tokens in sequences:
             labels = [i if learnt else IGNORED for i, learnt in zip(tokens.ids, tokens.learnt, strict=True)][cut]
@@ -48,8 +49,8 @@ def image_encoder(processor: Any, args: Any) -> Encoder:
     def encode_record(record: Record) -> Encoded:
         found = example(record)
         messages = vision.conversation(record, found.prompt, found.completion)
-        answers = [i for i in range(len(found.prompt), len(messages)) if messages[i]["role"] == "assistant"]
-        parts = [vision.rendered(processor, messages[: i + 1], i, record["images"]) for i in answers]
+        answers = [i for i in range(len(found.prompt), len(messages)) if is_learnt(messages[i])]
+        parts = [vision.rendered(processor, messages[: i + 1], i, record["images"], found.tools) for i in answers]
         rows = [
             {"prompt": part.prompt, "completion": part.text.removeprefix(part.prompt), "images": part.images}
             for part in parts

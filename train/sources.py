@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from alignlaunch.train.config import Source
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import FormatError, Record
+from alignlaunch.train.turns import FormatError, Record
 
 #: What stands at a place ("file:line"; in parquet files and hub data sets "file: record N").
 Item = tuple[str, Record | FormatError]
@@ -38,11 +38,26 @@ class Part:
     folder: Path = Path()
 
 
+class Selection(NamedTuple):
+    """What a source calls its columns: pairs of the accepted name and its own; and which of its own it leaves out."""
+
+    columns: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, source: Source) -> Selection:
+        """As the job says it."""
+        return cls(tuple(sorted((source.columns or {}).items())), tuple(source.ignore_columns or ()))
+
+
+WHOLE = Selection()
+
+
 def find(source: Source, role: str, *, stage: str, cache_dir: str | None) -> list[Part]:
     """The parts of a source of `data.train` or `data.validation` (`role`)."""
     path = Path(source.path)
     if path.exists():
-        return [_file(file, source.columns or {}) for file in files(path, role, stage=stage)]
+        return [_file(file, Selection.of(source)) for file in files(path, role, stage=stage)]
     return [_hub(source, role, cache_dir)]
 
 
@@ -64,11 +79,11 @@ def files(path: Path, role: str, *, stage: str) -> list[Path]:
     raise UserError(f"data.{role}: {path}: not one of the file types {', '.join(accepted)}.{hint}")
 
 
-def read(path: Path, columns: dict[str, str]) -> Iterator[Item]:
-    """The records of a file; `columns`: accepted column → the data's own name of it."""
+def read(path: Path, selection: Selection = WHOLE) -> Iterator[Item]:
+    """The records of a file, with the columns that were selected under their accepted names."""
     reader = {".parquet": _parquet, ".txt": _text}.get(path.suffix, _json)
     with _reading(path):
-        yield from _renamed(reader(path), columns)
+        yield from _selected(reader(path), selection)
 
 
 def is_one_piece(path: Path) -> bool:
@@ -82,23 +97,23 @@ def is_one_piece(path: Path) -> bool:
     return first == b"{" or first.startswith(b"[")
 
 
-def _file(path: Path, columns: dict[str, str]) -> Part:
+def _file(path: Path, selection: Selection) -> Part:
     stat = path.stat()
-    identity = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {sorted(columns.items())}"
-    return Part(str(path), identity, lambda: read(path, columns), path.parent)
+    identity = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {selection}"
+    return Part(str(path), identity, lambda: read(path, selection), path.parent)
 
 
-def _renamed(items: Iterator[Item], columns: dict[str, str]) -> Iterator[Item]:
-    own = set(columns.values())
+def _selected(items: Iterator[Item], selection: Selection) -> Iterator[Item]:
+    gone = {own for _, own in selection.columns}.union(selection.ignored)
     for place, found in items:
-        if not columns or isinstance(found, FormatError):
+        if not gone or isinstance(found, FormatError):
             yield place, found
-        elif missing := [name for name in columns.values() if name not in found]:
+        elif missing := [own for _, own in selection.columns if own not in found]:
             there = ", ".join(map(str, found)) or "none"
             yield place, FormatError(f"no column {missing[0]}, which `columns` names; columns found: {there}")
         else:
-            rest = {name: value for name, value in found.items() if name not in own}
-            yield place, rest | {accepted: found[name] for accepted, name in columns.items()}
+            rest = {name: value for name, value in found.items() if name not in gone}
+            yield place, rest | {accepted: found[own] for accepted, own in selection.columns}
 
 
 @contextmanager
@@ -214,9 +229,16 @@ def _parquet(path: Path) -> Iterator[Item]:
         for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE):
             for record in batch.to_pylist():
                 number += 1
-                yield f"{path}: record {number}", record
+                yield f"{path}: record {number}", _without_fill(record)
     except pa.ArrowException as error:
         raise UserError(f"{path}: not a parquet file: {error}.") from error
+
+
+def _without_fill(value: Any) -> Any:
+    """A row of a table without the nulls inside its values: there every map has the keys of all maps of its column."""
+    if isinstance(value, dict):
+        return {key: _without_fill(inner) for key, inner in value.items() if inner is not None}
+    return [_without_fill(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _hub(source: Source, role: str, cache_dir: str | None) -> Part:
@@ -240,9 +262,9 @@ def _hub(source: Source, role: str, cache_dir: str | None) -> Part:
         ) from error
     if rows is None:
         raise UserError(f"data.{role}: {entry}: has the splits {', '.join(splits)}; name one: {name}:{splits[0]}.")
-    place, columns = f"{name}:{chosen}", source.columns or {}
+    place, selection = f"{name}:{chosen}", Selection.of(source)
     return Part(
         place,
-        f"{place} {rows._fingerprint} {sorted(columns.items())}",
-        lambda: _renamed(((f"{place}: record {i}", dict(row)) for i, row in enumerate(rows, 1)), columns),
+        f"{place} {rows._fingerprint} {selection}",
+        lambda: _selected(((f"{place}: record {i}", _without_fill(row)) for i, row in enumerate(rows, 1)), selection),
     )

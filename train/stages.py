@@ -16,17 +16,21 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from alignlaunch.train import formats, safety_formats
+from alignlaunch.train import formats
 from alignlaunch.train.config import Stage
+from alignlaunch.train.preference_formats import preference
+from alignlaunch.train.safety_formats import safe_preference
+from alignlaunch.train.sft_formats import example
+from alignlaunch.train.turns import Record
 
 #: What reads a stage's records; raises FormatError for a bad one.
-READERS: dict[Stage, Callable[[formats.Record], object]] = {
+READERS: dict[Stage, Callable[[Record], object]] = {
     "pt": formats.text,
-    "sft": formats.example,
-    "rm": formats.preference,
-    "dpo": formats.preference,
-    "orpo": formats.preference,
-    "safe_dpo": safety_formats.safe_preference,
+    "sft": example,
+    "rm": preference,
+    "dpo": preference,
+    "orpo": preference,
+    "safe_dpo": safe_preference,
 }
 
 

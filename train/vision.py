@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from alignlaunch.train import images
+from alignlaunch.train.answers import answer_start
+from alignlaunch.train.chat_template import refuse_lost, render
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.data import Encoder
-from alignlaunch.train.encoding import Encoded, answer_start, render
+from alignlaunch.train.encoding import Encoded
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import FormatError, Message, Record, Turns
+from alignlaunch.train.turns import FormatError, Message, Record, Tools, Turns
 
 
 def load_processor(job: TrainConfig, tokenizer: Any) -> Any:
@@ -137,13 +139,19 @@ def conversation(record: Record, prompt: Turns, completion: Turns) -> list[Messa
     return images.placed([*prompt, *completion], len(record["images"]))
 
 
-def rendered(processor: Any, messages: list[Message], answer: int, files: list[str]) -> Rendered:
+def rendered(
+    processor: Any, messages: list[Message], answer: int, files: list[str], tools: Tools | None = None
+) -> Rendered:
     """The conversation, with what comes before the message at `answer` apart.
 
     Raises FormatError where an image cannot be opened, or stands after the beginning of the answer.
     """
-    text = render(processor, messages)
-    prompt = text[: answer_start(processor, messages, answer, text)]
+    if any(turn["role"] == "tool" for turn in messages[answer:]):
+        raise FormatError("with `images` an answer ends where a tool answers: TRL would learn the tool's words")
+    text = render(processor, messages, tools)
+    prompt = text[: answer_start(processor, messages, answer, text, tools)]
+    for turn in messages:
+        refuse_lost(turn, text)
     shown = files[: images.images_in(messages)]
     if images.images_in(messages[:answer]) != len(shown):
         raise FormatError("an image stands after the first answer; TRL wants all of them in the prompt")

@@ -14,7 +14,8 @@ from alignlaunch.train import data, sources
 from alignlaunch.train.config import Data, Role
 from alignlaunch.train.encoding import Encoded
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import example, preference
+from alignlaunch.train.preference_formats import preference
+from alignlaunch.train.sft_formats import example
 
 GOOD = {"prompt": "p", "completion": "c"}
 

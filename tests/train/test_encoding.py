@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from alignlaunch.train import orpo, rm, sft
-from alignlaunch.train.encoding import FALLBACK_CHAT_TEMPLATE, Tokens, encode
-from alignlaunch.train.formats import FormatError
+from alignlaunch.train.chat_template import FALLBACK_CHAT_TEMPLATE
+from alignlaunch.train.encoding import Tokens, encode
+from alignlaunch.train.turns import FormatError
 from tests.tiny import CHAT_TEMPLATE, IMAGE_CHAT_TEMPLATE
 
 CHATML = (

@@ -12,8 +12,8 @@ import torch
 from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM, PhiConfig, PhiForCausalLM
 
 from alignlaunch.train import adapter, model, orpo, vocabulary
+from alignlaunch.train.chat_template import FALLBACK_CHAT_TEMPLATE
 from alignlaunch.train.config import Lora, TrainConfig
-from alignlaunch.train.encoding import FALLBACK_CHAT_TEMPLATE
 from alignlaunch.train.errors import UserError
 
 

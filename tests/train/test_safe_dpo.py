@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from alignlaunch.train import pairs, safe_dpo, scoring
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import FormatError
+from alignlaunch.train.turns import FormatError
 
 OBJECTIVES = ("dpo", "mm_dpo", "modpo", "safedpo", "bfpo", "lagrangian")
 BETA, W, K, WEIGHT, KL = 0.3, 0.6, 0.7, 0.4, 0.2

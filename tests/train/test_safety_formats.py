@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.train.formats import FormatError
 from alignlaunch.train.safety_formats import SafePreference, safe_preference
+from alignlaunch.train.turns import FormatError
 
 PROMPT = [{"role": "user", "content": "q"}]
 A, B = [{"role": "assistant", "content": "a"}], [{"role": "assistant", "content": "b"}]
@@ -68,7 +68,7 @@ def test_system_and_history_come_before_the_prompt() -> None:
         (PAIR | {"prompt": " "}, "the question is empty"),
         (PAIR | {"chosen_response": ""}, "`chosen_response` is empty"),
         (PAIR | {"rejected_response": "a"}, "`chosen_response` and `rejected_response` are the same"),
-        (PAIR | {"rejected_response": 3}, "`rejected_response` holds int, not text"),
+        (PAIR | {"rejected_response": 3}, "`rejected_response` must be text or a list"),
         (PAIR | {"safety_labels": [1, -1]}, "`safety_labels` must be {chosen"),
         (PAIR | {"safety_labels": {"chosen": 1, "rejected": 0}}, "`safety_labels.rejected` is 0"),
         (PAIR | {"safety_labels": {"chosen": True, "rejected": -1}}, "`safety_labels.chosen` is True"),

@@ -12,11 +12,12 @@ import pytest
 from alignlaunch.train import sources
 from alignlaunch.train.config import Source
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import FormatError
+from alignlaunch.train.sources import Selection
+from alignlaunch.train.turns import FormatError
 
 
 def records(path: Path, columns: dict[str, str] | None = None) -> list[Any]:
-    return [found for _, found in sources.read(path, columns or {})]
+    return [found for _, found in sources.read(path, Selection(tuple((columns or {}).items())))]
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -56,7 +57,7 @@ def test_parquet(tmp_path: Path) -> None:
 
     path = tmp_path / "x.parquet"
     pq.write_table(pa.Table.from_pylist([{"a": 1, "m": [{"role": "user"}]}, {"a": 2, "m": []}]), path)
-    assert list(sources.read(path, {})) == [
+    assert list(sources.read(path)) == [
         (f"{path}: record 1", {"a": 1, "m": [{"role": "user"}]}),
         (f"{path}: record 2", {"a": 2, "m": []}),
     ]
@@ -69,8 +70,8 @@ def test_a_text_file_is_one_record(tmp_path: Path) -> None:
 def test_places_are_lines(tmp_path: Path) -> None:
     lines = write(tmp_path / "x.jsonl", '\n{"a": 1}\n\n{"a": 2}\n')
     array = write(tmp_path / "x.json", '\n[\n{"a":\n1}, {"a": 2},\n\n{"a": 3}]')
-    assert [place for place, _ in sources.read(lines, {})] == [f"{lines}:2", f"{lines}:4"]
-    assert [place for place, _ in sources.read(array, {})] == [f"{array}:3", f"{array}:4", f"{array}:6"]
+    assert [place for place, _ in sources.read(lines)] == [f"{lines}:2", f"{lines}:4"]
+    assert [place for place, _ in sources.read(array)] == [f"{array}:3", f"{array}:4", f"{array}:6"]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_a_bad_record_is_told_and_the_others_are_read(
     tmp_path: Path, content: str | bytes, line: int, says: str
 ) -> None:
     path = write(tmp_path / "x.jsonl", content)
-    found = list(sources.read(path, {}))
+    found = list(sources.read(path))
     ((place, error),) = [(place, each) for place, each in found if isinstance(each, FormatError)]
     assert len(found) == 3
     assert place == f"{path}:{line}"
@@ -131,6 +132,23 @@ def test_columns_are_renamed(tmp_path: Path) -> None:
     assert records(path, {"good": "bad", "bad": "good"})[0]["good"] == "b", "two columns may change places"
     (error,) = records(path, {"prompt": "qestion"})
     assert str(error) == ("no column qestion, which `columns` names; columns found: question, prompt, good, bad, id")
+
+
+def test_columns_are_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", json.dumps({"prompt": "p", "history": [["q", "a"]], "id": 1}))
+    assert [found for _, found in sources.read(path, Selection((), ("history", "absent")))] == [
+        {"prompt": "p", "id": 1}
+    ]
+
+
+def test_a_table_fills_every_map_with_the_keys_of_all(tmp_path: Path) -> None:
+    """Arguments of a tool call that no record made must not be learnt."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"m": [{"arguments": {"city": "Paris"}}]}, {"m": [{"arguments": {"term": "x"}}, {"arguments": {}}]}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "x.parquet")
+    assert records(tmp_path / "x.parquet") == rows
 
 
 def test_folders(tmp_path: Path) -> None:

@@ -12,7 +12,18 @@ import pytest
 
 @pytest.mark.parametrize(
     "module",
-    ["config", "stages", "rendezvous", "finish", "checkpoints", "outputs", "formats", "trainer_args", "deepspeed_keys"],
+    [
+        "config",
+        "stages",
+        "rendezvous",
+        "finish",
+        "checkpoints",
+        "outputs",
+        "formats",
+        "sources",
+        "trainer_args",
+        "deepspeed_keys",
+    ],
 )
 def test_no_torch(module: str) -> None:
     code = (

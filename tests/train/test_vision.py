@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from alignlaunch.train import adapter, data, dpo, images, sft, vision
 from alignlaunch.train.config import Data, Lora, TrainConfig
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import FormatError
+from alignlaunch.train.turns import FormatError
 from tests.matrix import matrix
 
 from .conftest import Finished, Runner
