@@ -12,6 +12,7 @@ import pytest
 from alignlaunch.launchers.diagnose import report
 from alignlaunch.launchers.diagnose.gather import Evidence
 from alignlaunch.launchers.k8s import status
+from alignlaunch.launchers.runs import Status
 
 RECORDINGS = Path(__file__).parent / "k8s/recordings"
 NOW = datetime(2026, 11, 28, 3, 1, 42, tzinfo=UTC)
@@ -52,7 +53,7 @@ TOLD: dict[str, tuple[str, int | None, str, str]] = {
 }
 
 
-def found(name: str) -> status.Status:
+def found(name: str) -> Status:
     pods = [one for one in items("pods") if one["metadata"]["labels"][status.JOB_LABELS["PyTorchJob"]] == name]
 
     def warnings(of: str) -> list[dict[str, Any]]:

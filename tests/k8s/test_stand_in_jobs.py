@@ -89,7 +89,8 @@ def test_workers_wait_for_the_name_of_the_master(cluster: Cluster) -> None:
     init = pods["job-worker-0"]["spec"]["initContainers"]
     assert [(one["name"], one["image"]) for one in init] == [("init-pytorch", "alpine:3.10")]
     address, name, *_ = cluster.log("job-worker-0").split()
-    assert (address, name) == (pods["job-master-0"]["status"]["podIP"], "job-master-0")
+    assert address == pods["job-master-0"]["status"]["podIP"]
+    assert name == f"job-master-0.{cluster.namespace}.svc.cluster.local"
     assert cluster.log("job-worker-0").splitlines()[-1] == "job-worker-0"
     services = cluster.core.list_namespaced_service(cluster.namespace).items
     found = {one.metadata.name: (one.spec.cluster_ip, one.spec.ports[0].port) for one in services}

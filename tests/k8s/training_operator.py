@@ -80,8 +80,8 @@ class TrainingOperator(Controller):
             self._reconcile_pods(job, status, kind, pods)
             self._reconcile_services(job, kind)
         self._update_status(job, status)
-        # Not at the deadline: the real controller's own request for it goes into a queue that nobody reads (seen on 1.9),
-        # so that only some other change of the job or its pods makes it look at its watch.
+        # Not at the deadline: the real controller's own request for it goes into a queue that nobody reads (1.9), and
+        # only some other change of the job or its pods makes it look at its watch.
         return None
 
     def _pods(self, job: Obj) -> list[Obj]:
