@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import NamedTuple
@@ -21,6 +22,8 @@ class Looks(NamedTuple):
 
 
 EVERYTHING = Looks()
+#: Longer than a pod or a Slurm step has between TERM and KILL.
+_ENDING_SECONDS = 60.0
 
 
 def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = EVERYTHING) -> None:
@@ -94,6 +97,13 @@ def _require_free(job: Job, folder: str, say: Callable[[str], None]) -> None:
     known = [run for run in runs.load() if run.output_dir == folder]
     unanswered: dict[str, LaunchError] = {}
     now = watch.refresh(known, unanswered)
+    end = time.monotonic() + _ENDING_SECONDS
+    for run in now:
+        if run.status.state == "COMPLETING":  # one that was just cancelled
+            say(f"waiting for {run.name} ({run.handle}) to end: it writes to the same output_dir")
+    while any(run.status.state == "COMPLETING" for run in now) and time.monotonic() < end:
+        time.sleep(1)
+        now = watch.refresh(now, unanswered)
     for error in dict.fromkeys(map(str, unanswered.values())):
         say(f"warning: output_dir: whether an earlier run still writes there cannot be asked ({error})")
     live = [run for run in now if not run.status.is_final and run.handle not in unanswered]

@@ -25,7 +25,7 @@ from .test_hostile import HOSTILE, as_yaml, texts
 
 RESOLVED = "/etc/alignlaunch/job.resolved.yaml"
 PREFLIGHT = ["python3", "-m", "alignlaunch.train.preflight", "--timeout", "900", RESOLVED, "--"]
-TORCHRUN = ["torchrun", "-m", "alignlaunch.train", RESOLVED]
+TORCHRUN = ["python3", "-m", "alignlaunch.train.torchrun", "-m", "alignlaunch.train", RESOLVED]
 
 
 def container(of: dict[str, Any], role: str = "Master") -> dict[str, Any]:
@@ -143,13 +143,16 @@ def test_elastic(tmp_path: Path) -> None:
     assert (policy["minReplicas"], policy["maxReplicas"], policy["rdzvBackend"]) == (2, 4, "c10d")
     assert found["spec"]["runPolicy"] == {"cleanPodPolicy": "Running", "backoffLimit": 3}
     assert policy["maxRestarts"] == 3
+    shared = {"name": "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "value": "1"}
+    assert shared in container(found, "Worker")["env"], "a pod that comes anew would wait for ever"
 
 
 @pytest.mark.parametrize(
     ("keys", "policy"),
     [
         ({}, {"cleanPodPolicy": "None"}),
-        ({"time": "1-00:00:00"}, {"cleanPodPolicy": "None", "activeDeadlineSeconds": 86400}),
+        ({"time": "1-00:00:00"}, {"cleanPodPolicy": "None"}),
+        ({"time": "1-00:00:00", "nnodes": 2}, {"cleanPodPolicy": "None", "activeDeadlineSeconds": 86400}),
         ({"time": "UNLIMITED"}, {"cleanPodPolicy": "None"}),
         ({"k8s": {"backoff_limit": 0, "ttl_seconds": 0}}, {"backoffLimit": 0, "ttlSecondsAfterFinished": 0}),
         ({"k8s": {"restart_policy": "OnFailure"}}, {"cleanPodPolicy": "Running", "backoffLimit": 10}),
@@ -163,6 +166,32 @@ def test_elastic(tmp_path: Path) -> None:
 def test_the_run_policy(tmp_path: Path, keys: dict[str, Any], policy: dict[str, Any]) -> None:
     _, found = rendered(tmp_path, **keys)
     assert policy.items() <= found["spec"]["runPolicy"].items()
+
+
+def test_the_kubelet_holds_each_pod_to_the_time_limit(tmp_path: Path) -> None:
+    """The operator does not; it would make such a pod anew where it restarts any, and so knows the limit besides."""
+    for changes, policy in (({}, None), ({"nnodes": 2}, 60), ({"nnodes": "2:3"}, 60)):
+        _, found = rendered(tmp_path, time="00:01:00", **changes)
+        for role in found["spec"]["pytorchReplicaSpecs"].values():
+            assert role["template"]["spec"]["activeDeadlineSeconds"] == 60
+        assert found["spec"]["runPolicy"].get("activeDeadlineSeconds") == policy
+    _, found = rendered(tmp_path, time="00:01:00", k8s={"kind": "TrainJob"})
+    assert found["spec"]["activeDeadlineSeconds"] == 60
+    assert "activeDeadlineSeconds" not in str(found["spec"]["runtimePatches"])
+
+
+@pytest.mark.parametrize(
+    ("cpu", "processes", "threads"),
+    [(None, 2, "4"), ("900m", 1, "1"), (7, 2, "3"), ("2500m", 1, "2"), (1, 8, "1"), ("0.1k", 2, "50")],
+)
+def test_a_process_takes_as_many_threads_as_its_share_of_the_pod(
+    tmp_path: Path, cpu: str | int | None, processes: int, threads: str
+) -> None:
+    k8s = {"cpu": cpu} if cpu else {}
+    _, found = rendered(tmp_path, nproc_per_node=processes, k8s=k8s)
+    assert {"name": "OMP_NUM_THREADS", "value": threads} in container(found)["env"]
+    _, found = rendered(tmp_path, nproc_per_node=processes, k8s=k8s, env={"OMP_NUM_THREADS": "9"})
+    assert [v["value"] for v in container(found)["env"] if v["name"] == "OMP_NUM_THREADS"] == ["9"]
 
 
 def test_no_secret_is_in_a_manifest_but_its_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,22 @@ def test_a_restart_is_told_while_the_job_runs() -> None:
 def test_many_pods_that_failed_are_told_in_a_few_words() -> None:
     pods = [pod(f"worker{i}", "Failed", **ended(i, "Error", f"59:0{i}")) for i in range(1, 6)]
     told = "a-worker1-0: exit code 1; a-worker2-0: exit code 2; a-worker3-0: exit code 3; and 2 more"
-    assert of(job("Failed"), *reversed(pods)) == ("FAILED", 1, told)
+    failed = job("Failed")
+    failed["spec"] = {"pytorchReplicaSpecs": {f"Worker{i}": {"replicas": 1} for i in range(1, 6)}}
+    assert of(failed, *reversed(pods)) == ("FAILED", 1, told)
+
+
+def test_who_ended_a_pod_before_its_time() -> None:
+    """Kubernetes says it in a condition of the pod; one that was deleted says nothing any more."""
+    evicted = pod("worker", "Failed", **ended(143, "Error", "59:01"))
+    evicted["status"]["conditions"] = [
+        {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    ]
+    followed = pod("master", "Failed", **ended(1, "Error", "59:03"))
+    told = "a-worker-0: exit code 143, PreemptionByScheduler; a-master-0: exit code 1"
+    assert of(job("Failed"), evicted, followed) == ("FAILED", 143, told)
+    gone = "a-master-0: exit code 1; a-worker-0 is gone: deleted, evicted, or its node was lost"
+    assert of(job("Failed"), followed) == ("FAILED", 1, gone)
 
 
 def test_pods_that_have_failed_while_the_operator_is_down() -> None:

@@ -48,6 +48,7 @@ def provenance(job_file: Path, place: Rendezvous, *, device: str, precision: str
         "world_size": place.world_size,
         "dialect": place.dialect,
         "restart_count": place.restart_count,
+        "run_id": place.run_id,
         "job_file": str(job_file),
         "job_sha256": hashlib.sha256(job_file.read_bytes()).hexdigest(),
         "job": job_file.read_text(encoding="utf-8"),

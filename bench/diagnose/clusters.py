@@ -164,6 +164,22 @@ def evicted() -> str:
         return _told(user.until(handle, "FAILED", "PENDING"))
 
 
+def container_config() -> str:
+    """A Secret that nobody has made."""
+    secrets = {"HF_TOKEN": {"name": "hub"}}
+    return _of_pods("true", "PENDING", "CreateContainer", k8s={"secrets": secrets}, secrets=["HF_TOKEN"], nnodes=1)
+
+
+def pod_gone() -> str:
+    """Somebody deletes a worker; nothing is made anew in its place."""
+    with _kubernetes() as user:
+        job = user.write_script("train", "echo step 1; sleep 300", {"restart_policy": "Never"})
+        handle = user.submit(job)
+        user.until(handle, "RUNNING")
+        user.cluster.delete("Pod", "train-worker-0")
+        return _told(user.until(handle, "FAILED"))
+
+
 FAULTS: dict[str, Callable[[], str]] = {
     "time-limit": time_limit,
     "cancelled": cancelled,
@@ -176,4 +192,6 @@ FAULTS: dict[str, Callable[[], str]] = {
     "host-oom": host_oom,
     "time-limit.pods": time_limit_pods,
     "evicted": evicted,
+    "container-config": container_config,
+    "pod-gone": pod_gone,
 }

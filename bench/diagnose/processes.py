@@ -73,12 +73,16 @@ def killed(at: Workshop) -> str:
         subprocess.run(["rmdir", str(group)], check=False)
 
 
-def peer_lost(at: Workshop) -> str:
-    """The log of the node that was left, when a process of the other was killed."""
+def killed_nodes(at: Workshop) -> str:
+    """A process of one node was killed; the other node says first that it has lost it."""
     program = at.program("leaves.py", f"{GROUP}if rank == 1:\n    os.kill(os.getpid(), 9)\n{GO_ON}")
     port = free_port()
-    both = at.run(static(0, port, program, timeout=30), static(1, port, program, timeout=30))
-    return "".join(f"{line}\n" for line in both.splitlines() if line.startswith("0: "))
+    return at.run(static(0, port, program, timeout=30), static(1, port, program, timeout=30))
+
+
+def peer_lost(at: Workshop) -> str:
+    """The log of the node that was left alone."""
+    return "".join(f"{line}\n" for line in killed_nodes(at).splitlines() if line.startswith("0: "))
 
 
 def host_memory(at: Workshop) -> str:
@@ -285,6 +289,7 @@ FAULTS: dict[str, Fault] = {
     "no-failure": healthy,
     "no-failure.zero2": healthy_zero2,
     "killed": killed,
+    "killed.nodes": killed_nodes,
     "peer-lost": peer_lost,
     "host-memory": host_memory,
     "shared-memory": shared_memory,

@@ -47,9 +47,10 @@ class Failure:
 
 
 class Summary:
-    """Reads torchelastic's "FAILED ... Root Cause" block of one agent, line after line."""
+    """Reads torchelastic's "FAILED ... Root Cause" block of one agent, line after line. writer: its node or pod."""
 
-    def __init__(self) -> None:
+    def __init__(self, writer: str) -> None:
+        self._writer = writer
         self._fields: dict[str, str] = {}
         self._traceback: list[str] = []
 
@@ -73,7 +74,10 @@ class Summary:
         said = [line for line in (fields.get("traceback", ""), *lines) if line and "elastic/errors.html" not in line]
         if len(said) == 1 and said[0].startswith("Signal "):
             said = []
-        where, time = fields.get("host", ""), fields.get("time", "").strip().replace("_", "T")
+        host = fields.get("host", "")
+        # torchrun calls a node localhost that has no other name for itself: who wrote the summary tells more.
+        where = self._writer if host.startswith("localhost") else host
+        time = fields.get("time", "").strip().replace("_", "T")
         return Failure(int(rank[0]), where, time, int(code[0]), traceback=said)
 
 
@@ -97,7 +101,10 @@ def of_error_file(path: Path, rank: int | None, where: str) -> Failure | None:
     return Failure(rank, where, time, traceback=lines[-_MOST_LINES:])
 
 
-def first(failures: list[Failure]) -> Failure | None:
-    """The earliest that nobody ended; of one moment the one told first."""
+def first(failures: list[Failure], followers: set[int]) -> Failure | None:
+    """The earliest that nobody ended and that follows from no other; of one moment the one told first.
+
+    followers: ranks that say that they lost another. They may say so before it is noticed that the other was killed.
+    """
     own = [one for one in failures if not one.was_ended]
-    return min(own, key=lambda one: (not one.time, one.time), default=None)
+    return min(own, key=lambda one: (one.rank in followers, not one.time, one.time), default=None)

@@ -28,9 +28,9 @@ class Verdict:
     notes: list[str] = field(default_factory=list)
 
 
-def verdict(scan: Scan) -> Verdict | None:
-    """Why the run failed; None where nothing in the lines says that it did."""
-    ended = failures.first(scan.failures)
+def verdict(scan: Scan, place: str = "") -> Verdict | None:
+    """Why the run failed; None where nothing in the lines says that it did. place: slurm, k8s, local or unknown."""
+    ended = failures.first(scan.failures, {source.rank for source in scan.followers if source.rank is not None})
     hits = [hit for of_pattern in scan.hits.values() for hit in of_pattern.values()]
     hit = min(hits, key=lambda one: _order(one, ended), default=None)
     raised = _raised(scan, ended)
@@ -40,7 +40,7 @@ def verdict(scan: Scan) -> Verdict | None:
     if first is None and not scan.failures:
         return None
     traceback = _traceback(first, ended, scan.tracebacks) if first else []
-    found = _known(hit) if hit else _unknown(scan, traceback)
+    found = _known(hit, place) if hit else _unknown(scan, traceback)
     found.first = _how(first, ended) if first else ""
     found.traceback = [line[:_LONGEST] for line in traceback[-_LAST_FRAMES:]]
     found.followed = _followed(scan, first)
@@ -94,11 +94,12 @@ def _traceback(first: Source, ended: Failure | None, found: dict[Source, Traceba
     return of_first[0].lines if of_first else []
 
 
-def _known(hit: Hit) -> Verdict:
+def _known(hit: Hit, place: str) -> Verdict:
     cause = hit.pattern.cause
     for name, value in hit.match.groupdict().items():
         cause = cause.replace(f"{{{name}}}", value or "?")
-    return Verdict(hit.pattern.name, cause, hit.pattern.remedy, evidence=[_shown(hit.line)])
+    remedy = hit.pattern.remedies.get(place, hit.pattern.remedies[""])
+    return Verdict(hit.pattern.name, cause, remedy, evidence=[_shown(hit.line)])
 
 
 def _unknown(scan: Scan, traceback: list[str]) -> Verdict:

@@ -11,13 +11,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Pattern:
-    """One entry. symptom: what ranks see of a fault elsewhere, or what does not end a run by itself."""
+    """One entry. symptom: what ranks see of a fault elsewhere, or what does not end a run by itself.
+
+    remedies: by place to run; "" for places that have none of their own.
+    """
 
     index: int  # in the table
     name: str
     regex: re.Pattern[str]
     cause: str
-    remedy: str
+    remedies: dict[str, str]
     symptom: bool
 
 
@@ -30,7 +33,7 @@ def _load() -> tuple[list[str], list[Pattern]]:
             name,
             re.compile("|".join(f"(?:{line})" for line in entry["lines"])),
             entry["cause"],
-            entry["remedy"],
+            {key.removeprefix("remedy").lstrip("_"): text for key, text in entry.items() if key.startswith("remedy")},
             entry.get("symptom", False),
         )
         for index, (name, entry) in enumerate(table.items())

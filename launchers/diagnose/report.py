@@ -21,7 +21,7 @@ def of(found: Evidence) -> Verdict:
     """The verdict on what was found."""
     state = found.status.state if found.status else ""
     reason = found.status.reason if found.status else ""
-    verdict = None if state == "COMPLETED" else judge.verdict(found.scan)
+    verdict = None if state == "COMPLETED" else judge.verdict(found.scan, found.name.partition("://")[0])
     if verdict is None:
         verdict = _without_failure(state, reason, found.scan.count)
     elif state and state not in FINAL:

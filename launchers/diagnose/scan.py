@@ -138,7 +138,7 @@ class Scan:
     def _process(self, line: Line) -> None:
         """Torchelastic's summary, and srun's lines about its tasks."""
         if line.text.startswith(("Root Cause (first", "Failures:")) and len(self._summaries) < _MOST_SOURCES:
-            self._summaries.setdefault(line.source, Summary())
+            self._summaries.setdefault(line.source, Summary(line.source.where))
         summary = self._summaries.get(line.source)
         failure = (summary.feed(line.text) if summary else None) or of_srun(line.text)
         if failure and len(self.failures) < _MOST_SOURCES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,8 @@ from .submit import RUN_LABEL
 SCHEME = "k8s"
 #: In the run's folder: the pods' lines, kept before they were deleted.
 KEPT = "pods.log"
+#: Longer than a pod has between TERM and KILL, unless it asks for more.
+_ENDING_SECONDS = 40.0
 _CANCELLED = "cancelled"  # a file of the run's folder
 #: Of Kueue's objects: the uid of their job.
 _JOB_UID = "kueue.x-k8s.io/job-uid"
@@ -70,11 +73,14 @@ class KubernetesBackend:
         api_of(run)
 
     def cancel(self, run: Run) -> None:
-        """Delete the job, and with it pods and ConfigMap."""
+        """Delete the job, and with it pods and ConfigMap; return when its pods have ended, or soon will have."""
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
             if job := _its_job(api, run):
                 api.delete(job["kind"], run.id)
+                end = time.monotonic() + _ENDING_SECONDS
+                while _pods_of(api, run) and time.monotonic() < end:
+                    time.sleep(0.5)  # until then they write where the next job may
         if run.run_dir:
             (Path(run.run_dir) / _CANCELLED).touch()
 
@@ -184,13 +190,24 @@ def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
     found = {}
     for run in runs:
         if run.handle not in jobs:
-            gone = replace(run.status, state="CANCELLED", reason="") if _was_cancelled(run) else _GONE
-            found[run.handle] = gone
+            found[run.handle] = _of_gone(run)
             continue
         found[run.handle] = status.of(
             jobs[run.handle], pods[run.id], lambda name: warnings().get(name, []), lambda uid: workloads().get(uid), now
         )
     return found
+
+
+def _of_gone(run: Run) -> Status:
+    """The state of a run that the cluster has forgotten: as cancelled here, or by what it left in its output folder."""
+    if _was_cancelled(run):
+        return replace(run.status, state="CANCELLED", reason="")
+    try:
+        results = json.loads((Path(run.output_dir) / "provenance.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # most often a pod's folder, which this machine does not see
+        return _GONE
+    is_its = bool(run.run_dir) and results.get("run_id") == Path(run.run_dir).name.removeprefix(f"{run.name}-")
+    return Status("COMPLETED", 0, f"as its results in {run.output_dir} say; the job is deleted") if is_its else _GONE
 
 
 def _jobs(api: Api, runs: list[Run]) -> dict[str, Object]:

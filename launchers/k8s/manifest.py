@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,13 @@ from .spec import K8s, Toleration, Volume
 _RENDEZVOUS_WAIT = "900"
 #: Restarts in place before an elastic job, or one with OnFailure, has failed.
 _BACKOFF_LIMIT = 10
+#: Of a quantity.
+_SUFFIXES = {
+    **{name: Decimal(1000) ** power for power, name in enumerate(("m", "", "k", "M", "G", "T", "P"), start=-1)},
+    **{name: Decimal(1024) ** power for power, name in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), start=1)},
+}
+#: In the output folder: what every process wrote, as torchrun keeps it.
+LOGS = "logs"
 
 
 def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
@@ -58,7 +67,8 @@ def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
 def _command(job: Job, k8s: K8s) -> list[str]:
     resolved, timeout = f"{CONFIG_DIR}/job.resolved.yaml", job.preflight_seconds("k8s")
     preflight = ["python3", "-m", "alignlaunch.train.preflight", "--timeout", str(timeout), resolved, "--"]
-    command = [*(preflight if timeout else []), "torchrun", "-m", "alignlaunch.train", resolved]
+    launcher = ["python3", "-m", "alignlaunch.train.torchrun", "-m", "alignlaunch.train", resolved]
+    command = [*(preflight if timeout else []), *launcher]
     if k8s.kind == "TrainJob" and k8s.working_dir:  # a TrainJob has no place for a working directory
         return ["env", "-C", literal(k8s.working_dir), *command]
     return command
@@ -76,8 +86,13 @@ def _env(job: Job, k8s: K8s, config_name: str) -> list[dict[str, Any]]:
     plain = {"NCCL_SOCKET_IFNAME": interface, "GLOO_SOCKET_IFNAME": interface} if interface else {}
     # Whose checkpoints are in the output folder, so that pods that come back go on from theirs.
     plain["ALIGNLAUNCH_RUN_ID"] = config_name
-    # Every line of the log says its rank.
+    # Every line of the log says its rank; pods may go, and their logs with them, so that a copy lies with the results.
     plain |= {"PYTHONUNBUFFERED": "1", "PET_TEE": "3", "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[rank${rank}]: "}
+    plain["PET_LOG_DIR"] = f"{job.spec.output_dir}/{LOGS}"
+    plain["OMP_NUM_THREADS"] = str(_threads(job, k8s))
+    if job.elastic:
+        # Rank 0 would keep the store of its first rendezvous, and a pod that comes anew would wait for it for ever.
+        plain["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     if job.cluster.device == "cpu":
         plain["CUDA_VISIBLE_DEVICES"] = ""  # no GPU is used, even where there is one
     else:  # as templates/environment.sh.j2 has it; a pod's own file system goes with the pod
@@ -96,10 +111,20 @@ def literal(value: str) -> str:
     return value.replace("$", "$$")
 
 
+def _threads(job: Job, k8s: K8s) -> int:
+    """Of each process. Left to itself it takes one for every core of the node, whatever share of them the pod has."""
+    number, suffix = re.fullmatch(r"([\d.]+)(\D*)", str(_cpu(job, k8s))).groups()  # type: ignore[union-attr] # spec.Quantity
+    return max(1, int(Decimal(number) * _SUFFIXES[suffix] / job.spec.nproc_per_node))
+
+
+def _cpu(job: Job, k8s: K8s) -> int | str:
+    return k8s.cpu or 4 * job.spec.nproc_per_node
+
+
 def _resources(job: Job, k8s: K8s) -> dict[str, Any]:
     """The same requests and limits: such pods are the last ones to be evicted, and never share their CPUs' time."""
     processes = job.spec.nproc_per_node
-    wanted = {"cpu": k8s.cpu or 4 * processes, "memory": k8s.memory or f"{32 * processes}Gi", **k8s.resources}
+    wanted = {"cpu": _cpu(job, k8s), "memory": k8s.memory or f"{32 * processes}Gi", **k8s.resources}
     if job.cluster.device == "gpu":
         wanted[k8s.gpu_resource] = processes
     quantities = {name: str(quantity) for name, quantity in wanted.items()}
@@ -166,6 +191,7 @@ def _pod(job: Job, k8s: K8s) -> dict[str, Any]:
             # Without this a pod on the node's network cannot look up the name of the first pod.
             "dnsPolicy": "ClusterFirstWithHostNet" if k8s.host_network else None,
             "securityContext": _set(user),
+            "activeDeadlineSeconds": deadline(job) if k8s.kind == "PyTorchJob" else None,
         }
     )
 
@@ -220,7 +246,7 @@ def _run_policy(job: Job, k8s: K8s) -> dict[str, Any]:
             # Pods that restart in place would go on doing so after the job has failed.
             "cleanPodPolicy": k8s.clean_pod_policy or ("Running" if in_place else "None"),
             "backoffLimit": _first(k8s.backoff_limit, _BACKOFF_LIMIT if in_place else None),
-            "activeDeadlineSeconds": deadline(job),
+            "activeDeadlineSeconds": deadline(job) if _restart_policy(job, k8s) != "Never" else None,
             "ttlSecondsAfterFinished": k8s.ttl_seconds,
             "schedulingPolicy": gang,
         }
@@ -228,7 +254,11 @@ def _run_policy(job: Job, k8s: K8s) -> dict[str, Any]:
 
 
 def deadline(job: Job) -> int | None:
-    """Seconds of the job's `time`; None without a limit."""
+    """Seconds of the job's `time`; None without a limit.
+
+    A PyTorchJob's own deadline is looked at only when one of its pods changes, so the kubelet holds the pods to it, and
+    keeps them and their logs. The job has it besides where the operator would replace such a pod by a new one.
+    """
     return seconds(job.spec.time) if job.spec.time else None
 
 

@@ -40,7 +40,7 @@ def of(
     views = sorted((_view(pod) for pod in pods), key=lambda view: view.index)
     nodes = ",".join(dict.fromkeys(view.node for view in views if view.node))
     if _FAILED in conditions:
-        return _failed(conditions[_FAILED], views, nodes)
+        return _failed(job, conditions[_FAILED], views, nodes, warnings)
     if any(name in conditions for name in _SUCCEEDED):
         late = [view for view in views if view.phase == "Pending"]
         return Status("COMPLETED", 0, f"{late[0].name} never ran: {late[0].why}" if late else "", nodes)
@@ -129,9 +129,16 @@ def _view(pod: Object) -> PodView:
         why=_why_not_running(pod, state, last),
         restarts=int(container.get("restartCount", 0)),
         code=(ended or last).get("exitCode"),
-        ended_by=status.get("reason") or (ended or last).get("reason", ""),  # the pod's own: Evicted
+        ended_by=status.get("reason") or _disruption(status) or (ended or last).get("reason", ""),
         ended_at=(ended or last).get("finishedAt") or "",
     )
+
+
+def _disruption(status: Object) -> str:
+    """Who ended a pod before its time, since Kubernetes 1.26: EvictionByEvictionAPI, PreemptionByScheduler, ..."""
+    conditions = status.get("conditions") or []
+    told = (c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True")
+    return next((str(condition.get("reason", "")) for condition in told), "")
 
 
 def _why_not_running(pod: Object, state: Object, last: Object) -> str:
@@ -159,21 +166,33 @@ def _words(waiting: Object) -> str:
     return _short(f"{waiting['reason']}: {waiting.get('message', '')}".rstrip(": "))
 
 
-def _failed(condition: Object, views: list[PodView], nodes: str) -> Status:
+def _failed(
+    job: Object, condition: Object, views: list[PodView], nodes: str, warnings: Callable[[str], list[Object]]
+) -> Status:
     """The first container that ended badly has the job's exit code; those after it may only have followed it."""
     bad = sorted((view for view in views if view.code), key=lambda view: (view.ended_at, view.index))
     first = bad[0] if bad else None
     reason, message = condition.get("reason", ""), condition.get("message", "")
-    state = "FAILED"
-    if "DeadlineExceeded" in reason or "active longer than" in message:
+    state, gone = "FAILED", _gone(job, views)
+    if "DeadlineExceeded" in (reason, *(view.ended_by for view in bad)) or "active longer than" in message:
         state, reason = "TIMEOUT", "the time limit"
     elif first:
         if first.ended_by == "OOMKilled":
             state = "OUT_OF_MEMORY"
-        reason = _some([f"{view.name}: {_end(view)}" for view in bad])
-    else:
-        reason = _short(message or reason)
+        reason = _some([f"{view.name}: {_end(view)}" for view in bad] + gone)
+    elif views and gone:
+        reason = _some(gone)
+    else:  # the operator has deleted the pods: what it said of them before
+        reason = "; ".join(filter(None, [_short(message or reason), _last(warnings(job["metadata"]["name"]))]))
     return Status(state, first.code if first else None, reason, nodes)
+
+
+def _gone(job: Object, views: list[PodView]) -> list[str]:
+    """The pods that the operator has made and that are not there any more."""
+    roles, name = job["spec"].get("pytorchReplicaSpecs") or {}, job["metadata"]["name"]
+    made = [f"{name}-{role.lower()}-{i}" for role, one in roles.items() for i in range(int(one.get("replicas", 1)))]
+    there = {view.name for view in views}
+    return [f"{pod} is gone: deleted, evicted, or its node was lost" for pod in made if pod not in there]
 
 
 def _end(view: PodView) -> str:

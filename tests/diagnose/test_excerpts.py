@@ -66,6 +66,7 @@ def test_every_entry_says_cause_and_remedy() -> None:
     for pattern in PATTERNS:
         assert pattern.cause
         assert not pattern.cause.endswith(".")
-        assert pattern.remedy
+        assert "" in pattern.remedies
+        assert all(pattern.remedies.values())
         for name in pattern.regex.groupindex:
             assert f"{{{name}}}" in pattern.cause

@@ -24,7 +24,7 @@ class User(Command):
             "image": cluster.image,
             "working_dir": "/data",
             "volumes": {"data": {"pvc": "data", "mount_path": "/data"}},
-            "cpu": 1,
+            "cpu": "800m",  # two of them, and what a cluster runs itself, on a node with two
             "memory": "2Gi",
         }
         (folder / "clusters").mkdir()

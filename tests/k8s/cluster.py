@@ -156,9 +156,10 @@ class Cluster:
         listed = self.core.list_namespaced_pod(self.namespace, _preload_content=False).data
         return {pod["metadata"]["name"]: pod for pod in json.loads(listed)["items"]}
 
-    def config_maps(self) -> set[str]:
-        """Names of those in the namespace."""
-        return {one.metadata.name for one in self.core.list_namespaced_config_map(self.namespace).items}
+    def config_maps(self, selector: str = "") -> set[str]:
+        """Names of those in the namespace; clusters publish some of their own there."""
+        found = self.core.list_namespaced_config_map(self.namespace, label_selector=selector).items
+        return {one.metadata.name for one in found}
 
     def owners(self, kind: str, name: str) -> list[tuple[str, str]]:
         """Kind and name of what an object goes with."""
@@ -231,8 +232,25 @@ class Cluster:
             return self.kubectl("exec", pod, "--", "cat", f"/claim/{path}").stdout.encode()
 
     def _make_claim(self, name: str) -> None:
-        spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+        spec: Obj = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+        if not self._has_default_storage():  # then a folder of the cluster's one node is the claim
+            spec["storageClassName"] = ""
+            volume = {
+                "accessModes": spec["accessModes"],
+                "capacity": spec["resources"]["requests"],
+                "hostPath": {"path": f"/tmp/{self.namespace}-{name}", "type": "DirectoryOrCreate"},  # noqa: S108
+                "claimRef": {"namespace": self.namespace, "name": name},
+                "persistentVolumeReclaimPolicy": "Delete",
+                "storageClassName": "",
+            }
+            metadata = {"name": f"{self.namespace}-{name}"}
+            self.apply({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": volume})
         self.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec})
+
+    def _has_default_storage(self) -> bool:
+        classes = json.loads(self.kubectl("get", "storageclasses", "-o", "json").stdout)["items"]
+        default = "storageclass.kubernetes.io/is-default-class"
+        return any((one["metadata"].get("annotations") or {}).get(default) == "true" for one in classes)
 
     @contextlib.contextmanager
     def _claim_pod(self, claim: str) -> Iterator[str]:
@@ -240,7 +258,8 @@ class Cluster:
         name = f"claim-{claim}"
         volume = {"name": "claim", "persistentVolumeClaim": {"claimName": claim}}
         mounts = [{"name": "claim", "mountPath": "/claim"}]
-        container = {"name": "shell", "image": self.image, "command": ["sleep", "600"], "volumeMounts": mounts}
+        container: Obj = {"name": "shell", "image": self.image, "command": ["sleep", "600"], "volumeMounts": mounts}
+        container |= {"securityContext": {"runAsUser": 0}}  # the claim may be root's
         spec = {"containers": [container], "volumes": [volume], "terminationGracePeriodSeconds": 0}
         self.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
         try:
@@ -280,6 +299,9 @@ class StandInCluster(Cluster):
             yield found
         finally:
             found += [f"{one.verb} {one.resource}" for one in every[before:] if one.namespace == self.namespace]
+
+    def _has_default_storage(self) -> bool:
+        return True
 
     def fill_claim(self, name: str, source: Path) -> None:
         self._make_claim(name)

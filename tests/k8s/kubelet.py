@@ -108,7 +108,8 @@ def _lines(service: Obj, pods: list[Obj]) -> list[str]:
             hosts = [name]
             if pod["spec"].get("subdomain") == name:
                 hosts.append(f"{pod['spec']['hostname']}.{name}")
-            names = [f"{host}{suffix}" for host in hosts for suffix in _suffixes(namespace)]
+            # The full name first: it is what a cluster's DNS answers, whatever was asked for.
+            names = [f"{host}{suffix}" for host in hosts for suffix in reversed(_suffixes(namespace))]
             lines.append(f"{address}\t{' '.join(names)}\n")
     return lines
 

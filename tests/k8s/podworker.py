@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.network import PodNetwork, PodSandbox
@@ -37,6 +37,10 @@ class _EvictedError(Exception):
     """The node wants its room back."""
 
 
+class _DeadlineError(Exception):
+    """The pod has been active for longer than it may be."""
+
+
 class PodWorker:
     """`folder` holds the pod's volumes, its hosts file and the roots of its containers."""
 
@@ -54,6 +58,7 @@ class PodWorker:
         self._claims = claims
         self._address = ""
         self._started = now()
+        self._begun = time.monotonic()
         self._init = [self._container(spec) for spec in pod["spec"].get("initContainers") or []]
         self._main = [self._container(spec) for spec in pod["spec"]["containers"]]
         self._stopping = threading.Event()
@@ -76,6 +81,12 @@ class PodWorker:
             self._kill(sandbox)
             self._verdict = {"phase": "Failed", "reason": "Evicted", "message": str(why)}
             self._tell("Evicted", str(why), True)
+            self._report()
+        except _DeadlineError as why:
+            self._tell("DeadlineExceeded", str(why), False)
+            self._stop_containers(self._grace_of_spec)
+            self._kill(sandbox)
+            self._verdict = {"phase": "Failed", "reason": "DeadlineExceeded", "message": str(why)}
             self._report()
         except _StoppedError:
             pass
@@ -140,29 +151,41 @@ class PodWorker:
             current = self._current()
             if current is None or current["metadata"].get("deletionTimestamp"):
                 raise _DeletedError
+            limit = current["spec"].get("activeDeadlineSeconds")
+            if limit is not None and time.monotonic() - self._begun >= limit:
+                raise _DeadlineError("Pod was active on the node longer than the specified deadline")
             if time.monotonic() >= deadline:
                 return
             time.sleep(INTERVAL_S)
 
     def _terminate(self, sandbox: PodSandbox) -> None:
         """TERM to every process 1, KILL when the grace period is over, and then the pod is gone."""
+        self._stop_containers(self._grace_of_deletion)
+        self._kill(sandbox)
+        self._report()
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
+        with contextlib.suppress(ApiError):  # it is gone already
+            self._registry.delete(PODS, *key_of(self._pod), options)
+
+    def _stop_containers(self, grace: Callable[[], float]) -> None:
+        """TERM, and then as much time as they have."""
         for container in filter(lambda one: one.running, [*self._init, *self._main]):
             container.give_up()
             self._tell("Killing", f"Stopping container {container.name}", False)
             container.send(signal.SIGTERM)
         begun = time.monotonic()
         while any(one.running for one in [*self._init, *self._main]) and not self._stopping.is_set():
-            current = self._current()
-            grace = current["metadata"].get("deletionGracePeriodSeconds", 0) if current else 0
-            if time.monotonic() - begun >= grace:
-                break
+            if time.monotonic() - begun >= grace():
+                return
             self._reap()
             time.sleep(INTERVAL_S)
-        self._kill(sandbox)
-        self._report()
-        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
-        with contextlib.suppress(ApiError):  # it is gone already
-            self._registry.delete(PODS, *key_of(self._pod), options)
+
+    def _grace_of_deletion(self) -> float:
+        current = self._current()
+        return float(current["metadata"].get("deletionGracePeriodSeconds", 0)) if current else 0.0
+
+    def _grace_of_spec(self) -> float:
+        return float(self._pod["spec"].get("terminationGracePeriodSeconds", 30))
 
     def _kill(self, sandbox: PodSandbox) -> None:
         while any(one.running for one in [*self._init, *self._main]):

@@ -74,7 +74,8 @@ class Registry:
             stored = self.store.put(resource, obj)
             if resource is NAMESPACES:
                 self.create(SERVICE_ACCOUNTS, metadata["name"], {"metadata": {"name": "default"}})
-                self.create(CONFIG_MAPS, metadata["name"], {"metadata": {"name": "kube-root-ca.crt"}})
+                for published in ("kube-root-ca.crt", "openshift-service-ca.crt"):  # by clusters, into each namespace
+                    self.create(CONFIG_MAPS, metadata["name"], {"metadata": {"name": published}})
             return stored
 
     def update(

@@ -42,7 +42,7 @@ def seen(cluster: Cluster, **options: Any) -> list[tuple[str, str]]:
     listing = cluster.core.list_namespaced_config_map
     events = stream(listing, cluster.namespace, **{"timeout_seconds": 2, **options})
     found = [(event["type"], event["object"].metadata.name) for event in events]
-    return [(kind, name) for kind, name in found if name != "kube-root-ca.crt"]
+    return [(kind, name) for kind, name in found if not name.endswith("-ca.crt")]
 
 
 def test_it_begins_after_the_version_and_ends_in_time(cluster: Cluster) -> None:

@@ -12,6 +12,8 @@ from tests.tiny import TRAIN, make_model, write_data
 from .cli import User
 from .cluster import Cluster
 
+OURS = "app.kubernetes.io/managed-by=alignlaunch"
+
 
 @pytest.fixture
 def user(cluster: Cluster, tmp_path: Path) -> User:
@@ -88,7 +90,7 @@ def test_a_name_in_use_gets_a_suffix_of_its_own(user: User) -> None:
     second = user.submit(job, "--set", "output_dir=elsewhere", "--write")
     assert first.endswith("/twice")
     assert second.rpartition("/")[2].startswith("twice-")
-    assert len({*user.cluster.config_maps()} - {"kube-root-ca.crt"}) == 2
+    assert len(user.cluster.config_maps(OURS)) == 2
     user.call("cancel", second)
     user.call("cancel", first)
     user.until(first, "CANCELLED")
@@ -160,7 +162,7 @@ def test_a_dry_run_asks_the_server_and_stores_nothing(user: User) -> None:
     done = user.call("k8s", job, "--cluster", "lab", "--dry-run")
     assert "kind: PyTorchJob" in done.stdout
     assert f"would take it into namespace {user.cluster.namespace}" in done.stderr
-    assert not user.cluster.config_maps() - {"kube-root-ca.crt"}
+    assert not user.cluster.config_maps(OURS)
     assert not (user.folder / "launch").exists()
     bad = user.write_script("bad", "true", {"patch": {"spec": {"nonsense": 1}}})
     refused = user.call("k8s", bad, "--cluster", "lab", "--dry-run", code=3)

@@ -77,7 +77,7 @@ def test_a_queue_that_does_not_admit_the_job(user: User) -> None:
 
 
 def test_a_time_limit(user: User) -> None:
-    run = user.submit(user.write_script("slow", "sleep 300", nnodes=1, time="00:00:05"))
+    run = user.submit(user.write_script("slow", "sleep infinity", nnodes=1, time="00:00:05"))
     user.call("wait", run, code=1)
     assert user.status(run)["state"] == "TIMEOUT"
 
