@@ -16,7 +16,12 @@ class Default(NamedTuple):
     key: str  # dotted
     value: Any
     source: str
+    #: A key whose value in the job file takes the sense from this default, which then falls away.
+    unless: str = ""
 
+
+#: As `unless`: a learning rate for LoRA's few weights is too high for all of them.
+NO_LORA = "lora: null"
 
 COMMON = [
     Default("nnodes", 1, "alignlaunch"),
@@ -55,15 +60,15 @@ STAGES: dict[Stage, list[Default]] = {
         Default("train.per_device_train_batch_size", 1, "ORPO §5"),
         Default("train.per_device_eval_batch_size", 1, "ORPO §5"),
         Default("train.gradient_accumulation_steps", 4, "ORPO §5"),
-        Default("train.max_steps", 100, "ORPO §5"),
+        Default("train.max_steps", 100, "ORPO §5", unless="train.num_train_epochs"),
         Default("train.eval_strategy", "steps", "script"),
         Default("train.eval_steps", 20, "ORPO §5"),
         Default("train.save_steps", 50, "ORPO §5"),
-        Default("train.learning_rate", 5e-4, "script"),
+        Default("train.learning_rate", 5e-4, "script", unless=NO_LORA),
         Default("train.lr_scheduler_type", "cosine", "script"),
         Default("train.beta", 0.1, "script"),
         Default("train.max_length", 512, "script: 256 source + 256 target"),
-        Default("train.max_prompt_length", 256, "script: 256 source"),
+        Default("train.max_prompt_length", 256, "script: 256 source", unless="train.max_length"),
         *_LORA_8,
     ],
     "rm": [
@@ -108,7 +113,7 @@ STAGES: dict[Stage, list[Default]] = {
         Default("train.per_device_eval_batch_size", 1, "DeepSpeed §2.3"),
         Default("train.gradient_accumulation_steps", 16, "DeepSpeed §2.3"),
         Default("train.num_train_epochs", 0.5, "DeepSpeed §2.3"),
-        Default("train.learning_rate", 2e-4, "DeepSpeed §2.3"),
+        Default("train.learning_rate", 2e-4, "DeepSpeed §2.3", unless=NO_LORA),
         Default("train.weight_decay", 0.01, "DeepSpeed §2.3"),
         Default("train.warmup_steps", 0.05, "DeepSpeed §2.3 (WARMUP_RATIO)"),
         *_LORA_8,
@@ -144,12 +149,49 @@ def merged(stage: Stage, data: dict[str, Any]) -> dict[str, Any]:
     """`data` over the stage's defaults. A map merges key by key; an explicit null or another type replaces it whole."""
     tree: dict[str, Any] = {}
     for default in for_stage(stage):
+        if displaced(default, data):
+            continue
         *parents, last = default.key.split(".")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = default.value
     return _overlay(tree, data)
+
+
+def displaced(default: Default, data: dict[str, Any]) -> bool:
+    """Whether what the job file gives takes the sense from a default."""
+    if default.unless == NO_LORA:
+        return "lora" in data and data["lora"] in (None, False)
+    return bool(default.unless) and given(data, default.unless)
+
+
+def given(data: dict[str, Any], key: str) -> bool:
+    """Whether the job file itself has a dotted key."""
+    node: Any = data
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+#: Defaults by which less is trained than a reader of the job file would think.
+_TELLING = ("data.max_train_samples", "train.max_steps", "train.num_train_epochs")
+
+
+def told(stage: Stage, data: dict[str, Any]) -> list[str]:
+    """What is said of the defaults in force: how much they train, and those that fell away."""
+    notes = []
+    for default in for_stage(stage):
+        if given(data, default.key):
+            continue
+        if displaced(default, data):
+            why = f"the stage's default, {default.value}, falls away beside `{default.unless}`"
+            notes.append(f"{default.key}: {why}; without a value of yours the trainer's own counts")
+        elif default.key in _TELLING and not (default.key == "train.num_train_epochs" and default.value >= 1):
+            notes.append(f"{default.key}: {default.value} is the stage's default ({default.source}), not yours")
+    return notes
 
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

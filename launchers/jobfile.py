@@ -68,6 +68,7 @@ def build(
     stage = document.data.get("stage")
     data = document.data
     if isinstance(stage, str) and stage in defaults.STAGES:
+        notes += defaults.told(stage, data)
         data = defaults.merged(stage, data)
         _fit_to_data(data, document)
         problems += rules.trainer_arguments(stage, document, data)

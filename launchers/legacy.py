@@ -19,6 +19,9 @@ class Move(NamedTuple):
     to: str | None  # dotted key today; None: nothing needs to be set any more
     why: str
     convert: Convert = lambda value: value
+    #: Of `to` None: a value that asks for what will not be, and the remedy.
+    unless: Any = None
+    remedy: str = ""
 
 
 def _paths(value: Any) -> Any:
@@ -29,6 +32,7 @@ def _when_true(result: Any, otherwise: Any = None) -> Convert:
     return lambda value: result if value in _TRUE else otherwise
 
 
+_CPU = "`device: cpu` in a cluster profile (--cluster NAME)"
 #: Old name under `train:` → where it went.
 MOVES: dict[str, Move] = {
     # The documents' model, data and LoRA arguments have keys of their own in a job file.
@@ -58,15 +62,17 @@ MOVES: dict[str, Move] = {
     # Removed by transformers 5.
     "warmup_ratio": Move("train.warmup_steps", "transformers 5: below 1 it is a share of the steps"),
     "evaluation_strategy": Move("train.eval_strategy", "transformers 5"),
-    "no_cuda": Move(None, "the device is found out on the node"),
-    "use_cpu": Move(None, "the device is found out on the node"),
+    "no_cuda": Move(None, "the device is found out on the node", unless=True, remedy=_CPU),
+    "use_cpu": Move(None, "the device is found out on the node", unless=True, remedy=_CPU),
     "overwrite_output_dir": Move(None, "a new run always starts anew; a requeued one goes on from its checkpoint"),
     "overwrite_cache": Move(None, "the cache is keyed by content"),
-    "save_safetensors": Move(None, "safetensors is the only format now"),
+    "save_safetensors": Move(None, "safetensors is the only format now", unless=False, remedy="remove it"),
     "group_by_length": Move("train.train_sampling_strategy", "transformers 5", _when_true("group_by_length", "random")),
     "logging_dir": Move("env.TENSORBOARD_LOGGING_DIR", "transformers 5"),
-    "do_train": Move(None, "a job trains"),
-    "do_eval": Move(None, "evaluation is on when `data.validation` is given"),
+    "do_train": Move(None, "a job trains", unless=False, remedy="`alignlaunch eval FOLDER` evaluates alone"),
+    "do_eval": Move(
+        None, "evaluation is on when `data.validation` is given", unless=False, remedy="remove `data.validation`"
+    ),
     "use_peft": Move("lora", "null trains every weight", lambda value: None if value in _TRUE else False),
 }
 
@@ -81,6 +87,9 @@ def apply(document: Document) -> tuple[list[str], list[Problem]]:
     _lengths(document, train, notes, problems)
     for name in [name for name in train if name in MOVES]:
         move, value, place = MOVES[name], train.pop(name), document.key_place(("train", name))
+        if move.to is None and move.unless is not None and _same(value, move.unless):
+            problems.append(Problem(place, f"train.{name}", value, f"not to be had so: {move.why}", move.remedy))
+            continue
         if move.to is None:
             notes.append(f"{place}: train.{name} is not needed: {move.why}")
             continue
@@ -93,6 +102,11 @@ def apply(document: Document) -> tuple[list[str], list[Problem]]:
         if not put(document, path, value, document.values.get(("train", name), place), keep=True):
             problems.append(_conflict(place, name, move.to))
     return notes, problems
+
+
+def _same(value: Any, flag: bool) -> bool:
+    """Whether a value says this flag, as YAML or as the documents' shell scripts have it."""
+    return value is flag or (isinstance(value, str) and value.lower() == str(flag).lower())
 
 
 def _conflict(place: str, name: str, to: str) -> Problem:

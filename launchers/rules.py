@@ -232,6 +232,8 @@ def trainer_arguments(stage: str, document: Document, data: dict[str, Any]) -> l
 
 
 def _broken_rule(key: str, value: Any, spec: dict[str, Any]) -> str | None:
+    if key == "resume_from_checkpoint" and isinstance(value, bool):
+        return None  # true: the last one there is; transformers' own annotation has paths alone
     words = spec["type"].split("|")
     if value is None:
         return None if spec.get("optional") or "any" in words else f"a value of type {spec['type']} is due"

@@ -108,3 +108,35 @@ def test_an_explicit_null_replaces_a_whole_map() -> None:
         "dropout": 0.05,
         "target_modules": "all",
     }
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "key", "falls_away"),
+    [
+        ("orpo", {"train": {"num_train_epochs": 3}}, "max_steps", True),
+        ("orpo", {"train": {"num_train_epochs": 3, "max_steps": 7}}, "max_steps", False),
+        ("orpo", {"lora": None}, "learning_rate", True),
+        ("pt", {"lora": False}, "learning_rate", True),
+        ("pt", {"lora": {"r": 4}}, "learning_rate", False),
+        ("sft", {"lora": None}, "learning_rate", False),  # the document's, for every weight
+        ("orpo", {"train": {"max_length": 2048}}, "max_prompt_length", True),
+    ],
+)
+def test_what_the_user_gives_displaces_the_defaults_that_contradict_it(
+    tmp_path: Path, stage: Stage, given: dict[str, Any], key: str, falls_away: bool
+) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(MINIMAL)
+    document = yamlfile.read(path)
+    document.data |= {"stage": stage} | given
+    job = jobfile.build(document, (), None)
+    assert (key not in job.resolved()["train"]) == falls_away
+    assert any("falls away" in note and key in note for note in job.notes) == falls_away
+
+
+def test_where_little_is_trained_by_default_that_is_said(job_file: Path, cli: Cli) -> None:
+    said = cli("local", job_file, "--set", "stage=orpo", "--dry-run").stderr
+    assert "data.max_train_samples: 1000 is the stage's default (ORPO §5), not yours" in said
+    assert "train.max_steps: 100 is the stage's default (ORPO §5), not yours" in said
+    mine = ("--set", "data.max_train_samples=1000", "--set", "train.max_steps=100")
+    assert "is the stage's default" not in cli("local", job_file, "--set", "stage=orpo", *mine, "--dry-run").stderr

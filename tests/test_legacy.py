@@ -79,9 +79,14 @@ def test_an_old_name_lands_where_it_belongs(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, move in legacy.MOVES.items() if move.to is None])
 def test_a_name_that_is_not_needed_is_noted(tmp_path: Path, name: str) -> None:
-    loaded = load(tmp_path, {name: True})
+    unless = legacy.MOVES[name].unless
+    loaded = load(tmp_path, {name: not unless})
     assert name not in loaded.spec.train
     assert any(f"train.{name} is not needed" in note for note in loaded.notes)
+    if unless is not None:  # what will not be is refused, whoever wrote it: a document's script has text
+        for value in (unless, str(unless)):
+            with pytest.raises(JobFileError, match=rf"train\.{name} = .*: not to be had so"):
+                load(tmp_path, {name: value})
 
 
 @pytest.mark.parametrize("name", [name for name, move in legacy.MOVES.items() if move.to])
@@ -183,3 +188,8 @@ def test_the_sft_documents_whole_argument_list(tmp_path: Path) -> None:
     )
     assert loaded.spec.data == Data(train=["a", "b"], validation=["c", "d"])
     assert loaded.effective_batch_size == 2 * 4 * 4
+
+
+@pytest.mark.parametrize("value", [True, False, "output/x/checkpoint-3"])
+def test_a_run_may_resume_from_the_last_checkpoint_or_a_named_one(tmp_path: Path, value: Any) -> None:
+    assert load(tmp_path, {"resume_from_checkpoint": value}).spec.train["resume_from_checkpoint"] == value
