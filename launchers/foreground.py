@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import logs, watch
+from .local import LocalBackend
 from .runs import Run
 
 METRICS = "metrics.jsonl"
@@ -37,8 +38,11 @@ def attend(run: Run, process: subprocess.Popen[bytes], *, follow: bool, say: Cal
         progress.show(last=True)
     except KeyboardInterrupt:
         progress.end_line()
-        say("stopping every process of the run ...")
-        watch.backend_of(run).cancel(run)
+        say("stopping every process of the run ... (Ctrl-C again: at once)")
+        try:
+            watch.backend_of(run).cancel(run)
+        except KeyboardInterrupt:  # torchrun gives its processes half a minute
+            LocalBackend().kill(run)
         process.wait()
         watch.refresh([run])
         say("stopped")

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import audit, local, provenance, runfolder, runs
-from .errors import UsageError
+from . import audit, claim, local, processes, provenance, runfolder, runs, watch
+from .errors import LaunchError, LostJobError, UsageError
 from .job import Job
 from .k8s import manifest
 from .render import SBATCH, Target
 from .runs import Run, Status
 from .slurm import submission as slurm
+from .slurm.backend import SCHEME as SLURM
 
 if TYPE_CHECKING:
     from .k8s.client import Api
@@ -56,12 +58,12 @@ def submit_slurm(prepared: Prepared, say: Say, *, after: Sequence[str] = (), cha
             "warning: no slurm.cpus_per_task: many clusters then give one CPU to all "
             f"{job.spec.nproc_per_node} processes of a node and their data loaders; 8 for each GPU is usual"
         )
-    with runfolder.create(job, files) as folder:
+    with _opened(prepared, f"{SLURM}://", chain) as run:
+        folder = Path(run.run_dir)
         command = slurm.command(job, folder, after, preflight_only=prepared.preflight_only)
         runfolder.write_provenance(folder, provenance.describe(job, "slurm", files, command))
         handle = slurm.submit(command, folder, files[SBATCH], say)
-    log = folder / f"{job.spec.name}-{handle.rpartition('/')[2]}.out"
-    return _record(job, "slurm", handle, folder, log, chain)
+    return _accepted(run, handle, folder / f"{job.spec.name}-{handle.rpartition('/')[2]}.out")
 
 
 def submit_k8s(prepared: Prepared, say: Say, *, context: str | None, namespace: str | None) -> Run:
@@ -70,7 +72,8 @@ def submit_k8s(prepared: Prepared, say: Say, *, context: str | None, namespace: 
 
     job, files = prepared.job, prepared.files
     api = _api(job, context, namespace)
-    with runfolder.create(job, files) as folder:
+    with _opened(prepared, f"{backend.SCHEME}://{api.context}/{api.namespace}/", "") as run:
+        folder = Path(run.run_dir)
         run_id = folder.name.removeprefix(f"{job.spec.name}-")
         command = ["kubectl", f"--context={api.context}", f"--namespace={api.namespace}", "create", "-f", str(folder)]
         runfolder.write_provenance(folder, provenance.describe(job, "k8s", files, command))
@@ -78,17 +81,19 @@ def submit_k8s(prepared: Prepared, say: Say, *, context: str | None, namespace: 
         if prepared.preflight_only:
             submit.make_preflight_only(manifests)
         name, stored = submit.submit(api, manifests, run_id, say)
+    try:
         audit.write_atomic(folder / submit.STORED, json.dumps(stored, indent=2) + "\n")
-    return _record(job, "k8s", backend.handle_of(api, name), folder, "", "")
+    except OSError as error:  # the job is in the cluster: nothing of its run may go any more
+        say(f"warning: {folder / submit.STORED}: not written: {error.strerror}")
+    return _accepted(run, backend.handle_of(api, name), "")
 
 
 def queue_local(prepared: Prepared, *, chain: str = "") -> Run:
     """A run on this machine that is yet to be started, by this process."""
-    job = prepared.job
-    with runfolder.create(job, prepared.files) as folder:
+    with _opened(prepared, f"{local.SCHEME}://", chain) as run:
+        folder = Path(run.run_dir)
         local.wait_for_turn(folder)
-    log = folder / f"{job.spec.name}.log"
-    return _record(job, "bash", f"{local.SCHEME}://{folder.name}", folder, log, chain)
+    return _accepted(run, f"{local.SCHEME}://{folder.name}", folder / f"{run.name}.log")
 
 
 def start_local(prepared: Prepared, run: Run) -> subprocess.Popen[bytes]:
@@ -99,20 +104,61 @@ def start_local(prepared: Prepared, run: Run) -> subprocess.Popen[bytes]:
     return local.start(job, folder, Path(run.log), arguments, preflight_only=prepared.preflight_only)
 
 
-def _record(job: Job, target: Target, handle: str, folder: Path, log: Path | str, chain: str) -> Run:
-    run = Run(
-        handle=handle,
-        name=job.spec.name,
-        run_dir=str(folder),
-        log=str(log),
-        output_dir=job.output_path(target),
-        job_file=str(job.path.resolve()),
-        submitted_at=provenance.now(),
-        chain=chain,
-        status=Status("PENDING"),
-    )
-    runs.save([run])
-    return run
+@contextmanager
+def _opened(prepared: Prepared, place: str, chain: str) -> Iterator[Run]:
+    """A run that is about to be submitted: its folder, its claim on the output folder, its row in the record.
+
+    All of it is there before the scheduler is asked, so that nothing that it takes is ever unknown; all of it goes
+    again where it refuses. place: SCHEME://, with whatever the handle will begin with.
+    """
+    job = prepared.job
+    with runfolder.create(job, prepared.files) as folder:
+        run = Run(
+            handle=runs.handle_before(place, folder.name),
+            name=job.spec.name,
+            run_dir=str(folder),
+            log="",
+            output_dir=job.output_path(prepared.target),
+            job_file=str(job.path.resolve()),
+            submitted_at=provenance.now(),
+            chain=chain,
+            status=Status("SUBMITTING"),
+        )
+        audit.write_atomic(folder / watch.SUBMITTER, json.dumps(processes.identity()))
+        try:
+            # A pod's output folder is seen from here only where both see the same file system.
+            if not prepared.preflight_only and (prepared.target != "k8s" or Path(run.output_dir).is_dir()):
+                claim.take(run, _ended_owner(run.output_dir))
+            runs.save([run])
+            yield run
+        except LostJobError:
+            raise
+        except (LaunchError, OSError):
+            runs.forget(run.handle)
+            claim.release(run)
+            raise
+
+
+def _ended_owner(folder: str) -> Run | None:
+    """The run that had the folder before. Raises UsageError where it has it still."""
+    had = claim.owner(folder)
+    if had is None:
+        return None
+    unanswered: dict[str, LaunchError] = {}
+    now = watch.refresh([had], unanswered)[0]
+    if not (now.status.is_final or unanswered):  # where nobody knows, the checks before have said so
+        raise claim.taken(now, folder)
+    return had
+
+
+def _accepted(run: Run, handle: str, log: Path | str) -> Run:
+    """The scheduler has the run, under a handle of its own."""
+    named = replace(run, handle=handle, log=str(log), status=Status("PENDING"))
+    runs.replace_row(run.handle, named)
+    claim.update(named)
+    with suppress(OSError):
+        (Path(run.run_dir) / watch.SUBMITTER).unlink()
+    return named
 
 
 def dry_run(job: Job, files: dict[str, str]) -> str:

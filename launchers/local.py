@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from alignlaunch.train.config import PREFLIGHT_ONLY
 
-from . import audit, provenance, runfolder
+from . import audit, processes, provenance, runfolder
 from .errors import LaunchError, UsageError
 from .job import Job
 from .logs import LogFile
@@ -27,6 +28,13 @@ GRACE_SECONDS = 35
 #: Of a run whose turn has not come. Slurm's word for the reason.
 WAITING = Status("PENDING", reason="Dependency")
 _WAITING = "waiting"  # the file that says so
+_PROCESS = "process.json"
+
+#: Variables by which launchers tell processes where they are.
+_OTHERS = re.compile(
+    r"(MASTER_(ADDR|PORT)|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|NODE_RANK|NPROC_PER_NODE|ROLE_NAME"
+    r"|(SLURM|PMI|PMIX|OMPI|PET|TORCHELASTIC)_\w+)\Z"
+)
 
 # bash outlives the signal that ends its child, so that the exit code is always written.
 _WRAPPER = """trap : TERM INT HUP
@@ -68,12 +76,12 @@ def start(
     job: Job, run_dir: Path, log: Path, arguments: list[str], *, preflight_only: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start the script in a session of its own, from the job's folder, writing to `log`."""
-    env = {**os.environ, "ALIGNLAUNCH_RUN_DIR": str(run_dir)}
+    # The arguments say it all; what another launcher or an outer allocation left behind must not.
+    env = {name: value for name, value in os.environ.items() if not _OTHERS.match(name)}
+    env["ALIGNLAUNCH_RUN_DIR"] = str(run_dir)
     env.setdefault("ALIGNLAUNCH_PYTHON", sys.executable)
     if preflight_only:
         env[PREFLIGHT_ONLY] = "1"
-    for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "NPROC_PER_NODE"):
-        env.pop(name, None)  # the arguments say it all; what another launcher left behind must not
     with log.open("ab") as output:
         process = subprocess.Popen(
             ["bash", "-c", _WRAPPER, *arguments],
@@ -95,7 +103,7 @@ def start(
 
 def _identify(run_dir: Path, pid: int) -> None:
     """Note the process that a run lives and dies with, whole at any moment: others read it."""
-    audit.write_atomic(run_dir / "process.json", json.dumps({"pid": pid, "started": _start_time(pid)}))
+    audit.write_atomic(run_dir / _PROCESS, json.dumps(processes.identity(pid)))
 
 
 class LocalBackend(LogFile):
@@ -106,21 +114,32 @@ class LocalBackend(LogFile):
     def recover(self, handle: str) -> Run:
         """A run that the record does not know: its folder is looked for in ./runs."""
         folder = Path("runs", handle.rpartition("/")[2]).resolve()
-        if not (folder / "process.json").is_file():
+        if not (folder / _PROCESS).is_file():
             raise UsageError(
                 f"{handle}: not in the record of runs, and no {folder}\n    remedy: cd to the job's folder"
             )
         name = provenance.read(folder).get("name", "")
         return Run(handle, name, str(folder), str(folder / f"{name}.log"))
 
+    def adopt(self, run: Run) -> Run | None:
+        """A local run has its handle from the beginning."""
+        return run
+
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
-        return {run.handle: self._status(Path(run.run_dir)) for run in runs}
+        return {run.handle: self._status(run) for run in runs}
 
     def require_here(self, run: Run) -> None:
-        """Any folder of this machine can be looked into."""
+        """Raises UsageError for a run of another machine with the same home, until its end is known."""
+        host = _host_elsewhere(run)
+        if host and not self._status(run).is_final:
+            raise UsageError(
+                f"{run.handle}: runs on {host}, and its processes cannot be seen from here\n"
+                f"    remedy: on {host}, the same command"
+            )
 
     def cancel(self, run: Run) -> None:
-        """End every process of the run: TERM, and KILL after GRACE_SECONDS."""
+        """End every process of the run: TERM, and KILL after GRACE_SECONDS. Raises as `require_here`."""
+        self.require_here(run)
         folder = Path(run.run_dir)
         pid = _living_pid(folder)
         if pid is None:
@@ -136,11 +155,20 @@ class LocalBackend(LogFile):
                 break
             time.sleep(0.1)
 
-    def _status(self, folder: Path) -> Status:
+    def kill(self, run: Run) -> None:
+        """End every process of the run at once."""
+        if (pid := _living_pid(Path(run.run_dir))) is not None:
+            _signal(pid, signal.SIGKILL)
+
+    def _status(self, run: Run) -> Status:
+        folder = Path(run.run_dir)
+        code = runfolder.exit_code(folder)
+        if code is None and (host := _host_elsewhere(run)):  # its last known state may be long past
+            state = run.status.state if not run.status.is_final else "RUNNING"
+            return Status(state, reason=f"on {host}, whose processes cannot be seen from here")
         alive, cancelled = _living_pid(folder) is not None, (folder / "cancelled").exists()
         if (folder / _WAITING).exists():
             return Status("CANCELLED", reason="never started") if cancelled or not alive else WAITING
-        code = runfolder.exit_code(folder)
         if cancelled and not alive:
             return Status("CANCELLED", code)
         if code is not None:
@@ -152,22 +180,12 @@ class LocalBackend(LogFile):
 
 def _living_pid(folder: Path) -> int | None:
     """The run's process id, if that very process still runs; a number that was given to another does not count."""
-    try:
-        identity = json.loads((folder / "process.json").read_text(encoding="utf-8"))
-        pid = int(identity["pid"])
-        started = identity["started"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return pid if _start_time(pid) == started else None
+    known = processes.read(folder / _PROCESS)
+    return int(known["pid"]) if processes.lives(known) else None
 
 
-def _start_time(pid: int) -> str | None:
-    """When the kernel started a process, in ticks since boot (field 22 of /proc/PID/stat); None if dead or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
+def _host_elsewhere(run: Run) -> str:
+    return processes.elsewhere(processes.read(Path(run.run_dir) / _PROCESS))
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

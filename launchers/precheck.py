@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 from typing import NamedTuple
 
-from . import datacheck, local, runs, watch
+from . import claim, datacheck, local, runs, watch
 from .errors import LaunchError, UsageError
 from .job import Job, looks_like_path
 from .render import Target
@@ -94,7 +94,14 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
 
 def _require_free(job: Job, folder: str, say: Callable[[str], None]) -> None:
     """Two runs in one output folder would cut each other's metrics and set each other's checkpoints aside."""
-    known = [run for run in runs.load() if run.output_dir == folder]
+    known = []
+    try:
+        known = [run for run in runs.load() if run.output_dir == folder]
+    except UsageError as broken:  # a record that cannot be read keeps no job from running
+        say(f"warning: {broken}")
+    owner = claim.owner(folder)
+    if owner and owner.handle not in {run.handle for run in known}:
+        known.append(owner)  # somebody else's, or submitted from another machine
     unanswered: dict[str, LaunchError] = {}
     now = watch.refresh(known, unanswered)
     end = time.monotonic() + _ENDING_SECONDS
@@ -108,8 +115,4 @@ def _require_free(job: Job, folder: str, say: Callable[[str], None]) -> None:
         say(f"warning: output_dir: whether an earlier run still writes there cannot be asked ({error})")
     live = [run for run in now if not run.status.is_final and run.handle not in unanswered]
     if live:
-        run = live[0]
-        raise UsageError(
-            f"output_dir: {job.spec.output_dir}: {run.name} ({run.handle}, {run.status.state}) writes there\n"
-            f"    remedy: wait for its end, `alignlaunch cancel {run.handle}`, or choose another output_dir"
-        )
+        raise claim.taken(live[0], job.spec.output_dir)

@@ -63,6 +63,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def who() -> str:
+    """USER on HOST."""
+    return f"{_user()} on {platform.node()}"
+
+
 def _user() -> str:
     try:
         return getpass.getuser()

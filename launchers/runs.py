@@ -22,6 +22,16 @@ FINAL = frozenset(
 )
 
 
+_SUBMITTING = "submitting:"
+#: How long another process may write to the record.
+_TIMEOUT_SECONDS = 10.0
+
+
+def handle_before(place: str, folder: str) -> str:
+    """The handle of a run until its scheduler has named it. place: SCHEME://[CONTEXT/...], folder: its run folder's."""
+    return f"{place}{_SUBMITTING}{folder}"
+
+
 @dataclass(frozen=True)
 class Status:
     """What a run is doing. `exit_code` is the job's own, where it is known; `reason` is the scheduler's word."""
@@ -71,6 +81,11 @@ class Run:
         """The last part of the handle: Slurm's job id, or the run's own id."""
         return self.handle.rpartition("/")[2]
 
+    @property
+    def is_submitting(self) -> bool:
+        """Whether the scheduler had not named it yet when this was written."""
+        return self.id.startswith(_SUBMITTING)
+
     def with_status(self, status: Status) -> Run:
         return replace(self, status=status)
 
@@ -84,7 +99,7 @@ class Run:
 def _database() -> Iterator[sqlite3.Connection]:
     path = state_home() / "runs.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=10)
+    connection = sqlite3.connect(path, timeout=_TIMEOUT_SECONDS)
     try:
         with connection:  # one transaction
             connection.execute(
@@ -105,7 +120,35 @@ def save(runs: list[Run]) -> None:
                 [(run.handle, run.name, json.dumps(asdict(run))) for run in runs],
             )
     except (OSError, sqlite3.Error, UsageError) as error:  # UsageError: no home folder
-        sys.stderr.write(f"alignlaunch: warning: the record of runs cannot be written ({error}); keep the handle\n")
+        _warn(error)
+
+
+def replace_row(handle: str, run: Run) -> None:
+    """Put a run in the place of the row of `handle`. A row of the run's own handle goes: handles come again."""
+    try:
+        with _database() as database:
+            if handle != run.handle:
+                database.execute("DELETE FROM runs WHERE handle = ?", (run.handle,))
+            database.execute(
+                "UPDATE runs SET handle = ?, name = ?, run = ? WHERE handle = ?",
+                (run.handle, run.name, json.dumps(asdict(run)), handle),
+            )
+    except (OSError, sqlite3.Error, UsageError) as error:
+        _warn(error)
+
+
+def forget(handle: str) -> None:
+    """Take a row out: nothing was submitted."""
+    try:
+        with _database() as database:
+            database.execute("DELETE FROM runs WHERE handle = ?", (handle,))
+    except (OSError, sqlite3.Error, UsageError) as error:
+        _warn(error)
+
+
+def _warn(error: Exception) -> None:
+    """The job itself is well."""
+    sys.stderr.write(f"alignlaunch: warning: the record of runs cannot be written ({error}); keep the handle\n")
 
 
 def load(limit: int = 1000, name: str | None = None) -> list[Run]:
@@ -145,10 +188,14 @@ def _run(text: str) -> Run:
 
 
 def _unreadable(error: Exception) -> UsageError:
-    return UsageError(
-        f"{state_home() / 'runs.sqlite'}: the record of runs cannot be read ({error})\n"
-        "    remedy: remove it and use handles; no job is lost with it"
+    path = state_home() / "runs.sqlite"
+    busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+    remedy = (
+        "try again: another alignlaunch writes to it, or the home's file system has no locks (then set XDG_STATE_HOME)"
+        if busy
+        else f"use handles; `mv {path} {path}.broken` begins a new record, and no job is lost with it"
     )
+    return UsageError(f"{path}: the record of runs cannot be read ({error})\n    remedy: {remedy}")
 
 
 def _query(sql: str, values: tuple[Any, ...]) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from . import logs, provenance, runs
+from . import claim, logs, processes, provenance, runs
 from .errors import LaunchError, SchedulerError, UsageError
 from .k8s.backend import KubernetesBackend
 from .local import LocalBackend
@@ -18,6 +18,8 @@ Say = Callable[[str], None]
 Wanted = Callable[[str], bool]
 IsOver = Callable[[], bool]
 
+#: In a run's folder: the process that submits it.
+SUBMITTER = "submitter.json"
 #: Seconds between two questions to a scheduler: quick at first, then sparing.
 FIRST_POLL, LAST_POLL = 1.0, 15.0
 #: A scheduler that does not answer for so long ends a wait; the job itself goes on.
@@ -36,6 +38,9 @@ class Backend(Protocol):
 
     def by_place(self, runs: list[Run]) -> list[list[Run]]:
         """The runs, those together that one scheduler answers for."""
+
+    def adopt(self, run: Run) -> Run | None:
+        """The run as its scheduler names it, of one whose submission was cut off; None where it never came there."""
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         """handle → status of runs of one place, with as few questions as it takes.
@@ -74,7 +79,7 @@ def backend_of(run: Run) -> Backend:
 def find(text: str) -> list[Run]:
     """A run by handle, job name or "last"; all runs of a pipeline by its name. Raises UsageError if there is none."""
     if found := runs.find(text):
-        return found
+        return [_named(run) for run in found]
     scheme, separator, _ = text.partition("://")
     if separator and scheme in BACKENDS:
         return [BACKENDS[scheme].recover(text)]
@@ -92,8 +97,10 @@ def refresh(known: list[Run], unanswered: dict[str, LaunchError] | None = None) 
     their last state, and all other places are asked.
     """
     fresh: dict[str, Run] = {}
+    known = [_named(run, unanswered) if run.is_submitting else run for run in known]
     for scheme, backend in BACKENDS.items():
-        open_ = [run for run in known if run.scheme == scheme and (backend.requeues or not run.status.is_sure)]
+        named = [run for run in known if run.scheme == scheme and not run.is_submitting]
+        open_ = [run for run in named if backend.requeues or not run.status.is_sure]
         for group in backend.by_place(open_) if open_ else ():
             try:
                 answers = backend.statuses(group)
@@ -107,6 +114,29 @@ def refresh(known: list[Run], unanswered: dict[str, LaunchError] | None = None) 
     if changed:
         runs.save([fresh[run.handle] for run in changed])
     return [fresh.get(run.handle, run) for run in known]
+
+
+def _named(run: Run, unanswered: dict[str, LaunchError] | None = None) -> Run:
+    """The run under the handle that its scheduler gave it, also where its submission was cut off before it was known.
+
+    Errors as in `refresh`.
+    """
+    if not run.is_submitting or processes.lives(processes.read(Path(run.run_dir) / SUBMITTER)):
+        return run
+    try:
+        found = backend_of(run).adopt(run)
+    except LaunchError as error:
+        if unanswered is None:
+            raise
+        unanswered[run.handle] = error
+        return run
+    if found is None:  # asked again each time: what was started to submit it may outlive its own process
+        return run.with_status(
+            Status("UNKNOWN", reason="its submission was cut off, and the scheduler knows no such job")
+        )
+    runs.replace_row(run.handle, found)
+    claim.update(found)
+    return found
 
 
 def states(run: Run, say: Say, pause: Callable[[Run, float], None]) -> Iterator[Run | None]:

@@ -181,7 +181,7 @@ def test_in_a_latin1_locale(user: User, latin1: dict[str, str]) -> None:
         job = JOB.replace("你好, Grüße, €", greeting)
         (user.folder / "job.yaml").write_text(job, encoding="utf-8")
         done = user.submit("--write", **latin1)
-        assert done.returncode == 0, done.stderr.decode()
+        assert done.returncode == 0, done.stderr.decode("latin-1")
         assert user.slurm.script == user.rendered
         assert greeting.encode() in user.slurm.script
 

@@ -40,7 +40,10 @@ def handle_of(api: Api, name: str) -> str:
 def api_of(run: Run) -> Api:
     """The cluster that the run's handle names. Raises UsageError where the kubeconfig has no such context."""
     context, namespace, _ = run.handle.removeprefix(f"{SCHEME}://").rsplit("/", 2)
-    return Api(None if context == "in-cluster" else context, namespace)
+    api = Api(None if context == "in-cluster" else context, namespace)
+    if api.context != context:  # the pod's own cluster has no name by which to ask for it from elsewhere
+        raise UsageError(f"{run.handle}: of the cluster of the pod that submitted it\n    remedy: ask in such a pod")
+    return api
 
 
 class KubernetesBackend:
@@ -61,6 +64,16 @@ class KubernetesBackend:
         for run in runs:
             places[run.handle.rpartition("/")[0]].append(run)
         return list(places.values())
+
+    def adopt(self, run: Run) -> Run | None:
+        """The job that has the run's label."""
+        api = api_of(run)
+        with refusals.while_asking(api.context, api.namespace):
+            selector = f"{RUN_LABEL}={_run_id(run)}"
+            found = [job for kind in _kinds(run) for job in _found(api, kind, label_selector=selector)]
+        if not found:
+            return None
+        return replace(run, handle=handle_of(api, found[0]["metadata"]["name"]), status=Status("PENDING"))
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         """One list of jobs and one of pods for all runs of a namespace, and one of events where a job waits."""
@@ -156,15 +169,28 @@ def _kinds(run: Run) -> list[str]:
 
 def _job(api: Api, kind: str, run: Run) -> Object | None:
     try:
-        return api.read(kind, run.id)
+        job = api.read(kind, run.id)
     except Refused as refused:
         if refused.code == 404:
             return None  # a kind that this cluster does not know
         raise
+    return job if job and _is_of(run, job) else None
 
 
 def _its_job(api: Api, run: Run) -> Object | None:
+    """The run's job; None where it is gone, also where another run's job has its name by now."""
     return next(filter(None, (_job(api, kind, run) for kind in _kinds(run))), None)
+
+
+def _run_id(run: Run) -> str:
+    """The run's label; nothing of one whose folder is not known."""
+    return Path(run.run_dir).name.removeprefix(f"{run.name}-") if run.run_dir else ""
+
+
+def _is_of(run: Run, job: Object) -> bool:
+    """Whether a job of the run's name, or its pod, is the run's: names come again. By hand there is no such label."""
+    label = (job["metadata"].get("labels") or {}).get(RUN_LABEL, "")
+    return not _run_id(run) or label in ("", _run_id(run))
 
 
 def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
@@ -206,7 +232,7 @@ def _of_gone(run: Run) -> Status:
         results = json.loads((Path(run.output_dir) / "provenance.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # most often a pod's folder, which this machine does not see
         return _GONE
-    is_its = bool(run.run_dir) and results.get("run_id") == Path(run.run_dir).name.removeprefix(f"{run.name}-")
+    is_its = bool(_run_id(run)) and results.get("run_id") == _run_id(run)
     return Status("COMPLETED", 0, f"as its results in {run.output_dir} say; the job is deleted") if is_its else _GONE
 
 
@@ -216,7 +242,7 @@ def _jobs(api: Api, runs: list[Run]) -> dict[str, Object]:
     for kind in MANIFESTS:
         due = [run for run in runs if run.handle not in found and kind in _kinds(run)]
         named = {job["metadata"]["name"]: job for job in _of_kind(api, kind, due)} if due else {}
-        found |= {run.handle: named[run.id] for run in due if run.id in named}
+        found |= {run.handle: named[run.id] for run in due if run.id in named and _is_of(run, named[run.id])}
     return found
 
 
@@ -224,11 +250,15 @@ def _of_kind(api: Api, kind: str, runs: list[Run]) -> list[Object]:
     if len(runs) == 1:
         job = _job(api, kind, runs[0])
         return [job] if job else []
-    ids = [Path(run.run_dir).name.removeprefix(f"{run.name}-") for run in runs]
+    ids = [_run_id(run) for run in runs]
     # A run without a folder may have been applied by hand: then nothing but its name tells its job from others.
-    options = {"label_selector": _selector(RUN_LABEL, ids)} if all(ids) else {}
+    return _found(api, kind, **({"label_selector": _selector(RUN_LABEL, ids)} if all(ids) else {}))
+
+
+def _found(api: Api, kind: str, **selectors: str) -> list[Object]:
+    """All of a kind; none of one that this cluster does not know."""
     try:
-        return api.find(kind, **options)
+        return api.find(kind, **selectors)
     except Refused as refused:
         if refused.code == 404:
             return []
@@ -245,7 +275,7 @@ def _pods(api: Api, names: dict[str, list[str]]) -> list[Object]:
 
 
 def _pods_of(api: Api, run: Run) -> list[Object]:
-    return _pods(api, {kind: [run.id] for kind in _kinds(run)})
+    return [pod for pod in _pods(api, {kind: [run.id] for kind in _kinds(run)}) if _is_of(run, pod)]
 
 
 def _selector(label: str, values: Iterable[str]) -> str:

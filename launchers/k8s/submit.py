@@ -88,10 +88,12 @@ def stamped(api: Api, manifests: list[Object], run_id: str) -> list[Object]:
 
 
 def _let_pods_follow(node: Any, names: dict[str, str], run_id: str) -> None:
-    """The new name of a pod's ConfigMap, and the run's id for its processes, wherever the pods' templates are."""
+    """A pod's label, the new name of its ConfigMap, and the run's id for its processes, wherever templates are."""
     for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         if isinstance(item, dict) and item.get("name") == RUN_ID:
             item["value"] = run_id
+        if isinstance(item, dict) and "containers" in (item.get("spec") or {}):  # a pod's template
+            item.setdefault("metadata", {}).setdefault("labels", {})[RUN_LABEL] = run_id
         if isinstance(item, dict) and isinstance(item.get("configMap"), dict):
             item["configMap"]["name"] = names.get(item["configMap"].get("name"), item["configMap"].get("name"))
         _let_pods_follow(item, names, run_id)

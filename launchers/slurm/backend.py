@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,20 @@ class SlurmBackend(LogFile):
         folder = str(Path(job.command).parent) if job.command else ""
         run_dir = folder if job.log and str(Path(job.log).parent) == folder else ""
         return replace(run, name=job.name, run_dir=run_dir, log=job.log, submitted_at=job.submitted_at)
+
+    def adopt(self, run: Run) -> Run | None:
+        """The job whose script lies in the run's folder, or that has begun to write its log there."""
+        folder = Path(run.run_dir)
+        ids = [job.id for job in client.own_jobs() if _is_of(run, job)]
+        ids += [path.stem.rpartition("-")[2] for path in folder.glob(f"{glob.escape(run.name)}-*.out")]
+        if not ids:
+            return None
+        return replace(
+            run,
+            handle=f"{SCHEME}://{client.here()}/{ids[0]}",
+            log=str(folder / f"{run.name}-{ids[0]}.out"),
+            status=Status("PENDING"),
+        )
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         """One squeue for all runs; one sacct for those that squeue has forgotten before their end was known.

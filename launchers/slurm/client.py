@@ -28,6 +28,15 @@ def squeue(job_ids: Sequence[str], cluster: str = "") -> list[Told]:
     return answers.squeue(done.stdout, _SQUEUE_FIELDS)
 
 
+def own_jobs() -> list[Told]:
+    """All jobs of this user that slurmctld remembers. Told.words: the script."""
+    fields = ",".join(f"{name}:|" for name in _SQUEUE_FIELDS)
+    done = _ask("squeue", "", "--noheader", "--array", "--states=all", "--me", f"--Format={fields}")
+    if done.returncode:
+        raise unreachable(done.stderr)
+    return answers.squeue(done.stdout, _SQUEUE_FIELDS)
+
+
 def sacct(job_ids: Sequence[str], cluster: str = "") -> list[Told]:
     """The jobs that the accounting knows; none where it is off. Told.words: the command line that submitted."""
     fields = ",".join(_SACCT_FIELDS)

@@ -107,6 +107,14 @@ def _sbatch(script: str, run_dir: Path, command: list[str]) -> Submitted:
         RenderedExecutor(folder=run_dir)._submit_command("")
     except FailedJobError as error:
         raise refused(getattr(error.__cause__, "output", str(error)), script) from error
+    except OSError:
+        if not answer:
+            raise
+        # submitit renames its copy of the script when sbatch has taken it.
+        taken = answers.submitted(answer)
+        if taken is None:
+            raise
+        return taken
     except FailedSubmissionError as error:
         raise _lost(answer) from error
     taken = answers.submitted(answer)

@@ -78,7 +78,7 @@ def test_a_queue_that_does_not_admit_the_job(user: User) -> None:
 
 def test_a_time_limit(user: User) -> None:
     run = user.submit(user.write_script("slow", "sleep infinity", nnodes=1, time="00:00:05"))
-    user.call("wait", run, code=1)
+    user.call("wait", run, code=137)  # the shell did not hear TERM
     assert user.status(run)["state"] == "TIMEOUT"
 
 

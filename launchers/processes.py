@@ -1,0 +1,44 @@
+"""A process by more than its number, which another process, and another machine, may have too."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+
+def identity(pid: int | None = None) -> dict[str, Any]:
+    """What tells a process of this machine, this one by default, from all others, as plain data."""
+    pid = os.getpid() if pid is None else pid
+    return {"pid": pid, "started": _start_time(pid), "host": platform.node()}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """An identity in a file; empty where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and {"pid", "started"} <= found.keys() else {}
+
+
+def elsewhere(known: dict[str, Any]) -> str:
+    """The machine of a process, where it is not this one: nothing can be told of it here."""
+    host = str(known.get("host", ""))
+    return host if host != platform.node() else ""
+
+
+def lives(known: dict[str, Any]) -> bool:
+    """Whether that very process of this machine still runs."""
+    return bool(known) and not elsewhere(known) and _start_time(int(known["pid"])) == known["started"]
+
+
+def _start_time(pid: int) -> str | None:
+    """When the kernel started a process, in ticks since boot (field 22 of /proc/PID/stat); None if dead or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
