@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from contextlib import suppress
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +33,30 @@ def take(run: Run, over: Run | None) -> None:
     nodes may see it otherwise.
     """
     path = Path(run.output_dir) / FILE
+    before = b""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if over and (found := owner(run.output_dir)) and found.handle == over.handle:
-            # Of two that see the same end, one alone can move its file away.
-            aside = path.with_name(f"{FILE}.{secrets.token_hex(4)}")
-            with suppress(FileNotFoundError):
-                path.rename(aside)
-                aside.unlink()
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        if over and path.exists():
+            before = path.read_bytes()
+        # The file itself where there is none, else the one place of a successor of just this file.
+        new = path.with_name(f"{FILE}.{sha256(before).hexdigest()[:12]}") if before else path
+        with os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "w", encoding="utf-8") as file:
+            file.write(_text(run))
+        if before:
+            _succeed(new, path, before, over)
     except FileExistsError as error:
         raise taken(owner(run.output_dir), run.output_dir) from error
     except OSError:
         return
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(_text(run))
+
+
+def _succeed(new: Path, path: Path, before: bytes, over: Run | None) -> None:
+    """Put `new` in the place of `path`. Raises FileExistsError where another one was quicker."""
+    had = owner(str(path.parent))
+    if path.read_bytes() != before or had is None or over is None or had.handle != over.handle:
+        new.unlink()
+        raise FileExistsError(path)
+    new.replace(path)
 
 
 def update(run: Run) -> None:
