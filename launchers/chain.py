@@ -98,7 +98,8 @@ def run_local(prepared: dict[str, Prepared], runs: list[Run], *, follow: bool, s
                 continue
             if len(runs) > 1:
                 say(f"{run.name}: {run.handle}")
-            code = foreground.attend(run, launch.start_local(one, run), follow=follow, say=say)
+            process = launch.start_local(one, run)
+            code = foreground.attend(run, process, follow=follow, preflight_only=one.preflight_only, say=say)
     finally:
         for _, run in waiting:
             watch.backend_of(run).cancel(run)

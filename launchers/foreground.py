@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import logs, watch
+from . import logs, summary, watch
 from .local import LocalBackend
 from .runs import Run
 
@@ -19,7 +19,9 @@ METRICS = "metrics.jsonl"
 POLL_SECONDS = 0.2
 
 
-def attend(run: Run, process: subprocess.Popen[bytes], *, follow: bool, say: Callable[[str], None]) -> int:
+def attend(
+    run: Run, process: subprocess.Popen[bytes], *, follow: bool, preflight_only: bool, say: Callable[[str], None]
+) -> int:
     """Show the run until it ends; returns its exit code. Ctrl-C ends every process of it first."""
     began = time.time()
     log = Path(run.log)
@@ -49,7 +51,7 @@ def attend(run: Run, process: subprocess.Popen[bytes], *, follow: bool, say: Cal
         return 130
     run = watch.refresh([run])[0]
     if run.status.state == "COMPLETED":
-        say(f"done in {time.time() - began:.0f} s; result: {run.output_dir}")
+        say(f"done in {time.time() - began:.0f} s; {summary.result(run, preflight_only=preflight_only)}")
         return 0
     if not follow:
         sys.stderr.writelines(logs.tail(log, 20, lambda _: True))

@@ -15,6 +15,7 @@ from alignlaunch.train import outputs
 
 from . import runs, watch
 from .errors import LaunchError, UsageError
+from .runs import Run
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,21 @@ def find(text: str) -> Trained:
         folder = Path(run.output_dir)
         if not folder.is_dir():
             raise UsageError(f"{run.handle}: no output in {folder}\n    remedy: see `alignlaunch status {run.handle}`")
+        _require_its_own(run, folder)
     return Trained(folder, outputs.provenance(folder))
+
+
+def _require_its_own(run: Run, folder: Path) -> None:
+    """Raise UsageError where what lies in a run's output folder is another run's: it ended before, or came after."""
+    made_by = outputs.provenance(folder).get("run_id")
+    if not made_by or not run.run_dir:  # made before results were marked
+        return
+    # The id is the run's folder, or on Kubernetes its name behind the job's.
+    if Path(made_by).name not in (own := Path(run.run_dir).name, own.removeprefix(f"{run.name}-")):
+        raise UsageError(
+            f"{run.handle}: what lies in {folder} was trained by another run, {Path(made_by).name}\n"
+            f"    remedy: see `alignlaunch status {run.handle}`; name the folder itself to take what is there"
+        )
 
 
 def run(trained: Trained, module: str, *arguments: str, cwd: Path | None = None) -> None:

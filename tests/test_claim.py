@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import claim, processes, runs, watch
+from alignlaunch.launchers import claim, processes, runs, trained, watch
 from alignlaunch.launchers.errors import UsageError
 from alignlaunch.launchers.runs import Run, Status
 
@@ -162,3 +162,19 @@ def test_a_local_run_of_another_machine_is_said_to_be_there(tmp_path: Path) -> N
         backend.cancel(there)
     (folder / "exit_code").write_text("0\n")
     assert backend.statuses([there])["local://a"] == Status("COMPLETED", 0)
+
+
+def test_export_and_eval_take_no_other_runs_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was cancelled in the queue, after an earlier one had ended in the same folder."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    out = tmp_path / "out"
+    out.mkdir()
+    first = Run("slurm://c/1", "a", run_dir=str(tmp_path / "runs/a-1"), log="", output_dir=str(out))
+    second = Run("slurm://c/2", "b", run_dir=str(tmp_path / "runs/b-2"), log="", output_dir=str(out))
+    runs.save([first, second])
+    (out / "provenance.json").write_text(json.dumps({"run_id": first.run_dir}))
+    assert trained.find(first.handle).folder == out
+    with pytest.raises(UsageError, match=r"trained by another run, a-1\n +remedy"):
+        trained.find(second.handle)
+    (out / "provenance.json").write_text(json.dumps({"run_id": "2"}))  # as a pod knows itself
+    assert trained.find(second.handle).folder == out

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from alignlaunch.train import outputs
 from alignlaunch.train.errors import UserError
@@ -16,12 +17,29 @@ INCOMPLETE = "checkpoint-is-incomplete.txt"
 OWNER = ".run"
 
 
-def settle(output_dir: Path, asked: Any, restart_count: int, run_id: str, *, uncounted: bool = False) -> Path | None:
-    """Make the output folder this run's; returns the checkpoint to resume from, None to start afresh.
+class Start(NamedTuple):
+    """Where a run begins: resume, the checkpoint to go on from; aside, where what others left was moved."""
+
+    resume: Path | None
+    aside: Path | None
+
+
+def settle(
+    output_dir: Path,
+    asked: Any,
+    restart_count: int,
+    run_id: str,
+    *,
+    uncounted: bool = False,
+    inputs: Sequence[str] = (),
+) -> Start:
+    """Make the output folder this run's.
 
     A restarted run goes on from its own last checkpoint. One that starts resumes where it is `asked` to (a folder, or
-    true: the last there is). All other checkpoints are set aside, so that no restart takes them for this run's.
+    true: the last there is). All other checkpoints are set aside, so that no restart takes them for this run's, and
+    with them an earlier run's results: weights that nobody overwrote would be taken for this one's.
     uncounted: a run that has been here before is restarted, whatever its count says.
+    inputs: folders that the run reads, whose weights stay.
     Raises UserError when the one asked for is not there or not complete.
     """
     found = complete_checkpoints(output_dir)
@@ -38,9 +56,12 @@ def settle(output_dir: Path, asked: Any, restart_count: int, run_id: str, *, unc
             "start afresh.",
             everywhere=True,
         )
-    _set_aside(output_dir, resume)
+    moved = _other_checkpoints(output_dir, resume)
+    if not restarted and not any(Path(one).resolve() == output_dir.resolve() for one in inputs):
+        moved += _results(output_dir, resume)
+    aside = _set_aside(output_dir, moved)
     (output_dir / OWNER).write_text(run_id, encoding="utf-8")
-    return resume
+    return Start(resume, aside)
 
 
 def complete_checkpoints(output_dir: Path) -> list[Path]:
@@ -96,17 +117,35 @@ def _owner(output_dir: Path) -> str | None:
         return None
 
 
-def _set_aside(output_dir: Path, resume: Path | None) -> None:
-    """Move all checkpoints away but the one to resume from and those before it."""
+def _other_checkpoints(output_dir: Path, resume: Path | None) -> list[Path]:
+    """All checkpoints but the one to resume from and those before it."""
     folders = _folders(output_dir)
     names = [folder.name for folder in folders]
     here = resume is not None and resume.resolve().parent == output_dir.resolve() and resume.name in names
-    later = folders[names.index(resume.name) + 1 :] if here and resume else folders
-    if later:
-        aside = output_dir / f"{time.strftime('previous-%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
-        aside.mkdir()
-        for folder in later:
-            folder.rename(aside / folder.name)
+    return folders[names.index(resume.name) + 1 :] if here and resume else folders
+
+
+def _results(output_dir: Path, resume: Path | None) -> list[Path]:
+    """What an earlier run left besides checkpoints; its metrics stay where this one goes on with them.
+
+    Only in a folder that a run of ours had: there may be a model of the user's in any other.
+    """
+    if not any((output_dir / name).exists() for name in (OWNER, outputs.PROVENANCE)):
+        return []
+    found = {path for pattern in outputs.RESULTS for path in output_dir.glob(pattern)}
+    goes_on = resume is not None and resume.resolve().parent == output_dir.resolve()
+    return sorted(found - ({output_dir / outputs.METRICS} if goes_on else set()))
+
+
+def _set_aside(output_dir: Path, moved: list[Path]) -> Path | None:
+    """Move these into a folder of their own; None where there are none."""
+    if not moved:
+        return None
+    aside = output_dir / f"{time.strftime('previous-%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
+    aside.mkdir()
+    for path in moved:
+        path.rename(aside / path.name)
+    return aside
 
 
 def _folders(output_dir: Path) -> list[Path]:

@@ -22,14 +22,13 @@ from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
 from alignlaunch.train.reporting import say
 
-FILE = "eval.json"
 TRAINER_STATE = "trainer_state.json"
 #: Stages with a reference, which is the model that training started from.
 COMPARING = ("dpo", "safe_dpo")
 
 
 def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[str]) -> int:
-    """Evaluate the weights in `folder` on `sources` (empty: the job's validation data); write FILE into the folder.
+    """Evaluate the weights in `folder` on `sources` (empty: the job's validation data); write eval.json there.
 
     Returns the exit code. Raises UserError where there is nothing to evaluate, or nothing to evaluate on.
     """
@@ -80,8 +79,8 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
         stage.finish(trainer, folder)
     metrics = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items() if name != "epoch"}
     read = [source.path for source in job.data.sources("validation") or job.data.sources("train")]
-    _write(folder / FILE, {"metrics": metrics, "data": read, "precision": chosen, "examples": len(rows)})
-    say(f"evaluated on {len(rows)} examples; the metrics are in {folder / FILE}")
+    _write(folder / outputs.EVALUATION, {"metrics": metrics, "data": read, "precision": chosen, "examples": len(rows)})
+    say(f"evaluated on {len(rows)} examples; the metrics are in {folder / outputs.EVALUATION}")
     return finish.DONE
 
 

@@ -10,6 +10,13 @@ Kind = Literal["model", "adapter", "shards"]
 ADAPTER = "adapter_config.json"
 PROVENANCE = "provenance.json"
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+METRICS = "metrics.jsonl"
+EVALUATION = "eval.json"
+#: What a run leaves besides checkpoints: of one run, and moved aside together when another one begins.
+RESULTS = (
+    *(*WEIGHTS, "*.index.json", "adapter_*", "latest", "global_step*", "trainer_state.json", "training_args.bin"),
+    *(PROVENANCE, METRICS, EVALUATION, "safety_eval.json"),
+)
 
 
 def kind(folder: Path) -> Kind | None:

@@ -15,6 +15,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 import alignlaunch
+from alignlaunch.train import outputs
 from alignlaunch.train.rendezvous import Rendezvous
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets")
@@ -30,7 +31,7 @@ def save(trainer: Any, output_dir: Path, about: dict[str, Any]) -> None:
     if trainer.is_world_process_zero():
         share(output_dir)
         text = json.dumps(about, indent=2, sort_keys=True) + "\n"
-        (output_dir / "provenance.json").write_text(text, encoding="utf-8")
+        (output_dir / outputs.PROVENANCE).write_text(text, encoding="utf-8")
     trainer.accelerator.wait_for_everyone()
 
 

@@ -40,6 +40,9 @@ from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
 from alignlaunch.train.reporting import say
 
+#: Keys of `train:` that name a model.
+REWARD_MODELS = ("helpful_reward_model", "harmless_reward_model")
+
 
 def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, Any] | None) -> int:
     """Train, evaluate, save. Returns the exit code."""
@@ -58,15 +61,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         os.environ.setdefault("WANDB_DIR", job.output_dir)  # W&B's own choice is the job's folder
 
     _make_writable(output_dir)
-    asked = args.resume_from_checkpoint
-    attempt = (place.restart_count, place.run_id)
-    uncounted = place.restarts_uncounted
-    resume = sharing.by_rank_0(lambda: checkpoints.settle(output_dir, asked, *attempt, uncounted=uncounted), place)
-    if resume:
-        seen: list[Any] = [None] * place.world_size
-        dist.all_gather_object(seen, checkpoints.zero_files(resume))  # an output folder may be a node's own
-        checkpoints.refuse_other_split(resume, set().union(*seen), model.zero_stage(args), place.world_size)
-    say(f"resuming from {resume}" if resume else "starting afresh")
+    resume = _start(job, output_dir, args, place)
 
     tokenizer = model.load_tokenizer(job)
     processor = vision.load_processor(job, tokenizer)
@@ -94,6 +89,25 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     if hasattr(stage, "finish"):
         stage.finish(trainer, output_dir)
     return finish.DONE
+
+
+def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> Path | None:
+    """Make the output folder this run's. Returns the checkpoint to go on from."""
+    asked = args.resume_from_checkpoint
+    attempt = (place.restart_count, place.run_id)
+    uncounted = place.restarts_uncounted
+    inputs = [job.model, job.tokenizer or "", *(str(job.train.get(key, "")) for key in REWARD_MODELS)]
+    resume, aside = sharing.by_rank_0(
+        lambda: checkpoints.settle(output_dir, asked, *attempt, uncounted=uncounted, inputs=inputs), place
+    )
+    if aside:
+        say(f"set aside in {aside}: what an earlier run left in {output_dir}")
+    if resume:
+        seen: list[Any] = [None] * place.world_size
+        dist.all_gather_object(seen, checkpoints.zero_files(resume))  # an output folder may be a node's own
+        checkpoints.refuse_other_split(resume, set().union(*seen), model.zero_stage(args), place.world_size)
+    say(f"resuming from {resume}" if resume else "starting afresh")
+    return resume
 
 
 def with_whole_model(job: TrainConfig, place: Rendezvous) -> TrainConfig:

@@ -100,7 +100,7 @@ def slurm(asked: Submission) -> None:
     prepared = asked.prepare(pipeline, "slurm")
     runs = chain.submit_slurm(pipeline, prepared, say)
     print_runs(pipeline, runs, asked.as_json)
-    watch_runs(pipeline, runs, follow=asked.follow, wait=asked.wait)
+    watch_runs(pipeline, runs, asked)
 
 
 @click.command()
@@ -150,7 +150,7 @@ def k8s(asked: Submission, context: str | None, namespace: str | None, require_d
     prepared = asked.prepare(pipeline, "k8s")
     runs = [launch.submit_k8s(prepared[job.spec.name], say, context=context, namespace=namespace)]
     print_runs(pipeline, runs, asked.as_json)
-    watch_runs(pipeline, runs, follow=asked.follow, wait=asked.wait)
+    watch_runs(pipeline, runs, asked)
 
 
 def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
@@ -165,23 +165,23 @@ def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
             say(f"log: {run.log}")
 
 
-def watch_runs(pipeline: Pipeline, runs: list[Run], *, follow: bool, wait: bool) -> None:
+def watch_runs(pipeline: Pipeline, runs: list[Run], asked: Submission) -> None:
     """--follow and --wait after a submission. Ctrl-C leaves the jobs running, and says so."""
-    from .. import watch
+    from .. import summary, watch
 
-    if not (follow or wait):
+    if not (asked.follow or asked.wait):
         return
     ended = []
     try:
         for run in runs:
-            if follow:
+            if asked.follow:
                 for line in watch.follow(run, say, lambda _: True):
                     click.echo(line, nl=False)
                 ended += watch.refresh(watch.find(run.handle))
             else:
                 ended.append(watch.wait(run, say))
             if ended[-1].status.state == "COMPLETED":
-                say(f"result: {run.output_dir}")
+                say(summary.result(run, preflight_only=asked.preflight_only))
     except KeyboardInterrupt:
         say(f"stopped watching; the job goes on. To end it: alignlaunch cancel {pipeline.name or runs[0].handle}")
         sys.exit(130)

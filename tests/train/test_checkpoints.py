@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alignlaunch.train import checkpoints
-from alignlaunch.train.checkpoints import settle
 from alignlaunch.train.errors import UserError
 
 
@@ -21,6 +21,11 @@ def output(tmp_path: Path) -> Path:
             (folder / "trainer_state.json").write_text("{}")
     (tmp_path / "checkpoint-100" / checkpoints.INCOMPLETE).touch()
     return tmp_path
+
+
+def settle(*arguments: Any, **options: Any) -> Path | None:
+    """The checkpoint to resume from."""
+    return checkpoints.settle(*arguments, **options).resume
 
 
 def names(folder: Path) -> set[str]:
@@ -79,3 +84,54 @@ def test_a_fresh_run_moves_old_ones_away_and_loses_none(output: Path) -> None:
     assert names(aside) == everything
     assert settle(output, None, 0, "mine") is None
     assert list(output.glob("previous-*")) == [aside]
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """What a run leaves that has ended, beside a file of the user's."""
+    for name in (
+        "model.safetensors",
+        "adapter_config.json",
+        "provenance.json",
+        "eval.json",
+        "metrics.jsonl",
+        "mine.md",
+    ):
+        (tmp_path / name).write_text(name)
+    (tmp_path / checkpoints.OWNER).write_text("theirs")
+    return tmp_path
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_file()} - {checkpoints.OWNER}
+
+
+def test_a_fresh_run_sets_an_earlier_ones_results_aside_together(finished: Path) -> None:
+    """If it is cancelled, nobody takes them for its own."""
+    results = left(finished) - {"mine.md"}
+    aside = checkpoints.settle(finished, None, 0, "ours").aside
+    assert left(finished) == {"mine.md"}
+    assert aside is not None
+    assert left(aside) == results
+
+
+def test_a_resumed_run_keeps_the_metrics_that_it_goes_on_with(finished: Path) -> None:
+    (finished / "checkpoint-5").mkdir()
+    (finished / "checkpoint-5/trainer_state.json").touch()
+    assert settle(finished, True, 0, "ours") == finished / "checkpoint-5"
+    assert left(finished) == {"mine.md", "metrics.jsonl"}
+
+
+def test_a_restarted_run_keeps_its_own_results(finished: Path) -> None:
+    everything = left(finished)
+    assert checkpoints.settle(finished, None, 1, "theirs") == (None, None)
+    assert left(finished) == everything
+
+
+def test_a_model_of_the_users_stays_where_it_is(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    everything = left(finished)
+    assert checkpoints.settle(finished, None, 0, "ours", inputs=[str(finished)]).aside is None, "it is trained further"
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "model.safetensors").touch()
+    assert checkpoints.settle(folder, None, 0, "ours").aside is None, "no run of ours was here"
+    assert left(finished) == everything
