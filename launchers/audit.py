@@ -111,24 +111,25 @@ def unwritable(folder: Path, error: OSError) -> UsageError:
     )
 
 
-def ensure(folder: Path, files: dict[str, str], *, accept: bool) -> str | None:
+def ensure(folder: Path, files: dict[str, str], *, accept: bool, dry: bool = False) -> str | None:
     """Make `folder` hold `files`. Absent: written. Different: DriftError with the diff, or with `accept` overwritten.
 
-    Returns what was done, for the user; None if nothing was needed.
+    Returns what was done, for the user; None if nothing was needed. dry: only raise.
     """
-    if not folder.exists():
-        write(folder, files)
-        return f"wrote {folder} (commit it for the audit)"
-    drift = diff(folder, files)
-    if not drift:
+    done = f"rewrote {folder}" if folder.exists() else f"wrote {folder} (commit it for the audit)"
+    if folder.exists():
+        drift = diff(folder, files)
+        if not drift:
+            return None
+        if not accept:
+            raise DriftError(
+                f"{drift}{folder} is not what the job file renders to; nothing was submitted\n"
+                "    remedy: look at the diff; accept it with --write"
+            )
+    if dry:
         return None
-    if not accept:
-        raise DriftError(
-            f"{drift}{folder} is not what the job file renders to; nothing was submitted\n"
-            "    remedy: look at the diff; accept it with --write"
-        )
     write(folder, files)
-    return f"rewrote {folder}"
+    return done
 
 
 def require_committed(folder: Path) -> None:

@@ -21,9 +21,16 @@ T = TypeVar("T")
 
 
 def prepare(
-    pipeline: Pipeline, target: Target, *, write: bool, require_committed: bool, say: Say, looks: Looks = EVERYTHING
+    pipeline: Pipeline,
+    target: Target,
+    *,
+    write: bool,
+    require_committed: bool,
+    say: Say,
+    looks: Looks = EVERYTHING,
+    dry: bool = False,
 ) -> dict[str, Prepared]:
-    """Look at every step, then make the committed folders and the steps agree.
+    """Look at every step, then make the committed folders and the steps agree; `dry`: without writing anything.
 
     Raises UsageError with all that cannot work, before anything is written; DriftError with all that differs.
     """
@@ -31,7 +38,7 @@ def prepare(
     prepared = _each(
         pipeline,
         DriftError,
-        lambda job: launch.prepare(job, target, write=write, require_committed=require_committed, say=say),
+        lambda job: launch.prepare(job, target, write=write, require_committed=require_committed, say=say, dry=dry),
     )
     if require_committed:
         audit.require_committed(pipeline.path)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import audit, claim, local, processes, provenance, runfolder, runs, watch
+from . import audit, claim, cluster, local, processes, provenance, runfolder, runs, watch
 from .errors import LaunchError, LostJobError, UsageError
 from .job import Job
 from .k8s import manifest
@@ -38,15 +38,17 @@ class Prepared:
     preflight_only: bool = False
 
 
-def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, say: Say) -> Prepared:
-    """Make the committed folder and the job agree. Raises DriftError where they do not."""
+def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, say: Say, dry: bool = False) -> Prepared:
+    """Make the committed folder and the job agree. Raises DriftError where they do not. dry: writes nothing."""
     folder = audit.folder_of(job, target)
     files = audit.artifacts(job, target, folder)
-    if done := audit.ensure(folder, files, accept=write):
+    if done := audit.ensure(folder, files, accept=write, dry=dry):
         say(done)
     if require_committed:
         audit.require_committed(folder)
         audit.require_committed(job.path)
+        if job.cluster_name:
+            audit.require_committed(cluster.find(job.cluster_name, job.dir))
     return Prepared(job, target, folder, files)
 
 

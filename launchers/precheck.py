@@ -34,8 +34,12 @@ def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = E
         for name in job.spec.secrets:
             if name not in os.environ:
                 say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
-        for key, path in missing_paths(job):
-            say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
+        missing = [f"{key}: {path} is not on this machine" for key, path in missing_paths(job)]
+        if missing and target == "bash":
+            told = "\n".join(missing)
+            raise UsageError(f"{told}\n    remedy: correct the path, as seen from {job.dir.resolve()}")
+        for one in missing:  # a node may see it
+            say(f"warning: {one} (as seen from {job.dir.resolve()})")
     _require_free(job, job.output_path(target), say)
     if looks.memory:
         _require_memory(job, say)

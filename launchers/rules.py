@@ -32,6 +32,10 @@ _BASH = re.compile(
 )
 
 
+#: Words of `sbatch --export`.
+_ALL_OR_NONE = ("ALL", "NONE", "NIL")
+
+
 @cache
 def trainer_args() -> dict[str, Any]:
     """The shipped list of what each stage's trainer config accepts (made by `alignlaunch.train.trainer_args`)."""
@@ -63,7 +67,10 @@ def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
             rule = "looks like a secret, and this file is committed"
             problems.append(Problem(place, key, None, rule, f"export {name} in your shell; `secrets: [{name}]`"))
     for i, name in enumerate(secrets if isinstance(secrets, list) else []):
-        if isinstance(name, str) and (not _VARIABLE.match(name) or _SECRET_VALUE.fullmatch(name)):
+        if name in _ALL_OR_NONE:
+            rule, remedy = "to sbatch this is no variable, but the whole shell or none of it", "name the variables"
+            problems.append(Problem(document.place(("secrets", i)), f"secrets[{i}]", name, rule, remedy))
+        elif isinstance(name, str) and (not _VARIABLE.match(name) or _SECRET_VALUE.fullmatch(name)):
             rule = "a secret is passed by its variable's name, never by its value"
             remedy = "export it in your shell and give the variable's name"
             problems.append(Problem(document.place(("secrets", i)), f"secrets[{i}]", None, rule, remedy))

@@ -267,6 +267,19 @@ def test_require_committed(folder: Path, job_file: Path) -> None:
     prepare()
 
 
+def test_the_cluster_profile_is_committed_too(folder: Path, job_file: Path) -> None:
+    place = job_file.parent
+    (place / "clusters").mkdir()
+    (place / "clusters/lab.yaml").write_text("device: cpu\n")
+    job = jobfile.load(job_file, (), "lab")
+    audit.write(folder, audit.artifacts(job, "bash", folder))
+    git(place, "init")
+    git(place, "add", "launch", "job.yaml")
+    git(place, "commit", "-m", "all but the profile")
+    with pytest.raises(DriftError, match=r"not committed: clusters/lab\.yaml"):
+        launch.prepare(job, "bash", write=False, require_committed=True, say=lambda _: None)
+
+
 def test_what_git_ignores_is_not_committed(folder: Path, job_file: Path) -> None:
     git(job_file.parent, "init")
     (job_file.parent / ".gitignore").write_text("launch/\n")

@@ -39,6 +39,7 @@ def place(tmp_path: Path) -> Path:
     stub = tmp_path / "stub"
     stub.write_text(STUB)
     stub.chmod(0o755)
+    (tmp_path / "base").mkdir()
     (tmp_path / "clusters").mkdir()
     (tmp_path / "clusters/stub.yaml").write_text(yaml.safe_dump({"python": str(stub), "device": "cpu"}))
     return tmp_path
@@ -218,9 +219,12 @@ def test_a_waiting_step_that_was_cancelled_is_not_started(place: Path) -> None:
 
 def test_what_an_earlier_step_will_make_is_not_missing(place: Path) -> None:
     write_steps(place, "0", "0")
-    said = call(place, "local", "chain.yaml", "--cluster", "stub").stderr
-    assert said.count("is not on this machine") == 1
-    assert "model: ./base is not on this machine" in said
+    call(place, "local", "chain.yaml", "--cluster", "stub")
+    (place / "base").rmdir()
+    for dry in ([], ["--dry-run"]):  # both look at the same things
+        said = call(place, "local", "chain.yaml", "--cluster", "stub", *dry, code=2).stderr
+        assert said.count("is not on this machine") == 1
+        assert "model: ./base is not on this machine" in said
 
 
 def test_the_drift_of_every_step_is_shown_before_anything_runs(place: Path) -> None:

@@ -183,3 +183,21 @@ def test_nothing_is_recorded_is_no_error_in_a_list(cli: Cli) -> None:
 
 def test_version(cli: Cli) -> None:
     assert re.fullmatch(r"alignlaunch, version \d+\.\d+\.\d+\S*\n", cli("--version").stdout)
+
+
+def test_a_dry_run_looks_at_what_a_submission_looks_at(tmp_path: Path, cli: Cli) -> None:
+    """Bad data and drift: the same words, the same exit code, and nothing written."""
+    for command in ("local", "slurm"):
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "bad.jsonl").write_text('{"nonsense": 1}\n')
+        (tmp_path / "job.yaml").write_text(MINIMAL.replace("[data]", "[bad.jsonl]"))
+        done = cli(command, "job.yaml", "--set", "nproc_per_node=1", "--dry-run")
+        assert done.returncode == 2
+        assert "bad.jsonl" in done.stderr
+        assert done.stdout.startswith("#!/bin/bash")
+        assert not (tmp_path / "launch").exists()
+    (tmp_path / "job.yaml").write_text(MINIMAL.replace("[data]", "[hub/data]"))
+    assert cli("render", "job.yaml", "--target", "bash").returncode == 0
+    done = cli("local", "job.yaml", "--set", "nproc_per_node=1", "--dry-run")
+    assert done.returncode == 1
+    assert "is not what the job file renders to" in done.stderr

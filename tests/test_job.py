@@ -605,3 +605,15 @@ def test_time_limits_as_slurm_reads_them(tmp_path: Path, limit: str, seconds: in
 def test_a_job_shorter_than_the_warning_gets_none(tmp_path: Path) -> None:
     assert jobfile.load(write(tmp_path), ('time="5:00"',)).signal_seconds == 0
     assert jobfile.load(write(tmp_path), ('time="5:01"',)).signal_seconds == 300
+
+
+@pytest.mark.parametrize("name", ["ALL", "NONE", "NIL"])
+def test_a_secret_that_would_open_the_whole_shell_is_refused(job_file: Path, name: str) -> None:
+    with pytest.raises(JobFileError, match=r"secrets\[0\] = .*: to sbatch this is no variable, but the whole shell"):
+        jobfile.load(job_file, (f"secrets=[{name}]",))
+
+
+def test_the_value_of_a_secret_is_not_repeated(job_file: Path) -> None:
+    with pytest.raises(JobFileError, match=r"--set env\.HF_TOKEN=\.\.\.: env\.HF_TOKEN: looks like a secret") as caught:
+        jobfile.load(job_file, ("env.HF_TOKEN=hf_abcdefgh1234",))
+    assert "hf_abc" not in str(caught.value)

@@ -55,7 +55,7 @@ class Submission(NamedTuple):
             precheck.require_preflight(job, target)
         looks = precheck.Looks(data=not self.no_data_check, memory=not self.no_plan)
         agreed = {"write": self.write, "require_committed": self.require_committed}
-        prepared = chain.prepare(pipeline, target, **agreed, say=say, looks=looks)
+        prepared = chain.prepare(pipeline, target, **agreed, say=say, looks=looks, dry=self.dry_run)
         return {step: replace(one, preflight_only=self.preflight_only) for step, one in prepared.items()}
 
 
@@ -95,9 +95,11 @@ def slurm(asked: Submission) -> None:
         for job in pipeline.jobs.values():
             files = audit.artifacts(job, "slurm", audit.folder_of(job, "slurm"))
             click.echo(files["job.sbatch"], nl=False)
-            say(launch.dry_run(job, files))
-        return
     prepared = asked.prepare(pipeline, "slurm")
+    if asked.dry_run:
+        for one in prepared.values():
+            say(launch.dry_run(one.job, one.files))
+        return
     runs = chain.submit_slurm(pipeline, prepared, say)
     print_runs(pipeline, runs, asked.as_json)
     watch_runs(pipeline, runs, asked)
@@ -114,8 +116,9 @@ def local(asked: Submission) -> None:
         for job in pipeline.jobs.values():
             files = audit.artifacts(job, "bash", audit.folder_of(job, "bash"))
             click.echo(files[local.script_name(job)], nl=False)
-        return
     prepared = asked.prepare(pipeline, "bash")
+    if asked.dry_run:
+        return
     runs = chain.queue_local(pipeline, prepared)
     print_runs(pipeline, runs, asked.as_json)
     sys.exit(chain.run_local(prepared, runs, follow=asked.follow, say=say))
@@ -145,9 +148,10 @@ def k8s(asked: Submission, context: str | None, namespace: str | None, require_d
         for name, text in files.items():
             if name.endswith(".yaml"):
                 click.echo(f"---\n{text}", nl=False)
+    prepared = asked.prepare(pipeline, "k8s")
+    if asked.dry_run:
         say(launch.dry_run_k8s(job, files, context, namespace))
         return
-    prepared = asked.prepare(pipeline, "k8s")
     runs = [launch.submit_k8s(prepared[job.spec.name], say, context=context, namespace=namespace)]
     print_runs(pipeline, runs, asked.as_json)
     watch_runs(pipeline, runs, asked)
