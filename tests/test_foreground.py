@@ -39,8 +39,10 @@ def test_progress_shows_whole_new_records_and_survives_what_it_cannot_read(
 def test_a_second_ctrl_c_ends_a_run_that_does_not_hear_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deaf = ["bash", "-c", "trap '' TERM; while :; do sleep 1; done"]
+    deaf = ["bash", "-c", f"trap '' TERM; : > {tmp_path}/deaf; while :; do sleep 1; done"]
     with subprocess.Popen(deaf, start_new_session=True) as process:
+        while not (tmp_path / "deaf").exists():
+            time.sleep(0.01)
         (tmp_path / "process.json").write_text(json.dumps(processes.identity(process.pid)))
         run = Run("local://deaf", "deaf", run_dir=str(tmp_path), log=str(tmp_path / "log"), output_dir=str(tmp_path))
         presses = iter([KeyboardInterrupt, KeyboardInterrupt])
