@@ -229,7 +229,7 @@ def _run_policy(job: Job, k8s: K8s) -> dict[str, Any]:
 
 def deadline(job: Job) -> int | None:
     """Seconds of the job's `time`; None without a limit."""
-    return seconds(job.spec.time) if job.spec.time else None
+    return seconds(job.spec.time) if job.spec.time is not None else None
 
 
 def _first(*candidates: Any) -> Any:
