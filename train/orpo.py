@@ -32,6 +32,7 @@ class ORPOConfig(TrainingArguments):
     beta: float = field(default=0.1, metadata={"help": "Weight of the odds-ratio term."})
     max_length: int | None = field(default=1024, metadata={"help": "Tokens of prompt and answer; answers are cut."})
     max_prompt_length: int | None = field(default=512, metadata={"help": "Tokens of the prompt; its end is kept."})
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise; null: one."})
     disable_dropout: bool = field(default=True, metadata={"help": "Set the model's own dropout to 0."})
     model_init_kwargs: dict[str, Any] | None = field(default=None, metadata={"help": "For `from_pretrained`."})
 

@@ -198,7 +198,7 @@ def _settle_deepspeed(zero: dict[str, Any], *, cuda: bool) -> None:
 def rows(role: Role, job: TrainConfig, args: Any, reader: Any, encode: data.Encoder, place: Rendezvous) -> Any:
     """The prepared rows of a role; `reader`: the tokenizer, or a vision-language model's processor."""
     key = f"{job.stage} {_identity(reader)} {_limits(args)}"
-    return data.load(role, job, encode, key=key, seed=args.seed, place=place)
+    return data.load(role, job, encode, key=key, args=args, place=place)
 
 
 def _identity(reader: Any) -> str:

@@ -112,7 +112,9 @@ def read(gallery: Path, folder: Path, args: Any, found: list[dict[str, Any]] | N
     encode = vision.encoder(job, safe_dpo, processor.tokenizer, processor, args)
     file = folder / "read.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in found or records(gallery)))
-    made, _ = data.prepare("train", Data(train=[str(file)]), "safe_dpo", encode, key="", root=folder)
+    made, _ = data.prepare(
+        data.Preparation(role="train", data=Data(train=[str(file)]), stage="safe_dpo", encode=encode, key=""), folder
+    )
     rows = datasets.Dataset.from_file(str(made / "data.arrow"))
     return processor, rows.cast_column("images", datasets.List(datasets.Image(mode="RGB")))
 
