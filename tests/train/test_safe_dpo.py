@@ -222,6 +222,11 @@ def test_a_missing_label(
         ({"helpful_reward_model": "model"}, "it has no score head with one output"),
         ({"harmless_reward_model": "other"}, "another vocabulary than the policy's"),
         ({"helpful_reward_model": "adapter"}, "the adapter has no score head"),
+        (
+            {"helpful_reward_model": "template"},
+            "its chat template writes a conversation as 'probe user probe assistant probe user probe assistant ', and "
+            "the policy's the same one as '<|user|>probe user<|end|>",
+        ),
     ],
 )
 def test_a_reward_model_that_cannot_serve(
@@ -239,6 +244,11 @@ def test_a_reward_model_that_cannot_serve(
     model = load.from_pretrained(workplace / "harmless")
     model.save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "adapter")
+    template = tokenizer.chat_template
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    model.save_pretrained(tmp_path / "template")
+    tokenizer.save_pretrained(tmp_path / "template")
+    tokenizer.chat_template = template
     tokenizer.add_tokens(["<|new|>"])
     tokenizer.save_pretrained(tmp_path / "other")
     adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"]))  # no task type: no score head
