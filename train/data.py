@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from alignlaunch.train import data_cache, images, mixing, sampling, sources, workers
 from alignlaunch.train.config import Data, Role, Stage, TrainConfig
+from alignlaunch.train.encoders import Encoder
 from alignlaunch.train.encoding import Encoded
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
@@ -23,7 +24,6 @@ from alignlaunch.train.sources import Part
 from alignlaunch.train.stages import READERS
 from alignlaunch.train.turns import FormatError, Record
 
-Encoder = Callable[[Record], Encoded]
 #: Bad records that are listed one by one; all are counted.
 LISTED = 20
 
@@ -136,7 +136,7 @@ def prepare(todo: Preparation, root: Path) -> tuple[Path, Report]:
     settings = [todo.key, todo.role, data.validation_share, data.skip_bad_records, todo.limit, todo.weights]
     settings += [] if todo.limit is None else [todo.seed]
     identities = [[part.identity for part in source] for source in parts]
-    name = data_cache.name(todo.stage, [*map(str, settings), str(identities)])
+    name = data_cache.name([todo.stage, *map(str, settings), str(identities)])
 
     def make(folder: Path) -> dict[str, Any]:
         report = Report()

@@ -19,7 +19,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train.config import Stage
 from alignlaunch.train.errors import UserError
 
 ROWS = "data.arrow"
@@ -28,24 +27,24 @@ KEPT_DAYS = 30
 #: Days after which what a killed run left half made is removed.
 ABANDONED_DAYS = 2
 _DAY = 24 * 3600
-#: What makes rows of records, beside the stage's own module.
+#: What makes rows of records.
 MODULES = (
-    "answers chat_template columns data encoding fields formats image_pairs images mixing pairs preference_formats "
+    "answers chat_template columns data encoders encoding fields formats images mixing pair_rows preference_formats "
     "safety_formats sampling sft_formats sources turns vision workers"
 ).split()
 PACKAGES = ("transformers", "tokenizers", "jinja2", "pillow")
 
 
-def name(stage: Stage, settings: Iterable[str]) -> str:
+def name(settings: Iterable[str]) -> str:
     """The name of the folder for some settings: that of their digest, of the code's and of the libraries' versions."""
     versions = [f"{package} {metadata.version(package)}" for package in PACKAGES if _is_installed(package)]
-    return hashlib.sha256("\0".join([_code(stage), *versions, *settings]).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join([_code(), *versions, *settings]).encode()).hexdigest()[:32]
 
 
 @lru_cache(maxsize=1)
-def _code(stage: Stage) -> str:
+def _code() -> str:
     folder = Path(__file__).parent
-    return "".join(_meaning((folder / f"{name}.py").read_text(encoding="utf-8")) for name in sorted({*MODULES, stage}))
+    return "".join(_meaning((folder / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES)
 
 
 def _meaning(source: str) -> str:

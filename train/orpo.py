@@ -17,12 +17,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from transformers import TrainingArguments
 
+from alignlaunch.train import encoders
 from alignlaunch.train.adapter import add
-from alignlaunch.train.data import Encoder
-from alignlaunch.train.encoding import Encoded
-from alignlaunch.train.pairs import Batch, PairTrainer, collator, encode_pair, token_logps
-from alignlaunch.train.preference_formats import preference
-from alignlaunch.train.turns import Record
+from alignlaunch.train.pairs import Batch, PairTrainer, collator, token_logps
 
 
 @dataclass
@@ -39,19 +36,8 @@ class ORPOConfig(TrainingArguments):
 
 HEAD = "lm"
 Config = ORPOConfig
+encoder = encoders.orpo
 SIDES = ("chosen", "rejected")
-
-
-def encoder(tokenizer: Any, args: Any) -> Encoder:
-    """Tokenise both answers after their prompt."""
-
-    def encode_record(record: Record) -> Encoded:
-        found = preference(record)
-        return encode_pair(
-            tokenizer, args, found.prompt, {"chosen": found.chosen, "rejected": found.rejected}, found.tools
-        )
-
-    return encode_record
 
 
 @dataclass

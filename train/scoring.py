@@ -121,11 +121,12 @@ def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
             everywhere=True,
         )
     own.chat_template = own.chat_template or chat_template.FALLBACK_CHAT_TEMPLATE
-    if differing_text := chat_template.difference(reader, own):
+    if differ := chat_template.difference(reader, own):
+        policy, reward = (text[:200] for text in differ)
         raise UserError(
             f"{key}: {folder}: it would score text of a kind that it never saw: its chat template writes a "
-            f"conversation as {differing_text[1][:200]!r}, and the policy's the same one as {differing_text[0][:200]!r}. Train the reward model with "
-            "the policy's as its job's `tokenizer`.",
+            f"conversation as {reward!r}, and the policy's the same one as {policy!r}. Train the reward model with the "
+            "policy's as its job's `tokenizer`.",
             everywhere=True,
         )
     config = model.config.get_text_config()

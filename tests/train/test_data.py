@@ -18,11 +18,11 @@ import pytest
 
 from alignlaunch.train import data, data_cache, sampling, sources
 from alignlaunch.train.config import Data, Role
+from alignlaunch.train.encoders import Encoder
 from alignlaunch.train.encoding import Encoded
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.preference_formats import preference
 from alignlaunch.train.sft_formats import example
-from alignlaunch.train.stages import READERS
 
 GOOD = {"prompt": "p", "completion": "c"}
 
@@ -37,7 +37,7 @@ def prepare(
     folder: Path,
     train: list[Any],
     role: Role = "train",
-    encode: data.Encoder = encode,
+    encode: Encoder = encode,
     processes: int = 1,
     seed: int = 3,
     **keys: Any,
@@ -361,11 +361,11 @@ def test_the_name_follows_what_matters(monkeypatch: pytest.MonkeyPatch, tmp_path
     code = "def f(x):\n    return x\n"
     same = '"""A module."""\n\ndef f(x):  # a comment\n    """What it does."""\n    return (x)\n'
     assert data_cache._meaning(code) == data_cache._meaning(same) != data_cache._meaning("def f(x):\n    return -x\n")
-    before = data_cache.name("sft", ["k"])
-    assert data_cache.name("sft", ["k"]) == before != data_cache.name("sft", ["other"])
+    before = data_cache.name(["k"])
+    assert data_cache.name(["k"]) == before != data_cache.name(["other"])
     version = metadata.version
     monkeypatch.setattr(metadata, "version", lambda package: "0" if package == "tokenizers" else version(package))
-    assert data_cache.name("sft", ["k"]) != before
+    assert data_cache.name(["k"]) != before
 
 
 def test_every_module_that_makes_rows_is_in_the_name() -> None:
@@ -377,7 +377,7 @@ def test_every_module_that_makes_rows_is_in_the_name() -> None:
     )
     folder = Path(data_cache.__file__).parent
     imported: set[str] = set()
-    for module in (*data_cache.MODULES, *READERS):
+    for module in data_cache.MODULES:
         tree = ast.parse((folder / f"{module}.py").read_text())
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("alignlaunch.train"):

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from alignlaunch.train import pairs, safe_dpo, scoring
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.pair_rows import SIDES
 from alignlaunch.train.turns import FormatError
 
 OBJECTIVES = ("dpo", "mm_dpo", "modpo", "safedpo", "bfpo", "lagrangian")
@@ -275,9 +276,9 @@ def test_a_reward_model_that_is_an_adapter(workplace: Path, tmp_path: Path, reco
     args = safe_dpo.Config(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     rows = [row for record in records for row in safe_dpo.encoder(tokenizer, args)(record).rows]
     scores = scoring.reward_model("harmless", str(tmp_path / "rm"), tokenizer, args)(
-        pairs.collator(safe_dpo.SIDES, tokenizer.pad_token_id)(rows)
+        pairs.collator(SIDES, tokenizer.pad_token_id)(rows)
     )
-    sequences = [row[f"{side}_input_ids"] for side in safe_dpo.SIDES for row in rows]
+    sequences = [row[f"{side}_input_ids"] for side in SIDES for row in rows]
     with torch.no_grad():
         alone = [float(expected(input_ids=torch.tensor([ids])).logits) for ids in sequences]
     assert scores.tolist() == pytest.approx(alone, abs=1e-5)

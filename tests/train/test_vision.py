@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from alignlaunch.train import adapter, data, dpo, images, sft, vision
+from alignlaunch.train import adapter, data, dpo, encoders, images, sft, vision
 from alignlaunch.train.config import Data, Lora, TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.turns import FormatError
@@ -34,7 +34,7 @@ def job_of(place: Path, stage: str, **changes: Any) -> TrainConfig:
     return TrainConfig(**given)
 
 
-def encoder_of(job: TrainConfig, **args: Any) -> tuple[data.Encoder, Any]:
+def encoder_of(job: TrainConfig, **args: Any) -> tuple[encoders.Encoder, Any]:
     from alignlaunch.train import model
 
     tokenizer = model.load_tokenizer(job)
