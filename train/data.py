@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,7 +35,8 @@ class Report:
 
     records: int = 0
     truncated: int = 0
-    dropped: int = 0
+    #: How many for each reason.
+    dropped: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
     #: Of each source of the job.
     sequences: list[int] = field(default_factory=list)
@@ -46,8 +48,9 @@ class Report:
     def __str__(self) -> str:
         text = (
             f"{self.records} records -> {sum(self.sequences)} sequences "
-            f"({self.truncated} truncated, {self.dropped} dropped: too long, or nothing to learn)"
+            f"({self.truncated} truncated, {sum(self.dropped.values())} dropped"
         )
+        text += "".join(f"; {count}: {why}" for why, count in self.dropped.items()) + ")"
         if self.skipped:
             more = f"\n  and {self.skipped - len(self.bad)} more" if self.skipped > len(self.bad) else ""
             text += f"; {self.skipped} bad records skipped:\n  " + "\n  ".join(self.bad) + more
@@ -81,6 +84,15 @@ class Preparation:
         """Of the sources that are mixed by weight; None: they are not."""
         weights = [source.weight for source in self.data.sources("train") if source.weight is not None]
         return weights if self.role == "train" and weights else None
+
+    def parts(self) -> list[list[Part]]:
+        """The files of each source. Raises UserError where there are none."""
+        found = self.data.sources(self.origin)
+        return [sources.find(s, self.origin, stage=self.stage, cache_dir=self.data.cache_dir) for s in found]
+
+    def encoded(self, record: Record, folder: Path) -> Encoded | None:
+        """What becomes of a record of a file in this folder; None: it is not for this role."""
+        return self.encode(images.located(record, folder, self.stage)) if self.belongs(record) else None
 
     def belongs(self, record: Record) -> bool:
         """Whether a record is for this role."""
@@ -131,8 +143,7 @@ def load(role: Role, job: TrainConfig, encode: Encoder, *, key: str, args: Any, 
 
 def prepare(todo: Preparation, root: Path) -> tuple[Path, Report]:
     """Tokenise the data of a role below `root`, unless that was done before. Returns its folder."""
-    data, origin = todo.data, todo.origin
-    parts = [sources.find(s, origin, stage=todo.stage, cache_dir=data.cache_dir) for s in data.sources(origin)]
+    data, parts = todo.data, todo.parts()
     settings = [todo.key, todo.role, data.validation_share, data.skip_bad_records, todo.limit, todo.weights]
     settings += [] if todo.limit is None else [todo.seed]
     identities = [[part.identity for part in source] for source in parts]
@@ -150,20 +161,17 @@ def prepare(todo: Preparation, root: Path) -> tuple[Path, Report]:
 
 def _batches(todo: Preparation, parts: list[list[Part]], report: Report) -> Iterator[bytes]:
     """The rows of all sources in turn, as Arrow streams; fills the report."""
-    drawn = _drawn(todo, parts, report)
-
-    def encode(record: Record, folder: Path) -> Encoded | None:
-        return todo.encode(images.located(record, folder, todo.stage)) if todo.belongs(record) else None
+    chosen_of = drawn(todo, parts, report)
 
     columns: list[str] | None = None
-    for source, chosen in zip(parts, drawn, strict=True):
+    for source, chosen in zip(parts, chosen_of, strict=True):
         report.sequences.append(0)
         for chunk in workers.encoded(
-            _items(source, chosen), encode, todo.processes, skip_bad=todo.data.skip_bad_records
+            items(source, chosen), todo.encoded, todo.processes, skip_bad=todo.data.skip_bad_records
         ):
             report.records += chunk.records
             report.truncated += chunk.truncated
-            report.dropped += chunk.dropped
+            report.dropped = dict(Counter(report.dropped) + chunk.dropped)
             report.skipped += len(chunk.bad)
             report.sequences[-1] += chunk.sequences
             report.bad += [f"{place}: {rule}" for place, rule in chunk.bad][: LISTED - len(report.bad)]
@@ -173,7 +181,7 @@ def _batches(todo: Preparation, parts: list[list[Part]], report: Report) -> Iter
                 yield chunk.rows
 
 
-def _drawn(todo: Preparation, parts: list[list[Part]], report: Report) -> list[set[int] | None]:
+def drawn(todo: Preparation, parts: list[list[Part]], report: Report) -> list[set[int] | None]:
     """Of each source the positions of the records to read; None: all."""
     report.left_out = [0] * len(parts)
     if todo.limit is None:
@@ -197,7 +205,8 @@ def _is_usable(todo: Preparation, record: Record) -> bool:
     return todo.belongs(record)
 
 
-def _items(source: list[Part], chosen: set[int] | None) -> Iterator[workers.Item]:
+def items(source: list[Part], chosen: set[int] | None) -> Iterator[workers.Item]:
+    """The records of a source at the chosen positions; None: all."""
     at, last = 0, max(chosen, default=-1) if chosen is not None else None
     for part in source:
         if last is not None and at > last:

@@ -39,7 +39,8 @@ def sft(tokenizer: Any, args: Any) -> Encoder:
             # The first token is never predicted.
             if any(label != IGNORED for label in labels[1:]):
                 rows.append({"input_ids": tokens.ids[cut], "labels": labels})
-        return Encoded(rows, truncated=limit is not None and any(len(t.ids) > limit for t in sequences))
+        cut_off = limit is not None and any(len(t.ids) > limit for t in sequences)
+        return Encoded(rows, cut_off, "" if rows else f"nothing to learn within max_length {limit}")
 
     return encode_record
 
@@ -58,7 +59,8 @@ def sft_images(processor: Any, args: Any) -> Encoder:
             for part in parts
             if limit is None or part.prompt_length < limit
         ]
-        return Encoded(rows, truncated=limit is not None and any(part.length > limit for part in parts))
+        cut_off = limit is not None and any(part.length > limit for part in parts)
+        return Encoded(rows, cut_off, "" if rows else f"no answer within max_length {limit}")
 
     return encode_record
 
@@ -85,9 +87,9 @@ def dpo(tokenizer: Any, args: Any) -> Encoder:
         # Where the answers differ from each other a token merges prompt and answer: the prompt ends before it.
         start = min(tokens.learnt.index(True) if any(tokens.learnt) else 0 for tokens in (chosen, rejected))
         if start == 0 or chosen.ids[:start] != rejected.ids[:start]:
-            return Encoded([], truncated)
+            return Encoded([], truncated, "no prompt that both answers share")
         if limit is not None and args.truncation_mode == "keep_start" and start >= limit:
-            return Encoded([], truncated)  # nothing of an answer would be left
+            return Encoded([], truncated, f"the prompt alone fills max_length {limit}")
         row = {
             "prompt_ids": chosen.ids[:start],
             "chosen_ids": chosen.ids[start:],
@@ -118,7 +120,7 @@ def dpo_images(processor: Any, args: Any) -> Encoder:
         )
         truncated = limit is not None and max(chosen.length, rejected.length) > limit
         if limit is not None and max(chosen.prompt_length, rejected.prompt_length) >= limit:
-            return Encoded([], truncated)
+            return Encoded([], truncated, f"the prompt alone fills max_length {limit}")
         # An answer may begin within what the template asks with (an opening <think>); the other decides then.
         given = min(chosen.prompt, rejected.prompt, key=len)
         row = {
@@ -141,7 +143,7 @@ def rm(tokenizer: Any, args: Any) -> Encoder:
         replies = encode_answers(tokenizer, found.prompt, [found.chosen, found.rejected], found.tools)
         chosen, rejected = (tokens.ids for tokens in replies)
         if limit is not None and max(len(chosen), len(rejected)) > limit:
-            return Encoded([])
+            return Encoded([], why=f"longer than max_length {limit}: half an answer has no score")
         margin = {} if found.margin is None else {"margin": found.margin}
         return Encoded([{"chosen_ids": chosen, "rejected_ids": rejected} | margin])
 

@@ -40,7 +40,9 @@ def encode_pair(
             }
         else:
             empty = True
-    return Encoded([] if empty else [row], truncated=cut)
+    if empty:
+        return Encoded([], cut, f"nothing of an answer within max_length {args.max_length}")
+    return Encoded([row], cut)
 
 
 def _shorten(tokens: Tokens, max_prompt_length: int | None, max_length: int | None) -> Tokens:
@@ -72,7 +74,9 @@ def encode_image_pair(
         }
     kept = all(_fits(part, args) for part in parts.values())
     cut = args.max_length is not None and any(part.length > args.max_length for part in parts.values())
-    return Encoded([row | found for found in text.rows] if kept else [], truncated=cut)
+    if not kept:
+        return Encoded([], cut, "a prompt with images is never cut: it fills max_length or max_prompt_length")
+    return Encoded([row | found for found in text.rows], cut, text.why)
 
 
 def _fits(part: vision.Rendered, args: Any) -> bool:
@@ -93,11 +97,11 @@ def labelled(args: Any, encode: EncodePair) -> Callable[[Record], Encoded]:
         found = safe_preference(record)
         _require_labels(args.objective, found)
         if args.objective == "safedpo" and not any(found.safe):
-            return Encoded([])
+            return Encoded([], why="both responses unsafe, which objective safedpo leaves out")
         encoded = encode(record, found.prompt, {"a": found.response_a, "b": found.response_b}, found.tools)
         labels: Row = {"better": _SIGN[found.better], "safer": _SIGN[found.safer], "category": found.category or ""}
         labels |= {f"{side}_safe": int(bool(safe)) for side, safe in zip(SIDES, found.safe, strict=True)}
-        return Encoded([row | labels for row in encoded.rows], truncated=encoded.truncated)
+        return Encoded([row | labels for row in encoded.rows], encoded.truncated, encoded.why)
 
     return encode_record
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -32,11 +32,12 @@ Encode = Callable[[Record, Path], Encoded | None]
 
 @dataclass(kw_only=True)
 class Chunk:
-    """What became of some records: counts, the place and rule of each bad one, and the rows as an Arrow stream."""
+    """What became of some records: counts (of what was dropped by reason), the place and rule of each bad one, and the
+    rows as an Arrow stream."""
 
     records: int = 0
     truncated: int = 0
-    dropped: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
     sequences: int = 0
     bad: list[tuple[str, str]] = field(default_factory=list)
     rows: bytes = b""
@@ -106,7 +107,8 @@ def _encode(items: list[Item], encode: Encode, skip_bad: bool) -> Chunk:
             continue
         chunk.records += 1
         chunk.truncated += became.truncated
-        chunk.dropped += not became.rows
+        if not became.rows:
+            chunk.dropped[became.why or "nothing to learn"] += 1
         for row in became.rows:
             chunk.first = chunk.first or (place, list(row))
             refuse_odd(place, row, chunk.first[1])

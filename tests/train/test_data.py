@@ -75,8 +75,8 @@ def test_counts(tmp_path: Path) -> None:
     path = lines(tmp_path / "x.jsonl", "a", "long", "none", "b")
     rows, report = prepare(tmp_path, [path])
     assert rows == [[1], [4], [1]]
-    assert (report.records, report.sequences, report.truncated, report.dropped) == (4, [3], 1, 1)
-    assert "4 records -> 3 sequences (1 truncated, 1 dropped" in str(report)
+    assert (report.records, report.sequences, report.truncated, report.dropped) == (4, [3], 1, {"nothing to learn": 1})
+    assert "4 records -> 3 sequences (1 truncated, 1 dropped; 1: nothing to learn)" in str(report)
 
 
 def test_prepared_once_and_again_when_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,7 +315,7 @@ def test_the_same_bytes_with_any_number_of_processes(tmp_path: Path) -> None:
         (arrow,) = cache.rglob("data.arrow")
         found.append((arrow.read_bytes(), report))
     assert found[0] == found[1] == found[2]
-    assert (report.records, report.skipped, report.dropped) == (451, 3, 1)
+    assert (report.records, report.skipped, report.dropped) == (451, 3, {"nothing to learn": 1})
 
 
 def test_processes_tell_the_first_bad_record(tmp_path: Path) -> None:
