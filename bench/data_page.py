@@ -152,14 +152,14 @@ a list of turns under any name; {" and ".join(f"`{name}`" for name in columns.VE
 out; both may stand in a source, too. A column that only repeats what is read, as `prompt` beside `messages`, is no
 matter. Nor are other columns (`id`, `source`, scores).
 
-- Turns are `{{from, value}}` or `{{role, content}}`, and one list may hold both. `function_call` and `observation` are the
-  same as `tool_calls` and role `tool`; `tools` is a list of functions or its JSON text. The chat template renders them
-  by its own `tools=`; one that leaves out tools, calls, answers of tools, words or a system prompt is an error.
+- Turns are `{{from, value}}` or `{{role, content}}`, and one list may hold both. `function_call` and `observation` are
+  the same as `tool_calls` and role `tool`; `tools` is a list of functions or its JSON text. The chat template renders
+  them by its own `tools=`; one that leaves out tools, calls, answers of tools, words or a system prompt is an error.
 - The loss is on what the assistant says and calls; an assistant's turn with `weight: 0` (`train: false`, `loss: false`)
   is given and not learnt. (ORPO's likelihood term counts the prompt, too, as TRL's does.)
 - A prompt that an answer repeats is read once. Where prompt and answers are text there is no chat template.
-- Images (stages {", ".join(images.STAGES)}): {" or ".join(f"`{name}`" for name in IMAGES)} beside any conversation, paths
-  from the data file's folder. The model must be a vision-language one.
+- Images (stages {", ".join(images.STAGES)}): {" or ".join(f"`{name}`" for name in IMAGES)} beside any conversation,
+  paths from the data file's folder. The model must be a vision-language one.
 - `data.max_train_samples` and `max_eval_samples` draw by `train.seed`, from every source by its weight, or so that each
   record has the same chance; what is left out is said.
 - `train.dataset_num_proc: 8` tokenises in eight processes; the rows are the same bytes with any number. They are kept

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +24,8 @@ from alignlaunch.train.errors import UserError
 
 ROWS = "data.arrow"
 REPORT = "report.json"
+#: Written as one batch: many small ones would be slow to find a row in.
+TABLES_AT_ONCE = 32
 KEPT_DAYS = 30
 #: Days after which what a killed run left half made is removed.
 ABANDONED_DAYS = 2
@@ -93,13 +96,16 @@ def write(path: Path, batches: Iterator[bytes]) -> None:
     """One Arrow stream of many, which `datasets` can map; nothing where there are none."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
-    first = next(batches, None)
-    if first is None:
-        return
-    with pa.ipc.open_stream(first) as source, pa.ipc.new_stream(str(path), source.schema) as stream:
-        stream.write_table(source.read_all())
-        for batch in batches:
-            stream.write_table(pa.ipc.open_stream(batch).read_all())
+    tables = (pa.ipc.open_stream(batch).read_all() for batch in batches)
+    groups = iter(lambda: list(itertools.islice(tables, TABLES_AT_ONCE)), [])
+    stream = None
+    try:
+        for group in groups:
+            stream = stream or pa.ipc.new_stream(str(path), group[0].schema)
+            stream.write_table(pa.concat_tables(group).combine_chunks())
+    finally:
+        if stream is not None:
+            stream.close()
 
 
 def _publish(work: Path, folder: Path) -> None:

@@ -23,7 +23,7 @@ from alignlaunch.train.errors import UserError
 from alignlaunch.train.sources import Unread
 from alignlaunch.train.turns import FormatError, Record
 
-RECORDS_IN_CHUNK = 100
+RECORDS_IN_CHUNK = 32
 #: A record that was not read yet, and the folder from which its paths start.
 Item = tuple[Unread, Path]
 #: From a record and its folder to rows; None: it belongs elsewhere.
