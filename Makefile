@@ -11,6 +11,8 @@
 # make plan-table   the planner against its references, into docs/plan.md; a quarter of an hour
 # make preflight-table  every fault between nodes, with preflight and with torchrun alone, into docs/; root, half an hour
 # make diagnose-table  what `diagnose` says of every known fault, into docs/diagnose.md; seconds
+# make data-page    every data format with an example, from the readers, into docs/data.md; seconds
+# make bench-tokenise  tokenising with one and two processes and TRL's own, in one run, into docs/bench-tokenise.md
 # make learning     does each stage learn? short runs of the real model; half an hour
 
 PYTHON ?= python3
@@ -24,7 +26,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table learning slurm-packages wheel-check clean bench-k8s
+.PHONY: install quickstart test test-latest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page bench-tokenise learning slurm-packages wheel-check clean bench-k8s
 
 install: $(VENV)/installed
 
@@ -102,6 +104,12 @@ preflight-table: install
 
 diagnose-table: install
 	$(BIN)/python -m bench.diagnose.table --write docs/diagnose.md
+
+data-page: install
+	$(BIN)/python -m bench.data_page --write docs/data.md
+
+bench-tokenise: install $(MODEL)/config.json
+	$(BIN)/python -m bench.tokenise --write docs/bench-tokenise.md
 
 learning: install $(MODEL)/config.json
 	$(BIN)/python bench/learning.py

@@ -45,6 +45,13 @@ class Pipeline:
     jobs: dict[str, Job]
     needs: dict[str, list[str]]  # step → the steps that must have succeeded before
 
+    def origin(self, job: Job) -> Job:
+        """The first of the jobs of which each starts from the output of the one before; the last is `job`."""
+        sources = {other.output_path("bash"): other for other in self.jobs.values()}
+        while (before := sources.get(str((job.dir / job.spec.model).resolve()))) and before is not job:
+            job = before
+        return job
+
 
 def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None = None) -> Pipeline:
     """Read and check a pipeline file, or a job file: the key `jobs` tells them apart.

@@ -29,10 +29,7 @@ def make(pipeline: Pipeline, wanted: Wanted) -> list[Plan]:
     made = []
     for job in pipeline.jobs.values():
         # A step that starts from another's output has a model of the same size, though it is not there yet.
-        sources = {other.output_path("bash"): other for other in pipeline.jobs.values()}
-        origin = job
-        while (before := sources.get(str((origin.dir / origin.spec.model).resolve()))) and before is not origin:
-            origin = before
+        origin = pipeline.origin(job)
         try:
             score_head = job.spec.stage == "rm"
             known = _by_hand(wanted, score_head=score_head) or model.find(

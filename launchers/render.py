@@ -87,7 +87,7 @@ def _slurm(job: Job) -> dict[str, str]:
 
 def _config(job: Job) -> dict[str, str]:
     """What the processes read: the job, and the DeepSpeed JSON if there is one."""
-    return {RESOLVED: _resolved(job)} | ({job.zero.file_name: job.zero.text} if job.zero else {})
+    return {RESOLVED: resolved(job)} | ({job.zero.file_name: job.zero.text} if job.zero else {})
 
 
 def _k8s(job: Job) -> dict[str, str]:
@@ -137,7 +137,7 @@ def _exported(job: Job) -> list[str]:
     return ["ALIGNLAUNCH_RUN_DIR", "ALIGNLAUNCH_PYTHON", PREFLIGHT_ONLY, *job.spec.secrets]
 
 
-def _resolved(job: Job) -> str:
+def resolved(job: Job) -> str:
     header = (
         f"# Made by alignlaunch {alignlaunch.__version__} from {job.path.name} (sha256 {job.digest}). Do not edit.\n"
         "# Every key with its value: all that `python -m alignlaunch.train` reads. Paths start from the job's folder.\n"

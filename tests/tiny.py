@@ -10,7 +10,13 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-#: The same for contents that are lists of parts, as processors want it.
+#: The same with tools, calls and whatever tools answer.
+TOOL_CHAT_TEMPLATE = (
+    "{% if tools %}<|system|>{{ tools | tojson }}<|end|>{% endif %}{% for m in messages %}<|{{ m.role }}|>"
+    "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+#: CHAT_TEMPLATE for contents that are lists of parts, as processors want it.
 IMAGE_CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{% for part in m.content %}"
     "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}<|end|>{% endfor %}"

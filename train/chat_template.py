@@ -48,6 +48,27 @@ def render(tokenizer: Any, messages: Sequence[Message], tools: Tools | None = No
         raise FormatError(f"the tokenizer's chat template refuses the turns [{roles}]: {error}") from error
 
 
+def difference(one: Any, other: Any) -> tuple[str, str] | None:
+    """What two tokenizers (or processors) write for the same conversation, where their templates do not agree.
+
+    Templates that differ and write the same are the same. Tools are compared where both can write them.
+    """
+    talk = [{"role": role, "content": f"probe {role}"} for role in ("user", "assistant") * 2]
+    system = [{"role": "system", "content": "probe system"}]
+    for messages, tools in ((talk, None), ([*system, *talk], None), (_PROBE, _OFFERED)):
+        texts = [_attempt(reader, messages, tools) for reader in (one, other)]
+        if texts[0] != texts[1] and (tools is None or None not in texts):
+            return str(texts[0] or "(refused)"), str(texts[1] or "(refused)")
+    return None
+
+
+def _attempt(reader: Any, messages: list[Message], tools: Tools | None) -> str | None:
+    try:
+        return render(reader, messages, tools)
+    except FormatError:
+        return None
+
+
 def refuse_lost(turn: Message, text: str) -> None:
     """Raise FormatError where a text that the chat template wrote has not got what the turn says and calls."""
     for words in _words(turn):

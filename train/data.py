@@ -1,30 +1,30 @@
 """From the job's data to token sequences on disk.
 
-Records are read, checked and tokenised once, into one Arrow file under a name made from all that it depends on; every
-process then maps that file into memory, so that all train on the same rows in the same order.
+Records are read, checked and tokenised once, into one Arrow file in the cache (`data_cache`); every process then maps
+that file into memory, so that all train on the same rows in the same order.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import images, mixing, sources
-from alignlaunch.train.config import Data, Role, TrainConfig
-from alignlaunch.train.encoding import Encoded, Row
+from alignlaunch.train import data_cache, images, mixing, sampling, sources, workers
+from alignlaunch.train.config import Data, Role, Stage, TrainConfig
+from alignlaunch.train.encoders import Encoder
+from alignlaunch.train.encoding import Encoded
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
 from alignlaunch.train.sources import Part
+from alignlaunch.train.stages import READERS
 from alignlaunch.train.turns import FormatError, Record
 
-Encoder = Callable[[Record], Encoded]
-ROWS_AT_ONCE = 1000
 #: Bad records that are listed one by one; all are counted.
 LISTED = 20
 
@@ -35,149 +35,188 @@ class Report:
 
     records: int = 0
     truncated: int = 0
-    dropped: int = 0
+    #: How many for each reason.
+    dropped: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
     #: Of each source of the job.
     sequences: list[int] = field(default_factory=list)
+    #: Records of each source that were not drawn where the job wants only so many.
+    left_out: list[int] = field(default_factory=list)
     #: The first LISTED of the records that were skipped: place and broken rule.
     bad: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         text = (
             f"{self.records} records -> {sum(self.sequences)} sequences "
-            f"({self.truncated} truncated, {self.dropped} dropped: too long, or nothing to learn)"
+            f"({self.truncated} truncated, {sum(self.dropped.values())} dropped"
         )
+        text += "".join(f"; {count}: {why}" for why, count in self.dropped.items()) + ")"
         if self.skipped:
             more = f"\n  and {self.skipped - len(self.bad)} more" if self.skipped > len(self.bad) else ""
             text += f"; {self.skipped} bad records skipped:\n  " + "\n  ".join(self.bad) + more
         return text
 
 
-def load(role: Role, job: TrainConfig, encode: Encoder, *, key: str, seed: int, place: Rendezvous) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """What is to be prepared, and how. key: what the encoder depends on. seed: for what is left to chance."""
+
+    role: Role
+    data: Data
+    stage: Stage
+    encode: Encoder
+    key: str
+    seed: int = 42
+    processes: int = 1
+
+    @property
+    def origin(self) -> Role:
+        """What is held out for evaluation comes from the training data."""
+        return self.role if self.data.validation_share is None else "train"
+
+    @property
+    def limit(self) -> int | None:
+        """How many records at most."""
+        return self.data.max_train_samples if self.role == "train" else self.data.max_eval_samples
+
+    @property
+    def weights(self) -> list[float] | None:
+        """Of the sources that are mixed by weight; None: they are not."""
+        weights = [source.weight for source in self.data.sources("train") if source.weight is not None]
+        return weights if self.role == "train" and weights else None
+
+    def parts(self) -> list[list[Part]]:
+        """The files of each source. Raises UserError where there are none."""
+        found = self.data.sources(self.origin)
+        return [sources.find(s, self.origin, stage=self.stage, cache_dir=self.data.cache_dir) for s in found]
+
+    def encoded(self, record: Record, folder: Path) -> Encoded | None:
+        """What becomes of a record of a file in this folder; None: it is not for this role."""
+        return self.encode(images.located(record, folder, self.stage)) if self.belongs(record) else None
+
+    def belongs(self, record: Record) -> bool:
+        """Whether a record is for this role."""
+        share = self.data.validation_share
+        return share is None or _held_out(record, share) == (self.role == "validation")
+
+
+def load(role: Role, job: TrainConfig, encode: Encoder, *, key: str, args: Any, place: Rendezvous) -> Any:
     """The rows to train or evaluate on, as a `datasets.Dataset`: the same in every process.
 
-    key: what the encoder depends on. seed: for the mixture of weighted sources. Raises UserError in every process.
+    key: what the encoder depends on. args: the training arguments, for their seed and `dataset_num_proc`. Raises
+    UserError in every process.
     """
     import datasets  # type: ignore[import-untyped]
 
     from alignlaunch.train import sharing
     from alignlaunch.train.reporting import say
 
+    todo = Preparation(
+        role=role,
+        data=job.data,
+        stage=job.stage,
+        encode=encode,
+        key=key,
+        seed=args.seed,
+        processes=getattr(args, "dataset_num_proc", None) or 1,
+    )
     root = Path(job.data.cache_dir or datasets.config.HF_DATASETS_CACHE) / "alignlaunch"
-    folder, report = sharing.once(lambda: prepare(role, job.data, job.stage, encode, key=key, root=root), root, place)
+    folder, report = sharing.once(lambda: prepare(todo, root), root, place)
     say(f"data.{role}: {report}")
-    rows = datasets.Dataset.from_file(str(folder / "data.arrow"))
+    named = job.data.sources(todo.origin)
+    for source, left, sequences in zip(named, report.left_out, report.sequences, strict=True):
+        if left:
+            say(
+                f"data.{role}: {source.path}: {sequences} sequences of records drawn with seed {todo.seed}; {left} "
+                f"records were left out (data.max_{'train' if role == 'train' else 'eval'}_samples: {todo.limit})"
+            )
+    rows = datasets.Dataset.from_file(str(folder / data_cache.ROWS))
     if "images" in rows.column_names:  # paths, read when a row is
         rows = rows.cast_column("images", datasets.List(datasets.Image(mode="RGB")))
-    if (weights := _weights(role, job.data)) is None:
+    if (weights := todo.weights) is None:
         return rows
     taken = mixing.takes(report.sequences, weights, job.data.max_train_samples)
     for source, count, take in zip(job.data.sources(role), report.sequences, taken, strict=True):
         say(f"data.{role}: {take} from the {count} sequences of {source.path} ({take / sum(taken):.1%})")
-    return rows.select(mixing.indices(report.sequences, taken, seed))
+    return rows.select(mixing.indices(report.sequences, taken, todo.seed))
 
 
-def prepare(role: Role, data: Data, stage: str, encode: Encoder, *, key: str, root: Path) -> tuple[Path, Report]:
-    """Tokenise the data of a role into `data.arrow` below `root`, unless that was done before. Returns its folder.
+def prepare(todo: Preparation, root: Path) -> tuple[Path, Report]:
+    """Tokenise the data of a role below `root`, unless that was done before. Returns its folder."""
+    data, parts = todo.data, todo.parts()
+    settings = [todo.key, todo.role, data.validation_share, data.skip_bad_records, todo.limit, todo.weights]
+    settings += [] if todo.limit is None else [todo.seed]
+    identities = [[part.identity for part in source] for source in parts]
+    name = data_cache.name([todo.stage, *map(str, settings), str(identities)])
 
-    A finished folder is never changed or removed: another job may be reading it.
-    """
-    origin = _origin(role, data)
-    parts = [sources.find(s, origin, stage=stage, cache_dir=data.cache_dir) for s in data.sources(origin)]
-    settings = (
-        f"{key} {role} {data.validation_share} {data.skip_bad_records} {_limit(role, data)} {_quotas(role, data)}"
-    )
-    code = (file.read_text(encoding="utf-8") for file in sorted(Path(__file__).parent.glob("*.py")))
-    identities = (part.identity for part in itertools.chain(*parts))
-    name = hashlib.sha256("\0".join([*code, settings, *identities]).encode()).hexdigest()[:32]
-    folder = root / name
-    if not (folder / "report.json").is_file():
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=root, prefix=f".{name}.", ignore_cleanup_errors=True) as scratch:
-                work = Path(scratch) / name
-                work.mkdir()
-                report = Report()
-                _write(work / "data.arrow", _rows(role, data, stage, parts, encode, report))
-                _refuse_empty(role, data, report)
-                (work / "report.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
-                _publish(work, folder)
-        except OSError as error:
-            raise UserError(
-                f"data.cache_dir: {root}: {error.strerror or error}. Make room, or name another."
-            ) from error
-    return folder, Report(**json.loads((folder / "report.json").read_text(encoding="utf-8")))
+    def make(folder: Path) -> dict[str, Any]:
+        report = Report()
+        data_cache.write(folder / data_cache.ROWS, _batches(todo, parts, report))
+        _refuse_empty(todo, report)
+        return vars(report)
+
+    folder, report = data_cache.made(root, name, make)
+    return folder, Report(**report)
 
 
-def _publish(work: Path, folder: Path) -> None:
-    try:
-        work.rename(folder)
-    except OSError:
-        if (folder / "report.json").is_file():  # another job was faster: the same bytes
-            return
-        folder.rename(work.with_suffix(".broken"))  # somebody removed a part of it
-        work.rename(folder)
+def _batches(todo: Preparation, parts: list[list[Part]], report: Report) -> Iterator[bytes]:
+    """The rows of all sources in turn, as Arrow streams; fills the report."""
+    chosen_of = drawn(todo, parts, report)
 
-
-def _origin(role: Role, data: Data) -> Role:
-    """What is held out for evaluation comes from the training data."""
-    return role if data.validation_share is None else "train"
-
-
-def _limit(role: Role, data: Data) -> int | None:
-    return data.max_train_samples if role == "train" else data.max_eval_samples
-
-
-def _weights(role: Role, data: Data) -> list[float] | None:
-    weights = [source.weight for source in data.sources("train") if source.weight is not None]
-    return weights if role == "train" and weights else None
-
-
-def _quotas(role: Role, data: Data) -> list[int] | None:
-    """With weights and a limit: how many records of each source to read."""
-    limit, weights = _limit(role, data), _weights(role, data)
-    return [max(1, n) for n in mixing.apportion(limit, weights)] if limit and weights else None
-
-
-def _rows(
-    role: Role, data: Data, stage: str, parts: list[list[Part]], encode: Encoder, report: Report
-) -> Iterator[Row]:
-    """The rows of all sources in turn; fills the report."""
-    limit, quotas = _limit(role, data), _quotas(role, data)
-    columns: set[str] = set()
-    for i, source in enumerate(parts):
-        most = quotas[i] if quotas else None if limit is None else limit - report.records
+    columns: list[str] | None = None
+    for source, chosen in zip(parts, chosen_of, strict=True):
         report.sequences.append(0)
-        for place, encoded in itertools.islice(_encoded(role, data, stage, source, encode, report), most):
-            report.records += 1
-            report.truncated += encoded.truncated
-            report.dropped += not encoded.rows
-            report.sequences[i] += len(encoded.rows)
-            for row in encoded.rows:
-                columns = columns or set(row)
-                if odd := sorted(columns ^ set(row)):
-                    raise UserError(f"{place}: `{odd[0]}` must stand in every record or in none.")
-                yield row
+        for chunk in workers.encoded(
+            items(source, chosen), todo.encoded, todo.processes, skip_bad=todo.data.skip_bad_records
+        ):
+            report.records += chunk.records
+            report.truncated += chunk.truncated
+            report.dropped = dict(Counter(report.dropped) + chunk.dropped)
+            report.skipped += len(chunk.bad)
+            report.sequences[-1] += chunk.sequences
+            report.bad += [f"{place}: {rule}" for place, rule in chunk.bad][: LISTED - len(report.bad)]
+            if chunk.first is not None:
+                columns = columns or chunk.first[1]
+                workers.refuse_odd(*chunk.first, columns)
+                yield chunk.rows
 
 
-def _encoded(
-    role: Role, data: Data, stage: str, source: list[Part], encode: Encoder, report: Report
-) -> Iterator[tuple[str, Encoded]]:
-    """The good records of one source that belong to the role."""
-    for folder, (place, found) in ((part.folder, item) for part in source for item in part.read()):
-        try:
-            if isinstance(found, FormatError):
-                raise found
-            if data.validation_share is None or _held_out(found, data.validation_share) == (role == "validation"):
-                yield place, encode(images.located(found, folder, stage))
-        except FormatError as error:
-            if not data.skip_bad_records:
-                raise UserError(
-                    f"{place}: {error}. Mend or remove it; `data.skip_bad_records: true` leaves such records out."
-                ) from error
-            report.skipped += 1
-            if len(report.bad) < LISTED:
-                report.bad.append(f"{place}: {error}")
+def drawn(todo: Preparation, parts: list[list[Part]], report: Report) -> list[set[int] | None]:
+    """Of each source the positions of the records to read; None: all."""
+    report.left_out = [0] * len(parts)
+    if todo.limit is None:
+        return [None] * len(parts)
+    everything = todo.data.validation_share is None and not todo.data.skip_bad_records
+    usable = [sampling.positions(source, None if everything else partial(_is_usable, todo)) for source in parts]
+    counts = sampling.shares(todo.limit, [len(found) for found in usable], todo.weights)
+    report.left_out = [len(found) - count for found, count in zip(usable, counts, strict=True)]
+    return [
+        None if count == len(found) else sampling.drawn(found, count, todo.seed)
+        for found, count in zip(usable, counts, strict=True)
+    ]
+
+
+def _is_usable(todo: Preparation, record: Record) -> bool:
+    """Whether a record belongs to the role and, where bad ones are skipped, is none of these."""
+    try:
+        READERS[todo.stage](record)
+    except FormatError:
+        return not todo.data.skip_bad_records
+    return todo.belongs(record)
+
+
+def items(source: list[Part], chosen: set[int] | None) -> Iterator[workers.Item]:
+    """The records of a source at the chosen positions; None: all."""
+    at, last = 0, max(chosen, default=-1) if chosen is not None else None
+    for part in source:
+        if last is not None and at > last:
+            return
+        for unread in part.unread():
+            if chosen is None or at in chosen:
+                yield unread, part.folder
+            at += 1
+            if last is not None and at > last:
+                break
 
 
 def _held_out(record: Record, share: float) -> bool:
@@ -186,28 +225,12 @@ def _held_out(record: Record, share: float) -> bool:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) < share * 2**64
 
 
-def _write(path: Path, rows: Iterator[Row]) -> None:
-    """An Arrow stream, which `datasets` can map; nothing where there are no rows."""
-    import pyarrow as pa  # type: ignore[import-untyped]
-
-    first = next(rows, None)
-    if first is None:
-        return
-    kinds: dict[Any, Any] = {int: pa.int32(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
-    schema = pa.schema(
-        [(k, pa.list_(kinds[type(v[0])]) if isinstance(v, list) else kinds[type(v)]) for k, v in first.items()]
-    )
-    rows = itertools.chain([first], rows)
-    with pa.ipc.new_stream(str(path), schema) as stream:
-        while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
-            stream.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
-
-
-def _refuse_empty(role: Role, data: Data, report: Report) -> None:
-    weighted = _weights(role, data) is not None
+def _refuse_empty(todo: Preparation, report: Report) -> None:
+    role, data = todo.role, todo.data
+    weighted = todo.weights is not None
     if sum(report.sequences) and not (weighted and 0 in report.sequences):
         return
-    named = data.sources(_origin(role, data))
+    named = data.sources(todo.origin)
     empty = [source.path for source, count in zip(named, report.sequences, strict=True) if not count]
     if weighted and len(empty) < len(named):
         what = "it cannot have the share that its weight gives it"

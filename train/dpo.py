@@ -13,73 +13,12 @@ import torch
 from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from alignlaunch.train import vision, vocabulary
-from alignlaunch.train.data import Encoder
-from alignlaunch.train.encoding import Encoded, encode_answers
-from alignlaunch.train.preference_formats import preference
+from alignlaunch.train import encoders, vocabulary
 from alignlaunch.train.reporting import MeasuredTrainer
-from alignlaunch.train.turns import Record
 
 HEAD = "lm"
 Config = DPOConfig
-
-
-def encoder(tokenizer: Any, args: Any) -> Encoder:
-    """Tokenise both answers after their prompt. TRL's collator cuts (`max_length`, `truncation_mode`)."""
-    limit = args.max_length
-
-    def encode_record(record: Record) -> Encoded:
-        found = preference(record)
-        chosen, rejected = encode_answers(tokenizer, found.prompt, [found.chosen, found.rejected], found.tools)
-        truncated = limit is not None and max(len(chosen.ids), len(rejected.ids)) > limit
-        # Where the answers differ from each other a token merges prompt and answer: the prompt ends before it.
-        start = min(tokens.learnt.index(True) if any(tokens.learnt) else 0 for tokens in (chosen, rejected))
-        if start == 0 or chosen.ids[:start] != rejected.ids[:start]:
-            return Encoded([], truncated)
-        if limit is not None and args.truncation_mode == "keep_start" and start >= limit:
-            return Encoded([], truncated)  # nothing of an answer would be left
-        row = {
-            "prompt_ids": chosen.ids[:start],
-            "chosen_ids": chosen.ids[start:],
-            "rejected_ids": rejected.ids[start:],
-            "chosen_learnt": chosen.learnt[start:],
-            "rejected_learnt": rejected.learnt[start:],
-        }
-        return Encoded([row], truncated)
-
-    return encode_record
-
-
-def image_encoder(processor: Any, args: Any) -> Encoder:
-    """Render both answers after their prompt. TRL's collator tokenises and cuts (`max_length`)."""
-    limit = args.max_length
-
-    def encode_record(record: Record) -> Encoded:
-        found = preference(record)
-        chosen, rejected = (
-            vision.rendered(
-                processor,
-                vision.conversation(record, found.prompt, answer),
-                len(found.prompt),
-                record["images"],
-                found.tools,
-            )
-            for answer in (found.chosen, found.rejected)
-        )
-        truncated = limit is not None and max(chosen.length, rejected.length) > limit
-        if limit is not None and max(chosen.prompt_length, rejected.prompt_length) >= limit:
-            return Encoded([], truncated)
-        # An answer may begin within what the template asks with (an opening <think>); the other decides then.
-        given = min(chosen.prompt, rejected.prompt, key=len)
-        row = {
-            "prompt": given,
-            "chosen": chosen.text.removeprefix(given),
-            "rejected": rejected.text.removeprefix(given),
-            "images": chosen.images,
-        }
-        return Encoded([row], truncated)
-
-    return encode_record
+encoder, image_encoder = encoders.dpo, encoders.dpo_images
 
 
 @dataclass

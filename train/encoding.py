@@ -22,10 +22,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What became of one record: rows to train on (none: dropped) and whether something was cut off."""
+    """What became of one record: rows to train on (none: dropped, and why) and whether something was cut off."""
 
     rows: list[Row]
     truncated: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

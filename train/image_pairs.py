@@ -1,4 +1,4 @@
-"""Two answers to one prompt with images: rows of text and image files, and batches with the pixels.
+"""Two answers to one prompt with images: batches with the pixels, from rows of text and image files (`pair_rows`).
 
 A model that sees reads `{side}_prompt` and `{side}_answer`, tokenised as one text when the batch is made, each image as
 many tokens as it becomes. A reward model judges the words alone: the same conversation rendered without its images,
@@ -11,46 +11,9 @@ from typing import Any
 
 import torch
 
-from alignlaunch.train import images, pairs, vision
-from alignlaunch.train.encoding import Encoded, Row
+from alignlaunch.train import pairs, vision
+from alignlaunch.train.encoding import Row
 from alignlaunch.train.pairs import Batch, Collate
-from alignlaunch.train.turns import Record, Tools, Turns
-
-#: Columns of a row for each side, beside those of `pairs` and `images`.
-COLUMNS = ("prompt", "answer", "answer_length")
-
-
-def encode_pair(
-    processor: Any, args: Any, record: Record, prompt: Turns, answers: dict[str, Turns], tools: Tools
-) -> Encoded:
-    """Render two answers, named by side, after their prompt; `{side}_answer_length` is in tokens.
-
-    An answer loses its end (in the collator). A prompt with images is never cut: no row where it is longer than
-    `max_prompt_length`, or leaves nothing of `max_length` to an answer.
-    """
-    turns = {side: vision.conversation(record, prompt, answer) for side, answer in answers.items()}
-    start = len(prompt)
-    parts = {side: vision.rendered(processor, found, start, record["images"], tools) for side, found in turns.items()}
-    words = {side: images.without(found) for side, found in turns.items()}
-    asked = next(iter(words.values()))[:start]
-    text = pairs.encode_pair(processor, args, asked, {side: found[start:] for side, found in words.items()}, tools)
-    row: Row = {"images": record["images"]}
-    for side, part in parts.items():
-        row |= {
-            f"{side}_prompt": part.prompt,
-            f"{side}_answer": part.text.removeprefix(part.prompt),
-            f"{side}_answer_length": part.length - part.prompt_length,
-        }
-    kept = all(_fits(part, args) for part in parts.values())
-    cut = args.max_length is not None and any(part.length > args.max_length for part in parts.values())
-    return Encoded([row | found for found in text.rows] if kept else [], truncated=cut)
-
-
-def _fits(part: vision.Rendered, args: Any) -> bool:
-    longest = part.length if args.max_length is None else min(part.length, args.max_length)
-    return part.prompt_length < longest and (
-        args.max_prompt_length is None or part.prompt_length <= args.max_prompt_length
-    )
 
 
 def collator(sides: tuple[str, str], processor: Any, max_length: int | None) -> Collate:

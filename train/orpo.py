@@ -17,12 +17,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from transformers import TrainingArguments
 
+from alignlaunch.train import encoders
 from alignlaunch.train.adapter import add
-from alignlaunch.train.data import Encoder
-from alignlaunch.train.encoding import Encoded
-from alignlaunch.train.pairs import Batch, PairTrainer, collator, encode_pair, token_logps
-from alignlaunch.train.preference_formats import preference
-from alignlaunch.train.turns import Record
+from alignlaunch.train.pairs import Batch, PairTrainer, collator, token_logps
 
 
 @dataclass
@@ -32,25 +29,15 @@ class ORPOConfig(TrainingArguments):
     beta: float = field(default=0.1, metadata={"help": "Weight of the odds-ratio term."})
     max_length: int | None = field(default=1024, metadata={"help": "Tokens of prompt and answer; answers are cut."})
     max_prompt_length: int | None = field(default=512, metadata={"help": "Tokens of the prompt; its end is kept."})
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise; null: one."})
     disable_dropout: bool = field(default=True, metadata={"help": "Set the model's own dropout to 0."})
     model_init_kwargs: dict[str, Any] | None = field(default=None, metadata={"help": "For `from_pretrained`."})
 
 
 HEAD = "lm"
 Config = ORPOConfig
+encoder = encoders.orpo
 SIDES = ("chosen", "rejected")
-
-
-def encoder(tokenizer: Any, args: Any) -> Encoder:
-    """Tokenise both answers after their prompt."""
-
-    def encode_record(record: Record) -> Encoded:
-        found = preference(record)
-        return encode_pair(
-            tokenizer, args, found.prompt, {"chosen": found.chosen, "rejected": found.rejected}, found.tools
-        )
-
-    return encode_record
 
 
 @dataclass

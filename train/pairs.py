@@ -13,43 +13,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 import transformers
 
-from alignlaunch.train.encoding import Encoded, Row, Tokens, encode_answers
+from alignlaunch.train.encoding import Row
 from alignlaunch.train.reporting import MeasuredTrainer
-from alignlaunch.train.turns import Tools, Turns
 
 #: Tensors by name; two names stand for more of them: `images`, and `text` (see `image_pairs`).
 Batch = dict[str, Any]
 Collate = Callable[[list[Row]], Batch]
-
-
-def encode_pair(
-    tokenizer: Any, args: Any, prompt: Turns, answers: dict[str, Turns], tools: Tools | None = None
-) -> Encoded:
-    """Tokenise two answers, named by side, after their prompt; the prompt loses its beginning, an answer its end.
-
-    The row holds `{side}_input_ids`, `{side}_prompt_length`, and as `{side}_learnt` which of its tokens the assistant
-    said; no row where nothing of an answer is left.
-    """
-    row: Row = {}
-    cut = empty = False
-    for side, tokens in zip(answers, encode_answers(tokenizer, prompt, [*answers.values()], tools), strict=True):
-        kept = _shorten(tokens, args.max_prompt_length, args.max_length)
-        cut |= len(kept.ids) < len(tokens.ids)
-        if any(kept.learnt[1:]):  # the first token is never predicted
-            row |= {
-                f"{side}_input_ids": kept.ids,
-                f"{side}_prompt_length": kept.learnt.index(True),
-                f"{side}_learnt": kept.learnt,
-            }
-        else:
-            empty = True
-    return Encoded([] if empty else [row], truncated=cut)
-
-
-def _shorten(tokens: Tokens, max_prompt_length: int | None, max_length: int | None) -> Tokens:
-    start = tokens.learnt.index(True) if any(tokens.learnt) else len(tokens.ids)
-    skip = max(0, start - max_prompt_length) if max_prompt_length is not None else 0
-    return Tokens(tokens.ids[skip:][:max_length], tokens.learnt[skip:][:max_length])
 
 
 def collator(sides: tuple[str, str], pad_token_id: int) -> Collate:

@@ -6,19 +6,16 @@ Texts follow one another, each ended by the end-of-sequence token, and are cut e
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from trl import SFTConfig  # type: ignore[attr-defined]
 
-from alignlaunch.train.data import Encoder
-from alignlaunch.train.encoding import Encoded, encode
-from alignlaunch.train.formats import text
+from alignlaunch.train import encoders
 from alignlaunch.train.sft import trainer
-from alignlaunch.train.turns import Record
 
 __all__ = ["HEAD", "Config", "encoder", "trainer"]
 
 HEAD = "lm"
+encoder = encoders.pt
 
 
 @dataclass
@@ -27,14 +24,3 @@ class Config(SFTConfig):
 
     packing: bool = field(default=True, metadata={"help": "Fill each block; false: a text a block, cut."})
     packing_strategy: str = field(default="wrapped", metadata={"help": "wrapped: cut texts where a block ends."})
-
-
-def encoder(tokenizer: Any, args: Any) -> Encoder:
-    """Tokenise a text and end it."""
-    limit = None if args.packing else args.max_length
-
-    def encode_record(record: Record) -> Encoded:
-        ids = encode(tokenizer, "", text(record))[0].ids
-        return Encoded([{"input_ids": ids[:limit]}], truncated=limit is not None and len(ids) > limit)
-
-    return encode_record

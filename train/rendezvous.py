@@ -224,8 +224,12 @@ def die_with_launcher(place: Rendezvous) -> None:
 
     Only where the parent is a launcher: a lone process may well be meant to outlive its shell.
     """
-    if place.dialect not in ("torchrun", "deepspeed"):
-        return
+    if place.dialect in ("torchrun", "deepspeed"):
+        die_with_parent()
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies."""
     import ctypes
     import signal
 

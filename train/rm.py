@@ -13,30 +13,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from trl import RewardConfig, RewardTrainer  # type: ignore[attr-defined]
 
-from alignlaunch.train.data import Encoder
-from alignlaunch.train.encoding import Encoded, encode_answers
-from alignlaunch.train.preference_formats import preference
+from alignlaunch.train import encoders
 from alignlaunch.train.reporting import MeasuredTrainer
-from alignlaunch.train.turns import Record
 
 HEAD = "score"
 Config = RewardConfig
-
-
-def encoder(tokenizer: Any, args: Any) -> Encoder:
-    """Tokenise prompt and answer together. A pair longer than `max_length` is dropped: half an answer has no score."""
-    limit = args.max_length
-
-    def encode_record(record: Record) -> Encoded:
-        found = preference(record)
-        replies = encode_answers(tokenizer, found.prompt, [found.chosen, found.rejected], found.tools)
-        chosen, rejected = (tokens.ids for tokens in replies)
-        if limit is not None and max(len(chosen), len(rejected)) > limit:
-            return Encoded([])
-        margin = {} if found.margin is None else {"margin": found.margin}
-        return Encoded([{"chosen_ids": chosen, "rejected_ids": rejected} | margin])
-
-    return encode_record
+encoder = encoders.rm
 
 
 class Trainer(MeasuredTrainer, RewardTrainer):

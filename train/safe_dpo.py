@@ -10,7 +10,6 @@ from `scoring`, precomputed or live.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,71 +17,23 @@ from typing import Any
 
 import torch
 
-from alignlaunch.train import image_pairs, objectives, pairs, safety_eval, score_columns, scoring, vision
+from alignlaunch.train import encoders, image_pairs, objectives, pairs, safety_eval, score_columns, scoring, vision
 from alignlaunch.train.adapter import add
 from alignlaunch.train.config import REWARDS
-from alignlaunch.train.data import Encoder
-from alignlaunch.train.encoding import Encoded, Row, tokenizer_of
+from alignlaunch.train.encoding import Row, tokenizer_of
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.multiplier import Multiplier
+from alignlaunch.train.pair_rows import IMAGE_COLUMNS, SIDES
 from alignlaunch.train.pairs import Batch, Collate, PairTrainer
 from alignlaunch.train.safe_dpo_config import Objective, SafeDPOConfig
 from alignlaunch.train.safety_eval import SafetyEval
-from alignlaunch.train.safety_formats import SafePreference, safe_preference
 from alignlaunch.train.scoring import Scorer
-from alignlaunch.train.turns import FormatError, Record, Tools, Turns
 
 HEAD = "lm"
 Config = SafeDPOConfig
-SIDES = ("a", "b")
+encoder, image_encoder = encoders.safe_dpo, encoders.safe_dpo_images
 REWARD_MODELS = ("helpful", "harmless")
 LABELS = ("better", "safer", "a_safe", "b_safe")
-_SIGN: dict[int | None, int] = {0: 1, 1: -1, None: 0}
-#: From a record, its prompt, its two responses, named by side, and the tools that they may call, to a row.
-EncodePair = Callable[[Record, Turns, dict[str, Turns], Tools], Encoded]
-
-
-def encoder(tokenizer: Any, args: Any) -> Encoder:
-    """Tokenise both responses after their prompt, with the pair's labels."""
-    return _labelled(args, lambda _, *pair: pairs.encode_pair(tokenizer, args, *pair))
-
-
-def image_encoder(processor: Any, args: Any) -> Encoder:
-    """Render both responses after their prompt, with the pair's labels and the paths of the images."""
-    return _labelled(args, partial(image_pairs.encode_pair, processor, args))
-
-
-def _labelled(args: Any, encode_pair: EncodePair) -> Encoder:
-    """The encoder of pairs with their labels.
-
-    better, safer: 1 response a, -1 response b, 0 not judged. a_safe, b_safe: 1 safe, 0 not safe (or not judged, which
-    only objectives that never read it let pass). safedpo drops pairs of two unsafe responses here.
-    """
-
-    def encode_record(record: Record) -> Encoded:
-        found = safe_preference(record)
-        _require_labels(args.objective, found)
-        if args.objective == "safedpo" and not any(found.safe):
-            return Encoded([])
-        encoded = encode_pair(record, found.prompt, {"a": found.response_a, "b": found.response_b}, found.tools)
-        labels: Row = {"better": _SIGN[found.better], "safer": _SIGN[found.safer], "category": found.category or ""}
-        labels |= {f"{side}_safe": int(bool(safe)) for side, safe in zip(SIDES, found.safe, strict=True)}
-        return Encoded([row | labels for row in encoded.rows], truncated=encoded.truncated)
-
-    return encode_record
-
-
-def _require_labels(objective: Objective, found: SafePreference) -> None:
-    if objective == "lagrangian":
-        if found.better is None and found.safer is None:
-            raise FormatError("objective lagrangian: nothing says which response is the more helpful or the safer one")
-        return
-    if found.better is None:
-        raise FormatError(
-            f"objective {objective} orders pairs by helpfulness, and nothing says which response is the more helpful"
-        )
-    if objective in ("safedpo", "bfpo") and None in found.safe:
-        raise FormatError(f"objective {objective} reads safety labels, and a response has none")
 
 
 def collator(collate_pairs: Collate) -> Collate:
@@ -103,7 +54,7 @@ class SafeDPOTrainer(PairTrainer):
         *(
             f"{side}_{name}"
             for side in SIDES
-            for name in ("input_ids", "prompt_length", "learnt", *image_pairs.COLUMNS, *scoring.NAMES)
+            for name in ("input_ids", "prompt_length", "learnt", *IMAGE_COLUMNS, *scoring.NAMES)
         ),
         *("images", *LABELS),
     )

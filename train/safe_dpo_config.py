@@ -63,6 +63,7 @@ class SafeDPOConfig(TrainingArguments):
     eval_max_new_tokens: int = field(default=256, metadata={"help": "Longest answer in that evaluation, in tokens."})
     max_length: int | None = field(default=1024, metadata={"help": "Tokens of prompt and response; responses are cut."})
     max_prompt_length: int | None = field(default=512, metadata={"help": "Tokens of the prompt; its end is kept."})
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenise; null: one."})
     disable_dropout: bool = field(default=True, metadata={"help": "Set the model's own dropout to 0."})
     model_init_kwargs: dict[str, Any] | None = field(default=None, metadata={"help": "For `from_pretrained`."})
 

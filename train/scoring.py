@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from alignlaunch.train import vision
+from alignlaunch.train import chat_template, vision
 from alignlaunch.train.encoding import Row, tokenizer_of
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.pairs import Batch, token_logps
@@ -94,8 +94,8 @@ def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
     """Load the output of an `rm` job: a LoRA adapter with its score head, or a full sequence classifier.
 
     reader: the policy's tokenizer, or a vision-language model's processor. Raises UserError when the folder holds no
-    reward model, or one with another vocabulary: the policy's tokens are scored as they are. Only a processor's
-    placeholders of images may be missing there (or be there alone), as no text that is scored has them.
+    reward model, or one with another vocabulary or chat template: the policy's tokens are scored as they are. Only a
+    processor's placeholders of images may be missing there (or be there alone), as no text that is scored has them.
     """
     from transformers import AutoTokenizer
 
@@ -105,19 +105,28 @@ def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
     try:
         with _unsharded(args):
             model = _adapter(folder, args) if (Path(folder) / "adapter_config.json").is_file() else _full(folder, args)
-        vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
+        own = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0]
         raise UserError(
             f"{key}: {folder}: no reward model could be loaded: {why} Name the output of an `rm` job."
         ) from error
     tokenizer = tokenizer_of(reader)
-    differing = {token for token, _ in vocabulary.items() ^ tokenizer.get_vocab().items()}
+    differing = {token for token, _ in own.get_vocab().items() ^ tokenizer.get_vocab().items()}
     if found := sorted(differing.difference(vision.placeholders(reader))):
         raise UserError(
             f"{key}: {folder}: its tokenizer has another vocabulary than the policy's, whose tokens it is to score "
             f"({len(found)} differ, such as {found[0]!r}). Train the reward model from a model of the same family, or "
             "with the policy's as its job's `tokenizer`.",
+            everywhere=True,
+        )
+    own.chat_template = own.chat_template or chat_template.FALLBACK_CHAT_TEMPLATE
+    if differ := chat_template.difference(reader, own):
+        policy, reward = (text[:200] for text in differ)
+        raise UserError(
+            f"{key}: {folder}: it would score text of a kind that it never saw: its chat template writes a "
+            f"conversation as {reward!r}, and the policy's the same one as {policy!r}. Train the reward model with the "
+            "policy's as its job's `tokenizer`.",
             everywhere=True,
         )
     config = model.config.get_text_config()

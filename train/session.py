@@ -36,6 +36,7 @@ from alignlaunch.train import (
     vocabulary,
 )
 from alignlaunch.train.config import Role, TrainConfig
+from alignlaunch.train.encoders import LIMITS, Encoder
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
 from alignlaunch.train.reporting import say
@@ -209,10 +210,10 @@ def _settle_deepspeed(zero: dict[str, Any], *, cuda: bool) -> None:
             )
 
 
-def rows(role: Role, job: TrainConfig, args: Any, reader: Any, encode: data.Encoder, place: Rendezvous) -> Any:
+def rows(role: Role, job: TrainConfig, args: Any, reader: Any, encode: Encoder, place: Rendezvous) -> Any:
     """The prepared rows of a role; `reader`: the tokenizer, or a vision-language model's processor."""
-    key = f"{job.stage} {_identity(reader)} {_limits(args)}"
-    return data.load(role, job, encode, key=key, seed=args.seed, place=place)
+    key = f"{job.stage} {_identity(reader)} {[getattr(args, name, None) for name in LIMITS]}"
+    return data.load(role, job, encode, key=key, args=args, place=place)
 
 
 def _identity(reader: Any) -> str:
@@ -222,11 +223,6 @@ def _identity(reader: Any) -> str:
     tokenizer = reader
     core = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
     return f"{core} {tokenizer.chat_template} {tokenizer.special_tokens_map}"
-
-
-def _limits(args: Any) -> list[Any]:
-    names = ("max_length", "max_prompt_length", "truncation_mode", "packing", "objective")
-    return [getattr(args, name, None) for name in names]
 
 
 def _evaluated_last_step(trainer: Any) -> bool:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from alignlaunch.train.turns import FormatError, Record
 
 #: What stands at a place ("file:line"; in parquet files and hub data sets "file: record N").
 Item = tuple[str, Record | FormatError]
+#: The same, read when it is called: what nobody wants is never decoded, and another process may decode it.
+Unread = tuple[str, Callable[[], Record | FormatError]]
 JSON_SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 ROWS_AT_ONCE = 1000
 _MARK = b"\xef\xbb\xbf"  # Windows editors put it first
@@ -34,7 +37,8 @@ class Part:
 
     place: str
     identity: str
-    read: Callable[[], Iterator[Item]]
+    unread: Callable[[], Iterator[Unread]]
+    count: Callable[[], int]
     folder: Path = Path()
 
 
@@ -81,9 +85,23 @@ def files(path: Path, role: str, *, stage: str) -> list[Path]:
 
 def read(path: Path, selection: Selection = WHOLE) -> Iterator[Item]:
     """The records of a file, with the columns that were selected under their accepted names."""
+    for place, decode in _unread(path, selection):
+        yield place, decode()
+
+
+def _unread(path: Path, selection: Selection) -> Iterator[Unread]:
     reader = {".parquet": _parquet, ".txt": _text}.get(path.suffix, _json)
     with _reading(path):
-        yield from _selected(reader(path), selection)
+        for place, decode in reader(path):
+            yield place, partial(_selected, decode, selection)
+
+
+def _count(path: Path) -> int:
+    """How many records a file has, good or bad."""
+    if path.suffix != ".parquet":
+        return sum(1 for _ in _unread(path, WHOLE))
+    with _reading(path):
+        return int(_opened_parquet(path).metadata.num_rows)
 
 
 def is_one_piece(path: Path) -> bool:
@@ -100,20 +118,19 @@ def is_one_piece(path: Path) -> bool:
 def _file(path: Path, selection: Selection) -> Part:
     stat = path.stat()
     identity = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {selection}"
-    return Part(str(path), identity, lambda: read(path, selection), path.parent)
+    return Part(str(path), identity, partial(_unread, path, selection), partial(_count, path), path.parent)
 
 
-def _selected(items: Iterator[Item], selection: Selection) -> Iterator[Item]:
+def _selected(decode: Callable[[], Record | FormatError], selection: Selection) -> Record | FormatError:
+    found = decode()
+    if selection == WHOLE or isinstance(found, FormatError):
+        return found
+    if missing := [own for _, own in selection.columns if own not in found]:
+        there = ", ".join(map(str, found)) or "none"
+        return FormatError(f"no column {missing[0]}, which `columns` names; columns found: {there}")
     gone = {own for _, own in selection.columns}.union(selection.ignored)
-    for place, found in items:
-        if not gone or isinstance(found, FormatError):
-            yield place, found
-        elif missing := [own for _, own in selection.columns if own not in found]:
-            there = ", ".join(map(str, found)) or "none"
-            yield place, FormatError(f"no column {missing[0]}, which `columns` names; columns found: {there}")
-        else:
-            rest = {name: value for name, value in found.items() if name not in gone}
-            yield place, rest | {accepted: found[own] for accepted, own in selection.columns}
+    rest = {name: value for name, value in found.items() if name not in gone}
+    return rest | {accepted: found[own] for accepted, own in selection.columns}
 
 
 @contextmanager
@@ -130,7 +147,7 @@ def _open(path: Path) -> Any:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
-def _json(path: Path) -> Iterator[Item]:
+def _json(path: Path) -> Iterator[Unread]:
     """Records of a JSON array, one object, or one object a line."""
     if is_one_piece(path):
         with _open(path) as file:
@@ -139,7 +156,7 @@ def _json(path: Path) -> Iterator[Item]:
     with _open(path) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield f"{path}:{number}", _line(line.removeprefix(_MARK) if number == 1 else line)
+                yield f"{path}:{number}", partial(_line, line.removeprefix(_MARK) if number == 1 else line)
 
 
 def _line(line: bytes) -> Record | FormatError:
@@ -165,13 +182,13 @@ def _record(value: Any, text: str) -> Record | FormatError:
     return value
 
 
-def _document(path: Path, content: bytes) -> Iterator[Item]:
+def _document(path: Path, content: bytes) -> Iterator[Unread]:
     text = _decoded(path, content)
     line, counted = 1, 0
     try:
         for start, end, value in _values(text):
             line, counted = line + text.count("\n", counted, start), start
-            yield f"{path}:{line}", _record(value, text[start:end])
+            yield f"{path}:{line}", partial(_record, value, text[start:end])
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno}).") from error
     except (ValueError, RecursionError) as error:
@@ -215,21 +232,30 @@ def _skip(text: str, at: int) -> int:
     return found.start() if found else len(text)
 
 
-def _text(path: Path) -> Iterator[Item]:
+def _text(path: Path) -> Iterator[Unread]:
     """A text file is one record."""
-    yield f"{path}:1", {"text": _decoded(path, path.read_bytes()).replace("\r\n", "\n")}
+    yield f"{path}:1", partial(dict, text=_decoded(path, path.read_bytes()).replace("\r\n", "\n"))
 
 
-def _parquet(path: Path) -> Iterator[Item]:
+def _parquet(path: Path) -> Iterator[Unread]:
     import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
     number = 0
     try:
-        for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE):
+        for batch in _opened_parquet(path).iter_batches(ROWS_AT_ONCE):
             for record in batch.to_pylist():
                 number += 1
-                yield f"{path}: record {number}", _without_fill(record)
+                yield f"{path}: record {number}", partial(_without_fill, record)
+    except pa.ArrowException as error:
+        raise UserError(f"{path}: not a parquet file: {error}.") from error
+
+
+def _opened_parquet(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    try:
+        return pq.ParquetFile(path)
     except pa.ArrowException as error:
         raise UserError(f"{path}: not a parquet file: {error}.") from error
 
@@ -266,5 +292,9 @@ def _hub(source: Source, role: str, cache_dir: str | None) -> Part:
     return Part(
         place,
         f"{place} {rows._fingerprint} {selection}",
-        lambda: _selected(((f"{place}: record {i}", _without_fill(row)) for i, row in enumerate(rows, 1)), selection),
+        lambda: (
+            (f"{place}: record {i}", partial(_selected, partial(_without_fill, dict(row)), selection))
+            for i, row in enumerate(rows, 1)
+        ),
+        lambda: len(rows),
     )

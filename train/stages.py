@@ -16,21 +16,30 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from alignlaunch.train import formats
 from alignlaunch.train.config import Stage
-from alignlaunch.train.preference_formats import preference
-from alignlaunch.train.safety_formats import safe_preference
-from alignlaunch.train.sft_formats import example
+from alignlaunch.train.formats import TEXT_FORMATS, Format, text
+from alignlaunch.train.preference_formats import PREFERENCE_FORMATS, preference
+from alignlaunch.train.safety_formats import SAFETY_FORMATS, safe_preference
+from alignlaunch.train.sft_formats import SFT_FORMATS, example
 from alignlaunch.train.turns import Record
 
 #: What reads a stage's records; raises FormatError for a bad one.
 READERS: dict[Stage, Callable[[Record], object]] = {
-    "pt": formats.text,
+    "pt": text,
     "sft": example,
     "rm": preference,
     "dpo": preference,
     "orpo": preference,
     "safe_dpo": safe_preference,
+}
+#: The formats in which these readers accept a record.
+FORMATS: dict[Stage, tuple[Format[Any], ...]] = {
+    "pt": TEXT_FORMATS,
+    "sft": SFT_FORMATS,
+    "rm": PREFERENCE_FORMATS,
+    "dpo": PREFERENCE_FORMATS,
+    "orpo": PREFERENCE_FORMATS,
+    "safe_dpo": SAFETY_FORMATS,
 }
 
 

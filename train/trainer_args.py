@@ -15,6 +15,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from alignlaunch.train.encoders import LIMITS
+
 FILE = Path(__file__).with_suffix(".json")
 
 #: Arguments that the job sets elsewhere, or that the entrypoint decides, with where that is.
@@ -43,6 +45,8 @@ OWNED = {
     "eos_token": "tokenizer",
     "pad_token": "tokenizer",
 }
+#: Those that `alignlaunch data` reads without the trainer, so with their defaults.
+READ = (*LIMITS, "seed")
 _WORDS = {int: "int", float: "float", bool: "bool", str: "str", dict: "dict", list: "list"}
 
 
@@ -73,7 +77,7 @@ def _configs() -> dict[str, Any]:
 def _arguments(config: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(config)
     return {
-        field.name: _type(hints[field.name])
+        field.name: _type(hints[field.name]) | ({"default": field.default} if field.name in READ else {})
         for field in dataclasses.fields(config)
         if field.init and field.name not in OWNED and not field.name.startswith("_")
     }

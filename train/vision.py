@@ -6,16 +6,15 @@ the answer only, or by that of `image_pairs`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alignlaunch.train import images
 from alignlaunch.train.answers import answer_start
-from alignlaunch.train.chat_template import refuse_lost, render
+from alignlaunch.train.chat_template import FALLBACK_CHAT_TEMPLATE, refuse_lost, render
 from alignlaunch.train.config import TrainConfig
-from alignlaunch.train.data import Encoder
 from alignlaunch.train.encoding import Encoded
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.turns import FormatError, Message, Record, Tools, Turns
@@ -39,11 +38,13 @@ def load_processor(job: TrainConfig, tokenizer: Any) -> Any:
         raise UserError(f"model: {job.model}: no processor could be loaded: {reason}") from error
     if not hasattr(processor, "image_processor"):  # trained on text only, and saved without one
         return None
+    if tokenizer.chat_template == FALLBACK_CHAT_TEMPLATE and processor.chat_template:
+        tokenizer.chat_template = processor.chat_template  # of older models it stands in the processor's file alone
     processor.tokenizer = tokenizer
     return processor
 
 
-def encoder(job: TrainConfig, stage: Any, tokenizer: Any, processor: Any, args: Any) -> Encoder:
+def encoder(job: TrainConfig, stage: Any, tokenizer: Any, processor: Any, args: Any) -> Callable[[Record], Encoded]:
     """The stage's encoder, which hands records with images to its `image_encoder`."""
     with_text = stage.encoder(tokenizer, args)
     with_images = stage.image_encoder(processor, args) if processor else None

@@ -10,7 +10,7 @@ import click
 from alignlaunch import __version__
 
 from ..errors import UsageError
-from . import files, plan, runs, submit, trained
+from . import data, files, plan, runs, submit, trained
 from .group import Group
 
 
@@ -33,7 +33,7 @@ def completion(shell: str) -> None:
 
 
 for command in (
-    *(files.init, files.schema, files.render, files.check, plan.plan),
+    *(files.init, files.schema, files.render, files.check, plan.plan, data.data),
     *(submit.slurm, submit.local, submit.k8s),
     *(runs.list_, runs.status, runs.logs, runs.diagnose, runs.cancel, runs.wait),
     *(trained.export, trained.evaluate, completion),

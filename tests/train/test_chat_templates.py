@@ -205,3 +205,20 @@ def test_text_alone_on_a_vision_model(tokenizer: Any, name: str) -> None:
     (text,) = answers.conversation(tokenizer, turns, [1, 3])
     assert all(mark in text.text for turn in turns for mark in marks(turn))
     assert "{'" not in text.text
+
+
+def test_templates_that_write_the_same_are_the_same(tokenizer: Any, workplace: Path) -> None:
+    from transformers import AutoTokenizer
+
+    other = AutoTokenizer.from_pretrained(workplace / "model", bos_token="<|begin|>")
+    assert chat_template.difference(tokenizer, tokenizer) is None
+    for one, two, same in (
+        ("qwen2_5", "qwen2_5_training", True),
+        ("llama3", "llama3_training", True),
+        ("qwen2_5", "qwen3", False),
+        ("gemma", "gemma3", False),
+        ("llama3", "llama3_1", False),
+    ):
+        use(tokenizer, one)
+        use(other, two)
+        assert (chat_template.difference(tokenizer, other) is None) is same, (one, two)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from alignlaunch.train import data, sources
+from alignlaunch.train import data, data_cache, sampling, sources
 from alignlaunch.train.config import Data, Role
+from alignlaunch.train.encoders import Encoder
 from alignlaunch.train.encoding import Encoded
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.preference_formats import preference
@@ -27,13 +34,20 @@ def encode(record: dict[str, Any]) -> Encoded:
 
 
 def prepare(
-    folder: Path, train: list[Any], role: Role = "train", encode: data.Encoder = encode, **keys: Any
+    folder: Path,
+    train: list[Any],
+    role: Role = "train",
+    encode: Encoder = encode,
+    processes: int = 1,
+    seed: int = 3,
+    **keys: Any,
 ) -> tuple[list[list[int]], data.Report]:
     import datasets  # type: ignore[import-untyped]
     import msgspec
 
     job = msgspec.convert({"train": train, **keys}, Data)
-    place, report = data.prepare(role, job, "sft", encode, key="k", root=folder / "cache")
+    todo = data.Preparation(role=role, data=job, stage="sft", encode=encode, key="k", seed=seed, processes=processes)
+    place, report = data.prepare(todo, folder / "cache")
     return datasets.Dataset.from_file(str(place / "data.arrow"))["input_ids"][:], report
 
 
@@ -57,19 +71,19 @@ def test_sources_in_their_order(tmp_path: Path) -> None:
     assert prepare(tmp_path, [one, {"path": str(renamed), "columns": columns}], columns={})[0] == [[1], [4]]
 
 
-def test_counts_and_limit(tmp_path: Path) -> None:
-    path = lines(tmp_path / "x.jsonl", "a", "long", "none", "b", "c")
-    rows, report = prepare(tmp_path, [path], max_train_samples=4)
+def test_counts(tmp_path: Path) -> None:
+    path = lines(tmp_path / "x.jsonl", "a", "long", "none", "b")
+    rows, report = prepare(tmp_path, [path])
     assert rows == [[1], [4], [1]]
-    assert (report.records, report.sequences, report.truncated, report.dropped) == (4, [3], 1, 1)
-    assert "4 records -> 3 sequences (1 truncated, 1 dropped" in str(report)
+    assert (report.records, report.sequences, report.truncated, report.dropped) == (4, [3], 1, {"nothing to learn": 1})
+    assert "4 records -> 3 sequences (1 truncated, 1 dropped; 1: nothing to learn)" in str(report)
 
 
 def test_prepared_once_and_again_when_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = lines(tmp_path / "x.jsonl", "a")
     assert prepare(tmp_path, [path])[0] == [[1]]
     calls: list[Any] = []
-    monkeypatch.setattr(data, "_write", lambda *args: calls.append(args))
+    monkeypatch.setattr(data_cache, "write", lambda *args: calls.append(args))
     assert prepare(tmp_path, [path])[0] == [[1]]
     assert calls == []
     monkeypatch.undo()
@@ -80,16 +94,16 @@ def test_prepared_once_and_again_when_the_file_changes(tmp_path: Path, monkeypat
 def test_another_job_that_was_faster_keeps_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be reading it already. Both prepare: the second one meets the first one's folder only at the end."""
     path = lines(tmp_path / "x.jsonl", "a", "bb")
-    write = data._write
+    write = data_cache.write
     first: list[int] = []
 
     def slow_write(*args: Any) -> None:
         write(*args)
-        monkeypatch.setattr(data, "_write", write)
+        monkeypatch.setattr(data_cache, "write", write)
         prepare(tmp_path, [path])
         first.extend(file.stat().st_ino for file in (tmp_path / "cache").rglob("*.*"))
 
-    monkeypatch.setattr(data, "_write", slow_write)
+    monkeypatch.setattr(data_cache, "write", slow_write)
     assert prepare(tmp_path, [path])[0] == [[1], [2]]
     left = [file.stat().st_ino for file in (tmp_path / "cache").rglob("*.*")]
     assert len(left) == 2, "only data.arrow and report.json"
@@ -214,16 +228,178 @@ def test_a_weighted_source_without_a_sequence(tmp_path: Path) -> None:
     assert prepare(tmp_path, [good, empty])[1].sequences == [1, 0]
 
 
-def test_reading_stops_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# --- only so many ---
+
+
+def numbered(path: Path, count: int, first: int = 1) -> str:
+    """Records whose rows are their numbers."""
+    return lines(path, *("x" * n for n in range(first, first + count)))
+
+
+def test_so_many_are_drawn_from_every_source_by_seed(tmp_path: Path) -> None:
+    one, other = numbered(tmp_path / "one.jsonl", 80), numbered(tmp_path / "other.jsonl", 20, 101)
+    rows, report = prepare(tmp_path, [one, other], max_train_samples=10)
+    numbers = [row[0] for row in rows]
+    assert (report.sequences, report.left_out) == ([8, 2], [72, 18])
+    assert numbers == sorted(numbers), "in their order"
+    assert numbers[:8] != [*range(1, 9)], "the first ones"
+    assert prepare(tmp_path, [one, other], max_train_samples=10)[0] == rows
+    again = prepare(tmp_path, [one, other], max_train_samples=10, seed=4)[0]
+    assert len(again) == 10
+    assert again != rows, "another seed draws others"
+    whole, report = prepare(tmp_path, [one, other], max_train_samples=100)
+    assert (len(whole), report.left_out) == (100, [0, 0])
+    few = prepare(tmp_path, [one, numbered(tmp_path / "few.jsonl", 1, 200)], max_train_samples=10)
+    assert few[1].sequences == [9, 1], "a source that has some gives some"
+
+
+def test_each_record_has_the_same_chance() -> None:
+    drawn = [at for seed in range(200) for at in sampling.drawn(range(10), 3, seed)]
+    counts = [drawn.count(at) for at in range(10)]
+    assert sum(counts) == 600
+    assert 35 < min(counts) <= max(counts) < 90, counts  # 60 each, give or take 4 standard deviations
+
+
+@pytest.mark.parametrize(
+    ("limit", "sizes", "weights", "expected"),
+    [
+        (10, [80, 20], None, [8, 2]),
+        (10, [1000, 1, 0], None, [9, 1, 0]),
+        (1, [5, 5], None, [1, 0]),
+        (99, [5, 5], None, [5, 5]),
+        (10, [80, 20], [1, 1], [5, 5]),
+        (10, [80, 2], [1, 1], [5, 2]),
+    ],
+)
+def test_shares(limit: int, sizes: list[int], weights: list[float] | None, expected: list[int]) -> None:
+    assert sampling.shares(limit, sizes, weights) == expected
+
+
+def test_what_is_not_drawn_is_not_even_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = lines(tmp_path / "x.jsonl", *["a"] * 50)
-    read: list[str] = []
-    original = sources.read
+    read: list[bytes] = []
+    line = sources._line
 
-    def counting(*args: Any) -> Any:
-        for place, found in original(*args):
-            read.append(place)
-            yield place, found
+    def counting(text: bytes) -> Any:
+        read.append(text)
+        return line(text)
 
-    monkeypatch.setattr(sources, "read", counting)
+    monkeypatch.setattr(sources, "_line", counting)
     prepare(tmp_path, [path], max_train_samples=3)
     assert len(read) == 3
+
+
+def test_bad_records_are_not_drawn_where_they_are_skipped(tmp_path: Path) -> None:
+    path = Path(numbered(tmp_path / "x.jsonl", 20))
+    path.write_text("{}\n" * 30 + path.read_text())
+    assert prepare(tmp_path, [str(path)], max_train_samples=15, skip_bad_records=True)[1].records == 15
+
+
+# --- several processes ---
+
+
+def fails(record: dict[str, Any]) -> Encoded:
+    if record["completion"] == "xxx":
+        os._exit(9)
+    return encode(record)
+
+
+def test_the_same_bytes_with_any_number_of_processes(tmp_path: Path) -> None:
+    path = Path(numbered(tmp_path / "x.jsonl", 450))
+    path.write_text(path.read_text() + "{}\n" * 3 + json.dumps(GOOD | {"completion": "none"}))
+    found: list[tuple[bytes, data.Report]] = []
+    for processes in (1, 2, 5):
+        cache = tmp_path / str(processes)
+        rows, report = prepare(cache, [str(path)], processes=processes, skip_bad_records=True)
+        assert [row[0] for row in rows] == [*range(1, 451)]
+        (arrow,) = cache.rglob("data.arrow")
+        found.append((arrow.read_bytes(), report))
+    assert found[0] == found[1] == found[2]
+    assert (report.records, report.skipped, report.dropped) == (451, 3, {"nothing to learn": 1})
+
+
+def test_processes_tell_the_first_bad_record(tmp_path: Path) -> None:
+    path = Path(numbered(tmp_path / "x.jsonl", 450))
+    path.write_text(path.read_text() + "{}\n{cut\n")
+    with pytest.raises(UserError, match=r"x\.jsonl:451: columns found: none"):
+        prepare(tmp_path, [str(path)], processes=2)
+
+
+def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
+    path = numbered(tmp_path / "x.jsonl", 250)
+    with pytest.raises(UserError, match=r"one of the 2 processes that tokenise was killed.*train\.dataset_num_proc"):
+        prepare(tmp_path, [path], processes=2, encode=fails)
+
+
+def test_no_process_outlives_the_one_that_waits(tmp_path: Path) -> None:
+    """Else a job that is killed would leave them on the node."""
+    code = (
+        "import os, sys, time; from pathlib import Path; from alignlaunch.train import workers\n"
+        "def encode(record, folder):\n"
+        "    print(os.getpid(), flush=True); time.sleep(600)\n"
+        "items = [((str(i), dict), Path()) for i in range(500)]\n"
+        "list(workers.encoded(items, encode, 2, skip_bad=False))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout is not None
+        pids = [int(waiting.stdout.readline()) for _ in range(2)]
+        waiting.kill()
+    for pid in pids:
+        for _ in range(100):
+            status = Path(f"/proc/{pid}/status")
+            if not status.exists() or "State:\tZ" in status.read_text():
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError(f"{pid} is alive")
+
+
+# --- the cache ---
+
+
+def test_the_name_follows_what_matters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code = "def f(x):\n    return x\n"
+    same = '"""A module."""\n\ndef f(x):  # a comment\n    """What it does."""\n    return (x)\n'
+    assert data_cache._meaning(code) == data_cache._meaning(same) != data_cache._meaning("def f(x):\n    return -x\n")
+    before = data_cache.name(["k"])
+    assert data_cache.name(["k"]) == before != data_cache.name(["other"])
+    version = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda package: "0" if package == "tokenizers" else version(package))
+    assert data_cache.name(["k"]) != before
+
+
+def test_every_module_that_makes_rows_is_in_the_name() -> None:
+    """Those that the readers and encoders import, but for what training, sharing and refusing is made of."""
+    others = set(
+        "adapter config data_cache errors merge model objectives multiplier precision rendezvous reporting "
+        "safe_dpo_config safety_eval score_columns scoring sharing spread stages vocabulary flops "
+        "pt sft rm dpo orpo safe_dpo outputs collectives checkpoints".split()
+    )
+    folder = Path(data_cache.__file__).parent
+    imported: set[str] = set()
+    for module in data_cache.MODULES:
+        tree = ast.parse((folder / f"{module}.py").read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("alignlaunch.train"):
+                last = (node.module or "").rpartition(".")[2]
+                imported |= {alias.name for alias in node.names} if last == "train" else {last}
+    assert imported - others <= set(data_cache.MODULES)
+    assert set(data_cache.MODULES) <= imported | {"data", "workers"}
+
+
+def test_what_was_not_used_for_long_is_removed(tmp_path: Path) -> None:
+    old, used = lines(tmp_path / "old.jsonl", "a"), lines(tmp_path / "used.jsonl", "b")
+    prepare(tmp_path, [old])
+    prepare(tmp_path, [used])
+    cache = tmp_path / "cache"
+    (cache / ".left.by_a_killed_run" / "x").mkdir(parents=True)
+    (cache / ".at_work").mkdir()
+    long_ago = time.time() - 31 * 24 * 3600
+    for path in (*cache.glob("*/report.json"), cache / ".left.by_a_killed_run", cache / ".left.by_a_killed_run" / "x"):
+        os.utime(path, (long_ago, long_ago))
+    prepare(tmp_path, [used])
+    assert sorted(path.name for path in cache.iterdir()) == sorted(
+        [".at_work", *(path.parent.name for path in cache.glob("*/report.json"))]
+    )
+    (report,) = cache.glob("*/report.json")
+    assert time.time() - report.stat().st_mtime < 3600, "it was used now"

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from alignlaunch.train import pairs, safe_dpo, scoring
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.pair_rows import SIDES
 from alignlaunch.train.turns import FormatError
 
 OBJECTIVES = ("dpo", "mm_dpo", "modpo", "safedpo", "bfpo", "lagrangian")
@@ -222,6 +223,11 @@ def test_a_missing_label(
         ({"helpful_reward_model": "model"}, "it has no score head with one output"),
         ({"harmless_reward_model": "other"}, "another vocabulary than the policy's"),
         ({"helpful_reward_model": "adapter"}, "the adapter has no score head"),
+        (
+            {"helpful_reward_model": "template"},
+            "its chat template writes a conversation as 'probe user probe assistant probe user probe assistant ', and "
+            "the policy's the same one as '<|user|>probe user<|end|>",
+        ),
     ],
 )
 def test_a_reward_model_that_cannot_serve(
@@ -239,6 +245,11 @@ def test_a_reward_model_that_cannot_serve(
     model = load.from_pretrained(workplace / "harmless")
     model.save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "adapter")
+    template = tokenizer.chat_template
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    model.save_pretrained(tmp_path / "template")
+    tokenizer.save_pretrained(tmp_path / "template")
+    tokenizer.chat_template = template
     tokenizer.add_tokens(["<|new|>"])
     tokenizer.save_pretrained(tmp_path / "other")
     adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"]))  # no task type: no score head
@@ -265,9 +276,9 @@ def test_a_reward_model_that_is_an_adapter(workplace: Path, tmp_path: Path, reco
     args = safe_dpo.Config(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     rows = [row for record in records for row in safe_dpo.encoder(tokenizer, args)(record).rows]
     scores = scoring.reward_model("harmless", str(tmp_path / "rm"), tokenizer, args)(
-        pairs.collator(safe_dpo.SIDES, tokenizer.pad_token_id)(rows)
+        pairs.collator(SIDES, tokenizer.pad_token_id)(rows)
     )
-    sequences = [row[f"{side}_input_ids"] for side in safe_dpo.SIDES for row in rows]
+    sequences = [row[f"{side}_input_ids"] for side in SIDES for row in rows]
     with torch.no_grad():
         alone = [float(expected(input_ids=torch.tensor([ids])).logits) for ids in sequences]
     assert scores.tolist() == pytest.approx(alone, abs=1e-5)

@@ -18,6 +18,7 @@ from transformers import AutoModelForImageTextToText, AutoModelForSequenceClassi
 from alignlaunch.train import data, image_pairs, model, safe_dpo, score_columns, scoring, vision
 from alignlaunch.train.config import Data, TrainConfig
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.pair_rows import SIDES
 from alignlaunch.train.safety_eval import SafetyEval
 from tests.matrix import matrix
 
@@ -112,7 +113,9 @@ def read(gallery: Path, folder: Path, args: Any, found: list[dict[str, Any]] | N
     encode = vision.encoder(job, safe_dpo, processor.tokenizer, processor, args)
     file = folder / "read.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in found or records(gallery)))
-    made, _ = data.prepare("train", Data(train=[str(file)]), "safe_dpo", encode, key="", root=folder)
+    made, _ = data.prepare(
+        data.Preparation(role="train", data=Data(train=[str(file)]), stage="safe_dpo", encode=encode, key=""), folder
+    )
     rows = datasets.Dataset.from_file(str(made / "data.arrow"))
     return processor, rows.cast_column("images", datasets.List(datasets.Image(mode="RGB")))
 
@@ -163,7 +166,7 @@ def test_what_each_model_reads(gallery: Path, tmp_path: Path) -> None:
     """The policy the pictures and each answer after its prompt; the reward models what a record without pictures is."""
     args = arguments(gallery, tmp_path)
     processor, rows = read(gallery, tmp_path, args)
-    batch = image_pairs.collator(safe_dpo.SIDES, processor, None)(list(rows))
+    batch = image_pairs.collator(SIDES, processor, None)(list(rows))
     assert batch["images"].keys() == {"pixel_values"}
     counts = [len(record["images"]) for record in records(gallery)] * 2
     assert len(batch["images"]["pixel_values"]) == sum(counts)
@@ -201,7 +204,7 @@ def test_no_picture_is_cut_off(gallery: Path, tmp_path: Path) -> None:
     cut = rows_of(max_length=prompt + 2)
     assert cut.truncated
     assert not whole.truncated
-    batch = image_pairs.collator(safe_dpo.SIDES, processor, prompt + 2)([opened])
+    batch = image_pairs.collator(SIDES, processor, prompt + 2)([opened])
     assert batch["input_ids"].shape == (2, prompt + 2)
     assert batch["answer_mask"].sum(1).tolist() == [2, 2]
     assert (batch["input_ids"] == processor.image_token_id).sum(1).tolist() == [2 * PATCHES] * 2
@@ -224,7 +227,7 @@ def test_all_that_a_processor_returns(gallery: Path, tmp_path: Path) -> None:
     rows = [row for record in records(gallery) for row in encode(record).rows]
     rows = [row | {"images": [Image.open(file) for file in row["images"]]} for row in rows]
     longest = 40
-    batch = image_pairs.collator(safe_dpo.SIDES, processor, longest)(rows)
+    batch = image_pairs.collator(SIDES, processor, longest)(rows)
     assert batch["images"].keys() == {"pixel_values", "token_type_ids"}
     assert batch["input_ids"].shape == batch["images"]["token_type_ids"].shape == (2 * len(rows), longest)
 
@@ -240,7 +243,7 @@ def test_all_that_a_processor_returns(gallery: Path, tmp_path: Path) -> None:
     network: Any = Gemma3ForConditionalGeneration(config).train()
     logps = scoring.reference_logps(network, batch)
     assert logps.shape == (2 * len(rows), longest - 1)
-    for i, (row, side) in enumerate((row, side) for side in safe_dpo.SIDES for row in rows):
+    for i, (row, side) in enumerate((row, side) for side in SIDES for row in rows):
         whole = processor(text=row[f"{side}_prompt"] + row[f"{side}_answer"], images=row["images"], return_tensors="pt")
         ids, start = whole["input_ids"][0], whole["input_ids"].shape[1] - row[f"{side}_answer_length"]
         found = network(**whole).logits[0, :-1].log_softmax(-1)

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignlaunch.train import pairs, safe_dpo, score_columns, scoring
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.pair_rows import SIDES
 
 from .test_safe_dpo import OBJECTIVES, leave_reference
 
@@ -100,8 +101,8 @@ def test_scored_once_and_resumed_after_a_kill(setting: Any, monkeypatch: pytest.
     args, tokenizer, rows = setting(per_device_eval_batch_size=2)
 
     def add(load: Counting, identity: str = "x", rows: Any = rows) -> Any:
-        collate = pairs.collator(safe_dpo.SIDES, tokenizer.pad_token_id)
-        return score_columns.add([rows], safe_dpo.SIDES, "helpful", identity, load, collate, args)[0]
+        collate = pairs.collator(SIDES, tokenizer.pad_token_id)
+        return score_columns.add([rows], SIDES, "helpful", identity, load, collate, args)[0]
 
     with pytest.raises(KeyboardInterrupt):
         add(Counting(dies_at=5))  # in the second shard
@@ -118,7 +119,7 @@ def test_scored_once_and_resumed_after_a_kill(setting: Any, monkeypatch: pytest.
     assert selected["a_helpful"][:] == [len(rows["a_input_ids"][i]) for i in (5, 3, 3)]
     add(once_more, rows=Dataset.from_file(rows.cache_files[0]["filename"]).select([5, 3, 3]))
     assert once_more.batches == 0
-    for side in safe_dpo.SIDES:
+    for side in SIDES:
         assert found[f"{side}_helpful"][:] == [len(ids) for ids in rows[f"{side}_input_ids"]]
 
 
@@ -126,9 +127,9 @@ def test_a_cache_that_cannot_be_written(setting: Any) -> None:
     args, tokenizer, rows = setting()
     place = Path(rows.cache_files[0]["filename"]).parent / f"helpful-x-{rows._fingerprint}"
     place.touch()
-    collate = pairs.collator(safe_dpo.SIDES, tokenizer.pad_token_id)
+    collate = pairs.collator(SIDES, tokenizer.pad_token_id)
     with pytest.raises(UserError, match=r"File exists\. Make room, or name another"):
-        score_columns.add([rows], safe_dpo.SIDES, "helpful", "x", Counting(), collate, args)
+        score_columns.add([rows], SIDES, "helpful", "x", Counting(), collate, args)
 
 
 def test_the_identity_is_that_of_the_content(setting: Any, workplace: Path, tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ def encode(record):
     return Encoded([{"input_ids": [record["n"]]}])
 
 def work():
-    return data.prepare("train", Data(train=["x.jsonl"]), "sft", encode, key="k", root=root)
+    return data.prepare(
+        data.Preparation(role="train", data=Data(train=["x.jsonl"]), stage="sft", encode=encode, key="k"), root
+    )
 
 for _ in range(2):  # the second time it is there already
     try:

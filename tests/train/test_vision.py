@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from alignlaunch.train import adapter, data, dpo, images, sft, vision
+from alignlaunch.train import adapter, data, dpo, encoders, images, sft, vision
 from alignlaunch.train.config import Data, Lora, TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.turns import FormatError
@@ -34,7 +34,7 @@ def job_of(place: Path, stage: str, **changes: Any) -> TrainConfig:
     return TrainConfig(**given)
 
 
-def encoder_of(job: TrainConfig, **args: Any) -> tuple[data.Encoder, Any]:
+def encoder_of(job: TrainConfig, **args: Any) -> tuple[encoders.Encoder, Any]:
     from alignlaunch.train import model
 
     tokenizer = model.load_tokenizer(job)
@@ -192,7 +192,9 @@ def test_a_preference_between_conversations(gallery: Path) -> None:
 def test_rows_hold_paths(gallery: Path, tmp_path: Path) -> None:
     encode, _ = encoder_of(job_of(gallery, "dpo"))
     where = Data(train=[str(gallery / "seen_pairs.jsonl")])
-    folder, report = data.prepare("train", where, "dpo", encode, key="", root=tmp_path)
+    folder, report = data.prepare(
+        data.Preparation(role="train", data=where, stage="dpo", encode=encode, key=""), tmp_path
+    )
     assert report.sequences == [24]
     content = (folder / "data.arrow").read_bytes()
     assert str(gallery / "pictures/5.png").encode() in content
@@ -204,6 +206,7 @@ def test_a_missing_picture_is_told_by_its_line(gallery: Path, tmp_path: Path) ->
     good = json.loads((gallery / "seen.jsonl").read_text().splitlines()[0])
     good["images"] = [str(gallery / "pictures/0.png")]
     file = tmp_path / "bad.jsonl"
+    todo = data.Preparation(role="train", data=Data(train=[str(file)]), stage="sft", encode=encode, key="")
     for bad, reason in (
         ("none.png", "no such file"),
         ("/nowhere/x.png", "cannot be opened"),
@@ -211,7 +214,7 @@ def test_a_missing_picture_is_told_by_its_line(gallery: Path, tmp_path: Path) ->
     ):
         file.write_text("\n".join(json.dumps(good | {"images": [name]}) for name in (*good["images"], bad)))
         with pytest.raises(UserError, match=rf"bad\.jsonl:2: `images`: .*{bad}: {reason}"):
-            data.prepare("train", Data(train=[str(file)]), "sft", encode, key="", root=tmp_path / "cache")
+            data.prepare(todo, tmp_path / "cache")
 
 
 def test_what_goes_with_no_images(gallery: Path) -> None:
