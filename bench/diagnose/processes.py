@@ -264,7 +264,12 @@ def model(at: Workshop) -> str:
 
 
 def refused(at: Workshop) -> str:
-    return at.run(at.train("refused", train={"resume_from_checkpoint": True}))
+    return at.run(at.train("refused", train={"no_such_argument": 1}))
+
+
+def checkpoint(at: Workshop) -> str:
+    """In a folder whose name says data."""
+    return at.run(at.train("checkpoint", output_dir="data/out", train={"resume_from_checkpoint": True}))
 
 
 def deepspeed_json(at: Workshop) -> str:
@@ -319,6 +324,7 @@ FAULTS: dict[str, Fault] = {
     "data.column": data_column,
     "model": model,
     "refused": refused,
+    "checkpoint": checkpoint,
     "deepspeed-json": deepspeed_json,
     "zero-split": zero_split,
     "nan": nan,

@@ -70,3 +70,12 @@ def test_every_entry_says_cause_and_remedy() -> None:
         assert all(pattern.remedies.values())
         for name in pattern.regex.groupindex:
             assert f"{{{name}}}" in pattern.cause
+
+
+@pytest.mark.parametrize("path", [path for path in LOGS if expected(path) != "no-failure"], ids=lambda path: path.stem)
+def test_what_healthy_runs_say_too_never_wins(path: Path, tmp_path: Path) -> None:
+    """Warnings and all else that comes with every run, before the fault."""
+    healthy = [line for log in LOGS if expected(log) == "no-failure" for line in log.read_text().splitlines()[1:]]
+    log = tmp_path / path.name
+    log.write_text("\n".join([*healthy, path.read_text()]))
+    assert verdict(log).name == expected(path)
