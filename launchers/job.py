@@ -106,7 +106,7 @@ class Job:
     @property
     def signal_seconds(self) -> int:
         """How long before the time limit Slurm warns; 0 where the whole job is shorter than that."""
-        limit = seconds(self.spec.time) if self.spec.time else None
+        limit = seconds(self.spec.time) if self.spec.time is not None else None
         wanted = self.spec.slurm.signal_seconds
         return 0 if limit is not None and limit <= wanted else wanted
 
@@ -142,14 +142,15 @@ def looks_like_path(text: str) -> bool:
     return text.startswith((".", "/")) or text.endswith((".json", ".jsonl", ".parquet", ".txt"))
 
 
-def seconds(limit: str) -> int | None:
-    """Slurm's time limit in seconds: minutes, M:SS, H:MM:SS, D-H, D-H:MM, D-H:MM:SS; None for UNLIMITED."""
-    if limit == "UNLIMITED":
+def seconds(limit: int | str) -> int | None:
+    """Slurm's time limit in seconds: minutes, M:SS, H:MM:SS, D-H, D-H:MM, D-H:MM:SS; None for 0 and UNLIMITED."""
+    text = str(limit)
+    if text.upper() in ("UNLIMITED", "INFINITE"):
         return None
-    days, dash, clock = limit.rpartition("-")
+    days, dash, clock = text.rpartition("-")
     parts = [int(part) for part in clock.split(":")]
     units = (3600, 60, 1) if dash or len(parts) > 2 else (60, 1)  # after days come hours; alone, it is minutes
-    return int(days or 0) * 86400 + sum(part * unit for part, unit in zip(parts, units, strict=False))
+    return int(days or 0) * 86400 + sum(part * unit for part, unit in zip(parts, units, strict=False)) or None
 
 
 def _env_text(value: Scalar) -> str:

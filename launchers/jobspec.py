@@ -22,11 +22,16 @@ Name = Annotated[
     ),
 ]
 TimeLimit = Annotated[
-    str,
+    Annotated[int, Meta(ge=0, le=999_999)]
+    | Annotated[
+        str,
+        Meta(
+            pattern=r"^(([0-9]{1,3}-)?[0-9]{1,6}(:[0-9]{1,2}){0,2}|UNLIMITED|[Uu]nlimited|INFINITE|[Ii]nfinite)\Z",
+            description="HH:MM:SS, D-HH:MM:SS, minutes, or UNLIMITED",
+        ),
+    ],
     Meta(
-        pattern=r"^(([0-9]{1,3}-)?[0-9]{1,6}(:[0-9]{2}){0,2}|UNLIMITED)\Z",
-        description="Time limit: HH:MM:SS, D-HH:MM:SS, minutes or UNLIMITED, in quotes.",
-        examples=["12:00:00"],
+        description="Time limit as sbatch has it: HH:MM:SS, D-HH:MM:SS, minutes; 0 is UNLIMITED.", examples=["12:00:00"]
     ),
 ]
 Scalar = str | int | float | bool

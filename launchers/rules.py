@@ -84,7 +84,7 @@ _OWN_OPTIONS = {
     "signal": "slurm.signal_seconds",
     **dict.fromkeys(("requeue", "no-requeue"), "slurm.requeue"),
     **dict.fromkeys(("array", "chdir", "error", "export", "export-file", "open-mode", "output"), ""),
-    **dict.fromkeys(("parsable", "test-only", "wait", "wrap"), ""),
+    **dict.fromkeys(("help", "parsable", "quiet", "test-only", "usage", "version", "wait", "wrap"), ""),
 }
 
 
@@ -94,8 +94,10 @@ def sbatch_options(document: Document, data: dict[str, Any]) -> list[Problem]:
     options = data.get("slurm", {}).get("extra") if isinstance(data.get("slurm"), dict) else None
     for i, option in enumerate(options if isinstance(options, list) else []):
         name = str(option).partition("=")[0].removeprefix("--")
-        if name in _OWN_OPTIONS:
-            key = _OWN_OPTIONS[name]
+        # sbatch takes the beginning of an option for the whole: --arra=1-3.
+        meant = name if name in _OWN_OPTIONS else next((own for own in _OWN_OPTIONS if own.startswith(name)), None)
+        if meant:
+            key = _OWN_OPTIONS[meant]
             remedy = f"use `{key}`" if key else "remove it"
             rule = "alignlaunch decides this itself"
             problems.append(Problem(document.place(("slurm", "extra", i)), f"slurm.extra[{i}]", option, rule, remedy))

@@ -176,6 +176,9 @@ def test_a_file_name_cannot_leave_the_comment_that_it_stands_in(tmp_path: Path) 
         ("train.logging_steps=0", "must be more than 0"),
         ("train.hub_token=hf_abcdefghijk", "the job decides this by another key"),
         ('slurm.extra=["--exclusive", "--job-name=x"]', "alignlaunch decides this itself"),
+        ("slurm.extra=[--arra=1-3]", "alignlaunch decides this itself"),
+        ("slurm.extra=[--quiet]", "alignlaunch decides this itself"),
+        ("slurm.extra=[--part=gpu]", "alignlaunch decides this itself"),
         ('secrets=["hf_abcdefghijk"]', "a secret is passed by its variable's name, never by its value"),
         ("env.my_pass=x", "looks like a secret, and this file is committed"),
         ("train.num_train_epochs=-1", "must be more than 0"),
@@ -490,16 +493,21 @@ def test_profiles_beside_the_job_come_first(tmp_path: Path, monkeypatch: pytest.
 def test_the_job_wins_over_the_profile_and_extras_add_up(tmp_path: Path) -> None:
     profile(
         tmp_path / "clusters",
-        slurm={"partition": "cluster", "qos": "low", "mem": "0", "extra": ["--a=1"]},
+        slurm={"partition": "cluster", "qos": "low", "mem": "0", "extra": ["--constraint=h100"]},
         env={"A": "cluster", "B": "cluster", "extra": "x"},
     )
-    path = write(tmp_path, slurm={"partition": "job", "extra": ["--b=2"]}, env={"A": "job"})
+    path = write(tmp_path, slurm={"partition": "job", "extra": ["--exclusive"]}, env={"A": "job"})
     loaded = jobfile.load(path, ("slurm.qos=set",), "lab")
     slurm = loaded.spec.slurm
-    assert (slurm.partition, slurm.qos, slurm.mem, slurm.extra) == ("job", "set", "0", ["--a=1", "--b=2"])
+    assert (slurm.partition, slurm.qos, slurm.mem, slurm.extra) == (
+        "job",
+        "set",
+        "0",
+        ["--constraint=h100", "--exclusive"],
+    )
     assert loaded.env == {"A": "job", "B": "cluster", "extra": "x"}
-    assert jobfile.load(path).spec.slurm.extra == ["--b=2"]
-    assert jobfile.load(write(tmp_path), (), "lab").spec.slurm.extra == ["--a=1"]
+    assert jobfile.load(path).spec.slurm.extra == ["--exclusive"]
+    assert jobfile.load(write(tmp_path), (), "lab").spec.slurm.extra == ["--constraint=h100"]
 
 
 def test_a_profile_is_checked_like_a_job(tmp_path: Path) -> None:
@@ -594,12 +602,21 @@ def test_any_profile_at_all_is_one_or_a_job_file_error(values: dict[str, Any]) -
         ("2-0", 172800),
         ("1-12:30", 131400),
         ("1-00:00:01", 86401),
-        ("UNLIMITED", None),
+        ("1:2:3", 3723),
+        *[(text, None) for text in ("UNLIMITED", "unlimited", "Infinite", "infinite", "0", "0:00", "0-0")],
     ],
 )
 def test_time_limits_as_slurm_reads_them(tmp_path: Path, limit: str, seconds: int | None) -> None:
     assert jobfile.load(write(tmp_path), (f'time="{limit}"',)).spec.time == limit
     assert job.seconds(limit) == seconds
+
+
+def test_a_time_limit_in_minutes_needs_no_quotes_and_0_is_none(tmp_path: Path) -> None:
+    thirty, none = (jobfile.load(write(tmp_path), (f"time={minutes}",)) for minutes in (30, 0))
+    assert (thirty.spec.time, job.seconds(30), thirty.signal_seconds) == (30, 1800, 300)
+    assert (none.spec.time, job.seconds(0), none.signal_seconds) == (0, None, 300)
+    assert "#SBATCH --time=30\n" in render.render(thirty, "slurm", "job.yaml")["job.sbatch"]
+    assert "#SBATCH --time=0\n" in render.render(none, "slurm", "job.yaml")["job.sbatch"]
 
 
 def test_a_job_shorter_than_the_warning_gets_none(tmp_path: Path) -> None:

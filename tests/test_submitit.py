@@ -137,7 +137,7 @@ def test_sbatch_gets_exactly_the_rendered_bytes(user: User) -> None:
     # One script and nothing of submitit's: no --wrap, no option that would win over an #SBATCH line but the run's own.
     *options, script = user.slurm.arguments
     assert options == [f"--chdir={user.folder}", "--job-name=gruesse", f"--output={folder}/gruesse-%j.out"]
-    assert Path(script).parent == folder
+    assert script == str(folder / "job.sbatch")
 
 
 def test_job_and_cluster_are_found_among_other_words_and_these_are_told(user: User) -> None:
@@ -190,15 +190,17 @@ def test_the_run_folder_holds_the_artifacts_and_no_pickle(user: User) -> None:
     user.submit()
     (folder,) = user.run_folders
     artifacts = {path.name for path in (user.folder / "launch" / "gruesse" / "slurm").iterdir()}
-    assert {path.name for path in folder.iterdir() if not path.is_symlink()} == {
-        *artifacts,
-        "run.json",
-        "42_submission.sh",
-    }
-    # submitit keeps the script's first name as a link to it.
-    (link,) = [path for path in folder.iterdir() if path.is_symlink()]
-    assert link.resolve() == folder / "42_submission.sh"
-    assert (folder / "42_submission.sh").read_bytes() == user.rendered
+    assert {path.name for path in folder.iterdir()} == {*artifacts, "run.json"}
+    assert (folder / "job.sbatch").read_bytes() == user.rendered
+
+
+def test_signs_of_submitit_in_a_path_are_none(user: User) -> None:
+    folder = user.folder / "50%t and %j"
+    folder.mkdir()
+    (folder / "job.yaml").write_text(JOB, encoding="utf-8")
+    moved = User(folder, user.slurm, user.env)
+    assert moved.submit().returncode == 0
+    assert Path(moved.slurm.arguments[-1]).parent == moved.run_folders[0]
 
 
 def test_a_secret_is_passed_by_name_and_its_value_stands_nowhere(user: User) -> None:

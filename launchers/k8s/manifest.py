@@ -259,7 +259,7 @@ def deadline(job: Job) -> int | None:
     A PyTorchJob's own deadline is looked at only when one of its pods changes, so the kubelet holds the pods to it, and
     keeps them and their logs. The job has it besides where the operator would replace such a pod by a new one.
     """
-    return seconds(job.spec.time) if job.spec.time else None
+    return seconds(job.spec.time) if job.spec.time is not None else None
 
 
 def _first(*candidates: Any) -> Any:

@@ -22,7 +22,7 @@ _COMPOSITE_CODE = re.compile(r"(\d+):(\d+)")
 
 
 class Told(NamedTuple):
-    """A job as squeue or sacct tells it. words: the field of free text that was asked for, "" where it says nothing."""
+    """A job as squeue or sacct tells it. words: the field of free text that was asked for."""
 
     id: str
     words: str
@@ -74,9 +74,7 @@ def _told(row: dict[str, str], *, accounts: bool = False) -> Told:
     nodes = row["NodeList"] if row["NodeList"] != "None assigned" else ""
     # The accounts keep for ever why a job waited; of one that has begun it is no news.
     reason = "" if row["Reason"] == "None" or (accounts and nodes) else row["Reason"]
-    return Told(
-        job_id, words if words != "(null)" else "", Status(state, code if state in FINAL else None, reason, nodes)
-    )
+    return Told(job_id, words, Status(state, code if state in FINAL else None, reason, nodes))
 
 
 def exit_code(text: str) -> int:

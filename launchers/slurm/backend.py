@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from .. import runfolder
+from .. import provenance, runfolder
 from ..errors import SchedulerError, UsageError
 from ..logs import LogFile
 from ..runs import Run, Status
@@ -42,10 +42,12 @@ class SlurmBackend(LogFile):
         job = shown[0]
         if job.is_array and "_" not in job_id:
             raise UsageError(f"{handle}: an array of jobs\n    remedy: name one of them: {handle}_0")
-        # Ours has script and log in its run folder; of any other job the folders mean nothing here.
-        folder = str(Path(job.command).parent) if job.command else ""
-        run_dir = folder if job.log and str(Path(job.log).parent) == folder else ""
-        return replace(run, name=job.name, run_dir=run_dir, log=job.log, submitted_at=job.submitted_at)
+        run = replace(run, name=job.name, log=job.log, submitted_at=job.submitted_at)
+        folder = Path(job.command).parent
+        if not (folder / provenance.FILE).is_file():
+            return run  # another's job, or one by hand
+        # The log's folder is known better here: scontrol of 22.05 expands what is no sign in the path.
+        return replace(run, run_dir=str(folder), log=str(folder / Path(job.log).name))
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         """One squeue for all runs; one sacct for those that squeue has forgotten before their end was known.
@@ -93,7 +95,7 @@ class SlurmBackend(LogFile):
         remembered = client.squeue([run.id], cluster)
         if strangers := [job for job in remembered if job.id == run.id and not _is_of(run, job)]:
             raise UsageError(
-                f"{run.handle}: this number is another job by now ({strangers[0].words or 'no script'}); "
+                f"{run.handle}: this number is another job by now ({strangers[0].words}); "
                 f"{run.name} has ended\n    nothing was cancelled"
             )
         if remembered:
@@ -121,8 +123,9 @@ def _is_of(run: Run, job: Told) -> bool:
     """Whether a job with the run's number is the run: its script lies in the run folder, and no other job's does.
 
     Another cluster, or this one after its ids began anew, has other jobs of the same ids; names change and repeat.
+    (The accounts may have no words yet of a job that has just begun.)
     """
-    return not run.run_dir or f"{run.run_dir}/" in job.words
+    return not run.run_dir or not job.words or f"{run.run_dir}/" in job.words
 
 
 def _status(run: Run, told: Status | None) -> Status:

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from alignlaunch.train.config import PREFLIGHT_ONLY
 
@@ -37,6 +38,9 @@ _FAULTS = [
     (r"[Mm]emory", ("--mem",)),
     (r"node configuration", ("--nodes", "--gres", "--cpus-per-task", "--mem", "--ntasks-per-node")),
     (r"node count", ("--nodes",)),
+    (r"feature specification", ("--constraint", "--prefer")),
+    (r"node name", ("--nodelist", "--exclude")),
+    (r"reservation", ("--reservation",)),
 ]
 
 
@@ -63,7 +67,7 @@ def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_onl
 
 
 def submit(command: list[str], run_dir: Path, script: str, say: Callable[[str], None]) -> str:
-    """Run `command` on `script`, byte for byte. Returns the handle; what else sbatch says is said.
+    """Run `command` on the run folder's copy of `script`. Returns the handle; what else sbatch says is said.
 
     Raises SchedulerError with sbatch's own words.
     """
@@ -71,13 +75,13 @@ def submit(command: list[str], run_dir: Path, script: str, say: Callable[[str], 
         if shutil.which(name) is None:
             raise SchedulerError(f"{name}: command not found\n    remedy: run this on a login node of the cluster")
     here = client.here()
-    taken = _sbatch(script, run_dir, command)
+    taken = _sbatch(script, command, run_dir / SBATCH)
     if taken.words:
         say(taken.words)
     return f"{SCHEME}://{taken.cluster or here}/{taken.job_id}"
 
 
-def _sbatch(script: str, run_dir: Path, command: list[str]) -> Submitted:
+def _sbatch(script: str, command: list[str], path: Path) -> Submitted:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
     from submitit.slurm.slurm import SlurmExecutor
 
@@ -87,12 +91,11 @@ def _sbatch(script: str, run_dir: Path, command: list[str]) -> Submitted:
         """submitit's submission with our script in place of its generated one: no pickle, no wrapper."""
 
         def _make_submission_file_text(self, command: str, uid: str) -> str:
-            return ""  # submitit would write it in the locale's encoding
+            return ""
 
         def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-            submission_file_path.write_bytes(script.encode())
             # submitit drops what a successful sbatch says on stderr: a site's own words, or a warning.
-            return ["/bin/sh", "-c", 'exec "$@" 2>&1', "sbatch", *command, str(submission_file_path)]
+            return ["/bin/sh", "-c", 'exec "$@" 2>&1', "sbatch", *command, str(path)]
 
         @staticmethod
         def _get_job_id_from_submission_command(string: bytes | str) -> str:
@@ -103,12 +106,17 @@ def _sbatch(script: str, run_dir: Path, command: list[str]) -> Submitted:
                 raise FailedSubmissionError(answer)
             return taken.job_id
 
-    try:
-        RenderedExecutor(folder=run_dir)._submit_command("")
-    except FailedJobError as error:
-        raise refused(getattr(error.__cause__, "output", str(error)), script) from error
-    except FailedSubmissionError as error:
-        raise _lost(answer) from error
+    # submitit's own files are of no use here, and in a run folder it would read %j and %t of the path as its own signs.
+    with TemporaryDirectory(prefix="alignlaunch-") as scratch:
+        try:
+            RenderedExecutor(folder=scratch)._submit_command("")
+        except FailedJobError as error:
+            raise refused(getattr(error.__cause__, "output", str(error)), script) from error
+        except FailedSubmissionError as error:
+            raise _lost(answer) from error
+        except OSError:  # of its files: the job may have been taken before
+            if answers.submitted(answer) is None:
+                raise
     taken = answers.submitted(answer)
     if taken is None:
         raise _lost(answer)
