@@ -123,9 +123,8 @@ def _is_of(run: Run, job: Told) -> bool:
     """Whether a job with the run's number is the run: its script lies in the run folder, and no other job's does.
 
     Another cluster, or this one after its ids began anew, has other jobs of the same ids; names change and repeat.
-    (The accounts may have no words yet of a job that has just begun.)
     """
-    return not run.run_dir or not job.words or f"{run.run_dir}/" in job.words
+    return not run.run_dir or f"{run.run_dir}/" in job.words
 
 
 def _status(run: Run, told: Status | None) -> Status:
