@@ -12,6 +12,7 @@ from . import datacheck, local, runs, watch
 from .errors import LaunchError, UsageError
 from .job import Job, looks_like_path
 from .render import Target
+from .slurm import precheck as slurm
 
 
 class Looks(NamedTuple):
@@ -36,6 +37,9 @@ def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = E
                 say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
         for key, path in missing_paths(job):
             say(f"warning: {key}: {path} is not on this machine (as seen from {job.dir.resolve()})")
+    if target == "slurm":
+        for doubt in slurm.check(job):
+            say(f"warning: {doubt}")
     _require_free(job, job.output_path(target), say)
     if looks.memory:
         _require_memory(job, say)
