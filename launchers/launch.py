@@ -55,16 +55,14 @@ def prepare(job: Job, target: Target, *, write: bool, require_committed: bool, s
 def submit_slurm(prepared: Prepared, say: Say, *, after: Sequence[str] = (), chain: str = "") -> Run:
     """sbatch the artifact, behind the jobs of these ids. If it fails, neither a folder nor a record stays."""
     job, files = prepared.job, prepared.files
-    if job.tasks_per_node < job.spec.nproc_per_node and job.spec.slurm.cpus_per_task is None:
-        say(
-            "warning: no slurm.cpus_per_task: many clusters then give one CPU to all "
-            f"{job.spec.nproc_per_node} processes of a node and their data loaders; 8 for each GPU is usual"
-        )
     with _opened(prepared, f"{SLURM}://", chain) as run:
         folder = Path(run.run_dir)
         command = slurm.command(job, folder, after, preflight_only=prepared.preflight_only)
         runfolder.write_provenance(folder, provenance.describe(job, "slurm", files, command))
+        doubt = slurm.refusal_of_test(command, folder)
         handle = slurm.submit(command, folder, files[SBATCH], say)
+    if doubt:
+        say(f"warning: sbatch took the job, though `sbatch --test-only` says: {doubt}; as things are now it will wait")
     return _accepted(run, handle, folder / f"{job.spec.name}-{handle.rpartition('/')[2]}.out")
 
 

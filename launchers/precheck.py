@@ -12,6 +12,7 @@ from . import claim, datacheck, local, runs, watch
 from .errors import LaunchError, UsageError
 from .job import Job, looks_like_path
 from .render import Target
+from .slurm import precheck as slurm
 
 
 class Looks(NamedTuple):
@@ -40,6 +41,9 @@ def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = E
             raise UsageError(f"{told}\n    remedy: correct the path, as seen from {job.dir.resolve()}")
         for one in missing:  # a node may see it
             say(f"warning: {one} (as seen from {job.dir.resolve()})")
+    if target == "slurm":
+        for doubt in slurm.check(job):
+            say(f"warning: {doubt}")
     _require_free(job, job.output_path(target), say)
     if looks.memory:
         _require_memory(job, say)

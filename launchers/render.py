@@ -133,8 +133,9 @@ def _template(name: str, job: Job, **values: Any) -> str:
 
 
 def _exported(job: Job) -> list[str]:
-    """Variables that sbatch takes from the submitting shell: the run's own, and the secrets by name."""
-    return ["ALIGNLAUNCH_RUN_DIR", "ALIGNLAUNCH_PYTHON", PREFLIGHT_ONLY, *job.spec.secrets]
+    """Variables that sbatch takes from the submitting shell: the run's own, where python is, secrets by name."""
+    environment = [] if job.cluster.python or job.cluster.container else ["VIRTUAL_ENV", "CONDA_PREFIX"]
+    return ["ALIGNLAUNCH_RUN_DIR", "ALIGNLAUNCH_PYTHON", *environment, PREFLIGHT_ONLY, *job.spec.secrets]
 
 
 def resolved(job: Job) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +25,13 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-goldens", action="store_true", help="Write tests/goldens/ anew instead of comparing.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker of xdist dies with the run that started it, and with the worker the daemons that its tests started."""
+    if hasattr(config, "workerinput"):
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

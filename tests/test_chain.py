@@ -272,6 +272,7 @@ def test_a_dry_run_shows_every_script_and_writes_nothing(place: Path) -> None:
 # sbatch numbers its jobs from 1 and refuses the one that it is told to; scancel notes what it is given.
 SBATCH = r"""#!/bin/bash
 PATH=/usr/bin:/bin here=$(dirname "$0")
+if [[ "$*" == *--test-only* ]]; then exit 0; fi
 echo "$@" >> "$here/submitted"
 count=$(wc -l < "$here/submitted")
 if [[ $count == "$REFUSE" ]]; then echo 'sbatch: error: Invalid account' >&2; exit 1; fi

@@ -139,3 +139,32 @@ def submitted(text: str) -> Submitted | None:
         return None
     words = f"{text[: match.start()]}{text[match.end() :]}"
     return Submitted(match[1], match[2] or "", "\n".join(line for line in words.splitlines() if line.strip()))
+
+
+class Nodes(NamedTuple):
+    """Nodes of one kind in a partition, as `sinfo --exact --format=%P|%l|%D|%c|%G` tells them.
+
+    limit: the partition's time limit as Slurm writes it; gpus: of one node, by type, "" where none is told.
+    """
+
+    partition: str
+    is_default: bool
+    limit: str
+    number: int
+    cpus: int
+    gpus: dict[str, int]
+
+
+def sinfo(text: str) -> list[Nodes]:
+    """The kinds of nodes in an answer; lines that are none are left out."""
+    found = []
+    for line in text.splitlines():
+        match = re.fullmatch(r"([^|]+)\|([^|]+)\|(\d+)\|(\d+)\+?\|([^|]*)", line.strip())
+        if match:
+            partition, limit, number, cpus, gres = match.groups()
+            gpus: dict[str, int] = {}
+            for kind, gpus_of_kind in re.findall(r"\bgpu:(?:([^:,()]+):)?(\d+)", gres):
+                gpus[kind] = gpus.get(kind, 0) + int(gpus_of_kind)
+            name = partition.removesuffix("*")
+            found.append(Nodes(name, name != partition, limit, int(number), int(cpus), gpus))
+    return found

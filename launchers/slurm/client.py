@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from .. import shell
 from ..errors import SchedulerError, UsageError
 from . import answers
-from .answers import ShownJob, Told
+from .answers import Nodes, ShownJob, Told
 
 _SQUEUE_FIELDS = ("JobArrayID", "State", "Reason", "exit_code", "NodeList", "Command")
 _SACCT_FIELDS = ("JobID", "State", "ExitCode", "Reason", "NodeList", "SubmitLine")
@@ -92,3 +92,8 @@ def unreachable(words: str) -> SchedulerError:
 def _ask(command: str, cluster: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(_USERS_TASTE)}
     return shell.run([command, *([f"--clusters={cluster}"] if cluster else []), *arguments], env)
+
+
+def sinfo() -> list[Nodes]:
+    """The kinds of nodes of every partition; none where Slurm does not tell."""
+    return answers.sinfo(_ask("sinfo", "", "--noheader", "--exact", "--format=%P|%l|%D|%c|%G").stdout)

@@ -145,6 +145,17 @@ def test_only(job: Job, run_dir: Path) -> str | None:
     return done.stderr.strip()
 
 
+def refusal_of_test(command: list[str], run_dir: Path) -> str:
+    """Why `sbatch --test-only` refuses a script, in one line; "" where it does not, or there is no sbatch.
+
+    sbatch takes a job that no node can run now, and lets it wait: for a node that is down, or for ever.
+    """
+    if shutil.which("sbatch") is None:
+        return ""
+    done = shell.run([*command, "--test-only", str(run_dir / SBATCH)])
+    return " ".join(done.stderr.split()) if done.returncode else ""
+
+
 def refused(words: str, script: str) -> SchedulerError:
     """sbatch's own words, and the lines of the script that they are about."""
     said = "\n".join(line for line in words.splitlines() if line.strip())

@@ -9,7 +9,7 @@ import pytest
 
 from alignlaunch.launchers.errors import SchedulerError
 from alignlaunch.launchers.runs import Status
-from alignlaunch.launchers.slurm import answers
+from alignlaunch.launchers.slurm import answers, submission
 
 from .recorded import VERSIONS, Answer, answer
 
@@ -145,3 +145,34 @@ def test_a_line_of_another_kind_is_told_not_guessed(version: str) -> None:
         with pytest.raises(SchedulerError, match="answered what alignlaunch cannot read") as error:
             answers.squeue(f"{line}\n", said.fields)
         assert "Traceback" not in str(error.value)
+
+
+@every_version
+def test_nodes_and_limits_of_each_partition(version: str) -> None:
+    """The recording has more fields than alignlaunch asks for."""
+    said = answer(version, "sinfo").stdout
+    asked = "".join("|".join(line.split("|")[i] for i in (0, 2, 3, 6, 8)) + "\n" for line in said.splitlines())
+    kinds = answers.sinfo(asked)
+    assert {(kind.partition, kind.is_default, kind.limit) for kind in kinds} == {
+        ("gpu", True, "1-00:00:00"),
+        ("short", False, "1:00"),
+        ("prio", False, "infinite"),
+    }
+    assert [(kind.number, kind.cpus, kind.gpus) for kind in kinds] == [(1, 8, {"": 4})] * 6
+
+
+def test_gpus_of_a_node_by_type() -> None:
+    (kind,) = answers.sinfo("gpu*|1-00:00:00|4|128+|gpu:h100:8(S:0-1),gpu:a100:2,nvme:1\n")
+    assert (kind.number, kind.cpus, kind.gpus) == (4, 128, {"h100": 8, "a100": 2})
+    assert answers.sinfo("sinfo: error: slow today\n") == []
+
+
+@every_version
+@pytest.mark.parametrize(
+    ("name", "line"), [("bad-constraint", "#SBATCH --constraint=zz"), ("wrong-partition", "#SBATCH --partition=nope")]
+)
+def test_a_refusal_points_at_its_line(version: str, name: str, line: str) -> None:
+    script = f"#!/bin/bash\n#SBATCH --nodes=1\n{line}\n#SBATCH --account=lab\n"
+    words = str(submission.refused(answer(version, f"sbatch-{name}").stderr, script))
+    assert f"job.sbatch:3: {line}\n" in words
+    assert words.count("job.sbatch:") == 1
