@@ -281,7 +281,9 @@ echo "Submitted batch job $count"
 SQUEUE = r"""#!/bin/bash
 PATH=/usr/bin:/bin here=$(dirname "$0")
 for argument; do case $argument in --jobs=*) id=${argument#--jobs=} ;; esac; done
-echo "$id|PENDING|Priority|0:0||$(sed -n "${id}s/.* //p" "$here/submitted")|"
+[[ -e $here/submitted ]] || exit 0
+state=PENDING; grep -qsx "$id" "$here/cancelled" && state=CANCELLED
+echo "$id|$state|Priority|0:0||$(sed -n "${id}s/.* //p" "$here/submitted")|"
 """
 SCANCEL = '#!/bin/bash\necho "$@" >> "$(/usr/bin/dirname "$0")/cancelled"\n'
 
