@@ -178,7 +178,8 @@ def test_a_refusal_points_at_its_line(version: str, name: str, line: str) -> Non
     assert words.count("job.sbatch:") == 1
 
 
-#: The jobs that tests.slurm.record makes: name → state, code while slurmctld remembers it, code of the accounts, nodes. 0 of a job that Slurm ended is what it tells, not what alignlaunch shows.
+#: The jobs that tests.slurm.record makes: name → state, code while slurmctld remembers it, code of the accounts, nodes.
+#: 0 of a job that Slurm ended is what it tells, not what alignlaunch shows.
 MADE = {
     "done": ("COMPLETED", 0, 0, "n[1-2]"),
     "failed": ("FAILED", 3, 3, "n1"),
