@@ -75,9 +75,12 @@ def submit(command: list[str], run_dir: Path, script: str, say: Callable[[str], 
         if shutil.which(name) is None:
             raise SchedulerError(f"{name}: command not found\n    remedy: run this on a login node of the cluster")
     here = client.here()
+    doubt = _refusal_of_test(command, run_dir / SBATCH)
     taken = _sbatch(script, command, run_dir / SBATCH)
     if taken.words:
         say(taken.words)
+    if doubt:
+        say(f"warning: sbatch took the job, though `sbatch --test-only` says: {doubt}; as things are now it will wait")
     return f"{SCHEME}://{taken.cluster or here}/{taken.job_id}"
 
 
@@ -145,14 +148,12 @@ def test_only(job: Job, run_dir: Path) -> str | None:
     return done.stderr.strip()
 
 
-def refusal_of_test(command: list[str], run_dir: Path) -> str:
-    """Why `sbatch --test-only` refuses a script, in one line; "" where it does not, or there is no sbatch.
+def _refusal_of_test(command: list[str], path: Path) -> str:
+    """Why `sbatch --test-only` refuses a script, in one line; "" where it does not.
 
-    sbatch takes a job that no node can run now, and lets it wait: for a node that is down, or for ever.
+    sbatch itself takes a job that no node can run now, and lets it wait: for a node that is down, or for ever.
     """
-    if shutil.which("sbatch") is None:
-        return ""
-    done = shell.run([*command, "--test-only", str(run_dir / SBATCH)])
+    done = shell.run([*command, "--test-only", str(path)])
     return " ".join(done.stderr.split()) if done.returncode else ""
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 FOLDER = Path(__file__).parent / "recordings"
-VERSIONS = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+#: With fields of many kinds; and made by tests.slurm.record, with just what alignlaunch asks for.
+VERSIONS = sorted(path.name for path in FOLDER.glob("slurm-*"))
+OWN = sorted(path.name for path in FOLDER.glob("alignlaunch-*"))
 _ENDED_BADLY = re.compile(r"^--- stderr, exit (\d+)\n", re.MULTILINE)
 
 

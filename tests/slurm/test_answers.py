@@ -9,9 +9,9 @@ import pytest
 
 from alignlaunch.launchers.errors import SchedulerError
 from alignlaunch.launchers.runs import Status
-from alignlaunch.launchers.slurm import answers, submission
+from alignlaunch.launchers.slurm import answers, client, submission
 
-from .recorded import VERSIONS, Answer, answer
+from .recorded import OWN, VERSIONS, Answer, answer
 
 every_version = pytest.mark.parametrize("version", VERSIONS)
 TERM, SEGV = 128 + signal.SIGTERM, 128 + signal.SIGSEGV
@@ -59,7 +59,7 @@ def test_squeue(version: str, moment: str) -> None:
 def test_sacct(version: str, moment: str) -> None:
     said = answer(version, f"sacct-{moment}")
     if said.exit_code:
-        pytest.skip("22.05 refuses the field Restarts; tests/slurm/record.py asks it for what alignlaunch asks")
+        pytest.skip("22.05 refuses the field Restarts; test_what_alignlaunch_asks_for has its answers")
     told = {job.words: job.status for job in answers.sacct(said.stdout, said.fields)}
     assert len(told) == 14
     assert (told["failed"].state, told["failed"].exit_code) == ("FAILED", 3)
@@ -176,3 +176,63 @@ def test_a_refusal_points_at_its_line(version: str, name: str, line: str) -> Non
     words = str(submission.refused(answer(version, f"sbatch-{name}").stderr, script))
     assert f"job.sbatch:3: {line}\n" in words
     assert words.count("job.sbatch:") == 1
+
+
+#: The jobs that tests.slurm.record makes: name → state, code while slurmctld remembers it, code of the accounts, nodes.
+#: 0 of a job that Slurm ended is what it tells, not what alignlaunch shows.
+MADE = {
+    "done": ("COMPLETED", 0, 0, "n[1-2]"),
+    "failed": ("FAILED", 3, 3, "n1"),
+    "termself": ("FAILED", TERM, TERM, "n1"),
+    "segv": ("FAILED", SEGV, SEGV, "n1"),
+    "a|b c": ("COMPLETED", 0, 0, "n1"),
+    "running": ("RUNNING", None, None, "n1"),
+    "cancelrun": ("CANCELLED", TERM, 0, "n1"),
+    "bigpending": ("PENDING", None, None, ""),
+    "held": ("CANCELLED", 0, 0, ""),
+}
+LATE_MADE = {"during": "RUNNING", "later": "TIMEOUT", "requeued": "PENDING"}
+
+
+@pytest.mark.parametrize("version", OWN)
+@pytest.mark.parametrize("moment", LATE_MADE)
+def test_what_alignlaunch_asks_for(version: str, moment: str) -> None:
+    said, kept = answer(version, f"squeue-{moment}"), answer(version, f"sacct-{moment}")
+    ids = said.command.partition("--jobs=")[2].split()[0].split(",")
+    assert said.command.split() == client.squeue_command(ids)
+    assert kept.command.split() == client.sacct_command(ids)
+    told = answers.squeue(said.stdout, said.fields)
+    by_script = {job.words.removeprefix("/shared/").removesuffix(".sh"): job.status for job in told}
+    assert by_script.pop("late").state == LATE_MADE[moment]
+    assert by_script.pop("arr").state == "PENDING"
+    shown = {name: (status.state, status.exit_code, status.nodes) for name, status in by_script.items()}
+    assert shown == {name: (state, code, nodes) for name, (state, code, _, nodes) in MADE.items()}
+    array = ids[-1]
+    assert {job.id for job in told} == {*ids[:-1], *(f"{array}_{task}" for task in range(3))}
+    accounts = answers.sacct(kept.stdout, kept.fields)
+    by_line = {job.words.partition("--job-name=")[2].partition(" --output")[0]: job.status for job in accounts}
+    # 22.05's accounts have the state before a requeue for some seconds.
+    assert by_line.pop("late").state in (LATE_MADE[moment], "REQUEUED" if moment == "requeued" else "")
+    assert by_line.pop("arr").state == "PENDING"
+    shown = {name: (status.state, status.exit_code, status.nodes) for name, status in by_line.items()}
+    assert shown == {name: (state, code, nodes) for name, (state, _, code, nodes) in MADE.items()}
+
+
+@pytest.mark.parametrize("version", OWN)
+def test_every_recorded_partition_and_refusal(version: str) -> None:
+    assert [kind.partition for kind in answers.sinfo(answer(version, "sinfo").stdout)] == ["gpu", "short", "prio"]
+    lines = {
+        "constraint": "--constraint=zz",
+        "partition": "--partition=nope",
+        "nodelist": "--nodelist=zz",
+        "account": "--account=nobody",
+        "qos": "--qos=nope",
+        "time": "--time=soon",
+        "nodes": "--nodes=9",
+    }
+    for name, option in lines.items():
+        said = answer(version, f"sbatch-bad-{name}")
+        assert said.exit_code
+        words = str(submission.refused(said.stderr, f"#!/bin/bash\n#SBATCH --open-mode=append\n#SBATCH {option}\n"))
+        assert f"job.sbatch:3: #SBATCH {option}\n" in words
+    assert answers.submitted(answer(version, "sbatch-ok").stdout)
