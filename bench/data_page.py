@@ -33,14 +33,15 @@ class MadeUp:
     chat_template = TEMPLATE
 
     def apply_chat_template(
-        self, messages: list[Any], *, tokenize: bool, add_generation_prompt: bool, tools: Any = None
-    ) -> str:
-        """The text; tokens there are none."""
+        self, talks: list[list[Any]], *, tokenize: bool, add_generation_prompt: bool, tools: Any = None
+    ) -> list[str]:
+        """The texts; tokens there are none."""
         del tokenize
         environment = ImmutableSandboxedEnvironment()
         environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
         template = environment.from_string(TEMPLATE)
-        return template.render(messages=messages, tools=tools, add_generation_prompt=add_generation_prompt)
+        given = {"tools": tools, "add_generation_prompt": add_generation_prompt}
+        return [template.render(messages=messages, **given) for messages in talks]
 
 
 TITLES: dict[tuple[Stage, ...], str] = {

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from alignlaunch.train.chat_template import refuse_lost, render
+from alignlaunch.train.chat_template import refuse_lost, render, render_each
 from alignlaunch.train.fields import shared_length
 from alignlaunch.train.turns import FormatError, Message, Tools
 
@@ -64,7 +64,7 @@ def _end(rest: str, last: str) -> int:
 def conversation(tokenizer: Any, messages: list[Message], learnt: list[int], tools: Tools | None = None) -> list[Text]:
     """The texts in which the turns at `learnt` are learnt: one, or one for each turn where later turns change it."""
     whole = render(tokenizer, messages, tools)
-    spans = _by_rounds(tokenizer, messages, learnt, whole, tools)
+    spans = _by_pattern(tokenizer, messages, learnt, whole, tools)
     texts = {}
     if spans is None:
         texts = {i: render(tokenizer, messages[: i + 1], tools) for i in learnt if i + 1 < len(messages)}
@@ -79,47 +79,41 @@ def conversation(tokenizer: Any, messages: list[Message], learnt: list[int], too
     return [Text(texts[i], [spans[i]]) for i in learnt]
 
 
-def _by_rounds(
+def _by_pattern(
     tokenizer: Any, messages: list[Message], learnt: list[int], whole: str, tools: Tools | None
 ) -> dict[int, Span] | None:
-    """The spans of many answers from the rounds (a question and what follows it), each rendered by itself.
+    """The spans of the answers of a long plain conversation, from what stands around words in its second round.
 
-    A conversation is then rendered twice, and not once more for each answer. Only where the rounds, less the beginning
-    that all of them have in common (a system prompt), add up to the whole text; else None.
+    Else a conversation would be rendered for each of its answers. Only where the words, set into the same frame round
+    after round, give the whole text; else None.
     """
-    starts = [i for i, turn in enumerate(messages) if turn["role"] == "user"]
-    few = 3
-    if len(learnt) < few or len(starts) < few:
+    first = next((i for i, turn in enumerate(messages) if turn["role"] == "user"), 0)
+    talk = messages[first:]
+    roles = [turn["role"] for turn in talk]
+    rounds, few = len(talk) // 2, 3
+    if (
+        rounds < few
+        or roles != ["user", "assistant"] * rounds
+        or any(turn["role"] == "assistant" for turn in messages[:first])
+    ):
         return None
-    system = messages[: starts[0]]
-    if any(turn["role"] == "assistant" for turn in system):
+    words = [turn["content"] for turn in talk if not turn.keys() - {"role", "content", "weight"}]
+    if len(words) < len(talk) or not all(isinstance(said, str) and said and said == said.strip() for said in words):
         return None
-    rounds = [messages[a:b] for a, b in zip(starts, [*starts[1:], len(messages)], strict=True)]
-    found: list[tuple[str, dict[int, Span]]] = []
-    try:
-        for a, turns in zip(starts, rounds, strict=True):
-            own = [*system, *turns]
-            mine = [i for i in learnt if a <= i < a + len(turns)]
-            shift = a - len(system)
-            text = render(tokenizer, own, tools)
-            spans = {}
-            for i in mine:
-                said = text if i == a + len(turns) - 1 else render(tokenizer, own[: i - shift + 1], tools)
-                if not text.startswith(said):
-                    return None
-                spans[i] = (answer_start(tokenizer, own, i - shift, said, tools), len(said))
-            found.append((text, spans))
-    except FormatError:
+    one, two = render_each(tokenizer, [messages[: first + 2], messages[: first + 4]], tools)
+    asked = render(tokenizer, messages[: first + 3], tools, ask=True)
+    if not (two.startswith(one) and two.startswith(asked) and len(asked) >= len(one)):
         return None
-    common, rest = divmod(sum(len(text) for text, _ in found) - len(whole), len(found) - 1)
-    if rest or common < 0 or whole != found[0][0] + "".join(text[common:] for text, _ in found[1:]):
+    around = (two[len(one) : len(asked)].split(words[2]), two[len(asked) :].split(words[3]))
+    if any(len(frame) != 2 for frame in around):  # its words stand in the frame itself, too
         return None
-    placed: dict[int, Span] = {}
-    at = 0
-    for text, spans in found:
-        placed |= {i: (at + begin, at + end) for i, (begin, end) in spans.items()}
-        at += len(text) - common
-    return placed
+    spans = {first + 1: (answer_start(tokenizer, messages, first + 1, one, tools), len(one))}
+    text = one
+    for i in range(2, len(talk), 2):
+        given, said = (words[i + k].join(frame) for k, frame in enumerate(around))
+        spans[first + i + 1] = (len(text) + len(given), len(text) + len(given) + len(said))
+        text += given + said
+    return {i: spans[i] for i in learnt} if text == whole else None
 
 
 def answer_start(

@@ -38,14 +38,20 @@ def render(tokenizer: Any, messages: Sequence[Message], tools: Tools | None = No
     tokenizer: or a vision-language model's processor. Raises FormatError where the template refuses the messages, or
     leaves tools, calls or their answers out.
     """
-    if not messages:
-        return ""
-    wanted = _as_wanted(tokenizer, messages, tools)
+    return render_each(tokenizer, [messages], tools, ask=ask)[0]
+
+
+def render_each(
+    tokenizer: Any, conversations: Sequence[Sequence[Message]], tools: Tools | None = None, *, ask: bool = False
+) -> list[str]:
+    """The same for several conversations that are offered the same tools."""
+    wanted = [_as_wanted(tokenizer, messages, tools) for messages in conversations if messages]
     try:
-        return _apply(tokenizer, wanted, tools, ask=ask)
+        found = iter(_apply(tokenizer, wanted, tools, ask=ask) if wanted else [])
     except REFUSALS as error:
-        roles = ", ".join(m["role"] for m in messages)
+        roles = ", ".join(m["role"] for m in conversations[0])
         raise FormatError(f"the tokenizer's chat template refuses the turns [{roles}]: {error}") from error
+    return [next(found) if messages else "" for messages in conversations]
 
 
 def difference(one: Any, other: Any) -> tuple[str, str] | None:
@@ -92,9 +98,9 @@ def _words(turn: Message) -> list[str]:
     return [text.rpartition("</think>")[2].strip() for text in texts]  # thoughts may be written elsewhere, or dropped
 
 
-def _apply(tokenizer: Any, messages: list[Message], tools: Tools | None, *, ask: bool = False) -> str:
+def _apply(tokenizer: Any, talks: list[list[Message]], tools: Tools | None, *, ask: bool = False) -> list[str]:
     offered = {"tools": tools} if tools else {}
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask, **offered))
+    return list(tokenizer.apply_chat_template(talks, tokenize=False, add_generation_prompt=ask, **offered))
 
 
 def _as_wanted(tokenizer: Any, messages: Sequence[Message], tools: Tools | None) -> list[Message]:
@@ -130,7 +136,7 @@ def _takes_parts_only(tokenizer: Any, _template: str) -> bool:
     turns = [{"role": "user", "content": probe}, {"role": "assistant", "content": f"{probe} either"}]
     for wanted in (turns, _in_parts(turns)):
         try:
-            text = _apply(tokenizer, wanted, None)
+            (text,) = _apply(tokenizer, [wanted], None)
         except REFUSALS:
             continue
         # A list that is printed as it is would do for neither.
@@ -196,7 +202,7 @@ def _tool_manner(tokenizer: Any, template: str, offers: bool) -> ToolManner:
         turns = _in_parts(turns) if _takes_parts_only(tokenizer, template) else turns
         why = ""
         try:
-            text = _apply(tokenizer, turns, _OFFERED if offers else None)
+            (text,) = _apply(tokenizer, [turns], _OFFERED if offers else None)
         except REFUSALS as error:
             text, why = "", f" ({error})"
         # Printed as python would, or as JSON within JSON, no model could be asked for it again.

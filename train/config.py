@@ -84,8 +84,10 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ),
     ] = []
     skip_bad_records: Annotated[bool, Meta(description="Count and list bad records instead of ending there.")] = False
-    max_train_samples: Annotated[Count | None, Meta(description="Use at most this many training examples.")] = None
-    max_eval_samples: Annotated[Count | None, Meta(description="Use at most this many evaluation examples.")] = None
+    max_train_samples: Annotated[
+        Count | None, Meta(description="Draw at most this many training records, by `train.seed`, from every source.")
+    ] = None
+    max_eval_samples: Annotated[Count | None, Meta(description="As `max_train_samples`, for evaluation.")] = None
     cache_dir: Annotated[NonEmptyStr | None, Meta(description="Cache of prepared data and hub downloads.")] = None
 
     @property

@@ -125,7 +125,7 @@ def test_the_assistants_words_and_calls_are_learnt_and_nothing_else(tokenizer: A
 def test_any_conversation(
     tokenizer: Any, name: str, rounds: list[str], system: bool, words: bool, offers: bool
 ) -> None:
-    """Also the shorter way by rounds gives what the longer one does, and the tokens decode to what was marked."""
+    """Also the shorter way by a pattern gives what the longer one does, and the tokens decode to what was marked."""
     use(tokenizer, name)
     turns = conversation(rounds, system=system, words=words)
     learnt = [i for i, turn in enumerate(turns) if is_learnt(turn)]
@@ -136,12 +136,31 @@ def test_any_conversation(
         return
     assert_learnt(texts, turns)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answers, "_by_rounds", lambda *_: None)
+        patch.setattr(answers, "_by_pattern", lambda *_: None)
         assert answers.conversation(tokenizer, turns, learnt, tools) == texts
     for tokens, text in zip(encode(tokenizer, [], turns, tools), texts, strict=True):
         assert tokenizer.decode(tokens.ids) == text.text
         said = tokenizer.decode([token for token, mark in zip(tokens.ids, tokens.learnt, strict=True) if mark])
         assert said == "".join(text.text[a:b] for a, b in text.spans)
+
+
+@pytest.mark.parametrize("name", ["qwen2_5", "llama3", "lfm2", "smolvlm", "gemma3"])
+def test_a_long_conversation_is_not_rendered_for_each_answer(tokenizer: Any, name: str) -> None:
+    use(tokenizer, name)
+    turns = conversation(["a"] * 12, system=True)
+    renders: list[int] = []
+    apply = tokenizer.apply_chat_template
+
+    def counting(talks: list[Any], **options: Any) -> Any:
+        renders.extend(map(len, talks))
+        return apply(talks, **options)
+
+    chat_template.render(tokenizer, turns)  # the template's own trials are done
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer, "apply_chat_template", counting)
+        (text,) = answers.conversation(tokenizer, turns, [i for i, turn in enumerate(turns) if is_learnt(turn)])
+    assert_learnt([text], turns)
+    assert sum(renders) < 2 * len(turns)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_training")])
