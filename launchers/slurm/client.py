@@ -28,7 +28,7 @@ def squeue(job_ids: Sequence[str], cluster: str = "") -> list[Told]:
 
 def own_jobs() -> list[Told]:
     """All jobs of this user that slurmctld remembers. Told.words: the script."""
-    done = _ask("squeue", "", *_squeue_options("--me"))
+    done = _ask(["squeue", *_squeue_options("--me")], "")
     if done.returncode:
         raise unreachable(done.stderr)
     return answers.squeue(done.stdout, _SQUEUE_FIELDS)
