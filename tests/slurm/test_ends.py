@@ -101,7 +101,7 @@ def test_a_job_requeued_after_its_end_is_followed_again(login: Login) -> None:
     assert told(login, handle) == ("RUNNING", None)
     assert (waiter.poll(), follower.poll()) == (None, None)
     done = login.call("slurm", "again.yaml", "--cluster", "private", code=2)
-    assert f"({handle}, RUNNING) writes there" in done.stderr  # the output folder is not free
+    assert f"({handle}, RUNNING), submitted by " in done.stderr  # the output folder is not free
     login.call("cancel", handle)
     assert (waiter.wait(60), follower.wait(60)) == (143, 0)
     assert follower.stdout
