@@ -336,14 +336,16 @@ def test_no_process_outlives_the_one_that_waits(tmp_path: Path) -> None:
     code = (
         "import os, sys, time; from pathlib import Path; from alignlaunch.train import workers\n"
         "def encode(record, folder):\n"
-        "    print(os.getpid(), flush=True); time.sleep(600)\n"
+        "    os.write(1, b'%d\\n' % os.getpid()); time.sleep(600)\n"  # one write: print may make two
         "items = [((str(i), dict), Path()) for i in range(500)]\n"
         "list(workers.encoded(items, encode, 2, skip_bad=False))\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as waiting:
         assert waiting.stdout is not None
-        pids = [int(waiting.stdout.readline()) for _ in range(2)]
-        waiting.kill()
+        try:
+            pids = [int(waiting.stdout.readline()) for _ in range(2)]
+        finally:
+            waiting.kill()
     for pid in pids:
         for _ in range(100):
             status = Path(f"/proc/{pid}/status")
