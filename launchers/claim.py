@@ -62,7 +62,7 @@ def _succeed(new: Path, path: Path, before: bytes, over: Run | None) -> None:
 def update(run: Run) -> None:
     """Note what has become known of the run that has the folder."""
     with suppress(OSError):
-        if owner(run.output_dir):
+        if (found := owner(run.output_dir)) and found.run_dir == run.run_dir:
             audit.write_atomic(Path(run.output_dir) / FILE, _text(run))
 
 
