@@ -99,6 +99,13 @@ def test_a_job_from_another_run_folder_is_not_ours(recorded: Path) -> None:
     assert calls(recorded) == ["squeue", "sacct"]
 
 
+def test_a_stranger_whose_words_the_accounts_have_not_yet_is_not_ours(recorded: Path) -> None:
+    """slurmdbd has a new job's line a moment before it has the command line that submitted it."""
+    (recorded / "sacct").write_text("#!/bin/bash\necho '1000|PENDING|0:0|None|None assigned|'\n")
+    states = {run["handle"]: run["state"] for run in list_runs(recorded, found="stranger")}
+    assert states["slurm://c/1000"] == "UNKNOWN"
+
+
 def test_a_job_of_another_cluster_keeps_its_last_known_state(recorded: Path) -> None:
     runs.save([Run("slurm://elsewhere/2000", "far", "", "", status=Status("RUNNING"))])
     (far,) = [run for run in list_runs(recorded) if run["name"] == "far"]

@@ -98,7 +98,10 @@ class SlurmBackend(LogFile):
             remembered = client.squeue([run.id for run in runs], cluster)
         told = {run.handle: _of(run, remembered) for run in runs}
         if forgotten := [run for run in runs if told[run.handle] is None]:
+            # The accounts have no words yet of a job that has just come: here a stranger's, if squeue has that number.
+            strangers = {job.id for job in remembered}
             kept = client.sacct([run.id for run in forgotten], cluster)
+            kept = [job for job in kept if job.words or job.id not in strangers]
             told |= {run.handle: _of(run, kept) for run in forgotten}
         return {run.handle: _status(run, told[run.handle]) for run in runs}
 
