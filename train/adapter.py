@@ -56,10 +56,11 @@ def add(model: Any, config: Any, args: Any) -> Any:
     return peft.get_peft_model(model, config, autocast_adapter_dtype=not (zero3 and not quantized))
 
 
-def settle(model: Any) -> None:
+def settle(model: Any, args: Any) -> None:
     """Have an adapter that a trainer has put on trained and saved as here is meant."""
-    if getattr(model, "is_quantized", False):
-        # TRL would train it in bf16, where small updates are lost and a score head meets other types.
+    if zero_stage(args) != 3 or getattr(model, "is_quantized", False):
+        # In bf16 small updates are lost. PEFT leaves modules_to_save, such as a score head, in the base's type, and TRL
+        # has the whole adapter of a quantised base in it. ZeRO-3 has fp32 weights of its own, and gathers one type.
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()

@@ -14,7 +14,7 @@ from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignlaunch.train import encoders, vocabulary
-from alignlaunch.train.reporting import MeasuredTrainer
+from alignlaunch.train.trainer import StageTrainer
 
 HEAD = "lm"
 Config = DPOConfig
@@ -41,7 +41,7 @@ class Collator(DataCollatorForPreference):
         return batch
 
 
-class Trainer(MeasuredTrainer, DPOTrainer):
+class Trainer(StageTrainer, DPOTrainer):
     """TRL's trainer on rows that are prepared already, with its speed measured."""
 
     sequences_per_sample = 2

@@ -46,7 +46,7 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
     if kind == "model":
         job = msgspec.structs.replace(job, lora=None, quantization="none")
     cuda = torch.cuda.is_available()
-    chosen, _ = precision.choose(job.train, cuda=cuda, bf16_supported=cuda and torch.cuda.is_bf16_supported())
+    chosen, _ = precision.choose(job.train, cuda=cuda, bf16_supported=session.bf16_supported())
     session.quieten(place)
     job = session.with_whole_model(job, place)
     stage = stages.load(job.stage)
@@ -67,7 +67,7 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
     reader = processor if images else tokenizer
     trainer = stage.trainer(args, network, lora, reader, rows, rows)  # TRL's want training data to be there
     if lora:
-        adapter.settle(trainer.model)
+        adapter.settle(trainer.model, args)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     if kind == "adapter":
         trainer.model.load_adapter(str(folder), "default")

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 import transformers
 
 from alignlaunch.train.encoding import Row
-from alignlaunch.train.reporting import MeasuredTrainer
+from alignlaunch.train.trainer import StageTrainer
 
 #: Tensors by name; two names stand for more of them: `images`, and `text` (see `image_pairs`).
 Batch = dict[str, Any]
@@ -52,7 +52,7 @@ def token_logps(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     return -F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
 
 
-class PairTrainer(MeasuredTrainer, transformers.Trainer):
+class PairTrainer(StageTrainer, transformers.Trainer):
     """The Trainer with a loss made of means over pairs (or over what they hold)."""
 
     sequences_per_sample = 2

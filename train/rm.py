@@ -14,14 +14,14 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from trl import RewardConfig, RewardTrainer  # type: ignore[attr-defined]
 
 from alignlaunch.train import encoders
-from alignlaunch.train.reporting import MeasuredTrainer
+from alignlaunch.train.trainer import StageTrainer
 
 HEAD = "score"
 Config = RewardConfig
 encoder = encoders.rm
 
 
-class Trainer(MeasuredTrainer, RewardTrainer):
+class Trainer(StageTrainer, RewardTrainer):
     """TRL's trainer on rows that are tokenised already, with its speed measured and an exact evaluation."""
 
     sequences_per_sample = 2

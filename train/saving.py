@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 
 import alignlaunch
 from alignlaunch.train import outputs
+from alignlaunch.train.model import zero_stage
 from alignlaunch.train.rendezvous import Rendezvous
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets")
@@ -79,6 +80,28 @@ def _run_record() -> Any:
         return json.loads(path.read_text(encoding="utf-8")) if path else None
     except (OSError, ValueError) as error:
         return {"unreadable": str(error)}
+
+
+class WriterTrainer:
+    """Mixin for a Trainer: under ZeRO-1 and 2, where every process has all weights, the one that writes copies them."""
+
+    args: Any
+    accelerator: Any
+    deepspeed: Any
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the weights. Transformers has every process copy the model to the host, an adapter's frozen base too."""
+        if zero_stage(self.args) not in (1, 2):
+            super().save_model(output_dir, _internal_call)  # type: ignore[misc]
+            return
+        trainer: Any = self
+        if self.args.should_save:
+            adapted = hasattr(self.accelerator.unwrap_model(self.deepspeed), "peft_config")
+            # Of an adapter PEFT takes the trained weights itself. All weights lie in one buffer, and need copies.
+            weights = None if adapted else self.accelerator.get_state_dict(self.deepspeed)
+            trainer._save(output_dir or self.args.output_dir, state_dict=weights)
+        if self.args.push_to_hub and not _internal_call:
+            trainer.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
 
 class SharedCheckpoints(TrainerCallback):

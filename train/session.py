@@ -20,6 +20,7 @@ import transformers
 
 from alignlaunch.train import (
     adapter,
+    batch,
     checkpoints,
     compile_lock,
     data,
@@ -50,7 +51,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     cuda = torch.cuda.is_available()
     if zero is not None:
         _settle_deepspeed(zero, cuda=cuda)
-    chosen, why = precision.choose(job.train, cuda=cuda, bf16_supported=cuda and torch.cuda.is_bf16_supported())
+    chosen, why = precision.choose(job.train, cuda=cuda, bf16_supported=bf16_supported())
     say(why)
     quieten(place)
     job = with_whole_model(job, place)
@@ -63,6 +64,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
 
     _make_writable(output_dir)
     resume = _start(job, output_dir, args, place)
+    step = _batch(args, resume, place)
 
     tokenizer = model.load_tokenizer(job)
     processor = vision.load_processor(job, tokenizer)
@@ -77,12 +79,15 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     transformers.set_seed(args.seed)  # loading draws other numbers with ZeRO-3, and a new adapter is to be the same
     trainer = stage.trainer(args, network, lora, processor if images else tokenizer, train_rows, eval_rows)
     if lora:
-        adapter.settle(trainer.model)
+        adapter.settle(trainer.model, args)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
     trainer.add_callback(saving.SharedCheckpoints())
+    trainer.add_callback(batch.BatchRecorder(step))
 
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if trainer.state.global_step < trainer.state.max_steps:
+        return _stopped_early(trainer.state, output_dir)
     if eval_rows is not None and not _evaluated_last_step(trainer):
         trainer.evaluate()
     saving.save(trainer, output_dir, about)
@@ -90,6 +95,13 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     if hasattr(stage, "finish"):
         stage.finish(trainer, output_dir)
     return finish.DONE
+
+
+def bf16_supported() -> bool:
+    """Whether this process is to train in bf16 where a job asks for it."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(os.environ.get(precision.BF16_ON_CPU))
 
 
 def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> Path | None:
@@ -109,6 +121,25 @@ def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> 
         checkpoints.refuse_other_split(resume, set().union(*seen), model.zero_stage(args), place.world_size)
     say(f"resuming from {resume}" if resume else "starting afresh")
     return resume
+
+
+def _batch(args: Any, resume: Path | None, place: Rendezvous) -> batch.Batch:
+    """The batch of this run: that of the checkpoint it goes on from, if it does. Sets the arguments to it."""
+    now = batch.of(args, place.world_size)
+    if resume is None:
+        return now
+    before = sharing.by_rank_0(lambda: batch.saved(resume), place)
+    if before is None:
+        say(f"{resume} does not tell of its batch: it has to be {now.records} records a step here too")
+        return now
+    kept = batch.keep(args, before, now, resume)
+    if (kept.processes, now.records) != (before.processes, before.records):
+        say(
+            f"{before.processes} process(es) before, {now.processes} now: per_device_train_batch_size "
+            f"{args.per_device_train_batch_size} and gradient_accumulation_steps {args.gradient_accumulation_steps} "
+            f"keep steps of {kept.records} records"
+        )
+    return kept
 
 
 def with_whole_model(job: TrainConfig, place: Rendezvous) -> TrainConfig:
@@ -162,6 +193,14 @@ def training_arguments(
         return config_class(**given)
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"train: {config_class.__name__} refuses these arguments: {error}", everywhere=True) from error
+
+
+def _stopped_early(state: Any, output_dir: Path) -> int:
+    """What stopped training left its checkpoint, or none: no weights that would look like a result. The exit code."""
+    saved = checkpoints.complete_checkpoints(output_dir)
+    goes_on = f"the last checkpoint is {saved[-1]}" if saved else "there is no checkpoint"
+    say(f"stopped at step {state.global_step} of {state.max_steps}; {goes_on}, and no final weights are saved")
+    return finish.STOPPED_EARLY if saved else finish.FAILED
 
 
 def _make_writable(folder: Path) -> None:

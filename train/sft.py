@@ -12,14 +12,14 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
 from alignlaunch.train import encoders
-from alignlaunch.train.reporting import MeasuredTrainer
+from alignlaunch.train.trainer import StageTrainer
 
 HEAD = "lm"
 Config = SFTConfig
 encoder, image_encoder = encoders.sft, encoders.sft_images
 
 
-class Trainer(MeasuredTrainer, SFTTrainer):
+class Trainer(StageTrainer, SFTTrainer):
     """TRL's trainer, with its speed measured."""
 
 

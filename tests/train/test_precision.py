@@ -20,6 +20,8 @@ from alignlaunch.train import precision
         ({"fp16": True}, False, False, "fp32"),
         ({"bf16": False}, True, True, "fp32"),
         ({}, False, False, "fp32"),
+        ({}, False, True, "bf16"),
+        ({"fp16": True}, False, True, "fp32"),
     ],
 )
 def test_choice(train: dict[str, Any], cuda: bool, bf16: bool, expected: str) -> None:
