@@ -98,7 +98,6 @@ STAGES: dict[Stage, list[Default]] = {
         Default("train.eval_strategy", "steps", "script"),
         Default("train.eval_steps", 50, "script"),
         Default("train.save_steps", 500, "script"),
-        Default("train.ddp_timeout", 30000, "script"),
         Default("lora.r", 8, "SFT, LoRA"),
         Default("lora.alpha", 16, "SFT, LoRA"),
         Default("lora.dropout", 0.05, "SFT, LoRA"),

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from alignlaunch.train import spread
 from alignlaunch.train.preflight.findings import RETRY
 from alignlaunch.train.rendezvous import Rendezvous
 
@@ -37,8 +38,7 @@ def check(place: Rendezvous, deadline: float) -> str:
             within = _bandwidth(device, own)
     with _within(deadline, f"the all-reduce over all {place.world_size} processes"):
         over_all = _bandwidth(device, None)
-        seen: list[Any] = [None] * place.world_size
-        dist.all_gather_object(seen, (platform.node(), within))
+        seen = spread.gather((platform.node(), within))
     if own is not None:
         dist.destroy_process_group(own)
     return _words(seen, place, over_all)

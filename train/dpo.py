@@ -1,7 +1,8 @@
 """Direct preference optimisation (arXiv 2305.18290) by TRL's DPOTrainer, with its losses and mixes (`loss_type`).
 
 The rows come tokenised from `encoding`, so that the prompt ends where the chat template ends it. The reference is the
-model without its adapter, or for a full fine-tune a frozen copy.
+model without its adapter, or for a full fine-tune a frozen copy. Evaluation is a mean over all pairs: the same for any
+split into batches.
 """
 
 from __future__ import annotations
@@ -42,10 +43,36 @@ class Collator(DataCollatorForPreference):
 
 
 class Trainer(StageTrainer, DPOTrainer):
-    """TRL's trainer on rows that are prepared already, with its speed measured."""
+    """TRL's trainer on rows that are prepared already, with an exact evaluation; TRL's is a mean of batches' means."""
 
     sequences_per_sample = 2
+    accelerator: Any
     _signature_columns: Any
+    _metrics: Any
+    _evaluated: tuple[str, ...] = ()
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> Any:
+        """The loss and TRL's metrics of the one pair of a batch (1, M)."""
+        del prediction_loss_only, ignore_keys
+        inputs = self._prepare_inputs(inputs)
+        everyone, self.accelerator = self.accelerator, Alone(self.accelerator)
+        try:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                loss = self.compute_loss(model, inputs)  # type: ignore[no-untyped-call]
+            found = {"loss": float(loss)}
+            found |= {name: values[-1] for name, values in self._metrics["eval"].items()}
+            self._metrics["eval"].clear()
+        finally:
+            self.accelerator = everyone
+        self._evaluated = tuple(found)
+        values = torch.tensor([[*found.values()]], dtype=torch.float64, device=self.args.device)
+        return None, values, values
+
+    def pair_means(self, prediction: Any) -> dict[str, float]:
+        """Means over all pairs, from their values (pairs, M)."""
+        return dict(zip(self._evaluated, prediction.predictions.mean(0).tolist(), strict=True))
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()  # type: ignore[no-untyped-call]
@@ -55,12 +82,29 @@ class Trainer(StageTrainer, DPOTrainer):
         return dataset
 
 
+class Alone:
+    """An accelerator that gathers nothing from other processes: then TRL's metrics are those of this one's batch."""
+
+    def __init__(self, accelerator: Any) -> None:
+        self._accelerator = accelerator
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._accelerator, name)
+
+    def gather(self, value: Any) -> Any:
+        """The value itself, as of a world of one."""
+        return value
+
+    gather_for_metrics = gather
+
+
 def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
     """Make the trainer."""
     collator = None
     if "chosen_learnt" in train.column_names:
         collator = Collator(tokenizer.pad_token_id, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
-    return Trainer(
+    args.per_device_eval_batch_size = 1  # two sequences; each pair's loss is then its own
+    made = Trainer(
         data_collator=collator,
         model=model,
         args=args,
@@ -70,6 +114,8 @@ def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, eva
         peft_config=adapter,
         ref_model=None if adapter or args.precompute_ref_log_probs else _reference(model),
     )
+    made.compute_metrics = made.pair_means
+    return made
 
 
 def _reference(model: Any) -> Any:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -208,15 +209,31 @@ def initialise(place: Rendezvous, timeout_s: int) -> None:
         "MASTER_PORT": str(place.master_port),
     }
     timeout = timedelta(seconds=timeout_s)
+    backend = "gloo"
     if gpu is not None:
+        # Not by `device_id`: NCCL would connect in here, where a connection that hangs is not told (`collectives`).
         torch.cuda.set_device(gpu)
-    backend = "gloo" if gpu is None else "nccl"
+        backend = "nccl"
+        _name_gloo_interface(place)
     if place.world_size == 1:
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
     else:
         os.environ.setdefault("TORCH_DIST_INIT_BARRIER", "1")  # NCCL waits for nobody here, and a late process later
         dist.init_process_group(backend, timeout=timeout)
+
+
+def _name_gloo_interface(place: Rendezvous) -> None:
+    """Have gloo, beside NCCL, take the interface towards the others where this host's own name leads to itself.
+
+    (Without a GPU gloo is all there is, and preflight tells.)
+    """
+    from alignlaunch.train.preflight import network
+
+    if "GLOO_SOCKET_IFNAME" not in os.environ and network.is_loopback(network.resolved(platform.node())):
+        interface = network.interface_towards(place.master_addr)
+        if interface is not None:
+            os.environ["GLOO_SOCKET_IFNAME"] = interface
 
 
 def die_with_launcher(place: Rendezvous) -> None:

@@ -32,6 +32,7 @@ from alignlaunch.train import (
     reporting,
     saving,
     sharing,
+    spread,
     stages,
     vision,
     vocabulary,
@@ -116,8 +117,7 @@ def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> 
     if aside:
         say(f"set aside in {aside}: what an earlier run left in {output_dir}")
     if resume:
-        seen: list[Any] = [None] * place.world_size
-        dist.all_gather_object(seen, checkpoints.zero_files(resume))  # an output folder may be a node's own
+        seen = spread.gather(checkpoints.zero_files(resume))  # an output folder may be a node's own
         checkpoints.refuse_other_split(resume, set().union(*seen), model.zero_stage(args), place.world_size)
     say(f"resuming from {resume}" if resume else "starting afresh")
     return resume
@@ -148,9 +148,7 @@ def with_whole_model(job: TrainConfig, place: Rendezvous) -> TrainConfig:
     Call it before the training arguments are made: with ZeRO-3 they would have the base sharded.
     """
     place_of_model = Path(job.model)
-    kinds: list[Any] = [None] * place.world_size
-    dist.all_gather_object(kinds, outputs.kind(place_of_model))
-    if "adapter" not in kinds:
+    if "adapter" not in spread.gather(outputs.kind(place_of_model)):
         return job
 
     def merged() -> str:

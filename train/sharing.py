@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch.distributed as dist
-
+from alignlaunch.train import spread
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.rendezvous import Rendezvous
 
@@ -22,27 +21,24 @@ def by_rank_0(decide: Callable[[], T], place: Rendezvous) -> T:
 
     A collective. Raises in all processes the UserError that rank 0 met.
     """
-    outcome: list[Any] = [_attempt(decide) if place.rank == 0 else None]
-    dist.broadcast_object_list(outcome)
-    _raise_first(outcome)
-    decided: T = outcome[0]
+    outcomes = spread.gather(_attempt(decide) if place.rank == 0 else None)
+    _raise_first(outcomes)
+    decided: T = outcomes[0]
     return decided
 
 
 def once(work: Callable[[], T], folder: Path, place: Rendezvous) -> T:
     """Do the work in rank 0, and in the first process of each node that does not see rank 0's `folder`.
 
-    Returns in every process the result of the one that worked for it. The others wait for it in a collective, so for
-    at most `ddp_timeout`, and ask no file system. Raises UserError in all processes where one of them raised it.
+    Returns in every process the result of the one that worked for it. The others wait for it in a collective, for as
+    long as it takes, and ask no file system. Raises UserError in all processes where one of them raised it.
     """
     mark = by_rank_0(lambda: _mark(folder), place)
-    here: list[Any] = [None] * place.world_size
-    dist.all_gather_object(here, ((folder / mark).exists(), platform.node(), place.local_rank))
+    here = spread.gather(((folder / mark).exists(), platform.node(), place.local_rank))
     if place.rank == 0:
         (folder / mark).unlink()
     worker = _worker(here, place.rank)
-    outcomes: list[Any] = [None] * place.world_size
-    dist.all_gather_object(outcomes, _attempt(work) if worker == place.rank else None)
+    outcomes = spread.gather(_attempt(work) if worker == place.rank else None)
     _raise_first(outcomes)
     result: T = outcomes[worker]
     return result

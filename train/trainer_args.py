@@ -36,6 +36,7 @@ OWNED = {
     "logging_nan_inf_filter": "(a loss that is not finite ends the run)",
     "batch_eval_metrics": "(evaluation is over all records at once)",
     "eval_do_concat_batches": "(evaluation is over all records at once)",
+    "eval_packing": "(records are packed where training cuts them to blocks)",
     "prediction_loss_only": "(evaluation is over all records at once)",
     "include_for_metrics": "(evaluation is over all records at once)",
     "do_train": "stage",

@@ -289,6 +289,22 @@ def nan(at: Workshop) -> str:
     return at.run(at.train("nan", train={"learning_rate": 1e30, "max_grad_norm": 0}))
 
 
+def nan_unnoticed(at: Workshop) -> str:
+    """A script of the user's own: transformers trains on, and shows the mean of the earlier losses."""
+    script = at.program(
+        "own.py",
+        """
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+tokenizer = AutoTokenizer.from_pretrained("model")
+ids = tokenizer("a good answer is short")["input_ids"]
+rows = [{"input_ids": ids, "labels": ids}] * 32
+args = TrainingArguments("own", max_steps=4, learning_rate=1e30, max_grad_norm=0, logging_steps=1, use_cpu=True)
+Trainer(AutoModelForCausalLM.from_pretrained("model"), args, train_dataset=rows).train()
+""",
+    )
+    return at.run(torchrun(script))
+
+
 #: File → how to get it. What stands before the first dot is the verdict.
 FAULTS: dict[str, Fault] = {
     "no-failure": healthy,
@@ -328,4 +344,5 @@ FAULTS: dict[str, Fault] = {
     "deepspeed-json": deepspeed_json,
     "zero-split": zero_split,
     "nan": nan,
+    "nan-unnoticed": nan_unnoticed,
 }

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from alignlaunch.train.config import Data, TrainConfig
@@ -129,3 +130,12 @@ def test_an_interface_may_be_a_prefix_and_must_be_there(monkeypatch: pytest.Monk
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "=ib7")
     (finding,) = [one for one in gathered(tmp_path).findings if "network_interface" in one.text]
     assert "is ib7, but this node has lo" in finding.text
+
+
+def test_the_interface_towards_an_address() -> None:
+    assert network.interface_towards("127.0.0.1") is None
+    assert network.interface_towards("no such host") is None
+    for name, addresses in psutil.net_if_addrs().items():
+        for one in addresses:
+            if one.family == socket.AF_INET and not network.is_loopback(one.address):
+                assert network.interface_towards(one.address) == name

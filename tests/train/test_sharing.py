@@ -47,7 +47,7 @@ os._exit(0)
 """
 
 
-def run_pair(folder: Path, caches: list[str]) -> list[list[str]]:
+def run_pair(folder: Path, caches: list[str], program: str = PROGRAM) -> list[list[str]]:
     """The lines that rank 0 and rank 1 print."""
     port = str(free_port())
     processes = []
@@ -55,7 +55,7 @@ def run_pair(folder: Path, caches: list[str]) -> list[list[str]]:
         env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         env |= {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"}
         env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        command = [sys.executable, "-c", PROGRAM, cache]
+        command = [sys.executable, "-c", program, cache]
         processes.append(
             subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )
@@ -106,3 +106,18 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
 )
 def test_who_works_for_whom(here: list[tuple[bool, str, int]], workers: list[int]) -> None:
     assert [_worker(here, rank) for rank in range(len(here))] == workers
+
+
+PATIENT = """
+import os, time
+from alignlaunch.train import rendezvous, sharing, spread
+place = rendezvous.read(os.environ)
+rendezvous.initialise(place, 10)
+print(spread.gather(place.rank), sharing.by_rank_0(lambda: time.sleep(15) or "merged", place))
+os._exit(0)
+"""
+
+
+def test_others_wait_longer_for_work_than_for_a_collective(tmp_path: Path) -> None:
+    """`ddp_timeout` is 10 s here; a corpus takes longer to tokenise than training may hang."""
+    assert run_pair(tmp_path, ["", ""], PATIENT) == [["[0, 1] merged"]] * 2

@@ -58,6 +58,21 @@ def interface_of(address: str) -> str | None:
     return None
 
 
+def interface_towards(address: str) -> str | None:
+    """The interface by which this node reaches an address; None where it is this node's own loopback, or unreachable.
+
+    No packet is sent: a datagram socket that connects is only bound to the route.
+    """
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(place)
+            own = str(probe.getsockname()[0])
+    except OSError:
+        return None
+    return None if is_loopback(own) else interface_of(own)
+
+
 def mtu(interface: str) -> int | None:
     found = psutil.net_if_stats().get(interface)
     return int(found.mtu) if found else None
