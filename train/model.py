@@ -52,6 +52,7 @@ def load_model(
 
     dtypes: dict[Precision, Any] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     options: dict[str, Any] = {"dtype": dtypes[precision] if job.lora else torch.float32}
+    options |= placement(args)
     options |= getattr(args, "model_init_kwargs", None) or {}
     args.model_init_kwargs = None  # used up; a trainer would complain about it beside a loaded model
     if job.attn_implementation:
@@ -113,8 +114,16 @@ def _quantized(job: TrainConfig, compute_dtype: Any, args: Any) -> dict[str, Any
     )
     options: dict[str, Any] = {"quantization_config": config}
     if zero_stage(args) != 3:
-        options["device_map"] = {"": args.device}  # this process's device; "auto" would spread each rank over all GPUs
+        options["device_map"] = {"": args.device}
     return options
+
+
+def placement(args: Any) -> dict[str, Any]:
+    """For `from_pretrained`: to load onto this process's GPU, and not as a copy for each process of a node in its host.
+
+    ("auto" would spread each process's model over all GPUs. ZeRO-3 shards the weights while they load.)
+    """
+    return {"device_map": {"": args.device}} if args.device.type == "cuda" and zero_stage(args) != 3 else {}
 
 
 def zero_stage(args: Any) -> int:

@@ -18,6 +18,7 @@ import torch
 from alignlaunch.train import chat_template, vision
 from alignlaunch.train.encoding import Row, tokenizer_of
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.model import placement
 from alignlaunch.train.pairs import Batch, token_logps
 
 Scorer = Callable[[Batch], torch.Tensor]
@@ -147,7 +148,7 @@ def _full(folder: str, args: Any) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     model, info = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=_dtype(args), output_loading_info=True
+        folder, dtype=_dtype(args), output_loading_info=True, **placement(args)
     )
     if info["missing_keys"] or model.config.num_labels != 1:
         raise ValueError("it has no score head with one output.")
@@ -162,7 +163,7 @@ def _adapter(folder: str, args: Any) -> Any:
         if not any("score" in name for name in weights.keys()):  # noqa: SIM118 - not a dict
             raise ValueError("the adapter has no score head (modules_to_save).")
     make: Any = AutoPeftModelForSequenceClassification
-    return make.from_pretrained(folder, num_labels=1, dtype=_dtype(args))
+    return make.from_pretrained(folder, num_labels=1, dtype=_dtype(args), **placement(args))
 
 
 def _dtype(args: Any) -> torch.dtype:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -111,6 +112,13 @@ def test_07_each_process_loads_onto_its_own_device_alone(workplace: Path) -> Non
     assert model._quantized(quantized, torch.float32, args)["device_map"] == {"": args.device}
 
 
+@pytest.mark.parametrize(("device", "zero", "there"), [("cuda:1", 0, True), ("cuda:1", 2, True), ("cuda:1", 3, False)])
+def test_07_a_gpus_weights_are_loaded_onto_it(device: str, zero: int, there: bool) -> None:
+    plugin = SimpleNamespace(zero_stage=zero) if zero else None
+    args = SimpleNamespace(device=torch.device(device), deepspeed_plugin=plugin)
+    assert model.placement(args) == ({"device_map": {"": torch.device(device)}} if there else {})
+
+
 def _job(workplace: Path, **changes: Any) -> tuple[TrainConfig, Any]:
     given = {
         "name": "x",
@@ -177,4 +185,4 @@ def test_12_the_zero_json_lies_beside_the_script_and_world_size_counts_nodes_the
 
 def test_there_are_twelve() -> None:
     names = [name for name in dir(sys.modules[__name__]) if name[:5] == "test_" and name[5:7].isdigit()]
-    assert sorted(int(name[5:7]) for name in names) == list(range(1, 13))
+    assert sorted({int(name[5:7]) for name in names}) == list(range(1, 13))
