@@ -48,7 +48,7 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
     cuda = torch.cuda.is_available()
     chosen, _ = precision.choose(job.train, cuda=cuda, bf16_supported=session.bf16_supported())
     session.quieten(place)
-    job = session.with_whole_model(job, place)
+    job = session.with_whole_models(job, place)
     stage = stages.load(job.stage)
     args = session.training_arguments(job, stage.Config, chosen, None, cuda=cuda)
     args.report_to = []

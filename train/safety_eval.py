@@ -53,8 +53,8 @@ class SafetyEval:
         unread = vision.with_paths(rows)
         self._prompts = _prompts(unread, args.eval_generate)
         self._tail = _template_tail(unread, self._tokenizer.eos_token_id)
-        with scoring.whole(model, args):
-            self._start = self._answers(model)
+        with scoring.start(model, args) as begun:
+            self._start = self._answers(begun)
 
     def run(self, model: Any, rewards: dict[str, Scorer]) -> dict[str, Any]:
         """Have the trained model answer, and compare. rewards: the scorers `helpful` and `harmless`."""

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from alignlaunch.train import chat_template, vision
+from alignlaunch.train import chat_template, frozen, vision
 from alignlaunch.train.encoding import Row, tokenizer_of
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.model import placement
+from alignlaunch.train.model import placement, zero_stage
 from alignlaunch.train.pairs import Batch, token_logps
 
 Scorer = Callable[[Batch], torch.Tensor]
@@ -63,20 +62,29 @@ def without_adapter(model: Any, unwrapped: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def start(model: Any, args: Any) -> Iterator[Any]:
+    """The start model, before its training begins: the policy itself, under ZeRO-3 another one. A collective there.
+
+    (Its shards are put together only by what makes it a trainer's.)
+    """
+    if zero_stage(args) == 3 and not getattr(model, "is_quantized", False):
+        with frozen.for_a_while(frozen.start_model(model, args)) as copy:
+            yield copy
+    else:
+        with whole(model, args), without_adapter(model, model):
+            yield model
+
+
+@contextlib.contextmanager
 def reference(model: Any, args: Any) -> Iterator[Scorer]:
-    """Score with the start model itself, before its training begins; under ZeRO-3 it is whole on every process."""
-    with whole(model, args), without_adapter(model, model), autocast(args):
-        yield lambda inputs: reference_logps(model, inputs)
+    """Score with the start model, before its training begins."""
+    with start(model, args) as begun, autocast(args):
+        yield lambda inputs: reference_logps(begun, inputs)
 
 
 def reference_copy(model: Any, args: Any) -> Scorer:
-    """A frozen copy of a model that is about to be trained; whole on every process, also under ZeRO-3."""
-    with _unsharded(args):
-        config = deepcopy(model.config)  # the attention it has is in there
-        copy = type(model)._from_config(config, dtype=model.dtype)
-    with _gathered(model):
-        copy.load_state_dict(model.state_dict())
-    copy.eval().requires_grad_(False).to(args.device)
+    """A frozen copy of a model that is about to be trained."""
+    copy = frozen.start_model(model, args)
 
     def score(inputs: Batch) -> torch.Tensor:
         with autocast(args):
@@ -104,8 +112,9 @@ def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
     if not Path(folder).is_dir():
         raise UserError(f"{key}: {folder}: no such folder (looked in {Path.cwd()}). Name the output of an `rm` job.")
     try:
-        with _unsharded(args):
-            model = _adapter(folder, args) if (Path(folder) / "adapter_config.json").is_file() else _full(folder, args)
+        is_adapter = (Path(folder) / "adapter_config.json").is_file()
+        with _unsharded(args) if is_adapter else contextlib.nullcontext():
+            model = _adapter(folder, args) if is_adapter else _full(folder, args)
         own = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0]
@@ -133,12 +142,12 @@ def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
     config = model.config.get_text_config()
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id  # by it the model finds each sequence's last token
-    model.eval().requires_grad_(False).to(args.device)
+    scorer = model.eval().requires_grad_(False).to(args.device) if is_adapter else frozen.settle(model, args)
 
     def score(inputs: Batch) -> torch.Tensor:
         text = inputs.get("text", inputs)
         ids = text["input_ids"].masked_fill(text["attention_mask"] == 0, config.pad_token_id)
-        outputs = model(input_ids=ids, attention_mask=text["attention_mask"], use_cache=False)
+        outputs = scorer(input_ids=ids, attention_mask=text["attention_mask"], use_cache=False)
         return outputs.logits[:, 0].float()  # type: ignore[no-any-return]
 
     return score

@@ -55,7 +55,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     chosen, why = precision.choose(job.train, cuda=cuda, bf16_supported=bf16_supported())
     say(why)
     quieten(place)
-    job = with_whole_model(job, place)
+    job = with_whole_models(job, place, sharded=_is_sharded(zero))
     stage = stages.load(job.stage)
     output_dir = Path(job.output_dir)
     args = training_arguments(job, stage.Config, chosen, zero, cuda=cuda)
@@ -105,6 +105,10 @@ def bf16_supported() -> bool:
     return bool(os.environ.get(precision.BF16_ON_CPU))
 
 
+def _is_sharded(zero: dict[str, Any] | None) -> bool:
+    return bool((zero or {}).get("zero_optimization", {}).get("stage") == 3)
+
+
 def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> Path | None:
     """Make the output folder this run's. Returns the checkpoint to go on from."""
     asked = args.resume_from_checkpoint
@@ -142,24 +146,33 @@ def _batch(args: Any, resume: Path | None, place: Rendezvous) -> batch.Batch:
     return kept
 
 
-def with_whole_model(job: TrainConfig, place: Rendezvous) -> TrainConfig:
-    """The job, with an adapter that it names as its model merged into its base: once, while the others wait.
+def with_whole_models(job: TrainConfig, place: Rendezvous, *, sharded: bool = False) -> TrainConfig:
+    """The job, with each adapter that it names as a model merged into its base: once, while the others wait.
 
-    Call it before the training arguments are made: with ZeRO-3 they would have the base sharded.
+    Reward models are merged where models are `sharded` while they load, as PEFT puts no adapter on shards. Call it
+    before the training arguments are made: with ZeRO-3 they would have the base sharded here.
     """
-    place_of_model = Path(job.model)
-    if "adapter" not in spread.gather(outputs.kind(place_of_model)):
-        return job
+    job = msgspec.structs.replace(job, model=_whole("model", job.model, job, place))
+    rewards = {key: job.train[key] for key in REWARD_MODELS if job.train.get(key)} if sharded else {}
+    rewards = {key: _whole(f"train.{key}", folder, job, place) for key, folder in rewards.items()}
+    return msgspec.structs.replace(job, train=job.train | rewards)
+
+
+def _whole(key: str, name: str, job: TrainConfig, place: Rendezvous) -> str:
+    """The model of this name, or the folder of the merged one."""
+    folder = Path(name)
+    if "adapter" not in spread.gather(outputs.kind(folder)):
+        return name
 
     def merged() -> str:
         try:
-            return str(merge.merged(place_of_model, trust_remote_code=job.trust_remote_code))
+            return str(merge.merged(folder, trust_remote_code=job.trust_remote_code))
         except UserError as error:
-            raise UserError(f"model: {error}") from error
+            raise UserError(f"{key}: {error}") from error
 
-    found = sharing.once(merged, place_of_model.resolve().parent, place)
-    say(f"model: {place_of_model} is an adapter; starting from {found}, merged")
-    return msgspec.structs.replace(job, model=found)
+    found = sharing.once(merged, folder.resolve().parent, place)
+    say(f"{key}: {folder} is an adapter; taking {found}, merged")
+    return found
 
 
 def training_arguments(

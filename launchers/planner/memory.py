@@ -218,14 +218,16 @@ def _autocast_copies(setup: Setup, how: Compute) -> float:
 
 
 def _frozen_models(setup: Setup) -> float:
-    """A reference is held as the policy was loaded, except where TRL hands it to DeepSpeed; rewards in 16 bits."""
+    """A reference is held as the policy was loaded, except where TRL hands it to DeepSpeed; rewards in 16 bits.
+
+    ZeRO-3 shards them all, in 16 bits.
+    """
     half = 2 if setup.half else 4
-    each = setup.tuning.count
-    if setup.reference == "trl":
-        reference = each * (half / setup.gpus if setup.zero == 3 else half if setup.zero else 4)
-    else:  # ours stands whole on each GPU; under ZeRO-3 in the precision that the policy was created in
-        reference = each * (half if setup.zero == 3 else 4) if setup.reference == "own" else 0
-    return reference + half * sum(setup.rewards)
+    if setup.zero == 3:
+        references = setup.tuning.count if setup.reference != "none" else 0
+        return half * (references + sum(setup.rewards)) / setup.gpus
+    width = {"none": 0, "own": 4, "trl": half if setup.zero else 4}[setup.reference]
+    return width * setup.tuning.count + half * sum(setup.rewards)
 
 
 def _fp32_gradients(setup: Setup) -> float:
