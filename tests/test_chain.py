@@ -104,10 +104,10 @@ def until(arrived: Callable[[], bool], seconds: float = 60) -> None:
 
 def test_three_steps_train_one_on_the_output_of_the_other(tmp_path: Path) -> None:
     """The last step learns nothing, so that its result can only be the weights that the second one left."""
-    from safetensors.torch import load_file
-
     make_model(tmp_path / "model")
     write_data(tmp_path)
+    from safetensors.torch import load_file
+
     job: dict[str, Any] = {"nproc_per_node": 1, "zero": 0, "lora": None, "train": TRAIN}
     pairs = job | {"stage": "orpo", "data": {"train": ["pairs.jsonl"]}}
     (tmp_path / "pairs.yaml").write_text(yaml.safe_dump({**pairs, "name": "pairs", "model": "nowhere"}))
