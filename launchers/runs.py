@@ -111,7 +111,7 @@ def _database() -> Iterator[sqlite3.Connection]:
 
 
 def save(runs: list[Run]) -> None:
-    """Add or update rows. A record that cannot be written is a warning: the job itself is well."""
+    """Add rows. A record that cannot be written is a warning: the job itself is well."""
     try:
         with _database() as database:
             database.executemany(
@@ -120,6 +120,16 @@ def save(runs: list[Run]) -> None:
                 [(run.handle, run.name, json.dumps(asdict(run))) for run in runs],
             )
     except (OSError, sqlite3.Error, UsageError) as error:  # UsageError: no home folder
+        _warn(error)
+
+
+def update(runs: list[Run]) -> None:
+    """Note what runs have become, of those that the record has: what is only looked at is not this user's."""
+    try:
+        with _database() as database:
+            rows = [(json.dumps(asdict(run)), run.handle) for run in runs]
+            database.executemany("UPDATE runs SET run = ? WHERE handle = ?", rows)
+    except (OSError, sqlite3.Error, UsageError) as error:
         _warn(error)
 
 

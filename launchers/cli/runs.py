@@ -101,7 +101,7 @@ def cancel(run: str, as_json: bool, keep: bool) -> None:
     for one in reversed(found):  # a step that waits goes before the one it waits for
         if keep:
             watch.backend_of(one).keep_log(one, say)
-        watch.backend_of(one).cancel(one)
+        watch.cancel(one)
     show(watch.refresh(found), as_json)
 
 
