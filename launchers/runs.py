@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
@@ -80,6 +81,16 @@ class Run:
     def id(self) -> str:
         """The last part of the handle: Slurm's job id, or the run's own id."""
         return self.handle.rpartition("/")[2]
+
+    @property
+    def label(self) -> str:
+        """The run's own id, as its processes and objects on Kubernetes have it; "" where its folder is not known."""
+        return Path(self.run_dir).name.removeprefix(f"{self.name}-") if self.run_dir else ""
+
+    def made(self, results: dict[str, Any]) -> bool:
+        """Whether results with this provenance are the run's: their `run_id` is its folder, of pods its label."""
+        made_by = Path(str(results.get("run_id") or "")).name
+        return bool(self.run_dir) and made_by in (Path(self.run_dir).name, self.label)
 
     @property
     def is_submitting(self) -> bool:

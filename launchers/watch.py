@@ -207,6 +207,16 @@ def follow(run: Run, say: Say, wanted: Wanted, count: int | None = None) -> Iter
     yield from backend_of(run).log(run, count, wanted, is_over, say)
 
 
+def why_no_log(run: Run) -> str:
+    """Why there is nothing to read of a run, and where more may be."""
+    if run.scheme == KubernetesBackend.scheme and refresh([run])[0].status.is_final:
+        return (
+            "no log any more: its pods are gone, and nobody kept it\n"
+            f"    remedy: see {run.output_dir or 'its output_dir'}/logs, where that is mounted: what each process wrote"
+        )
+    return "no log yet\n    remedy: --follow waits for it"
+
+
 def describe(run: Run) -> str:
     status = run.status
     code = f" exit code {status.exit_code}" if status.exit_code is not None and status.is_final else ""

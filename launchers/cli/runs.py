@@ -58,7 +58,7 @@ def logs(run: str, follow: bool, rank: int | None, node: int | None, tail: int |
 
     found = [one for one in watch.find(run) if follow or watch.backend_of(one).has_log(one)]
     if not found:
-        raise LaunchError(f"{run}: no log yet\n    remedy: --follow waits for it")
+        raise LaunchError(f"{run}: {watch.why_no_log(watch.find(run)[-1])}")
     for one in found:
         print_log(one, follow, rank, node, tail, as_json)
 
