@@ -25,6 +25,8 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 # Tests at a time: half of their time is waiting, for Slurm and for what must not happen.
 WORKERS ?= 2
+# Files in the order of tests/conftest.py.
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
@@ -52,14 +54,14 @@ quickstart: install $(MODEL)/config.json
 	$(BIN)/alignlaunch local examples/quickstart.yaml
 
 test: install slurm-packages $(MODEL)/config.json
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15
+	$(BIN)/python -m pytest $(PARALLEL) --durations=15
 
 test-matrix: install slurm-packages $(MODEL)/config.json
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 -m 'matrix and not slurm_versions'
+	$(BIN)/python -m pytest $(PARALLEL) --durations=15 -m 'matrix and not slurm_versions'
 
 test-slurm: install slurm-packages
 	$(BIN)/python -m tests.slurm.debian --newest
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 -m 'not matrix' tests/slurm
+	$(BIN)/python -m pytest $(PARALLEL) --durations=15 -m 'not matrix' tests/slurm
 
 # A venv from nothing each time: what an earlier one held would be kept.
 test-latest:
@@ -75,7 +77,7 @@ test-submit: install slurm-packages
 	PIP_CONSTRAINT=$(SUBMIT_CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(SUBMIT_CONSTRAINTS) \
 	  $(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --editable '.[k8s,plot,test]' pip
 	$(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --no-deps -c $(CONSTRAINTS) kubeflow-training
-	ALIGNLAUNCH_REQUIRE= $(SUBMIT)/bin/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 $(TESTS)
+	ALIGNLAUNCH_REQUIRE= $(SUBMIT)/bin/python -m pytest $(PARALLEL) --durations=15 $(TESTS)
 
 test-lowest: install
 	mkdir -p .cache
