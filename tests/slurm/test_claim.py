@@ -19,7 +19,7 @@ pytestmark = on_two_versions
 #: The real sbatch; once it has taken the job, whoever called it is dead.
 SBATCH = """#!/bin/bash
 if [[ " $* " == *" --test-only "* ]]; then exec {sbatch} "$@"; fi
-{sbatch} "$@" > {answer}
+{sbatch} --uid={user} "$@" > {answer}
 kill -9 $PPID
 """
 
@@ -33,12 +33,13 @@ def waiting_jobs(login: Login) -> list[str]:
     return login.slurm.run("squeue", "--noheader", "--states=PENDING", "--format=%i").stdout.split()
 
 
-def test_a_submission_killed_right_after_sbatch_is_found_again(login: Login) -> None:
+@pytest.mark.parametrize("user", [0, 65534], ids=["ours", "a colleague's"])
+def test_a_submission_killed_right_after_sbatch_is_found_again(login: Login, user: int) -> None:
     login.write_job("cut", slurm={"extra": ["--hold"]})
     real, answer = shutil.which("sbatch", path=login.env["PATH"]), login.folder / "answer"
     wrapper = login.folder / "bin/sbatch"
     wrapper.parent.mkdir()
-    wrapper.write_text(SBATCH.format(sbatch=real, answer=answer))
+    wrapper.write_text(SBATCH.format(sbatch=real, answer=answer, user=user))
     wrapper.chmod(0o755)
     path = login.env["PATH"]
     login.env["PATH"] = f"{wrapper.parent}{os.pathsep}{path}"
@@ -46,6 +47,8 @@ def test_a_submission_killed_right_after_sbatch_is_found_again(login: Login) -> 
     login.env["PATH"] = path
 
     job_id = answer.read_text().split()[3]
+    (folder,) = login.folder.glob("runs/cut-*")
+    os.chown(folder, user, -1)
     (found,) = json.loads(login.call("list", "--json").stdout)
     assert (found["handle"], found["state"]) == (f"slurm://{login.slurm.cluster}/{job_id}", "PENDING")
     assert found["reason"] == "JobHeldUser"
