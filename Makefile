@@ -1,6 +1,9 @@
 # make quickstart   train a real model on this machine, in minutes
 # make test         all tests; installs what they need, in the versions of constraints.txt
 # make test-latest  the same tests with the newest versions that pyproject.toml allows, in a venv of their own
+# make test-submit  the submitting side by itself, as on a login node, with another Debian's Python (SUITE=forky: the newest;
+#                   LOGIN_PYTHON=python3.12: any other)
+# make test-lowest  the same with the lowest versions that pyproject.toml allows
 # make lock         write those newest versions into constraints.txt; then run the tests
 # make test-matrix  every combination of stage, ZeRO and launcher, and the real model on two nodes; long
 # make test-slurm   all of tests/slurm on the installed Slurm, on another Debian's and on the newest packaged one
@@ -22,11 +25,13 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 # Tests at a time: half of their time is waiting, for Slurm and for what must not happen.
 WORKERS ?= 2
+# Files in the order of tests/conftest.py.
+PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page bench-tokenise learning slurm-packages wheel-check clean bench-k8s
+.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page bench-tokenise learning slurm-packages wheel-check clean bench-k8s
 
 install: $(VENV)/installed
 
@@ -49,19 +54,35 @@ quickstart: install $(MODEL)/config.json
 	$(BIN)/alignlaunch local examples/quickstart.yaml
 
 test: install slurm-packages $(MODEL)/config.json
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15
+	$(BIN)/python -m pytest $(PARALLEL) --durations=15
 
 test-matrix: install slurm-packages $(MODEL)/config.json
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 -m 'matrix and not slurm_versions'
+	$(BIN)/python -m pytest $(PARALLEL) --durations=15 -m 'matrix and not slurm_versions'
 
 test-slurm: install slurm-packages
 	$(BIN)/python -m tests.slurm.debian --newest
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 -m 'not matrix' tests/slurm
+	$(BIN)/python -m pytest $(PARALLEL) --durations=15 -m 'not matrix' tests/slurm
 
 # A venv from nothing each time: what an earlier one held would be kept.
 test-latest:
 	rm -rf .cache/latest
 	$(MAKE) test VENV=.cache/latest CONSTRAINTS=
+
+# No torch: what trains is left out (tests/conftest.py).
+SUBMIT := .cache/submit
+SUBMIT_CONSTRAINTS = $(CONSTRAINTS)
+test-submit: install slurm-packages
+	rm -rf $(SUBMIT)
+	python=$(LOGIN_PYTHON) && $${python:-$$($(BIN)/python -m tests.pythons $(SUITE))} -m venv --without-pip $(SUBMIT)
+	PIP_CONSTRAINT=$(SUBMIT_CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(SUBMIT_CONSTRAINTS) \
+	  $(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --editable '.[k8s,plot,test]' pip
+	$(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --no-deps -c $(CONSTRAINTS) kubeflow-training
+	ALIGNLAUNCH_REQUIRE= $(SUBMIT)/bin/python -m pytest $(PARALLEL) --durations=15 $(TESTS)
+
+test-lowest: install
+	mkdir -p .cache
+	$(BIN)/python -m tests.lowest > .cache/lowest.txt
+	$(MAKE) test-submit LOGIN_PYTHON=$(PYTHON) SUBMIT=.cache/lowest SUBMIT_CONSTRAINTS=.cache/lowest.txt
 
 lock:
 	rm -rf .cache/lock

@@ -33,21 +33,23 @@ def take(run: Run, over: Run | None) -> None:
     nodes may see it otherwise.
     """
     path = Path(run.output_dir) / FILE
-    before = b""
+    before, new = b"", None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if over and path.exists():
             before = path.read_bytes()
         # The file itself where there is none, else the one place of a successor of just this file.
-        new = path.with_name(f"{FILE}.{sha256(before).hexdigest()[:12]}") if before else path
-        with os.fdopen(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "w", encoding="utf-8") as file:
+        place = path.with_name(f"{FILE}.{sha256(before).hexdigest()[:12]}") if before else path
+        with os.fdopen(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "w", encoding="utf-8") as file:
+            new = place
             file.write(_text(run))
         if before:
-            _succeed(new, path, before, over)
+            _succeed(place, path, before, over)
     except FileExistsError as error:
         raise taken(owner(run.output_dir), run.output_dir) from error
     except OSError:
-        return
+        if new:  # a full disk: a claim of which nobody can read whose it is would stay for ever
+            new.unlink(missing_ok=True)
 
 
 def _succeed(new: Path, path: Path, before: bytes, over: Run | None) -> None:

@@ -71,13 +71,12 @@ def submit_k8s(prepared: Prepared, say: Say, *, context: str | None, namespace: 
     api = _api(job, context, namespace)
     with _opened(prepared, f"{backend.SCHEME}://{api.context}/{api.namespace}/", "") as run:
         folder = Path(run.run_dir)
-        run_id = folder.name.removeprefix(f"{job.spec.name}-")
         command = ["kubectl", f"--context={api.context}", f"--namespace={api.namespace}", "create", "-f", str(folder)]
         runfolder.write_provenance(folder, provenance.describe(job, "k8s", files, command))
         manifests = manifest.load(folder)
         if prepared.preflight_only:
             submit.make_preflight_only(manifests)
-        name, stored = submit.submit(api, manifests, run_id, say)
+        name, stored = submit.submit(api, manifests, run.label, say)
     try:
         audit.write_atomic(folder / submit.STORED, json.dumps(stored, indent=2) + "\n")
     except OSError as error:  # the job is in the cluster: nothing of its run may go any more

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from alignlaunch.train.config import PREFLIGHT_ONLY
@@ -122,8 +123,9 @@ class LocalBackend(LogFile):
         return Run(handle, name, str(folder), str(folder / f"{name}.log"))
 
     def adopt(self, run: Run) -> Run | None:
-        """A local run has its handle from the beginning."""
-        return run
+        """The run, which its folder tells whether it ever began."""
+        folder = Path(run.run_dir)
+        return replace(run, handle=f"{SCHEME}://{folder.name}", log=str(folder / f"{run.name}.log"))
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         return {run.handle: self._status(run) for run in runs}

@@ -44,7 +44,7 @@ def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = E
     if target == "slurm":
         for doubt in slurm.check(job):
             say(f"warning: {doubt}")
-    _require_free(job, job.output_path(target), say)
+    _require_free(job.output_path(target), say)
     if looks.memory:
         _require_memory(job, say)
     for line in datacheck.check(job) if looks.data else ():
@@ -100,7 +100,7 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
     ]
 
 
-def _require_free(job: Job, folder: str, say: Callable[[str], None]) -> None:
+def _require_free(folder: str, say: Callable[[str], None]) -> None:
     """Two runs in one output folder would cut each other's metrics and set each other's checkpoints aside."""
     known = []
     try:
@@ -123,4 +123,4 @@ def _require_free(job: Job, folder: str, say: Callable[[str], None]) -> None:
         say(f"warning: output_dir: whether an earlier run still writes there cannot be asked ({error})")
     live = [run for run in now if not run.status.is_final and run.handle not in unanswered]
     if live:
-        raise claim.taken(live[0], job.spec.output_dir)
+        raise claim.taken(live[0], folder)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
@@ -82,6 +83,16 @@ class Run:
         return self.handle.rpartition("/")[2]
 
     @property
+    def label(self) -> str:
+        """The run's own id, as its processes and objects on Kubernetes have it; "" where its folder is not known."""
+        return Path(self.run_dir).name.removeprefix(f"{self.name}-") if self.run_dir else ""
+
+    def made(self, results: dict[str, Any]) -> bool:
+        """Whether results with this provenance are the run's: their `run_id` is its folder, of pods its label."""
+        made_by = Path(str(results.get("run_id") or "")).name
+        return bool(self.run_dir) and made_by in (Path(self.run_dir).name, self.label)
+
+    @property
     def is_submitting(self) -> bool:
         """Whether the scheduler had not named it yet when this was written."""
         return self.id.startswith(_SUBMITTING)
@@ -111,7 +122,7 @@ def _database() -> Iterator[sqlite3.Connection]:
 
 
 def save(runs: list[Run]) -> None:
-    """Add or update rows. A record that cannot be written is a warning: the job itself is well."""
+    """Add rows. A record that cannot be written is a warning: the job itself is well."""
     try:
         with _database() as database:
             database.executemany(
@@ -120,6 +131,16 @@ def save(runs: list[Run]) -> None:
                 [(run.handle, run.name, json.dumps(asdict(run))) for run in runs],
             )
     except (OSError, sqlite3.Error, UsageError) as error:  # UsageError: no home folder
+        _warn(error)
+
+
+def update(runs: list[Run]) -> None:
+    """Note what runs have become, of those that the record has: what is only looked at is not this user's."""
+    try:
+        with _database() as database:
+            rows = [(json.dumps(asdict(run)), run.handle) for run in runs]
+            database.executemany("UPDATE runs SET run = ? WHERE handle = ?", rows)
+    except (OSError, sqlite3.Error, UsageError) as error:
         _warn(error)
 
 

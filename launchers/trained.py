@@ -50,8 +50,7 @@ def _require_its_own(run: Run, folder: Path) -> None:
     made_by = outputs.provenance(folder).get("run_id")
     if not made_by or not run.run_dir:  # made before results were marked
         return
-    # The id is the run's folder, or on Kubernetes its name behind the job's.
-    if Path(made_by).name not in (own := Path(run.run_dir).name, own.removeprefix(f"{run.name}-")):
+    if not run.made(outputs.provenance(folder)):
         raise UsageError(
             f"{run.handle}: what lies in {folder} was trained by another run, {Path(made_by).name}\n"
             f"    remedy: see `alignlaunch status {run.handle}`; name the folder itself to take what is there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,8 @@ IsOver = Callable[[], bool]
 
 #: In a run's folder: the process that submits it.
 SUBMITTER = "submitter.json"
+#: No submission takes longer.
+_SUBMISSION = timedelta(minutes=15)
 #: Seconds between two questions to a scheduler: quick at first, then sparing.
 FIRST_POLL, LAST_POLL = 1.0, 15.0
 #: A scheduler that does not answer for so long ends a wait; the job itself goes on.
@@ -112,7 +115,7 @@ def refresh(known: list[Run], unanswered: dict[str, LaunchError] | None = None) 
             fresh |= {run.handle: run.with_status(answers[run.handle]) for run in group}
     changed = [run for run in known if run.handle in fresh and fresh[run.handle] != run]
     if changed:
-        runs.save([fresh[run.handle] for run in changed])
+        runs.update([fresh[run.handle] for run in changed])
     return [fresh.get(run.handle, run) for run in known]
 
 
@@ -121,7 +124,8 @@ def _named(run: Run, unanswered: dict[str, LaunchError] | None = None) -> Run:
 
     Errors as in `refresh`.
     """
-    if not run.is_submitting or processes.lives(processes.read(Path(run.run_dir) / SUBMITTER)):
+    submitter = processes.read(Path(run.run_dir) / SUBMITTER)
+    if not run.is_submitting or processes.lives(submitter):
         return run
     try:
         found = backend_of(run).adopt(run)
@@ -130,6 +134,9 @@ def _named(run: Run, unanswered: dict[str, LaunchError] | None = None) -> Run:
             raise
         unanswered[run.handle] = error
         return run
+    host = processes.elsewhere(submitter)
+    if found is None and host and datetime.now(UTC) < datetime.fromisoformat(run.submitted_at) + _SUBMISSION:
+        return run.with_status(Status("SUBMITTING", reason=f"by a process on {host}, which is not seen from here"))
     if found is None:  # asked again each time: what was started to submit it may outlive its own process
         return run.with_status(
             Status("UNKNOWN", reason="its submission was cut off, and the scheduler knows no such job")
@@ -137,6 +144,15 @@ def _named(run: Run, unanswered: dict[str, LaunchError] | None = None) -> Run:
     runs.replace_row(run.handle, found)
     claim.update(found)
     return found
+
+
+def cancel(run: Run) -> None:
+    """End the run. Raises UsageError where its scheduler has no job of it, or not yet."""
+    if run.is_submitting:
+        submitter = processes.read(Path(run.run_dir) / SUBMITTER)
+        reason = run.status.reason or f"by process {submitter.get('pid')}; end that one"
+        raise UsageError(f"{run.handle}: {run.status.state} ({reason})\n    nothing was cancelled")
+    backend_of(run).cancel(run)
 
 
 def states(run: Run, say: Say, pause: Callable[[Run, float], None]) -> Iterator[Run | None]:
@@ -189,6 +205,16 @@ def follow(run: Run, say: Say, wanted: Wanted, count: int | None = None) -> Iter
         return now is not None and now.status.is_final
 
     yield from backend_of(run).log(run, count, wanted, is_over, say)
+
+
+def why_no_log(run: Run) -> str:
+    """Why there is nothing to read of a run, and where more may be."""
+    if run.scheme == KubernetesBackend.scheme and refresh([run])[0].status.is_final:
+        return (
+            "no log any more: its pods are gone, and nobody kept it\n"
+            f"    remedy: see {run.output_dir or 'its output_dir'}/logs, where that is mounted: what each process wrote"
+        )
+    return "no log yet\n    remedy: --follow waits for it"
 
 
 def describe(run: Run) -> str:

@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Generator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from packaging.requirements import Requirement
 
 # No deadline: the machine is shared with whatever else runs on it.
 settings.register_profile("alignlaunch", max_examples=60, deadline=None)
@@ -19,6 +22,10 @@ settings.load_profile("alignlaunch")
 
 #: The shortest job file there is; a stage's defaults fill in the rest.
 MINIMAL = "name: tiny\nstage: sft\nmodel: model\ndata: {train: [data]}\n"
+
+#: Without torch the submitting side is tested by itself, as it is on a login node (`make test-submit`).
+IS_ALONE = find_spec("torch") is None and "train" not in os.environ.get("ALIGNLAUNCH_REQUIRE", "").split(",")
+collect_ignore = ["train"] if IS_ALONE else []
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -32,6 +39,32 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _skip_what_trains() -> Generator[None, object, object]:
+    """A test that imports a package of the training side is skipped where the submitting side is alone."""
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        if IS_ALONE and str(error.name).partition(".")[0] in _training_packages():
+            pytest.skip(f"needs {error.name}, and the submitting side is installed alone")
+        raise
+
+
+pytest_runtest_setup = pytest_runtest_call = pytest.hookimpl(wrapper=True)(_skip_what_trains)
+
+
+def _training_packages() -> set[str]:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    return {Requirement(text).name for text in project["optional-dependencies"]["train"]}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folders' tests first: a long file that begins last leaves the other workers idle at the end.
+
+    (xdist would begin with the files of the most tests; those of the fewest last longest.)
+    """
+    items.sort(key=lambda item: item.path.parent == Path(__file__).parent)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

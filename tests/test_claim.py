@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import claim, processes, runs, trained, watch
+from alignlaunch.launchers import claim, jobfile, precheck, processes, provenance, runs, trained, watch
 from alignlaunch.launchers.errors import UsageError
+from alignlaunch.launchers.local import LocalBackend
 from alignlaunch.launchers.runs import Run, Status
+from alignlaunch.launchers.slurm.backend import SlurmBackend
 
+from .conftest import MINIMAL
 from .stub_slurm import JOB, StubSlurm
 
 
@@ -178,3 +183,80 @@ def test_export_and_eval_take_no_other_runs_weights(tmp_path: Path, monkeypatch:
         trained.find(second.handle)
     (out / "provenance.json").write_text(json.dumps({"run_id": "2"}))  # as a pod knows itself
     assert trained.find(second.handle).folder == out
+
+
+def submitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **known: object) -> Run:
+    """A submission that has just begun, by a process that is not to be seen from here."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    folder = tmp_path / "runs/job-1"
+    folder.mkdir(parents=True)
+    (folder / watch.SUBMITTER).write_text(json.dumps(processes.identity() | known))
+    handle = runs.handle_before("slurm://", folder.name)
+    monkeypatch.setattr(SlurmBackend, "adopt", lambda *_: None)
+    return Run(
+        handle, "job", str(folder), "", str(tmp_path), submitted_at=provenance.now(), status=Status("SUBMITTING")
+    )
+
+
+def test_a_submission_on_another_machine_keeps_its_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two login nodes, one home: nobody here sees whether the process over there lives."""
+    there = submitting(tmp_path, monkeypatch, host="login2")
+    (now,) = watch.refresh([there])
+    assert (now.status.state, now.status.reason) == (
+        "SUBMITTING",
+        "by a process on login2, which is not seen from here",
+    )
+    with pytest.raises(UsageError, match=r"login2, which is not seen from here\)\n +nothing was cancelled"):
+        watch.cancel(now)
+    (old,) = watch.refresh([replace(there, submitted_at="2026-01-01T00:00:00+00:00")])
+    assert old.status.state == "UNKNOWN", "no submission takes a quarter of an hour"
+    with pytest.raises(UsageError, match="the scheduler knows no such job"):
+        watch.cancel(old)
+
+
+def test_a_local_run_that_was_cut_off_before_it_began_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And gives its output folder back: nobody could cancel it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    folder = tmp_path / "runs/job-1"
+    folder.mkdir(parents=True)
+    cut = Run(
+        runs.handle_before("local://", "job-1"), "job", str(folder), "", str(tmp_path), status=Status("SUBMITTING")
+    )
+    runs.save([cut])
+    (now,) = watch.refresh([cut])
+    assert (now.handle, now.log, now.status.is_final) == ("local://job-1", f"{folder}/job.log", True)
+
+
+def test_another_persons_run_does_not_get_into_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be `last` from then on."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    theirs = run(tmp_path)
+    Path(theirs.run_dir).mkdir()
+    (Path(theirs.run_dir) / "exit_code").write_text("0\n")
+    assert watch.refresh([theirs])[0].status.state == "COMPLETED"
+    assert runs.load() == []
+
+
+def test_a_full_disk_leaves_no_claim_of_nobody(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        claim.take(run(tmp_path), None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+    claim.take(run(tmp_path), None)
+
+
+def test_who_submitted_is_told_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(LocalBackend, "statuses", lambda *_: {"local://a": Status("RUNNING")})
+    (tmp_path / "job.yaml").write_text(MINIMAL)
+    loaded = jobfile.load(tmp_path / "job.yaml")
+    claim.take(replace(run(tmp_path), output_dir=loaded.output_path("bash")), None)
+    with pytest.raises(
+        UsageError, match=rf"output_dir: {tmp_path}/output/tiny: job .*, submitted by \S+ on \S+, writes"
+    ):
+        precheck.check(loaded, "bash", lambda _: None)

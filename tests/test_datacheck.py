@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,6 @@ def test_a_bad_record_is_told_by_file_and_line(tmp_path: Path, stage: str, bad: 
         ("data/x.json", b'[{"prompt":\n"p"', "{}/data/x.json:2: not JSON"),
         ("data/x.json", b'[{"prompt":\n"\xff"}]', "{}/data/x.json:2: not UTF-8 text"),
         ("data/x.jsonl.gz", gzip.compress(b'{"a": 1}' * 99)[:20], "{}/data/x.jsonl.gz: not a whole gzip file"),
-        ("data/x.parquet", b"PAR1", "{}/data/x.parquet: not a parquet file"),
         ("data/x.jsonl", b"\n\n", "data.train: {}/data/x.jsonl: there is not one record"),
         ("data", b"", "data.train: {}/data: not one of the file types .json"),
     ],
@@ -121,6 +121,12 @@ def test_a_bad_record_is_told_by_file_and_line(tmp_path: Path, stage: str, bad: 
 def test_data_that_cannot_be_read_is_never_skipped(tmp_path: Path, name: str, content: bytes, says: str) -> None:
     write(tmp_path / name, content)
     assert refusal(job_with(tmp_path, skip_bad_records=True)).startswith(says.format(tmp_path))
+
+
+def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
+    assert distribution("datasets")  # brings pyarrow, without which it is not looked at
+    write(tmp_path / "data/x.parquet", b"PAR1")
+    assert refusal(job_with(tmp_path)).startswith(f"{tmp_path}/data/x.parquet: not a parquet file")
 
 
 def test_text_files_are_for_pretraining_only(tmp_path: Path) -> None:

@@ -60,10 +60,13 @@ HOSTILE = [
 ]
 STUB = """\
 #!{python}
-import json, os, sys
+import json, os, sys, time
 with open({out!r} + os.environ.get("SLURM_PROCID", ""), "w") as file:
     json.dump({{"argv": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd()}}, file)
-sys.exit(int(os.environ.get("STUB_CODE_" + os.environ.get("SLURM_PROCID", ""), 0)))
+code = int(os.environ.get("STUB_CODE_" + os.environ.get("SLURM_PROCID", ""), 0))
+while code == 143 and not os.path.exists(os.environ["TASK_EXIT_CODES"]):
+    time.sleep(0.01)  # srun ends a task after another has failed
+sys.exit(code)
 """
 # Starts one task a node as srun does, stops the others when one fails, and exits with the highest code.
 SRUN = """\
@@ -73,7 +76,6 @@ pids=()
 for ((i = 0; i < SLURM_NNODES; i++)); do
     SLURM_NODEID=$i SLURM_PROCID=$i SLURM_LOCALID=0 SLURMD_NODENAME=node$i "$@" &
     pids+=($!)
-    sleep 0.05
 done
 highest=0
 for pid in "${pids[@]}"; do

@@ -9,6 +9,7 @@ import pytest
 from alignlaunch.launchers import jobfile, launch, precheck, runs
 from alignlaunch.launchers.audit import DriftError
 from alignlaunch.launchers.runs import Run, Status
+from alignlaunch.launchers.slurm import precheck as slurm
 
 from .conftest import MINIMAL
 from .manifests import KEYS
@@ -62,3 +63,20 @@ def test_a_run_of_a_cluster_that_is_gone_stops_no_submission(tmp_path: Path, mon
     said: list[str] = []
     precheck.check(loaded, "bash", said.append, precheck.Looks(data=False, memory=False))
     assert "whether an earlier run still writes there cannot be asked" in said[-1]
+
+
+@pytest.mark.parametrize(("time", "warned"), [("5:00", True), ("4:59", True), ("5:01", False), ("0", False)])
+def test_a_time_in_which_no_warning_can_come_is_told(
+    job_file: Path, monkeypatch: pytest.MonkeyPatch, time: str, warned: bool
+) -> None:
+    monkeypatch.setenv("PATH", "")  # no Slurm here: what it has is not the question
+    loaded = jobfile.load(job_file, (f'time="{time}"',))
+    said = [doubt for doubt in slurm.check(loaded) if "signal_seconds" in doubt]
+    assert (
+        said
+        == [
+            f"time: {time} is not longer than slurm.signal_seconds (300 s): "
+            "nothing will warn the job before its time is over"
+        ]
+        * warned
+    )

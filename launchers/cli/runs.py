@@ -58,7 +58,7 @@ def logs(run: str, follow: bool, rank: int | None, node: int | None, tail: int |
 
     found = [one for one in watch.find(run) if follow or watch.backend_of(one).has_log(one)]
     if not found:
-        raise LaunchError(f"{run}: no log yet\n    remedy: --follow waits for it")
+        raise LaunchError(f"{run}: {watch.why_no_log(watch.find(run)[-1])}")
     for one in found:
         print_log(one, follow, rank, node, tail, as_json)
 
@@ -101,7 +101,7 @@ def cancel(run: str, as_json: bool, keep: bool) -> None:
     for one in reversed(found):  # a step that waits goes before the one it waits for
         if keep:
             watch.backend_of(one).keep_log(one, say)
-        watch.backend_of(one).cancel(one)
+        watch.cancel(one)
     show(watch.refresh(found), as_json)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+
+from alignlaunch.train import outputs
 
 from .. import logs as files
 from ..errors import SchedulerError, UsageError
@@ -69,7 +70,7 @@ class KubernetesBackend:
         """The job that has the run's label."""
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
-            selector = f"{RUN_LABEL}={_run_id(run)}"
+            selector = f"{RUN_LABEL}={run.label}"
             found = [job for kind in _kinds(run) for job in _found(api, kind, label_selector=selector)]
         if not found:
             return None
@@ -182,15 +183,13 @@ def _its_job(api: Api, run: Run) -> Object | None:
     return next(filter(None, (_job(api, kind, run) for kind in _kinds(run))), None)
 
 
-def _run_id(run: Run) -> str:
-    """The run's label; nothing of one whose folder is not known."""
-    return Path(run.run_dir).name.removeprefix(f"{run.name}-") if run.run_dir else ""
-
-
 def _is_of(run: Run, job: Object) -> bool:
-    """Whether a job of the run's name, or its pod, is the run's: names come again. By hand there is no such label."""
+    """Whether a job of the run's name, or its pod, is the run's: names come again.
+
+    What was applied by hand has no such label, and no run folder; nor has a TrainJob's pod, which its job tells.
+    """
     label = (job["metadata"].get("labels") or {}).get(RUN_LABEL, "")
-    return not _run_id(run) or label in ("", _run_id(run))
+    return not run.label or label == run.label or (not label and job["kind"] == "Pod")
 
 
 def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
@@ -228,12 +227,9 @@ def _of_gone(run: Run) -> Status:
     """The state of a run that the cluster has forgotten: as cancelled here, or by what it left in its output folder."""
     if _was_cancelled(run):
         return replace(run.status, state="CANCELLED", reason="")
-    try:
-        results = json.loads((Path(run.output_dir) / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # most often a pod's folder, which this machine does not see
-        return _GONE
-    is_its = bool(_run_id(run)) and results.get("run_id") == _run_id(run)
-    return Status("COMPLETED", 0, f"as its results in {run.output_dir} say; the job is deleted") if is_its else _GONE
+    if run.made(outputs.provenance(Path(run.output_dir))):
+        return Status("COMPLETED", 0, f"as its results in {run.output_dir} say; the job is deleted")
+    return _GONE  # most often the output is a pod's folder, which this machine does not see
 
 
 def _jobs(api: Api, runs: list[Run]) -> dict[str, Object]:
@@ -250,7 +246,7 @@ def _of_kind(api: Api, kind: str, runs: list[Run]) -> list[Object]:
     if len(runs) == 1:
         job = _job(api, kind, runs[0])
         return [job] if job else []
-    ids = [_run_id(run) for run in runs]
+    ids = [run.label for run in runs]
     # A run without a folder may have been applied by hand: then nothing but its name tells its job from others.
     return _found(api, kind, **({"label_selector": _selector(RUN_LABEL, ids)} if all(ids) else {}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,8 @@ class SlurmBackend(LogFile):
     def adopt(self, run: Run) -> Run | None:
         """The job whose script lies in the run's folder, or that has begun to write its log there."""
         folder = Path(run.run_dir)
-        ids = [job.id for job in client.own_jobs() if _is_of(run, job)]
+        user = folder.stat().st_uid if folder.exists() else os.getuid()  # a colleague's, whose claim was met
+        ids = [job.id for job in client.jobs_of(user) if _is_of(run, job)]
         ids += [path.stem.rpartition("-")[2] for path in folder.glob(f"{glob.escape(run.name)}-*.out")]
         if not ids:
             return None

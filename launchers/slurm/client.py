@@ -26,9 +26,9 @@ def squeue(job_ids: Sequence[str], cluster: str = "") -> list[Told]:
     return answers.squeue(done.stdout, _SQUEUE_FIELDS)
 
 
-def own_jobs() -> list[Told]:
-    """All jobs of this user that slurmctld remembers. Told.words: the script."""
-    done = _ask(["squeue", *_squeue_options("--me")], "")
+def jobs_of(user: int) -> list[Told]:
+    """All jobs of a user, by number, that slurmctld remembers and shows. Told.words: the script."""
+    done = _ask(["squeue", *_squeue_options(f"--user={user}")], "")
     if done.returncode:
         raise unreachable(done.stderr)
     return answers.squeue(done.stdout, _SQUEUE_FIELDS)

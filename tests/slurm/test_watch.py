@@ -125,8 +125,10 @@ def test_a_node_that_goes_down_is_told(login: Login) -> None:
 def test_a_requeued_job_is_pending_then_runs_in_the_same_log(login: Login) -> None:
     handle, folder = start(login, "requeued", env={"ACT": "sleep"})
     (folder / "started.0").unlink()
-    login.slurm.run("scontrol", "requeue", handle.rpartition("/")[2])
+    job_id = handle.rpartition("/")[2]
+    login.slurm.run("scontrol", "requeuehold", job_id)  # held: it may be pending for a moment only
     until(lambda: login.status(handle)["state"] == "PENDING")
+    login.slurm.run("scontrol", "release", job_id)
     until((folder / "started.0").exists)
     log = login.call("logs", handle).stdout
     assert log.count("0: task 0 on n1: sleep") == 2

@@ -75,9 +75,15 @@ def meet(
     return asyncio.run(all_of_them())
 
 
-def test_1024_nodes_meet_in_ten_rounds(tmp_path: Path) -> None:
-    start = time.process_time()  # all nodes are in this process: what other tests take meanwhile does not count
-    verdicts = meet(1024, tmp_path, timeout=30, payload=256)
+def test_1024_nodes_meet_in_ten_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them on the one core of this process: it is that core's time that counts.
+
+    The patience of nodes and links is wall-clock time of a node with cores of its own; here a transfer lasts as long as
+    1,023 others beside it, and as whatever else this machine does.
+    """
+    monkeypatch.setattr(links, "DEADLINE", 600.0)
+    start = time.process_time()
+    verdicts = meet(1024, tmp_path, timeout=600, payload=256)
     seconds = time.process_time() - start
     assert not [v for v in verdicts if isinstance(v, BaseException)], verdicts[0]
     first = verdicts[0]
