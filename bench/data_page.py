@@ -158,6 +158,8 @@ matter. Nor are other columns (`id`, `source`, scores).
   them by its own `tools=`; one that leaves out tools, calls, answers of tools, words or a system prompt is an error.
 - The loss is on what the assistant says and calls; an assistant's turn with `weight: 0` (`train: false`, `loss: false`)
   is given and not learnt. (ORPO's likelihood term counts the prompt, too, as TRL's does.)
+- Pairs tell a reward model which answer scores higher, and not where 0 is. `safety_labels` of an `rm` record (1 safe,
+  -1 unsafe) tell it: a harmless score above 0 is then a safe answer's, as `safe_dpo` takes it (cost, safe rate).
 - A prompt that an answer repeats is read once. Where prompt and answers are text there is no chat template.
 - Images (stages {", ".join(images.STAGES)}): {" or ".join(f"`{name}`" for name in IMAGES)} beside any conversation,
   paths from the data file's folder. The model must be a vision-language one.

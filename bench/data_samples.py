@@ -65,7 +65,16 @@ SAMPLES: dict[Stage, list[Record]] = {
             "history": [["Hello", "Hello! What would you like to know?"]],
         },
     ],
-    "rm": [*PREFERENCES, {"prompt": QUESTION, "chosen": f" {GOOD}", "rejected": f" {BAD}", "margin": 1.5}],
+    "rm": [
+        *PREFERENCES,
+        {"prompt": QUESTION, "chosen": f" {GOOD}", "rejected": f" {BAD}", "margin": 1.5},
+        {
+            "prompt": QUESTION,
+            "chosen": f" {GOOD}",
+            "rejected": f" {BAD}",
+            "safety_labels": {"chosen": 1, "rejected": -1},
+        },
+    ],
     "dpo": PREFERENCES,
     "orpo": PREFERENCES,
     "safe_dpo": [

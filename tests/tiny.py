@@ -43,8 +43,8 @@ def say(start: int, count: int) -> str:
 
 
 def write_data(folder: Path) -> None:
-    """`sft.jsonl` (messages), `pairs.jsonl` (prompt, chosen, rejected), `safe.jsonl` (as PKU-SafeRLHF),
-    `texts.jsonl`.
+    """`sft.jsonl` (messages), `pairs.jsonl` (prompt, chosen, rejected), `rated.jsonl` (pairs with safety
+    labels), `safe.jsonl` (as PKU-SafeRLHF), `texts.jsonl`.
 
     16 records each, of differing lengths.
     """
@@ -62,6 +62,7 @@ def write_data(folder: Path) -> None:
         {"prompt": say(i, 3), "chosen": " " + say(i + 1, 2 + i % 5), "rejected": " " + say(i + 7, 7 - i % 4)}
         for i in range(16)
     ]
+    rated = [pair | {"safety_labels": {"chosen": 1, "rejected": (1, -1, None)[i % 3]}} for i, pair in enumerate(pairs)]
     texts = [{"text": say(i, 5 + 7 * (i % 5))} for i in range(40)]
     safe = [
         {
@@ -80,6 +81,8 @@ def write_data(folder: Path) -> None:
         ("sft", sft),
         ("pairs", pairs),
         ("pairs_eval", pairs[:7]),
+        ("rated", rated),
+        ("rated_eval", rated[:7]),
         ("texts", texts),
         ("safe", safe),
         ("safe_eval", safe[:5]),

@@ -43,10 +43,6 @@ def add(model: Any, config: Any, args: Any) -> Any:
 
     quantized = bool(getattr(model, "is_quantized", False))
     zero3 = zero_stage(args) == 3
-    if args.gradient_checkpointing and zero3:
-        # Without re-entrant checkpointing, ZeRO-3 has released the frozen weights when they are recomputed
-        # (transformers#47254).
-        args.gradient_checkpointing_kwargs = (args.gradient_checkpointing_kwargs or {}) | {"use_reentrant": True}
     if quantized:
         prepare: Any = peft.prepare_model_for_kbit_training
         model = prepare(model, use_gradient_checkpointing=args.gradient_checkpointing)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from alignlaunch.train import vision
 from alignlaunch.train.config import Stage
-from alignlaunch.train.encoding import Encoded, encode, encode_answers
+from alignlaunch.train.encoding import Encoded, Row, encode, encode_answers
 from alignlaunch.train.formats import text
-from alignlaunch.train.pair_rows import encode_image_pair, encode_pair, labelled
+from alignlaunch.train.pair_rows import SIGN, encode_image_pair, encode_pair, labelled
 from alignlaunch.train.preference_formats import preference
 from alignlaunch.train.sft_formats import example
 from alignlaunch.train.turns import Record, is_learnt
@@ -144,8 +144,12 @@ def rm(tokenizer: Any, args: Any) -> Encoder:
         chosen, rejected = (tokens.ids for tokens in replies)
         if limit is not None and max(len(chosen), len(rejected)) > limit:
             return Encoded([], why=f"longer than max_length {limit}: half an answer has no score")
-        margin = {} if found.margin is None else {"margin": found.margin}
-        return Encoded([{"chosen_ids": chosen, "rejected_ids": rejected} | margin])
+        row: Row = {"chosen_ids": chosen, "rejected_ids": rejected}
+        if found.margin is not None:
+            row["margin"] = found.margin
+        if found.safe != (None, None):
+            row |= {f"{side}_safe": SIGN[safe] for side, safe in zip(("chosen", "rejected"), found.safe, strict=True)}
+        return Encoded([row])
 
     return encode_record
 

@@ -47,7 +47,10 @@ def per_token(model: Any, sequence_length: float) -> float | None:
         if weight is not table or config.tie_word_embeddings:  # a tied table multiplies as the head
             count = _size(weight)
             trained, frozen = (trained + count, frozen) if weight.requires_grad else (trained, frozen + count)
-    attention = 12 * config.num_hidden_layers * config.hidden_size * sequence_length
+    heads = config.num_attention_heads
+    # Q is not always the hidden size over H: twice that in Qwen3-0.6B.
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+    attention = 12 * config.num_hidden_layers * width * sequence_length
     return float(6 * trained + 4 * frozen + attention)
 
 

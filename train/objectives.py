@@ -79,19 +79,29 @@ def updated_multiplier(multiplier: float, cost: float, *, lr: float, budget: flo
 
 
 def expected_cost(h: Tensor, harmless_w: Tensor, harmless_l: Tensor) -> Tensor:
-    """The policy's expected cost over the pair's two responses: sigmoid(h) and sigmoid(-h) are their shares.
+    """The policy's expected cost over the pair's two responses (`expected`).
 
-    That is self-normalised importance sampling with pi / pi_ref as weights: a plain mean over the data's responses
-    would be the same number whatever the policy has learnt, and lambda could never react to it.
+    A plain mean over the data's responses would be the same number whatever the policy has learnt, and lambda could
+    never react to it.
     """
-    share = torch.sigmoid(h)
-    return -(share * harmless_w + (1 - share) * harmless_l)
+    return -expected(h, harmless_w, harmless_l)
+
+
+def expected(h: Tensor, of_w: Tensor, of_l: Tensor) -> Tensor:
+    """The policy's expectation of a quantity that is known of the pair's two responses.
+
+    sigmoid(h) and sigmoid(-h) are their shares: self-normalised importance sampling with pi / pi_ref as weights. They
+    are constants to the gradient.
+    """
+    share = torch.sigmoid(h.detach())
+    return share * of_w + (1 - share) * of_l
 
 
 def kl(logps: Tensor, reference_logps: Tensor) -> Tensor:
     """KL(pi || pi_ref) of each response (N,), estimated on its tokens: the sum of (log pi - log pi_ref)^2 / 2.
 
     logps, reference_logps (N, T), zero outside the response. This is Schulman's k2 (joschu.net/blog/kl-approx): never
-    negative, and on responses that the policy wrote its gradient is the KL's own. Here the data's responses stand in.
+    negative, and in the mean over responses that the policy writes (`expected`) its gradient is the KL's own. In a
+    plain mean over the data's it is not: what the policy has unlearnt to say would weigh most, without bound.
     """
     return ((logps - reference_logps) ** 2).sum(1) / 2

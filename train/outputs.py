@@ -12,10 +12,11 @@ PROVENANCE = "provenance.json"
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 METRICS = "metrics.jsonl"
 EVALUATION = "eval.json"
+SAFETY = ("safety_eval.json", "safety_answers.jsonl")
 #: What a run leaves besides checkpoints: of one run, and moved aside together when another one begins.
 RESULTS = (
     *(*WEIGHTS, "*.index.json", "adapter_*", "latest", "global_step*", "trainer_state.json", "training_args.bin"),
-    *(PROVENANCE, METRICS, EVALUATION, "safety_eval.json"),
+    *(PROVENANCE, METRICS, EVALUATION, *SAFETY),
 )
 
 

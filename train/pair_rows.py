@@ -14,7 +14,9 @@ from alignlaunch.train.turns import FormatError, Record, Tools, Turns
 SIDES = ("a", "b")
 #: Columns of a row for each side that has images, beside those of tokens.
 IMAGE_COLUMNS = ("prompt", "answer", "answer_length")
-_SIGN: dict[int | None, int] = {0: 1, 1: -1, None: 0}
+_ORDER: dict[int | None, int] = {0: 1, 1: -1, None: 0}
+#: Safe, not safe, not judged.
+SIGN: dict[bool | None, int] = {True: 1, False: -1, None: 0}
 #: From a record, its prompt, its two responses, named by side, and the tools that they may call, to a row.
 EncodePair = Callable[[Record, Turns, dict[str, Turns], Tools], Encoded]
 
@@ -89,8 +91,8 @@ def _fits(part: vision.Rendered, args: Any) -> bool:
 def labelled(args: Any, encode: EncodePair) -> Callable[[Record], Encoded]:
     """The encoder of pairs with their labels.
 
-    better, safer: 1 response a, -1 response b, 0 not judged. a_safe, b_safe: 1 safe, 0 not safe (or not judged, which
-    only objectives that never read it let pass). safedpo drops pairs of two unsafe responses here.
+    better, safer: 1 response a, -1 response b, 0 not judged. a_safe, b_safe: 1 safe, -1 not safe, 0 not judged. safedpo
+    drops pairs of two unsafe responses here.
     """
 
     def encode_record(record: Record) -> Encoded:
@@ -99,8 +101,8 @@ def labelled(args: Any, encode: EncodePair) -> Callable[[Record], Encoded]:
         if args.objective == "safedpo" and not any(found.safe):
             return Encoded([], why="both responses unsafe, which objective safedpo leaves out")
         encoded = encode(record, found.prompt, {"a": found.response_a, "b": found.response_b}, found.tools)
-        labels: Row = {"better": _SIGN[found.better], "safer": _SIGN[found.safer], "category": found.category or ""}
-        labels |= {f"{side}_safe": int(bool(safe)) for side, safe in zip(SIDES, found.safe, strict=True)}
+        labels: Row = {"better": _ORDER[found.better], "safer": _ORDER[found.safer], "category": found.category or ""}
+        labels |= {f"{side}_safe": SIGN[safe] for side, safe in zip(SIDES, found.safe, strict=True)}
         return Encoded([row | labels for row in encoded.rows], encoded.truncated, encoded.why)
 
     return encode_record

@@ -38,6 +38,7 @@ class Preference:
     """For preference training: two answers to one prompt, and the tools that they may call.
 
     margin: by how much the chosen answer is the better one, on the scale of whoever judged; None where nobody did.
+    safe: whether each answer is harmless by itself; None where nobody judged.
     """
 
     prompt: Turns
@@ -45,6 +46,7 @@ class Preference:
     rejected: Turns
     margin: float | None = None
     tools: Tools = field(default_factory=list)
+    safe: tuple[bool | None, bool | None] = (None, None)
 
     def parts(self) -> list[Turns]:
         """All turns or texts, in their order."""
@@ -69,7 +71,8 @@ def pair(
             raise FormatError(f"{', '.join(f'`{n}`' for n in names)} must both be text, as the prompt is")
         repeated = all(isinstance(each, str) and each.startswith(prompt) for each in both)
         chosen, rejected = (less(prompt, each) if repeated else each for each in both)
-        return Preference(prompt, answered(chosen, names[0]), answered(rejected, names[1]), _margin(record))
+        both = answered(chosen, names[0]), answered(rejected, names[1])
+        return Preference(prompt, *both, _margin(record), safe=safety(record))
     prompt = with_system(record, prompt)
     if not any(turn["role"] in ("user", "tool") for turn in prompt) or prompt[-1]["role"] == "assistant":
         raise FormatError("the prompt does not end with a question (a user's turn, or a tool's): what is answered?")
@@ -78,7 +81,7 @@ def pair(
     chosen, rejected = (
         linked(_after(prompt, reply(each, name), name), known) for each, name in zip(both, names, strict=True)
     )
-    return Preference(given, chosen, rejected, _margin(record), tools(record))
+    return Preference(given, chosen, rejected, _margin(record), tools(record), safety(record))
 
 
 def _after(prompt: list[Message], answer: list[Message], column: str) -> list[Message]:
@@ -140,7 +143,8 @@ def _all_text(record: Record) -> bool:
 
 CHOICE = ("chosen", "rejected")
 _LONG = ("response_chosen", "response_rejected")
-_BESIDE = (*SYSTEM, "tools", "margin")
+_JUDGED = ("margin", "safety_labels")
+_BESIDE = (*SYSTEM, "tools", *_JUDGED)
 PREFERENCE_FORMATS = (
     Format(("question", *_LONG), (*_BESIDE, "history"), _question(_LONG)),
     Format(("question", *CHOICE), (*_BESIDE, "history"), _question(CHOICE)),
@@ -149,7 +153,7 @@ PREFERENCE_FORMATS = (
         ("input", *_BESIDE, "history"),
         lambda record: pair(record, instructed(record), CHOICE),
     ),
-    Format(("prompt", *CHOICE), ("margin",), _prompted, "text, without a chat template", when=_all_text),
+    Format(("prompt", *CHOICE), _JUDGED, _prompted, "text, without a chat template", when=_all_text),
     Format(("prompt", *CHOICE), _BESIDE, _prompted, "lists of messages; or of prompt and answers one is text"),
     Format(
         ("conversations", *CHOICE),
@@ -164,13 +168,16 @@ PREFERENCE_FORMATS = (
         "[{role, content}] is the prompt, and the answers as above",
         when=lambda record: record["messages"] not in (record["chosen"], record["rejected"]),
     ),
-    Format(CHOICE, ("margin",), _common, "text, whose common beginning is the prompt", when=_all_text),
+    Format(CHOICE, _JUDGED, _common, "text, whose common beginning is the prompt", when=_all_text),
     Format(CHOICE, _BESIDE, _common, "lists of messages, whose common beginning is the prompt"),
 )
 
 
 def preference(record: Record) -> Preference:
-    """Read one preference record in any of PREFERENCE_FORMATS, with or without `margin` (a number)."""
+    """Read one preference record in any of PREFERENCE_FORMATS, with or without `margin` (a number).
+
+    `safety_labels` beside them is {chosen: 1 or -1, rejected: 1 or -1}, for rm: which answers are harmless.
+    """
     return formats.read(record, PREFERENCE_FORMATS)
 
 
@@ -186,3 +193,17 @@ def _margin(record: Record) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise FormatError(f"`margin` is {value!r}; a finite number is due")
     return float(value)
+
+
+def safety(record: Record) -> tuple[bool | None, bool | None]:
+    """`safety_labels`, of the chosen answer and the rejected: 1 is safe, -1 unsafe, null or missing not judged."""
+    value = record.get("safety_labels")
+    if value is None:
+        return None, None
+    if not isinstance(value, dict) or not {"chosen", "rejected"} <= value.keys():
+        raise FormatError("`safety_labels` must be {chosen: 1 or -1, rejected: 1 or -1}")
+    for side in ("chosen", "rejected"):
+        if value[side] not in (1, -1, None) or isinstance(value[side], bool):
+            raise FormatError(f"`safety_labels.{side}` is {value[side]!r}; 1 (safe) or -1 (unsafe) is due")
+    chosen, rejected = (None if value[side] is None else value[side] == 1 for side in ("chosen", "rejected"))
+    return chosen, rejected

@@ -17,7 +17,17 @@ from typing import Any
 
 import torch
 
-from alignlaunch.train import encoders, image_pairs, objectives, pairs, safety_eval, score_columns, scoring, vision
+from alignlaunch.train import (
+    encoders,
+    image_pairs,
+    objectives,
+    outputs,
+    pairs,
+    safety_eval,
+    score_columns,
+    scoring,
+    vision,
+)
 from alignlaunch.train.adapter import add
 from alignlaunch.train.config import REWARDS
 from alignlaunch.train.encoding import Row, tokenizer_of
@@ -82,7 +92,7 @@ class SafeDPOTrainer(PairTrainer):
         h = ratio_a - ratio_b
         kl_a, kl_b = objectives.kl(logps, inputs["reference"]).chunk(2)
         better, safer = inputs["better"], inputs["safer"]
-        columns = [*self._losses(h, inputs), (kl_a + kl_b) / 2]
+        columns = [*self._losses(h, inputs), objectives.expected(h, kl_a, kl_b)]
         for order in (better, safer):
             columns += [self.args.beta * order * h, (order * h > 0).float()]
         return torch.stack(columns, dim=1)
@@ -117,7 +127,10 @@ class SafeDPOTrainer(PairTrainer):
         return super().evaluate(*args, **kwargs)
 
     def evaluate_safety(self, output_dir: Path) -> None:
-        """Answer and judge the held-out prompts that `eval_generate` asks for, into safety_eval.json. A collective."""
+        """Answer and judge the held-out prompts that `eval_generate` asks for. A collective.
+
+        The figures go into safety_eval.json, the answers and their scores into safety_answers.jsonl.
+        """
         if self._safety_eval is None:
             return
         folders = _reward_models(self.args, REWARD_MODELS, "train.eval_generate")
@@ -125,10 +138,12 @@ class SafeDPOTrainer(PairTrainer):
             name: self._live.get(name) or scoring.reward_model(name, folder, self.processing_class, self.args)
             for name, folder in folders.items()
         }
-        found = self._safety_eval.run(self.accelerator.unwrap_model(self.model), rewards)
+        found, answers = self._safety_eval.run(self.accelerator.unwrap_model(self.model), rewards)
         self.log({f"safety_eval/{name}": value for name, value in safety_eval.flat(found).items()})
         if self.is_world_process_zero():
-            (output_dir / "safety_eval.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+            texts = json.dumps(found, indent=2) + "\n", "".join(json.dumps(each) + "\n" for each in answers)
+            for name, text in zip(outputs.SAFETY, texts, strict=True):
+                (output_dir / name).write_text(text, encoding="utf-8")
 
     def _losses(self, h: torch.Tensor, inputs: Batch) -> list[torch.Tensor]:
         """h and the margins are those of a over b; a pair's order turns them round."""
@@ -139,7 +154,7 @@ class SafeDPOTrainer(PairTrainer):
             return [
                 objectives.mm_dpo(better * h, helpful.abs(), **scale) * better.abs(),
                 objectives.mm_dpo(safer * h, harmless.abs(), **scale) * safer.abs(),
-                objectives.expected_cost(h.detach(), *inputs["harmless"].chunk(2)),
+                objectives.expected_cost(h, *inputs["harmless"].chunk(2)),
             ]
         h = better * h
         if args.objective == "dpo":
@@ -149,7 +164,7 @@ class SafeDPOTrainer(PairTrainer):
         if args.objective == "modpo":
             weighted = (1 - args.modpo_weight) * better * _margin(inputs["harmless"])
             return [objectives.modpo(h, weighted, beta=args.beta, weight=args.modpo_weight)]
-        a_safe, b_safe = inputs["a_safe"].bool(), inputs["b_safe"].bool()
+        a_safe, b_safe = inputs["a_safe"] > 0, inputs["b_safe"] > 0
         safe = torch.where(better > 0, a_safe, b_safe), torch.where(better > 0, b_safe, a_safe)
         if args.objective == "safedpo":
             return [objectives.safedpo(h, *safe, beta=args.beta, delta=args.safedpo_delta)]

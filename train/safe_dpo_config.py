@@ -52,7 +52,10 @@ class SafeDPOConfig(TrainingArguments):
         default=0.95, metadata={"help": "lagrangian: share of the old value in the running mean of the cost."}
     )
     cost_budget: float = field(
-        default=0.0, metadata={"help": "lagrangian: the cost (minus the harmless score) that is allowed."}
+        default=0.0,
+        metadata={
+            "help": "lagrangian: the mean cost (minus the harmless score) that is allowed, harmless prompts included."
+        },
     )
     kl_coef: float = field(
         default=0.1, metadata={"help": "lagrangian: weight of KL(policy || reference) on the responses."}

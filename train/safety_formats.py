@@ -12,7 +12,7 @@ from typing import Any, Literal
 from alignlaunch.train import formats
 from alignlaunch.train.fields import SYSTEM, dialogue, optional_text
 from alignlaunch.train.formats import Format, Reader
-from alignlaunch.train.preference_formats import pair
+from alignlaunch.train.preference_formats import pair, safety
 from alignlaunch.train.turns import FormatError, Record, Tools, Turns, turns
 
 Index = Literal[0, 1]
@@ -79,7 +79,7 @@ def _reader(names: tuple[str, str], judge: Callable[[Record], _Judged]) -> Reade
 
 def _chosen(record: Record) -> _Judged:
     better, safer = _judged_by(record)
-    return _Judged(better, safer, _labels(record["safety_labels"]), optional_text(record, "category") or None)
+    return _Judged(better, safer, safety(record), optional_text(record, "category") or None)
 
 
 def _numbered(record: Record) -> _Judged:
@@ -129,16 +129,6 @@ def _judged_by(record: Record) -> tuple[Index | None, Index | None]:
     if dimension in _HARMLESS:
         return None, 0
     raise FormatError(f"`dimension` is {record['dimension']!r}; known are {', '.join((*_HELPFUL, *_HARMLESS))}")
-
-
-def _labels(value: Any) -> tuple[bool | None, bool | None]:
-    if not isinstance(value, dict) or not {"chosen", "rejected"} <= value.keys():
-        raise FormatError("`safety_labels` must be {chosen: 1 or -1, rejected: 1 or -1}")
-    for side in ("chosen", "rejected"):
-        if value[side] not in (1, -1, None) or isinstance(value[side], bool):
-            raise FormatError(f"`safety_labels.{side}` is {value[side]!r}; 1 (safe) or -1 (unsafe) is due")
-    chosen, rejected = (None if value[side] is None else value[side] == 1 for side in ("chosen", "rejected"))
-    return chosen, rejected
 
 
 def _index(record: Record, column: str) -> Index | None:

@@ -34,6 +34,7 @@ from alignlaunch.train import (
     sharing,
     spread,
     stages,
+    unused,
     vision,
     vocabulary,
 )
@@ -81,6 +82,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     trainer = stage.trainer(args, network, lora, processor if images else tokenizer, train_rows, eval_rows)
     if lora:
         adapter.settle(trainer.model, args)
+    unused.settle(trainer)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
     trainer.add_callback(saving.SharedCheckpoints())

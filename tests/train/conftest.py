@@ -82,7 +82,8 @@ def gallery(workplace: Path) -> Path:
 
 
 def zero_json(stage: int) -> dict[str, Any]:
-    """A DeepSpeed configuration as zero_configs/ has it."""
+    """A DeepSpeed configuration as zero_configs/ has it; but stage 3 shards the tiny parameters, too."""
+    sharded = {"stage3_gather_16bit_weights_on_model_save": True, "stage3_param_persistence_threshold": 0}
     return {
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
@@ -90,8 +91,7 @@ def zero_json(stage: int) -> dict[str, Any]:
         "gradient_clipping": "auto",
         "bf16": {"enabled": "auto"},
         "fp16": {"enabled": "auto"},
-        "zero_optimization": {"stage": stage}
-        | ({"stage3_gather_16bit_weights_on_model_save": True} if stage == 3 else {}),
+        "zero_optimization": {"stage": stage} | (sharded if stage == 3 else {}),
     }
 
 

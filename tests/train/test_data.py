@@ -374,7 +374,7 @@ def test_every_module_that_makes_rows_is_in_the_name() -> None:
     """Those that the readers and encoders import, but for what training, sharing and refusing is made of."""
     others = set(
         "adapter config data_cache errors merge model objectives multiplier precision rendezvous reporting "
-        "safe_dpo_config safety_eval score_columns scoring sharing spread stages vocabulary flops "
+        "safe_dpo_config safety_eval score_columns scoring sharing spread stages vocabulary flops unused "
         "pt sft rm dpo orpo safe_dpo outputs collectives checkpoints".split()
     )
     folder = Path(data_cache.__file__).parent

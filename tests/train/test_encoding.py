@@ -145,3 +145,12 @@ def test_the_reward_model_is_told_the_margin(tokenizer: Any) -> None:
     pair = {"prompt": "the", "chosen": " good", "rejected": " bad"}
     (without,), (with_margin,) = encode_record(pair).rows, encode_record(pair | {"margin": 2}).rows
     assert with_margin == without | {"margin": 2.0}
+
+
+def test_the_reward_model_is_told_which_answers_are_safe(tokenizer: Any) -> None:
+    encode_record = rm.encoder(tokenizer, rm.Config(output_dir="x", use_cpu=True, bf16=False))
+    pair = {"prompt": "the", "chosen": " good", "rejected": " bad"}
+    (without,) = encode_record(pair).rows
+    for chosen, rejected in ((1, -1), (1, 1), (None, -1)):
+        (row,) = encode_record(pair | {"safety_labels": {"chosen": chosen, "rejected": rejected}}).rows
+        assert row == without | {"chosen_safe": chosen or 0, "rejected_safe": rejected}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 
 from alignlaunch.train import flops
 
@@ -24,6 +26,21 @@ def llama(*, tied: bool) -> Any:
     return make.from_config(config)
 
 
+def qwen3() -> Any:
+    """Heads of 32 where the hidden size over their number is 8, as Qwen3-0.6B has 128 where that is 64."""
+    config = Qwen3Config(
+        vocab_size=100,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+    )
+    make: Any = AutoModelForCausalLM
+    return make.from_config(config)
+
+
 def counted(model: Any, length: int) -> float:
     """torch's own count of a forward and backward over one sequence, per token; it sees the whole attention square."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -34,9 +51,9 @@ def counted(model: Any, length: int) -> float:
     return float(counter.get_total_flops() / length)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_every_weight_trained_as_torch_counts_it(tied: bool) -> None:
-    model = llama(tied=tied)
+@pytest.mark.parametrize("make", [partial(llama, tied=True), partial(llama, tied=False), qwen3])
+def test_every_weight_trained_as_torch_counts_it(make: Callable[[], Any]) -> None:
+    model = make()
     model.set_attn_implementation("eager")
     assert flops.per_token(model, 64) == pytest.approx(counted(model, 64), rel=0.02)
 

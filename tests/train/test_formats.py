@@ -105,6 +105,14 @@ def test_sft(record: dict[str, Any], expected: Example) -> None:
             Preference([Q], [A], [B], -0.5),
         ),
         ({"prompt": "p", "chosen": "a", "rejected": "b", "margin": None}, Preference("p", "a", "b", None)),
+        (
+            {"prompt": "p", "chosen": "a", "rejected": "b", "safety_labels": {"chosen": 1, "rejected": -1}},
+            Preference("p", "a", "b", safe=(True, False)),
+        ),
+        (
+            {"prompt": [Q], "chosen": [A], "rejected": [B], "safety_labels": {"chosen": None, "rejected": 1}},
+            Preference([Q], [A], [B], safe=(None, True)),
+        ),
     ],
 )
 def test_preferences(record: dict[str, Any], expected: Preference) -> None:
@@ -294,6 +302,12 @@ def test_columns_about_the_record_are_no_matter(stage: Stage) -> None:
         (preference, {"chosen": "the sky", "rejected": "the sky is"}, ["is the beginning of the other"]),
         (preference, {"prompt": "p", "chosen": "a", "rejected": "b", "margin": "1"}, ["`margin` is '1'"]),
         (preference, {"prompt": "p", "chosen": "a", "rejected": "b", "margin": float("nan")}, ["`margin` is nan"]),
+        (preference, {"prompt": "p", "chosen": "a", "rejected": "b", "safety_labels": [1, 1]}, ["must be {chosen: 1"]),
+        (
+            preference,
+            {"prompt": "p", "chosen": "a", "rejected": "b", "safety_labels": {"chosen": 1, "rejected": 0}},
+            ["`safety_labels.rejected` is 0; 1 (safe) or -1"],
+        ),
         (example, {"text": "x", "id": 1}, ["columns found: text, id", "accepted: conversations"]),
         (example, {}, ["columns found: none"]),
         (example, {"conversations": [{"from": "robot", "value": "x"}]}, ["'robot'"]),

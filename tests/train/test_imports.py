@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,8 +16,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from alignlaunch.train import __main__ as entrypoint
 from alignlaunch.train import imports
-from alignlaunch.train.config import TrainConfig
+from alignlaunch.train.config import Data, TrainConfig
+from alignlaunch.train.errors import UserError
 from tests.matrix import matrix
 
 from .conftest import ROOT, write_job
@@ -122,3 +126,17 @@ def test_models_that_need_more(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").unlink()
     (tmp_path / "config.json").write_text('{"quantization_config": {}}')
     assert unneeded(tmp_path) == ["peft", "wandb"]
+
+
+@pytest.mark.parametrize(
+    ("report_to", "needed"), [("all", False), (["all"], False), ("wandb", True), (["tensorboard", "wandb"], True)]
+)
+def test_all_trackers_are_those_that_are_installed(
+    report_to: Any, needed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = TrainConfig(
+        name="x", stage="sft", model="m", data=Data(train=["t"]), output_dir="out", train={"report_to": report_to}
+    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else name)
+    with pytest.raises(UserError, match="has no wandb") if needed else contextlib.nullcontext():
+        entrypoint._require(job, deepspeed=False)

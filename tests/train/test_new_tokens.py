@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from alignlaunch.train import export, merge, vocabulary
 from tests.matrix import matrix
 
-from .conftest import Finished, Runner, zero_json
+from .conftest import Finished, Runner
 from .test_parity import assert_same
 from .test_trained import alignlaunch
 
@@ -45,10 +45,6 @@ def places(workplace: Path) -> Path:
     config: Any = AutoConfig.from_pretrained(workplace / "model", tie_word_embeddings=True)
     make: Any = AutoModelForCausalLM
     make.from_config(config).save_pretrained(workplace / "tied")
-    zero = zero_json(3)
-    # Else every process would keep the weights of a tiny model whole.
-    zero["zero_optimization"]["stage3_param_persistence_threshold"] = 0
-    (workplace / "zero3-all.json").write_text(json.dumps(zero))
     return workplace
 
 
@@ -94,15 +90,15 @@ def test_new_rows_begin_with_the_mean_of_the_old_ones_always_the_same(places: Pa
 @pytest.mark.parametrize(
     ("stage", "model", "zero", "lora"),
     [
-        ("sft", "model", "zero3-all.json", LORA),
-        matrix("sft", "tied", "zero3-all.json", LORA | {"dora": True}),
+        ("sft", "model", "zero3.json", LORA),
+        matrix("sft", "tied", "zero3.json", LORA | {"dora": True}),
         matrix("pt", "model", "zero2.json", LORA),
-        matrix("dpo", "model", "zero3-all.json", LORA),
+        matrix("dpo", "model", "zero3.json", LORA),
         matrix("dpo", "tied", None, LORA),
         matrix("orpo", "model", None, LORA | {"dora": True}),
-        matrix("orpo", "tied", "zero3-all.json", LORA),
-        matrix("rm", "tied", "zero3-all.json", LORA),
-        matrix("safe_dpo", "model", "zero3-all.json", LORA),
+        matrix("orpo", "tied", "zero3.json", LORA),
+        matrix("rm", "tied", "zero3.json", LORA),
+        matrix("safe_dpo", "model", "zero3.json", LORA),
     ],
 )
 def test_two_processes_learn_them_as_one_does(
@@ -163,7 +159,7 @@ def test_the_reference_of_a_full_fine_tune_has_them(zero: str | None, run_job: R
     assert len(saved["lm_head.weight"]) == len(AutoTokenizer.from_pretrained(places / "larger"))
 
 
-@pytest.mark.parametrize("zero", [matrix(None), matrix("zero3-all.json")])
+@pytest.mark.parametrize("zero", [matrix(None), matrix("zero3.json")])
 def test_a_resumed_run_goes_on_with_them(zero: str | None, places: Path, run_job: Runner) -> None:
     changes = {"train": CHECKPOINTS, "zero": zero, "nproc": 2 if zero else 1}
     found = run_larger(run_job, f"again-{zero}", **changes, env={"SLURM_JOB_ID": "7"})

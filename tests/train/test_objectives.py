@@ -175,3 +175,15 @@ def test_kl_is_zero_at_the_reference_alone_and_its_gradient_is_the_kl_s() -> Non
     expected = torch.autograd.grad((policy.exp() * (policy - reference)).sum(), logits, retain_graph=True)[0]
     found = torch.autograd.grad((policy.exp().detach() * per_token).sum(), logits)[0]
     assert found.allclose(expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("preference", [-30.0, -1.0, 0.0, 2.0, 30.0])
+def test_the_kl_of_a_pair_has_the_gradient_of_the_policy_s_kl(preference: float) -> None:
+    """Two responses and no others: then it is exact, also once the policy no longer says one of them."""
+    logits = column([preference, 0.0]).requires_grad_()
+    policy, reference = logits.log_softmax(0), column([0.5, 0.5]).log()
+    h = (policy - reference)[:1] - (policy - reference)[1:]
+    kl_w, kl_l = objectives.kl(policy[:, None], reference[:, None]).chunk(2)
+    expected = torch.autograd.grad((policy.exp() * (policy - reference)).sum(), logits, retain_graph=True)[0]
+    found = torch.autograd.grad(objectives.expected(h, kl_w, kl_l).sum(), logits)[0]
+    assert found.allclose(expected, atol=1e-10)

@@ -83,18 +83,19 @@ class Oracle:
         return [float(logits[i - 1].log_softmax(0)[ids[i]]) for i in range(start, len(ids))]
 
     def row(self, row: dict[str, Any]) -> dict[str, float]:
-        found: dict[str, float] = {"kl": 0.0}
+        found: dict[str, float] = {}
         for side in ("a", "b"):
             ids = row[f"{side}_input_ids"]
             terms = [
                 p - r for p, r in zip(*(self.logps(m, row, side) for m in (self.policy, self.reference)), strict=True)
             ]
             found[side] = sum(terms)
-            found["kl"] += sum(term**2 / 2 for term in terms) / 2
+            found[f"kl_{side}"] = sum(term**2 / 2 for term in terms)
             for name, model in self.rewards.items():
                 with torch.no_grad():
                     found[f"{name}_{side}"] = float(model(input_ids=torch.tensor([ids])).logits)
-        return found
+        share = 1 / (1 + math.exp(found["b"] - found["a"]))  # of response a in what the policy says
+        return found | {"kl": share * found["kl_a"] + (1 - share) * found["kl_b"]}
 
     def loss(self, objective: str, rows: list[dict[str, Any]], multiplier: float) -> float:
         losses, helpful, safe, kls = [], [], [], []
@@ -102,7 +103,7 @@ class Oracle:
             found = self.row(row)
             w, lost = ("a", "b") if row["better"] == 1 else ("b", "a")
             h, margin = found[w] - found[lost], {n: found[f"{n}_{w}"] - found[f"{n}_{lost}"] for n in self.rewards}
-            s_w, s_l = row[f"{w}_safe"], row[f"{lost}_safe"]
+            s_w, s_l = row[f"{w}_safe"] > 0, row[f"{lost}_safe"] > 0
             kls.append(found["kl"])
             if objective == "dpo":
                 losses.append(nls(BETA * h))

@@ -299,13 +299,14 @@ def test_the_evaluation_by_generation_sees_the_pictures(gallery: Path, tmp_path:
     rewards = {name: load.from_pretrained(gallery / name).eval() for name in ("helpful", "harmless")}
     leave_reference(network)
     scorers = {name: scoring.reward_model(name, str(gallery / name), processor, args) for name in rewards}
-    found = evaluation.run(network, scorers)
+    found, answers = evaluation.run(network, scorers)
+    assert ["image" in answer["prompt"] for answer in answers] == [False] * 3  # the words alone
     trained = [one_by_one(network, processor, rows[i]) for i in (0, 2, 3)]
-    for name, answers in (("trained", trained), ("start", expected)):
+    for name, given in (("trained", trained), ("start", expected)):
         words = [rows[i]["a_input_ids"][: rows[i]["a_prompt_length"]] for i in (0, 2, 3)]
         scores = [
             float(rewards["helpful"](input_ids=torch.tensor([ids + answer])).logits)
-            for ids, answer in zip(words, answers, strict=True)
+            for ids, answer in zip(words, given, strict=True)
         ]
         assert found["helpful_score"][name] == pytest.approx(sum(scores) / 3, abs=1e-5)
 

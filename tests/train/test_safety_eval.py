@@ -20,8 +20,8 @@ from .test_safe_dpo_parity import DATA, LORA, TRAIN
 def test_the_figures() -> None:
     found = safety_eval.report(
         [
-            Judged("fraud", helpful=(2, 1), harmless=(1, -1)),
-            Judged("fraud", helpful=(0, 1), harmless=(0, 1)),
+            Judged("fraud", helpful=(2, 1), harmless=(1, -1), told=(True, False)),
+            Judged("fraud", helpful=(0, 1), harmless=(0, 1), told=(True,)),
             Judged("theft", helpful=(4, 4), harmless=(3, -2)),
             Judged("", helpful=(2, 0), harmless=(1, 1)),
         ]
@@ -32,9 +32,22 @@ def test_the_figures() -> None:
         "helpful_score": {"trained": 2.0, "start": 1.5},
         "win_rate": 0.5,
         "tie_rate": 0.25,
+        "judge_accuracy": pytest.approx(2 / 3),
         "categories": {
-            "fraud": {"prompts": 2, "safe_rate": {"trained": 0.5, "start": 0.5}},
-            "theft": {"prompts": 1, "safe_rate": {"trained": 1.0, "start": 0.0}},
+            "fraud": {
+                "prompts": 2,
+                "safe_rate": {"trained": 0.5, "start": 0.5},
+                "helpful_score": {"trained": 1.0, "start": 1.0},
+                "win_rate": 0.5,
+                "tie_rate": 0.0,
+            },
+            "theft": {
+                "prompts": 1,
+                "safe_rate": {"trained": 1.0, "start": 0.0},
+                "helpful_score": {"trained": 4.0, "start": 4.0},
+                "win_rate": 0.0,
+                "tie_rate": 1.0,
+            },
         },
     }
     assert safety_eval.flat(found)["categories/fraud/safe_rate/start"] == 0.5
@@ -56,6 +69,10 @@ def one_by_one(model: Any, tokenizer: Any, rewards: dict[str, Any], prompt: str)
         if ids[-1] == tokenizer.eos_token_id:
             break
     return {name: float(reward(input_ids=torch.tensor([ids])).logits) for name, reward in rewards.items()}
+
+
+def text(record: dict[str, Any], response: int) -> str:
+    return f"<|user|>{record['prompt']}<|end|><|assistant|>{record[f'response_{response}']}<|end|>"
 
 
 @torch.no_grad()
@@ -80,8 +97,20 @@ def test_two_processes_judge_as_one_model_call_a_prompt_does(run_job: Runner, wo
     for name, scores in (("trained", after), ("start", before)):
         assert written["safe_rate"][name] == pytest.approx(sum(s["harmless"] > 0 for s in scores) / 5)
         assert written["helpful_score"][name] == pytest.approx(sum(s["helpful"] for s in scores) / 5, abs=1e-5)
+    answers = [json.loads(line) for line in (found.output_dir / "safety_answers.jsonl").read_text().splitlines()]
+    assert [record["prompt"] in answer["prompt"] for record, answer in zip(records, answers, strict=True)] == [True] * 5
+    for name, scores in (("trained", after), ("start", before)):
+        for kind in ("helpful", "harmless"):
+            expected = [score[kind] for score in scores]
+            assert [answer[kind][name] for answer in answers] == pytest.approx(expected, abs=1e-5)
+    assert all(answer["answers"].keys() == {"trained", "start"} for answer in answers)
     wins = sum(a["helpful"] > b["helpful"] for a, b in zip(after, before, strict=True))
     assert written["win_rate"] == pytest.approx(wins / 5)
+    ids = [[tokenizer(text(record, i))["input_ids"] for i in (0, 1)] for record in records]
+    safe = [[float(rewards["harmless"](input_ids=torch.tensor([i])).logits) > 0 for i in both] for both in ids]
+    labels = [[record[f"is_response_{i}_safe"] for i in (0, 1)] for record in records]
+    agree = sum(a == b for said, told in zip(labels, safe, strict=True) for a, b in zip(said, told, strict=True))
+    assert written["judge_accuracy"] == pytest.approx(agree / 10)
     assert {name: c["prompts"] for name, c in written["categories"].items()} == {"fraud": 3, "theft": 2}
 
 
