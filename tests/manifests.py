@@ -15,9 +15,11 @@ from .test_hostile import as_yaml
 
 #: The goldens that are manifests.
 FOLDERS = sorted(path.parent for path in (Path(__file__).parent / "goldens").glob("*/k8s/job.configmap.yaml"))
-#: The least that a job needs on Kubernetes: what `MINIMAL` names by path is its output alone.
+#: The least that a job needs on Kubernetes: what `MINIMAL` names by path is its output alone. Two, three or four nodes
+#: share its steps evenly.
 K8S: dict[str, Any] = {"image": "a:1", "volumes": {"out": {"pvc": "out", "mount_path": "/out"}}}
 KEYS: dict[str, Any] = {**yaml.safe_load(MINIMAL), "output_dir": "/out/tiny", "zero": 0, "k8s": K8S}
+KEYS["train"] = {"gradient_accumulation_steps": 12}
 
 
 def rendered(folder: Path, **keys: Any) -> list[dict[str, Any]]:

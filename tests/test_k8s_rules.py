@@ -58,6 +58,7 @@ def problems(loaded: Job, target: render.Target = "k8s") -> list[tuple[str, str]
         (["k8s.secrets={HF_TOKEN: {name: a}}"], "k8s.secrets.HF_TOKEN", "not one of the job's `secrets`"),
         (["k8s.min_available=2"], "k8s.min_available", "more pods than the job has (1)"),
         (['nnodes="1:2"', "zero=2"], "zero", "cannot be loaded by another number of processes"),
+        (['nnodes="2:5"'], "nnodes", "5 nodes cannot share evenly what another number began with"),
         (["k8s.runtime=x"], "k8s.runtime", "only a TrainJob has a runtime"),
         (["k8s.kind=TrainJob", "k8s.host_network=true"], "k8s.host_network", "a TrainJob's runtime decides this"),
         (["k8s.kind=TrainJob", "k8s.backoff_limit=0"], "k8s.backoff_limit", "a TrainJob's runtime decides this"),
@@ -83,7 +84,7 @@ def test_what_only_kubernetes_refuses_runs_elsewhere(tmp_path: Path) -> None:
 
 
 def test_an_elastic_job_is_for_kubernetes_alone(tmp_path: Path, cli: Cli) -> None:
-    loaded = load(tmp_path, 'nnodes="2:4"')
+    loaded = load(tmp_path, 'nnodes="2:4"', "train.gradient_accumulation_steps=12")
     assert render.targets(loaded) == ["k8s"]
     for target in ("bash", "slurm"):
         assert problems(loaded, target) == [("nnodes", "an elastic number of nodes is for Kubernetes only")]

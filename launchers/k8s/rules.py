@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import lcm
 from posixpath import commonpath, normpath
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,14 @@ def _nodes(job: Job, k8s: K8s) -> Iterator[Broken]:
     if job.elastic and job.zero:
         rule = "ZeRO's shards cannot be loaded by another number of processes, which an elastic job may get"
         yield ("zero",), job.spec.zero, rule, "`zero: 0`, or a fixed number of nodes"
+    if job.elastic:
+        node, counts = job.per_device_batch_size * job.accumulation_steps, range(job.elastic[0], job.elastic[1] + 1)
+        if uneven := [n for n in counts if any(first * node % n for first in counts)]:
+            rule = (
+                f"a step keeps its records when nodes come or go, and {uneven[0]} nodes cannot share evenly what another "
+                f"number began with: {node} a process (per_device_train_batch_size x gradient_accumulation_steps)"
+            )
+            yield ("nnodes",), job.spec.nnodes, rule, f"make these a multiple of {lcm(*counts)}, or narrow the range"
 
 
 def _pytorch_job(k8s: K8s) -> Iterator[Broken]:
