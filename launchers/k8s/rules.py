@@ -106,8 +106,9 @@ def _nodes(job: Job, k8s: K8s) -> Iterator[Broken]:
         node, counts = job.per_device_batch_size * job.accumulation_steps, range(job.elastic[0], job.elastic[1] + 1)
         if uneven := [n for n in counts if any(first * node % n for first in counts)]:
             rule = (
-                f"a step keeps its records when nodes come or go, and {uneven[0]} nodes cannot share evenly what another "
-                f"number began with: {node} a process (per_device_train_batch_size x gradient_accumulation_steps)"
+                f"a step keeps its records when nodes come or go, and {uneven[0]} nodes cannot share evenly what "
+                f"another number began with: {node} a process (per_device_train_batch_size x "
+                "gradient_accumulation_steps)"
             )
             yield ("nnodes",), job.spec.nnodes, rule, f"make these a multiple of {lcm(*counts)}, or narrow the range"
 
