@@ -14,8 +14,8 @@ import torch
 from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from alignlaunch.train import encoders, vocabulary
-from alignlaunch.train.model import placement
+from alignlaunch.train import encoders
+from alignlaunch.train.frozen import load_again
 from alignlaunch.train.trainer import StageTrainer
 
 HEAD = "lm"
@@ -104,6 +104,8 @@ def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, eva
     collator = None
     if "chosen_learnt" in train.column_names:
         collator = Collator(tokenizer.pad_token_id, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
+    # TRL would load the reference without the rows of a larger tokenizer. `precompute_ref_log_probs` needs none.
+    reference = None if adapter or args.precompute_ref_log_probs else load_again(model, args)
     args.per_device_eval_batch_size = 1  # two sequences; each pair's loss is then its own
     made = Trainer(
         data_collator=collator,
@@ -113,23 +115,7 @@ def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, eva
         train_dataset=train,
         eval_dataset=evaluation,
         peft_config=adapter,
-        ref_model=None if adapter or args.precompute_ref_log_probs else _reference(model, args),
+        ref_model=reference,
     )
     made.compute_metrics = made.pair_means
     return made
-
-
-def _reference(model: Any, args: Any) -> Any:
-    """The start model once more; TRL would load it without the rows of a larger tokenizer.
-
-    In the policy's own type, as it computes under the same autocast: one in bf16 beside a policy in fp32 is off by 1 or
-    2 nats an answer before the first step (bench/reference_precision.py). `precompute_ref_log_probs` needs none.
-    """
-    reference = type(model).from_pretrained(
-        model.config.name_or_path,
-        dtype=model.dtype,
-        attn_implementation=model.config._attn_implementation,
-        **placement(args),
-    )
-    vocabulary.grow(reference, model.config.get_text_config().vocab_size)
-    return reference

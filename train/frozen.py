@@ -11,19 +11,28 @@ from alignlaunch.train.model import placement, zero_stage
 
 
 def start_model(model: Any, args: Any) -> Any:
-    """What a model was before its training, its adapter and its new rows: loaded once more, as it was, in eval mode.
+    """What a model was before its training and without an adapter, in eval mode.
 
     Under ZeRO-3 a collective, and each of its forwards too.
     """
+    return settle(load_again(model, args), args)
+
+
+def load_again(model: Any, args: Any) -> Any:
+    """The model as it was loaded, without an adapter, and with as many rows for tokens.
+
+    In its own type, as it computes under the same autocast: a reference in bf16 beside a policy in fp32 is off by 1 or
+    2 nats an answer before the first step (bench/reference_precision.py).
+    """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    copy = type(base).from_pretrained(
+    again = type(base).from_pretrained(
         base.config.name_or_path,
         dtype=base.dtype,
         attn_implementation=base.config._attn_implementation,
         **placement(args),
     )
-    vocabulary.grow(copy, base.config.get_text_config().vocab_size)
-    return settle(copy, args)
+    vocabulary.grow(again, base.config.get_text_config().vocab_size)
+    return again
 
 
 def settle(model: Any, args: Any) -> Any:
