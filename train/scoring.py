@@ -112,9 +112,8 @@ def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
     if not Path(folder).is_dir():
         raise UserError(f"{key}: {folder}: no such folder (looked in {Path.cwd()}). Name the output of an `rm` job.")
     try:
-        is_adapter = (Path(folder) / "adapter_config.json").is_file()
-        with _unsharded(args) if is_adapter else contextlib.nullcontext():
-            model = _adapter(folder, args) if is_adapter else _full(folder, args)
+        # (Under ZeRO-3 the session has merged it.)
+        model = _adapter(folder, args) if (Path(folder) / "adapter_config.json").is_file() else _full(folder, args)
         own = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0]
@@ -142,7 +141,7 @@ def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
     config = model.config.get_text_config()
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id  # by it the model finds each sequence's last token
-    scorer = model.eval().requires_grad_(False).to(args.device) if is_adapter else frozen.settle(model, args)
+    scorer = frozen.settle(model, args)
 
     def score(inputs: Batch) -> torch.Tensor:
         text = inputs.get("text", inputs)
@@ -182,20 +181,6 @@ def _dtype(args: Any) -> torch.dtype:
 def autocast(args: Any) -> Any:
     """The precision in which the policy computes."""
     return torch.autocast(args.device.type, dtype=_dtype(args), enabled=args.bf16 or args.fp16)
-
-
-@contextlib.contextmanager
-def _unsharded(args: Any) -> Iterator[None]:
-    """Under ZeRO-3 the weights of every model would be sharded while it loads; not here."""
-    from transformers import integrations
-
-    deepspeed: Any = integrations.deepspeed
-    deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        if getattr(args, "hf_deepspeed_config", None) is not None:
-            deepspeed.set_hf_deepspeed_config(args.hf_deepspeed_config)
 
 
 @contextlib.contextmanager
