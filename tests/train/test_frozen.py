@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.matrix import matrix
 
-from .conftest import ROOT, Runner, write_job
+from .conftest import Runner, run_program, write_job
 
 #: The entrypoint, with what is gathered at one time told: the tiny models have some 30,000 weights.
 PROGRAM = """
@@ -41,9 +38,7 @@ def test_no_model_is_gathered_whole(
     train |= {"helpful_reward_model": "helpful", "harmless_reward_model": "out/frozen-rm"}
     data = {"train": ["safe.jsonl"], "validation": ["safe_eval.jsonl"], "cache_dir": "cache"}
     job = write_job(workplace, f"frozen-{scores}-{bool(lora)}", stage="safe_dpo", lora=lora, train=train, data=data)
-    env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", PROGRAM, str(job), "--deepspeed", "zero3.json"]
-    done = subprocess.run(command, cwd=workplace, env=env, capture_output=True, text=True, check=False)
+    done = run_program(workplace, PROGRAM, job, "--deepspeed", "zero3.json")
     assert done.returncode == 0, done.stderr
     assert "train.harmless_reward_model: out/frozen-rm is an adapter; taking " in done.stdout
     gathered = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("gathered ")]

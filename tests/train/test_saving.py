@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from safetensors.torch import load_file
 
-from .conftest import ROOT, write_job
+from .conftest import run_program, write_job
 
 #: The entrypoint, with DeepSpeed's copying of a model's weights counted.
 PROGRAM = """
@@ -28,9 +25,7 @@ main()
 def test_under_zero_2_the_frozen_base_of_an_adapter_is_not_copied(workplace: Path) -> None:
     lora = {"r": 2, "alpha": 4, "dropout": 0.0}
     job = write_job(workplace, "lean", stage="orpo", lora=lora, train={"max_steps": 1})
-    env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", PROGRAM, str(job), "--deepspeed", "zero2.json"]
-    done = subprocess.run(command, cwd=workplace, env=env, capture_output=True, text=True, check=False)
+    done = run_program(workplace, PROGRAM, job, "--deepspeed", "zero2.json")
     assert done.returncode == 0, done.stderr
     assert "copied" not in done.stdout
     saved = load_file(workplace / "out/lean/adapter_model.safetensors")
