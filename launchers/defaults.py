@@ -120,6 +120,8 @@ STAGES: dict[Stage, list[Default]] = {
     "dpo": [
         Default("nproc_per_node", 1, "alignlaunch"),
         Default("zero", 0, "DDP: title"),
+        # Its metrics are means over a batch: pair by pair they are exact, whatever the number of processes.
+        Default("train.per_device_eval_batch_size", 1, "alignlaunch"),
         *_SAFE_DPO_TRAIN,
     ],
     "safe_dpo": [

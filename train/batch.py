@@ -20,7 +20,7 @@ _KEY = "batch"  # in trainer_state.json, beside the states of transformers' own 
 _ORDERING = {"train_sampling_strategy": ("group_by_length", "batch_rebalance"), "dataloader_drop_last": (True,)}
 
 
-class Batch(NamedTuple):
+class StepBatch(NamedTuple):
     """asked: per_device_train_batch_size and gradient_accumulation_steps as the job has them."""
 
     records: int
@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 class BatchRecorder(TrainerCallback):
     """Leave the batch where each checkpoint takes it from."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: StepBatch) -> None:
         self._batch = batch
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -40,20 +40,20 @@ class BatchRecorder(TrainerCallback):
         state.stateful_callbacks[_KEY] = self._batch._asdict()
 
 
-def of(args: Any, processes: int) -> Batch:
+def of(args: Any, processes: int) -> StepBatch:
     """The batch that training arguments ask for."""
     asked = [args.per_device_train_batch_size, args.gradient_accumulation_steps]
-    return Batch(processes * asked[0] * asked[1], asked, processes)
+    return StepBatch(processes * asked[0] * asked[1], asked, processes)
 
 
-def saved(checkpoint: Path) -> Batch | None:
+def saved(checkpoint: Path) -> StepBatch | None:
     """The batch of the run that wrote a checkpoint; None where it does not tell."""
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     found = state.get("stateful_callbacks", {}).get(_KEY)
-    return Batch(**found) if found else None
+    return StepBatch(**found) if found else None
 
 
-def keep(args: Any, before: Batch, now: Batch, checkpoint: Path) -> Batch:
+def keep(args: Any, before: StepBatch, now: StepBatch, checkpoint: Path) -> StepBatch:
     """Set the micro-batch and the accumulation so that a step has as many records as before.
 
     The micro-batch is at most the one asked for, which is known to fit. Returns the batch of this run. Raises UserError

@@ -16,6 +16,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from alignlaunch.train import encoders
 from alignlaunch.train.frozen import load_again
+from alignlaunch.train.reporting import say
 from alignlaunch.train.trainer import StageTrainer
 
 HEAD = "lm"
@@ -106,6 +107,8 @@ def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, eva
         collator = Collator(tokenizer.pad_token_id, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
     # TRL would load the reference without the rows of a larger tokenizer. `precompute_ref_log_probs` needs none.
     reference = None if adapter or args.precompute_ref_log_probs else load_again(model, args)
+    if evaluation is not None and args.per_device_eval_batch_size != 1:
+        say(f"train.per_device_eval_batch_size: 1 instead of {args.per_device_eval_batch_size}: each pair by itself")
     args.per_device_eval_batch_size = 1  # two sequences; each pair's loss is then its own
     made = Trainer(
         data_collator=collator,

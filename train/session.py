@@ -129,7 +129,7 @@ def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> 
     return resume
 
 
-def _batch(args: Any, resume: Path | None, place: Rendezvous) -> batch.Batch:
+def _batch(args: Any, resume: Path | None, place: Rendezvous) -> batch.StepBatch:
     """The batch of this run: that of the checkpoint it goes on from, if it does. Sets the arguments to it."""
     now = batch.of(args, place.world_size)
     if resume is None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alignlaunch.train import batch
-from alignlaunch.train.batch import Batch
+from alignlaunch.train.batch import StepBatch
 from alignlaunch.train.errors import UserError
 
 from . import tolerance
@@ -45,10 +45,10 @@ def arguments(per_device: int, accumulation: int, **others: Any) -> Any:
 )
 def test_a_step_keeps_its_records(before: int, now: int, asked: tuple[int, int], kept: tuple[int, int]) -> None:
     args = arguments(*asked)
-    first = Batch(before * asked[0] * asked[1], [*asked], before)
+    first = StepBatch(before * asked[0] * asked[1], [*asked], before)
     found = batch.keep(args, first, batch.of(args, now), CHECKPOINT)
     assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == kept
-    assert found == Batch(now * kept[0] * kept[1], [*asked], now)
+    assert found == StepBatch(now * kept[0] * kept[1], [*asked], now)
     assert found.records == first.records
     again = arguments(*asked)  # a third attempt, by as many as at first
     assert batch.keep(again, found, batch.of(again, before), CHECKPOINT).records == first.records
@@ -57,7 +57,7 @@ def test_a_step_keeps_its_records(before: int, now: int, asked: tuple[int, int],
 
 def test_the_user_may_split_the_step_himself() -> None:
     args = arguments(1, 4)
-    assert batch.keep(args, Batch(4, [2, 1], 2), batch.of(args, 1), CHECKPOINT) == Batch(4, [1, 4], 1)
+    assert batch.keep(args, StepBatch(4, [2, 1], 2), batch.of(args, 1), CHECKPOINT) == StepBatch(4, [1, 4], 1)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_user_may_split_the_step_himself() -> None:
 )
 def test_what_cannot_be_kept_is_refused(args: Any, now: int, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        batch.keep(args, Batch(4, [2, 1], 2), batch.of(args, now), CHECKPOINT)
+        batch.keep(args, StepBatch(4, [2, 1], 2), batch.of(args, now), CHECKPOINT)
 
 
 def test_one_process_goes_on_where_two_were(run_job: Runner) -> None:

@@ -57,6 +57,8 @@ def evaluate(run_job: Runner, workplace: Any) -> Any:
 )
 def test_no_split_changes_it(stage: str, size: int, nproc: int, train: dict[str, Any], evaluate: Any) -> None:
     one, split = evaluate(stage, 1, 1), evaluate(stage, size, nproc, **train)
+    said = f"train.per_device_eval_batch_size: 1 instead of {size}"
+    assert (said in split.stdout) == (stage == "dpo")
     for metric in METRICS[stage]:
         (expected,), (found,) = one.logged(metric), split.logged(metric)
         within = tolerance.of("grad_norm")  # a step lies behind both

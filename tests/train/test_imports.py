@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +19,7 @@ from alignlaunch.train.config import Data, TrainConfig
 from alignlaunch.train.errors import UserError
 from tests.matrix import matrix
 
-from .conftest import ROOT, write_job
+from .conftest import run_program, write_job
 
 #: What costs the most and is only for some jobs.
 HEAVY = {
@@ -40,10 +37,10 @@ PROGRAM = """
 import json, pathlib, sys
 from alignlaunch.train import __main__ as entrypoint, finish
 try:
-    code = entrypoint.run(sys.argv[2:])
+    code = entrypoint.run(sys.argv[1:-1])
 finally:
     loaded = sorted(name for name, module in sys.modules.items() if module is not None)
-    pathlib.Path(sys.argv[1]).write_text(json.dumps(loaded))
+    pathlib.Path(sys.argv[-1]).write_text(json.dumps(loaded))
 finish.leave(code)
 """
 
@@ -51,10 +48,8 @@ finish.leave(code)
 def loaded_by(workplace: Path, tmp_path: Path, name: str, *options: str, **changes: Any) -> set[str]:
     """The modules of one process that has trained to its end."""
     job = write_job(workplace, name, train={"max_steps": 1}, **changes)
-    env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     listed = tmp_path / "modules.json"
-    command = [sys.executable, "-c", PROGRAM, str(listed), str(job), *options]
-    done = subprocess.run(command, cwd=workplace, env=env, capture_output=True, text=True, check=False)
+    done = run_program(workplace, PROGRAM, job, *options, str(listed))
     assert done.returncode == 0, done.stderr
     return set(json.loads(listed.read_text()))
 
