@@ -202,16 +202,16 @@ def stub_slurm(folder: Path, calls: Path) -> Path:
 def record_runs(state: Path, folders: Path) -> None:
     """1,000 submissions as `alignlaunch slurm` records them."""
     os.environ["XDG_STATE_HOME"] = str(state)
-    from alignlaunch.launchers import runs
+    from alignlaunch.launchers.runs import records
 
     recorded = []
     for number in range(1, RECORDED + 1):
         folder = folders / f"bench-{number}"
         log = folder / f"bench-{number}.out"
         recorded.append(
-            runs.Run(f"slurm://bench/{number}", "bench", str(folder), str(log), status=runs.Status("PENDING"))
+            records.Run(f"slurm://bench/{number}", "bench", str(folder), str(log), status=records.Status("PENDING"))
         )
-    runs.save(recorded)
+    records.save(recorded)
 
 
 def machine() -> str:

@@ -114,7 +114,7 @@ def shown(seconds: list[float]) -> str:
 
 def asked(place: str, count: int) -> list[Listing]:
     """The lists that alignlaunch asks for."""
-    from alignlaunch.launchers.k8s.client import Api
+    from alignlaunch.launchers.backends.k8s.client import Api
 
     find = Api.find
     with patch.object(Api, "find", autospec=True, side_effect=find) as noted:
@@ -123,7 +123,7 @@ def asked(place: str, count: int) -> list[Listing]:
 
 
 def ours(place: str, count: int, _: list[Listing]) -> float:
-    from alignlaunch.launchers.k8s.backend import KubernetesBackend
+    from alignlaunch.launchers.backends.k8s.backend import KubernetesBackend
 
     runs = crowd.runs(place, count)
     begun = time.perf_counter()
@@ -146,7 +146,7 @@ def wire(place: str, _: int, listings: list[Listing]) -> float:
 def pages(place: str, listings: list[Listing], read: Callable[[Any], Any], **how: Any) -> float:
     from kubernetes import client, config
 
-    from alignlaunch.launchers.k8s.client import CUSTOM, PAGE
+    from alignlaunch.launchers.backends.k8s.client import CUSTOM, PAGE
 
     begun = time.perf_counter()
     load: Any = config.new_client_from_config

@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from . import render
 from .errors import LaunchError, UsageError
-from .job import Job
-from .pipeline import Pipeline
+from .job.job import Job
+from .job.pipeline import Pipeline
+from .render import render
 
 MODULE = "alignlaunch.train.show"
 BRIGHT, PLAIN = "\x1b[1;32m", "\x1b[0m"

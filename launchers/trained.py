@@ -13,9 +13,10 @@ from typing import Any
 
 from alignlaunch.train import outputs
 
-from . import runs, watch
 from .errors import LaunchError, UsageError
-from .runs import Run
+from .runs import records
+from .runs.records import Run
+from .watch import states
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class Trained:
 
 def find(text: str) -> Trained:
     """The output of a run (handle, job's name, "last"), or a folder by its path. Raises UsageError if there is none."""
-    is_run = "://" in text or bool(runs.find(text))
+    is_run = "://" in text or bool(records.find(text))
     if not is_run and Path(text).is_dir():
         folder = Path(text).resolve()
     else:
-        run, *more = watch.find(text)
+        run, *more = states.find(text)
         if more:
             steps = ", ".join(step.name for step in (run, *more))
             raise UsageError(f"{text}: a pipeline\n    remedy: name one of its jobs: {steps}")

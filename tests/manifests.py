@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from alignlaunch.launchers import audit, jobfile
-from alignlaunch.launchers.k8s import manifest
+from alignlaunch.launchers.audit import drift
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.render import k8s_manifest
 
 from .conftest import MINIMAL
 from .test_hostile import as_yaml
@@ -26,5 +27,5 @@ def rendered(folder: Path, **keys: Any) -> list[dict[str, Any]]:
     """The manifests of a job of these keys, written to `folder` and read again."""
     (folder / "job.yaml").write_text(as_yaml({**KEYS, **keys, "k8s": K8S | keys.get("k8s", {})}), encoding="utf-8")
     loaded = jobfile.load(folder / "job.yaml")
-    audit.write(folder / "k8s", audit.artifacts(loaded, "k8s", folder / "k8s"))
-    return manifest.load(folder / "k8s")
+    drift.write(folder / "k8s", drift.artifacts(loaded, "k8s", folder / "k8s"))
+    return k8s_manifest.load(folder / "k8s")

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import audit, jobfile, launch, provenance
-from alignlaunch.launchers.audit import DriftError
+from alignlaunch.launchers.audit import drift, provenance
+from alignlaunch.launchers.audit.drift import DriftError
 from alignlaunch.launchers.errors import UsageError
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.submit import submission
 
 from .conftest import MINIMAL, Cli
 
@@ -30,17 +32,17 @@ def git(folder: Path, *arguments: str) -> None:
 def folder(job_file: Path) -> Path:
     """The bash artifacts of the minimal job."""
     loaded = jobfile.load(job_file)
-    place = audit.folder_of(loaded, "bash")
-    audit.write(place, audit.artifacts(loaded, "bash", place))
+    place = drift.folder_of(loaded, "bash")
+    drift.write(place, drift.artifacts(loaded, "bash", place))
     return place
 
 
 def test_ensure_writes_what_is_absent_and_then_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "launch" / "x"
-    assert "wrote" in str(audit.ensure(folder, FILES, accept=False))
+    assert "wrote" in str(drift.ensure(folder, FILES, accept=False))
     assert {path.name: path.read_text() for path in folder.iterdir()} == FILES
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert audit.ensure(folder, FILES, accept=False) is None
+    assert drift.ensure(folder, FILES, accept=False) is None
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
@@ -55,22 +57,22 @@ def test_ensure_writes_what_is_absent_and_then_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_drift_is_refused_with_the_diff_and_accepted_with_write(tmp_path: Path, change: object, shown: str) -> None:
-    audit.write(tmp_path, FILES)
+    drift.write(tmp_path, FILES)
     change(tmp_path)  # type: ignore[operator]
     with pytest.raises(DriftError) as caught:
-        audit.ensure(tmp_path, FILES, accept=False)
+        drift.ensure(tmp_path, FILES, accept=False)
     assert shown in str(caught.value)
     assert "accept it with --write" in str(caught.value)
-    assert "rewrote" in str(audit.ensure(tmp_path, FILES, accept=True))
+    assert "rewrote" in str(drift.ensure(tmp_path, FILES, accept=True))
     assert {path.name: path.read_bytes().decode() for path in tmp_path.iterdir()} == FILES
 
 
 def test_scripts_can_be_executed_and_nothing_half_written_stays(tmp_path: Path) -> None:
-    audit.write(tmp_path, FILES)
+    drift.write(tmp_path, FILES)
     assert os.access(tmp_path / "a.sh", os.X_OK)
     assert not os.access(tmp_path / "b.json", os.X_OK)
     with pytest.raises(UnicodeEncodeError):
-        audit.write_atomic(tmp_path / "a.sh", "new \ud800")
+        drift.write_atomic(tmp_path / "a.sh", "new \ud800")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == FILES
 
 
@@ -78,7 +80,7 @@ def test_scripts_can_be_executed_and_nothing_half_written_stays(tmp_path: Path) 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot be written"):
-        audit.write(tmp_path / place, FILES)
+        drift.write(tmp_path / place, FILES)
 
 
 def test_check_is_clean_then_shows_the_drift_of_the_job(cli: Cli, job_file: Path, folder: Path) -> None:
@@ -164,7 +166,7 @@ LOCK: dict[str, Any] = {"target": "bash", "job": {"path": "../../../job.yaml"}, 
 def test_a_bad_lock(folder: Path, lock: str) -> None:
     (folder / "alignlaunch.lock").write_text(lock, encoding="latin-1")
     with pytest.raises(UsageError, match="not a lock file of alignlaunch"):
-        audit.check(folder)
+        drift.check(folder)
 
 
 def test_a_job_file_that_is_gone_or_broken(cli: Cli, folder: Path, job_file: Path) -> None:
@@ -188,7 +190,7 @@ def test_a_folder_that_cannot_be_read_as_a_user(folder: Path) -> None:
     folder.chmod(0)
     try:
         with pytest.raises(UsageError, match="cannot be read"):
-            list(audit.locked_folders(folder.parent))
+            list(drift.locked_folders(folder.parent))
     finally:
         folder.chmod(0o755)
 
@@ -200,11 +202,11 @@ def test_what_cannot_be_read_is_an_error_and_never_clean(folder: Path, monkeypat
     with monkeypatch.context() as patch:  # root, who runs CI, may read whatever its mode is
         patch.setattr(Path, "read_bytes", refuse)
         with pytest.raises(UsageError, match="cannot be read: Permission denied"):
-            audit.diff(folder, FILES)
+            drift.diff(folder, FILES)
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", refuse)
         with pytest.raises(UsageError, match="cannot be read: Permission denied"):
-            list(audit.locked_folders(folder))
+            list(drift.locked_folders(folder))
 
 
 def test_set_and_cluster_are_in_the_lock_and_rendered_again(cli: Cli, tmp_path: Path, job_file: Path) -> None:
@@ -215,8 +217,8 @@ def test_set_and_cluster_are_in_the_lock_and_rendered_again(cli: Cli, tmp_path: 
     assert cli("render", job_file, *options).returncode == 0
     assert cli("check").returncode == 0
     profile.write_text("slurm: {partition: cpu}\n")
-    drift = cli("check")
-    assert (drift.returncode, "-#SBATCH --partition=gpu\n+#SBATCH --partition=cpu\n" in drift.stdout) == (1, True)
+    differs = cli("check")
+    assert (differs.returncode, "-#SBATCH --partition=gpu\n+#SBATCH --partition=cpu\n" in differs.stdout) == (1, True)
     profile.unlink()
     assert cli("check").returncode == 2
 
@@ -233,14 +235,14 @@ def test_the_copies_in_run_folders_do_not_count(folder: Path, job_file: Path) ->
     run = job_file.parent / "runs" / "tiny-1"
     shutil.copytree(folder, run)
     (run / provenance.FILE).write_text('{"name": "tiny"}')
-    assert list(audit.locked_folders(job_file.parent)) == [folder]
+    assert list(drift.locked_folders(job_file.parent)) == [folder]
 
 
 def test_require_committed(folder: Path, job_file: Path) -> None:
     place = job_file.parent
 
     def prepare() -> None:
-        launch.prepare(jobfile.load(job_file), "bash", write=False, require_committed=True, say=lambda _: None)
+        submission.prepare(jobfile.load(job_file), "bash", write=False, require_committed=True, say=lambda _: None)
 
     with pytest.raises(DriftError, match="is in no git repository"):
         prepare()
@@ -262,7 +264,7 @@ def test_require_committed(folder: Path, job_file: Path) -> None:
     text = script.read_text()
     script.write_text(text + "# edited\n")
     with pytest.raises(DriftError, match="not committed"):
-        audit.require_committed(folder)
+        drift.require_committed(folder)
     script.write_text(text)
     prepare()
 
@@ -272,12 +274,12 @@ def test_the_cluster_profile_is_committed_too(folder: Path, job_file: Path) -> N
     (place / "clusters").mkdir()
     (place / "clusters/lab.yaml").write_text("device: cpu\n")
     job = jobfile.load(job_file, (), "lab")
-    audit.write(folder, audit.artifacts(job, "bash", folder))
+    drift.write(folder, drift.artifacts(job, "bash", folder))
     git(place, "init")
     git(place, "add", "launch", "job.yaml")
     git(place, "commit", "-m", "all but the profile")
     with pytest.raises(DriftError, match=r"not committed: clusters/lab\.yaml"):
-        launch.prepare(job, "bash", write=False, require_committed=True, say=lambda _: None)
+        submission.prepare(job, "bash", write=False, require_committed=True, say=lambda _: None)
 
 
 def test_what_git_ignores_is_not_committed(folder: Path, job_file: Path) -> None:
@@ -286,4 +288,4 @@ def test_what_git_ignores_is_not_committed(folder: Path, job_file: Path) -> None
     git(job_file.parent, "add", ".")
     git(job_file.parent, "commit", "-m", "all but the scripts")
     with pytest.raises(DriftError, match="not committed"):
-        audit.require_committed(folder)
+        drift.require_committed(folder)

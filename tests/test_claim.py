@@ -16,11 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import claim, jobfile, precheck, processes, provenance, runs, trained, watch
+from alignlaunch.launchers import trained
+from alignlaunch.launchers.audit import provenance
+from alignlaunch.launchers.backends.local import LocalBackend
+from alignlaunch.launchers.backends.slurm.backend import SlurmBackend
 from alignlaunch.launchers.errors import UsageError
-from alignlaunch.launchers.local import LocalBackend
-from alignlaunch.launchers.runs import Run, Status
-from alignlaunch.launchers.slurm.backend import SlurmBackend
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.runs import claim, processes, records
+from alignlaunch.launchers.runs.records import Run, Status
+from alignlaunch.launchers.submit import checks
+from alignlaunch.launchers.watch import states
 
 from .conftest import MINIMAL
 from .stub_slurm import JOB, StubSlurm
@@ -97,19 +102,19 @@ def test_a_submission_that_is_killed_after_sbatch_took_the_job_is_found_again(
     monkeypatch.setenv("HOME", env["HOME"])
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setenv("PATH", env["PATH"])
-    (row,) = runs.load()
+    (row,) = records.load()
     assert row.status.state == "SUBMITTING"
     assert Path(row.run_dir).is_dir()
-    assert not processes.lives(processes.read(Path(row.run_dir) / watch.SUBMITTER))
+    assert not processes.lives(processes.read(Path(row.run_dir) / states.SUBMITTER))
 
     (stub.bin / "squeue").write_text("#!/bin/sh\nexit 0\n")
     (stub.bin / "squeue").chmod(0o755)
-    (lost,) = watch.refresh([row])
+    (lost,) = states.refresh([row])
     assert (lost.status.state, "its submission was cut off" in lost.status.reason) == ("UNKNOWN", True)
     Path(row.run_dir, f"{row.name}-42.out").write_text("it runs\n")
-    (found,) = watch.find(row.handle)
+    (found,) = states.find(row.handle)
     assert (found.handle, found.log) == ("slurm://stub/42", f"{row.run_dir}/{row.name}-42.out")
-    assert [one.handle for one in runs.load()] == ["slurm://stub/42"]
+    assert [one.handle for one in records.load()] == ["slurm://stub/42"]
     owner = claim.owner(row.output_dir)
     assert owner
     assert owner.handle == "slurm://stub/42"
@@ -133,12 +138,12 @@ def test_a_record_that_somebody_else_writes_to_is_not_to_be_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    runs.save([run(tmp_path)])
-    monkeypatch.setattr(runs, "_TIMEOUT_SECONDS", 0.1)
+    records.save([run(tmp_path)])
+    monkeypatch.setattr(records, "_TIMEOUT_SECONDS", 0.1)
     with sqlite3.connect(tmp_path / "alignlaunch/runs.sqlite") as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(UsageError, match=r"database is locked\)\n +remedy: try again"):
-            runs.load()
+            records.load()
         other.rollback()
 
 
@@ -146,11 +151,11 @@ def test_a_handle_that_comes_again_is_the_new_run(tmp_path: Path, monkeypatch: p
     """As a Kubernetes name, or Slurm's numbers after they began anew."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     old, new = run(tmp_path, "k8s://c/n/job"), run(tmp_path, "k8s://c/n/submitting:b")
-    runs.save([old])
-    runs.save([new])
+    records.save([old])
+    records.save([new])
     named = Run("k8s://c/n/job", "job", run_dir=new.run_dir, log="", output_dir=new.output_dir)
-    runs.replace_row(new.handle, named)
-    assert runs.load() == [named]
+    records.replace_row(new.handle, named)
+    assert records.load() == [named]
 
 
 def test_a_local_run_of_another_machine_is_said_to_be_there(tmp_path: Path) -> None:
@@ -159,7 +164,7 @@ def test_a_local_run_of_another_machine_is_said_to_be_there(tmp_path: Path) -> N
     known = processes.identity() | {"host": "login2"}
     (folder / "process.json").write_text(json.dumps(known))
     there = Run("local://a", "job", run_dir=str(folder), log="", status=Status("RUNNING"))
-    backend = watch.BACKENDS["local"]
+    backend = states.BACKENDS["local"]
     assert backend.statuses([there])["local://a"] == Status(
         "RUNNING", reason="on login2, whose processes cannot be seen from here"
     )
@@ -176,7 +181,7 @@ def test_export_and_eval_take_no_other_runs_weights(tmp_path: Path, monkeypatch:
     out.mkdir()
     first = Run("slurm://c/1", "a", run_dir=str(tmp_path / "runs/a-1"), log="", output_dir=str(out))
     second = Run("slurm://c/2", "b", run_dir=str(tmp_path / "runs/b-2"), log="", output_dir=str(out))
-    runs.save([first, second])
+    records.save([first, second])
     (out / "provenance.json").write_text(json.dumps({"run_id": first.run_dir}))
     assert trained.find(first.handle).folder == out
     with pytest.raises(UsageError, match=r"trained by another run, a-1\n +remedy"):
@@ -190,8 +195,8 @@ def submitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **known: object)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     folder = tmp_path / "runs/job-1"
     folder.mkdir(parents=True)
-    (folder / watch.SUBMITTER).write_text(json.dumps(processes.identity() | known))
-    handle = runs.handle_before("slurm://", folder.name)
+    (folder / states.SUBMITTER).write_text(json.dumps(processes.identity() | known))
+    handle = records.handle_before("slurm://", folder.name)
     monkeypatch.setattr(SlurmBackend, "adopt", lambda *_: None)
     return Run(
         handle, "job", str(folder), "", str(tmp_path), submitted_at=provenance.now(), status=Status("SUBMITTING")
@@ -201,17 +206,17 @@ def submitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **known: object)
 def test_a_submission_on_another_machine_keeps_its_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two login nodes, one home: nobody here sees whether the process over there lives."""
     there = submitting(tmp_path, monkeypatch, host="login2")
-    (now,) = watch.refresh([there])
+    (now,) = states.refresh([there])
     assert (now.status.state, now.status.reason) == (
         "SUBMITTING",
         "by a process on login2, which is not seen from here",
     )
     with pytest.raises(UsageError, match=r"login2, which is not seen from here\)\n +nothing was cancelled"):
-        watch.cancel(now)
-    (old,) = watch.refresh([replace(there, submitted_at="2026-01-01T00:00:00+00:00")])
+        states.cancel(now)
+    (old,) = states.refresh([replace(there, submitted_at="2026-01-01T00:00:00+00:00")])
     assert old.status.state == "UNKNOWN", "no submission takes a quarter of an hour"
     with pytest.raises(UsageError, match="the scheduler knows no such job"):
-        watch.cancel(old)
+        states.cancel(old)
 
 
 def test_a_local_run_that_was_cut_off_before_it_began_has_ended(
@@ -222,10 +227,10 @@ def test_a_local_run_that_was_cut_off_before_it_began_has_ended(
     folder = tmp_path / "runs/job-1"
     folder.mkdir(parents=True)
     cut = Run(
-        runs.handle_before("local://", "job-1"), "job", str(folder), "", str(tmp_path), status=Status("SUBMITTING")
+        records.handle_before("local://", "job-1"), "job", str(folder), "", str(tmp_path), status=Status("SUBMITTING")
     )
-    runs.save([cut])
-    (now,) = watch.refresh([cut])
+    records.save([cut])
+    (now,) = states.refresh([cut])
     assert (now.handle, now.log, now.status.is_final) == ("local://job-1", f"{folder}/job.log", True)
 
 
@@ -235,8 +240,8 @@ def test_another_persons_run_does_not_get_into_the_record(tmp_path: Path, monkey
     theirs = run(tmp_path)
     Path(theirs.run_dir).mkdir()
     (Path(theirs.run_dir) / "exit_code").write_text("0\n")
-    assert watch.refresh([theirs])[0].status.state == "COMPLETED"
-    assert runs.load() == []
+    assert states.refresh([theirs])[0].status.state == "COMPLETED"
+    assert records.load() == []
 
 
 def test_a_full_disk_leaves_no_claim_of_nobody(tmp_path: Path) -> None:
@@ -259,4 +264,4 @@ def test_who_submitted_is_told_from_any_folder(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(
         UsageError, match=rf"output_dir: {tmp_path}/output/tiny: job .*, submitted by \S+ on \S+, writes"
     ):
-        precheck.check(loaded, "bash", lambda _: None)
+        checks.check(loaded, "bash", lambda _: None)

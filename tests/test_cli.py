@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignlaunch.launchers import audit, cli
+from alignlaunch.launchers import cli
+from alignlaunch.launchers.audit import drift
 from alignlaunch.launchers.errors import LaunchError, SchedulerError, UsageError
 
 from .conftest import MINIMAL, Cli
@@ -94,7 +95,7 @@ def test_errors_have_their_exit_code_and_no_traceback(
     def fail(_: object) -> None:
         raise error
 
-    monkeypatch.setattr(audit, "locked_folders", fail)
+    monkeypatch.setattr(drift, "locked_folders", fail)
     done = CliRunner().invoke(cli.main, ["check"])
     assert done.exit_code == code
     assert done.stdout == ""

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import datacheck, job, jobfile
 from alignlaunch.launchers.errors import UsageError
+from alignlaunch.launchers.job import job, jobfile
+from alignlaunch.launchers.submit import data_checks
 
 from .conftest import Cli
 
@@ -48,7 +49,7 @@ def write(path: Path, *lines: Any) -> Path:
 
 def refusal(checked: job.Job) -> str:
     with pytest.raises(UsageError) as error:
-        datacheck.check(checked)
+        data_checks.check(checked)
     assert error.value.exit_code == 2
     assert "nothing was written or submitted" in str(error.value)
     return str(error.value)
@@ -58,7 +59,7 @@ def refusal(checked: job.Job) -> str:
 def test_good_data_says_nothing(tmp_path: Path, stage: str) -> None:
     write(tmp_path / "data" / "x.jsonl", GOOD[stage], GOOD[stage])
     (tmp_path / "data" / "y.json").write_text(json.dumps([GOOD[stage]]))
-    assert datacheck.check(job_with(tmp_path, stage)) == []
+    assert data_checks.check(job_with(tmp_path, stage)) == []
 
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "bot", "content": "a"}]
@@ -102,7 +103,7 @@ def test_a_bad_record_is_told_by_file_and_line(tmp_path: Path, stage: str, bad: 
     assert says in said[0]
     assert "remedy: " in said[1]
     assert said[2].startswith("1 of the 3 records that were read are bad")
-    assert datacheck.check(job_with(tmp_path, stage, skip_bad_records=True)) == [
+    assert data_checks.check(job_with(tmp_path, stage, skip_bad_records=True)) == [
         "warning: 1 of the 3 records that were read are bad and will be skipped"
     ]
 
@@ -131,7 +132,7 @@ def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
 
 def test_text_files_are_for_pretraining_only(tmp_path: Path) -> None:
     write(tmp_path / "data.txt", "some words\n")
-    assert datacheck.check(job_with(tmp_path, "pt", train=["data.txt"])) == []
+    assert data_checks.check(job_with(tmp_path, "pt", train=["data.txt"])) == []
     assert "Plain text is for stage pt" in refusal(job_with(tmp_path, "sft", train=["data.txt"]))
 
 
@@ -150,18 +151,18 @@ def test_all_problems_at_once_but_no_flood(tmp_path: Path) -> None:
 def test_columns_are_mapped(tmp_path: Path) -> None:
     write(tmp_path / "data" / "x.jsonl", {"question": "q", "good": "a", "bad": "b"})
     columns = {"prompt": "question", "chosen": "good", "rejected": "bad"}
-    assert datacheck.check(job_with(tmp_path, columns=columns)) == []
-    assert datacheck.check(job_with(tmp_path, train=[{"path": "data", "columns": columns}])) == []
+    assert data_checks.check(job_with(tmp_path, columns=columns)) == []
+    assert data_checks.check(job_with(tmp_path, train=[{"path": "data", "columns": columns}])) == []
     assert "no column qestion" in refusal(job_with(tmp_path, columns=columns | {"prompt": "qestion"}))
 
 
 def test_only_the_beginning_of_a_large_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "data" / "x.jsonl", *[PAIR] * 1000, {})
-    assert datacheck.check(job_with(tmp_path)) == []
+    assert data_checks.check(job_with(tmp_path)) == []
     write(path, *[PAIR] * 999, {})
     assert f"{path}:1000: columns found" in refusal(job_with(tmp_path))
-    monkeypatch.setattr(datacheck, "SECONDS", -1)
-    assert datacheck.check(job_with(tmp_path)) == [
+    monkeypatch.setattr(data_checks, "SECONDS", -1)
+    assert data_checks.check(job_with(tmp_path)) == [
         "note: the data check ended after -1 s and 0 records; the nodes read them all"
     ]
 
@@ -169,15 +170,15 @@ def test_only_the_beginning_of_a_large_file_is_read(tmp_path: Path, monkeypatch:
 def test_a_large_file_of_one_piece_is_left_to_the_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = write(tmp_path / "data" / "x.jsonl", PAIR, {})
     (tmp_path / "data" / "y.json").write_text("[{}]")
-    monkeypatch.setattr(datacheck, "DOCUMENT_BYTES", 0)
+    monkeypatch.setattr(data_checks, "DOCUMENT_BYTES", 0)
     assert str(refusal(job_with(tmp_path))).startswith(f"{lines}:2: ")
     lines.unlink()
-    (note,) = datacheck.check(job_with(tmp_path))
+    (note,) = data_checks.check(job_with(tmp_path))
     assert note == f"note: {tmp_path}/data/y.json was not checked: in one piece, and more than 0 MB"
 
 
 def test_what_is_not_here_is_left_to_the_nodes(tmp_path: Path) -> None:
-    assert datacheck.check(job_with(tmp_path, train=["./elsewhere", "owner/name"])) == []
+    assert data_checks.check(job_with(tmp_path, train=["./elsewhere", "owner/name"])) == []
 
 
 @pytest.mark.parametrize("validation", ["data", "data/x.jsonl", "./data/../data"])
@@ -185,18 +186,18 @@ def test_evaluating_on_the_training_data_is_told(tmp_path: Path, validation: str
     """Point 8 of the twelve: the documents' scripts did it by default."""
     write(tmp_path / "data" / "x.jsonl", PAIR)
     write(tmp_path / "eval" / "x.jsonl", PAIR)
-    (warning,) = datacheck.check(job_with(tmp_path, validation=["eval", validation]))
+    (warning,) = data_checks.check(job_with(tmp_path, validation=["eval", validation]))
     assert warning.startswith("warning: data.validation: 1 of its 2 files are in data.train too")
     assert "validation_share" in warning
-    assert datacheck.check(job_with(tmp_path, validation=["eval"])) == []
+    assert data_checks.check(job_with(tmp_path, validation=["eval"])) == []
 
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     write(tmp_path / "data" / "x.jsonl", PAIR)
     loaded = job_with(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from alignlaunch.launchers import datacheck, jobfile; "
-        f"datacheck.check(jobfile.load(Path({str(loaded.path)!r}))); print(*sys.modules)"
+        "import sys; from pathlib import Path; from alignlaunch.launchers.job import jobfile; from alignlaunch.launchers.submit import data_checks; "
+        f"data_checks.check(jobfile.load(Path({str(loaded.path)!r}))); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     modules = {name.partition(".")[0] for name in done.stdout.split()}

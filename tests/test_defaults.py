@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import defaults, jobfile, rules, starter, yamlfile
 from alignlaunch.launchers.errors import UsageError
+from alignlaunch.launchers.job import defaults, jobfile, rules, starter, yamlfile
 from alignlaunch.train.config import Stage
 
 from .conftest import MINIMAL, Cli

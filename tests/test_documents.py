@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import audit, jobfile, pipeline
-from alignlaunch.launchers.render import targets
+from alignlaunch.launchers.audit import drift
+from alignlaunch.launchers.job import jobfile, pipeline
+from alignlaunch.launchers.render.render import targets
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DOCUMENTS = EXAMPLES / "documents"
@@ -113,5 +114,5 @@ def test_the_whole_chain_of_the_last_document() -> None:
 def test_every_example_renders_and_is_in_the_table(path: Path) -> None:
     for loaded in pipeline.load(path).jobs.values():
         for target in targets(loaded):
-            assert audit.artifacts(loaded, target, audit.folder_of(loaded, target))
+            assert drift.artifacts(loaded, target, drift.folder_of(loaded, target))
     assert path.name in (EXAMPLES / "README.md").read_text(encoding="utf-8")

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import foreground, jobfile, local, processes
-from alignlaunch.launchers.foreground import _Progress
-from alignlaunch.launchers.runs import Run
+from alignlaunch.launchers.backends import local
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.runs import processes
+from alignlaunch.launchers.runs.records import Run
+from alignlaunch.launchers.submit import foreground
+from alignlaunch.launchers.submit.foreground import _Progress
 
 from .conftest import MINIMAL
 

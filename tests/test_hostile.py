@@ -22,8 +22,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignlaunch.launchers import audit, jobfile
-from alignlaunch.launchers.render import targets
+from alignlaunch.launchers.audit import drift
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.render.render import targets
 from alignlaunch.train import config
 
 HOSTILE = [
@@ -107,8 +108,8 @@ class Place:
         (folder / "job.yaml").write_text(as_yaml(base | keys), encoding="utf-8")
         self.job = jobfile.load(folder / "job.yaml")
         for target in targets(self.job):
-            where = audit.folder_of(self.job, target)
-            audit.write(where, audit.artifacts(self.job, target, where))
+            where = drift.folder_of(self.job, target)
+            drift.write(where, drift.artifacts(self.job, target, where))
         self.python = self._script("python stub", STUB.format(python=sys.executable, out=str(folder / "told")))
         self.bin = folder / "bin"
 

@@ -15,10 +15,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignlaunch.launchers import defaults, job, jobfile, render, rules, yamlfile
-from alignlaunch.launchers.cluster import Cluster
 from alignlaunch.launchers.errors import JobFileError, UsageError
-from alignlaunch.launchers.jobspec import JobSpec
+from alignlaunch.launchers.job import defaults, job, jobfile, rules, yamlfile
+from alignlaunch.launchers.job.cluster import Cluster
+from alignlaunch.launchers.job.spec import JobSpec
+from alignlaunch.launchers.render import render
 
 from .conftest import MINIMAL
 

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignlaunch.launchers.k8s import admission, manifest, patch
+from alignlaunch.launchers.job.k8s import patch
+from alignlaunch.launchers.render import k8s_lint, k8s_manifest
 
 from .manifests import FOLDERS, rendered
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parent.name)
 def test_nothing_is_wrong_with_the_goldens(folder: Path) -> None:
-    assert [list(admission.refusals(one)) for one in manifest.load(folder)] == [[], []]
+    assert [list(k8s_lint.refusals(one)) for one in k8s_manifest.load(folder)] == [[], []]
 
 
 MASTER = "spec.pytorchReplicaSpecs.Master"
@@ -65,7 +66,7 @@ def trains(**keys: Any) -> dict[str, Any]:
 )
 def test_a_pytorchjob(tmp_path: Path, change: dict[str, Any], field: str, rule: str) -> None:
     _, good = rendered(tmp_path)
-    found = list(admission.refusals(patch.over(good, change)))
+    found = list(k8s_lint.refusals(patch.over(good, change)))
     assert field in [place for place, _ in found]
     assert rule in " ".join(said for place, said in found if place == field)
 
@@ -76,7 +77,7 @@ def test_roles_containers_and_workers(tmp_path: Path) -> None:
     replicas["Worker"]["replicas"] = 0
     replicas["Chief"] = replicas["Master"]
     replicas["Master"] = {"replicas": 1, "template": {"spec": {"containers": [{"name": "main", "image": "a"}]}}}
-    assert sorted(admission.refusals(good)) == [
+    assert sorted(k8s_lint.refusals(good)) == [
         ("spec.pytorchReplicaSpecs.Chief", "only Master and Worker are known"),
         (f"{MASTER}.template.spec.containers", "one must be named pytorch"),
         ("spec.pytorchReplicaSpecs.Worker.replicas", "must be at least 1"),
@@ -85,12 +86,12 @@ def test_roles_containers_and_workers(tmp_path: Path) -> None:
 
 def test_a_trainjob(tmp_path: Path) -> None:
     _, good = rendered(tmp_path, k8s={"kind": "TrainJob"})
-    assert list(admission.refusals(good)) == []
+    assert list(k8s_lint.refusals(good)) == []
     good["spec"]["trainer"]["env"] += [{"name": "PET_NNODES", "value": "2"}, {"name": "MY_TOKEN", "value": "x"}]
     good["spec"]["runtimeRef"] = {}
-    (one,) = manifest._template_holders(good)
+    (one,) = k8s_manifest._template_holders(good)
     one["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "1"}]
-    assert [rule.partition(":")[0] for _, rule in admission.refusals(good)] == [
+    assert [rule.partition(":")[0] for _, rule in k8s_lint.refusals(good)] == [
         "must be given",
         "PET_NNODES is set by the runtime",
         "MY_TOKEN looks like a secret",
@@ -100,7 +101,7 @@ def test_a_trainjob(tmp_path: Path) -> None:
 
 def test_a_configmap_has_a_limit() -> None:
     manifests = [{"kind": "ConfigMap", "data": {"a": "世" * size}} for size in (349_525, 349_526)]
-    assert [len(list(admission.refusals(one))) for one in manifests] == [0, 1]
+    assert [len(list(k8s_lint.refusals(one))) for one in manifests] == [0, 1]
 
 
 anything = st.recursive(
@@ -122,5 +123,5 @@ anything = st.recursive(
 @given(st.sampled_from(["PyTorchJob", "TrainJob", "ConfigMap"]), st.dictionaries(st.just("spec"), anything))
 def test_no_manifest_is_too_odd(kind: str, keys: dict[str, Any]) -> None:
     manifest_ = {"kind": kind, **keys}
-    list(admission.refusals(manifest_))
-    list(admission.images(manifest_))
+    list(k8s_lint.refusals(manifest_))
+    list(k8s_lint.images(manifest_))

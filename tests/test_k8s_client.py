@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from alignlaunch.launchers.backends.k8s.client import Api, UnreachableError
 from alignlaunch.launchers.errors import UsageError
-from alignlaunch.launchers.k8s.client import Api, UnreachableError
 
 from .conftest import Cli
 from .manifests import KEYS

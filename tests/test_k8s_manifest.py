@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignlaunch.launchers import audit, jobfile, render
+from alignlaunch.launchers.audit import drift
 from alignlaunch.launchers.errors import UsageError
-from alignlaunch.launchers.k8s import manifest, patch
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.job.k8s import patch
+from alignlaunch.launchers.render import k8s_manifest, render
 from alignlaunch.train import config
 
 from .conftest import Cli
@@ -48,7 +50,7 @@ def given_to_the_process(env: list[dict[str, Any]]) -> dict[str, str]:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parent.name)
 def test_goldens_are_what_the_schemas_the_models_and_kubectl_read(folder: Path) -> None:
-    manifests = manifest.load(folder)
+    manifests = k8s_manifest.load(folder)
     assert [complaints(one) for one in manifests] == [[], []]
     assert read_by_kubectl(folder) == manifests
 
@@ -63,7 +65,7 @@ def test_a_second_opinion_can_be_a_bad_one(tmp_path: Path) -> None:
             {"spec": {"trainer": {"nonsense": 1}, "pytorchReplicaSpecs": {"Master": {"nonsense": 1}}}},
         ):
             assert complaints(patch.over(good, change)), change
-        (replica, *_) = manifest._template_holders(good)
+        (replica, *_) = k8s_manifest._template_holders(good)
         replica["template"]["spec"]["volumes"][0]["nonsense"] = 1
         assert complaints(good)
 
@@ -260,7 +262,7 @@ def test_check_knows_the_folder_without_its_lock(cli: Cli, tmp_path: Path) -> No
 def test_a_folder_that_is_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: [")
     with pytest.raises(UsageError, match="not a manifest"):
-        manifest.load(tmp_path)
+        k8s_manifest.load(tmp_path)
 
 
 # --- hostile values ---
@@ -380,4 +382,4 @@ def test_any_valid_job(k8s: dict[str, Any], volumes: dict[str, dict[str, Any]], 
         found = rendered(Path(folder), **keys, k8s={**k8s, "volumes": mounted | K8S["volumes"]})
         assert [complaints(one) for one in found] == [[], []]
         loaded = jobfile.load(Path(folder) / "job.yaml")
-        assert audit.diff(Path(folder) / "k8s", render.render(loaded, "k8s", "../job.yaml")) == ""
+        assert drift.diff(Path(folder) / "k8s", render.render(loaded, "k8s", "../job.yaml")) == ""

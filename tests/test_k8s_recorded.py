@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from alignlaunch.launchers.backends.k8s import status
 from alignlaunch.launchers.diagnose import report
 from alignlaunch.launchers.diagnose.gather import Evidence
-from alignlaunch.launchers.k8s import status
-from alignlaunch.launchers.runs import Status
+from alignlaunch.launchers.runs.records import Status
 
 RECORDINGS = Path(__file__).parent / "k8s/recordings"
 NOW = datetime(2026, 11, 28, 3, 1, 42, tzinfo=UTC)

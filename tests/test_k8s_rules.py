@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from alignlaunch.launchers import jobfile, render
 from alignlaunch.launchers.errors import JobFileError
-from alignlaunch.launchers.job import Job
-from alignlaunch.launchers.k8s import patch
-from alignlaunch.launchers.k8s.spec import K8s as K8sSpec
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.job.job import Job
+from alignlaunch.launchers.job.k8s import patch
+from alignlaunch.launchers.job.k8s.spec import K8s as K8sSpec
+from alignlaunch.launchers.render import render
 
 from .conftest import Cli
 from .manifests import K8S, KEYS

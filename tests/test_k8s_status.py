@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers.k8s import refusals, status
-from alignlaunch.launchers.k8s.client import Refused
+from alignlaunch.launchers.backends.k8s import refusals, status
+from alignlaunch.launchers.backends.k8s.client import Refused
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from alignlaunch.launchers import defaults, job, jobfile, legacy, rules
-from alignlaunch.launchers.cluster import Slurm
 from alignlaunch.launchers.errors import JobFileError
-from alignlaunch.launchers.jobspec import JobSpec
+from alignlaunch.launchers.job import defaults, job, jobfile, legacy, rules
+from alignlaunch.launchers.job.cluster import Slurm
+from alignlaunch.launchers.job.spec import JobSpec
 from alignlaunch.train.config import Data, Lora
 
 STRUCTS: dict[str, type[msgspec.Struct]] = {"": JobSpec, "data": Data, "lora": Lora, "slurm": Slurm}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import logs
+from alignlaunch.launchers.backends import logfile
 
 #: launcher: (ranks on each node if each is a task of srun, its log as srun --label and torchrun's prefix have it)
 LOGS: dict[str, tuple[int | None, list[str]]] = {
@@ -45,7 +45,7 @@ LOGS: dict[str, tuple[int | None, list[str]]] = {
 )
 def test_selector(launcher: str, rank: int | None, node: int | None, expected: str | list[str]) -> None:
     tasks, lines = LOGS[launcher]
-    wanted = logs.selector(rank, node, tasks)
+    wanted = logfile.selector(rank, node, tasks)
     got = [line.rpartition(":")[2].strip() for line in lines if wanted(line)]
     assert got == ([line.rpartition(":")[2].strip() for line in lines] if expected == "all" else list(expected))
 
@@ -70,27 +70,27 @@ def test_tail(tmp_path: Path, count: int | None) -> None:
     path.write_bytes(b"a\n\xffb\nc\npart")
     lines = ["a\n", "\N{REPLACEMENT CHARACTER}b\n", "c\n", "part\n"]
     expected = lines if count is None else lines[len(lines) - min(count, len(lines)) :]
-    assert ended(logs.tail(path, count, everything)) == (expected, path.stat().st_size)
+    assert ended(logfile.tail(path, count, everything)) == (expected, path.stat().st_size)
 
 
 def test_tail_before_following_leaves_a_partial_line_to_the_follower(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("a\npart")
-    lines, read = ended(logs.tail(path, None, everything, whole=True))
+    lines, read = ended(logfile.tail(path, None, everything, whole=True))
     assert (lines, read) == (["a\n"], 2)
-    assert list(logs.follow(path, read, everything, lambda: True)) == ["part\n"]
+    assert list(logfile.follow(path, read, everything, lambda: True)) == ["part\n"]
 
 
 def test_tail_counts_wanted_lines_only(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("".join(f"[rank{i % 2}]: {i}\n" for i in range(10)))
-    assert list(logs.tail(path, 2, logs.selector(1, None, None))) == ["[rank1]: 7\n", "[rank1]: 9\n"]
+    assert list(logfile.tail(path, 2, logfile.selector(1, None, None))) == ["[rank1]: 7\n", "[rank1]: 9\n"]
 
 
 def test_a_whole_log_is_not_kept_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("a\n")
-    lines = logs.tail(path, None, everything)
+    lines = logfile.tail(path, None, everything)
     with path.open("a") as file:
         assert next(lines) == "a\n", "before the rest of the file is read"
         file.write("b\n")
@@ -99,7 +99,7 @@ def test_a_whole_log_is_not_kept_in_memory(tmp_path: Path) -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(logfile, "POLL_SECONDS", 0.01)
 
 
 def collected(path: Path, write: Callable[[], Iterator[None]], wanted: Callable[[str], bool] = everything) -> list[str]:
@@ -113,7 +113,7 @@ def collected(path: Path, write: Callable[[], Iterator[None]], wanted: Callable[
 
     thread = threading.Thread(target=steps)
     thread.start()
-    lines = list(logs.follow(path, 0, wanted, written.is_set))
+    lines = list(logfile.follow(path, 0, wanted, written.is_set))
     thread.join()
     return lines
 
@@ -144,9 +144,9 @@ def test_follow_one_rank(tmp_path: Path) -> None:
                 file.write(f"[rank{i % 2}]: {i}\n")
             yield
 
-    assert collected(path, write, logs.selector(0, None, None)) == [f"[rank0]: {i}\n" for i in (0, 2, 4)]
+    assert collected(path, write, logfile.selector(0, None, None)) == [f"[rank0]: {i}\n" for i in (0, 2, 4)]
 
 
 @pytest.mark.usefixtures("quick")
 def test_follow_a_file_that_never_appears(tmp_path: Path) -> None:
-    assert list(logs.follow(tmp_path / "log", 0, everything, lambda: True)) == []
+    assert list(logfile.follow(tmp_path / "log", 0, everything, lambda: True)) == []

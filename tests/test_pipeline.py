@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import pipeline
 from alignlaunch.launchers.errors import JobFileError, UsageError
-from alignlaunch.launchers.pipeline import Pipeline
+from alignlaunch.launchers.job import pipeline
+from alignlaunch.launchers.job.pipeline import Pipeline
 
 from .conftest import Cli
 

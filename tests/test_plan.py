@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import jobfile, plan
-from alignlaunch.launchers.planner import communication, memory, model, strategies
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.planner import communication, memory, plan, strategies
+from alignlaunch.launchers.planner.architecture import model
 from alignlaunch.launchers.planner.communication import Bandwidths
 from alignlaunch.launchers.planner.memory import GIB, Setup
 from alignlaunch.launchers.planner.strategies import Limits

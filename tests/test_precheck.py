@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import jobfile, launch, precheck, runs
-from alignlaunch.launchers.audit import DriftError
-from alignlaunch.launchers.runs import Run, Status
-from alignlaunch.launchers.slurm import precheck as slurm
+from alignlaunch.launchers.audit.drift import DriftError
+from alignlaunch.launchers.backends.slurm import checks as slurm
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.runs import records
+from alignlaunch.launchers.runs.records import Run, Status
+from alignlaunch.launchers.submit import checks, submission
 
 from .conftest import MINIMAL
 from .manifests import KEYS
@@ -31,7 +33,7 @@ def test_the_reward_models_that_the_objective_reads(
 ) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(MINIMAL)
-    keys = [key for key, _ in precheck.missing_paths(jobfile.load(path, ("stage=safe_dpo", *overrides)))]
+    keys = [key for key, _ in checks.missing_paths(jobfile.load(path, ("stage=safe_dpo", *overrides)))]
     assert {key for key in keys if "reward" in key} == {f"train.{name}_reward_model" for name in missing}
 
 
@@ -43,15 +45,15 @@ def test_a_job_for_kubernetes_is_prepared_without_a_look_at_this_machine(tmp_pat
     )
     loaded = jobfile.load(tmp_path / "job.yaml")
     said: list[str] = []
-    precheck.check(loaded, "k8s", said.append)
-    prepared = launch.prepare(loaded, "k8s", write=False, require_committed=False, say=said.append)
+    checks.check(loaded, "k8s", said.append)
+    prepared = submission.prepare(loaded, "k8s", write=False, require_committed=False, say=said.append)
     assert said == [f"wrote {prepared.folder} (commit it for the audit)"]
     assert {path.name: path.read_text() for path in prepared.folder.iterdir()} == prepared.files
     with pytest.raises(DriftError, match="is in no git repository"):
-        launch.prepare(loaded, "k8s", write=False, require_committed=True, say=said.append)
+        submission.prepare(loaded, "k8s", write=False, require_committed=True, say=said.append)
     (prepared.folder / "job.pytorchjob.yaml").write_text("kind: PyTorchJob\n")
     with pytest.raises(DriftError, match="accept it with --write"):
-        launch.prepare(loaded, "k8s", write=False, require_committed=False, say=said.append)
+        submission.prepare(loaded, "k8s", write=False, require_committed=False, say=said.append)
 
 
 def test_a_run_of_a_cluster_that_is_gone_stops_no_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,9 +61,9 @@ def test_a_run_of_a_cluster_that_is_gone_stops_no_submission(tmp_path: Path, mon
     (tmp_path / "job.yaml").write_text(MINIMAL)
     loaded = jobfile.load(tmp_path / "job.yaml")
     folder = loaded.output_path("bash")
-    runs.save([Run("k8s://gone/lab/a", "a", "", "", output_dir=folder, status=Status("RUNNING"))])
+    records.save([Run("k8s://gone/lab/a", "a", "", "", output_dir=folder, status=Status("RUNNING"))])
     said: list[str] = []
-    precheck.check(loaded, "bash", said.append, precheck.Looks(data=False, memory=False))
+    checks.check(loaded, "bash", said.append, checks.Looks(data=False, memory=False))
     assert "whether an earlier run still writes there cannot be asked" in said[-1]
 
 

@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 import pytest
 
-from alignlaunch.launchers import audit, jobfile, render
-from alignlaunch.launchers.render import LOCK
+from alignlaunch.launchers.audit import drift
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.render import render
+from alignlaunch.launchers.render.render import LOCK
 
 HERE = Path(__file__).parent / "goldens"
 JOBS = HERE / "jobs"
@@ -64,7 +66,7 @@ def test_goldens(case: str, pytestconfig: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            audit.write_atomic(folder / name, text)
+            drift.write_atomic(folder / name, text)
     on_disk = {
         str(path.relative_to(folder)): path.read_bytes().decode() for path in folder.rglob("*") if path.is_file()
     }
@@ -77,9 +79,9 @@ def test_no_golden_is_orphaned() -> None:
 
 def test_check_agrees_with_the_goldens() -> None:
     """The goldens are artifact folders like any other: the product's own audit must find them clean."""
-    folders = list(audit.locked_folders(HERE))
+    folders = list(drift.locked_folders(HERE))
     assert folders == sorted({HERE / case / name.partition("/")[0] for case in CASES for name in rendered(case)})
-    assert [audit.check(folder) for folder in folders] == [""] * len(folders)
+    assert [drift.check(folder) for folder in folders] == [""] * len(folders)
 
 
 @every_case

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import runs
 from alignlaunch.launchers.errors import UsageError
-from alignlaunch.launchers.runs import FINAL, Run, Status
+from alignlaunch.launchers.runs import records
+from alignlaunch.launchers.runs.records import FINAL, Run, Status
 
 from .conftest import Cli
 
@@ -30,42 +30,42 @@ def run(number: int, name: str = "tiny", **keys: object) -> Run:
 
 def test_saved_runs_are_found_by_handle_name_and_last() -> None:
     saved = [run(1, "a"), run(2, "b", output_dir="é", status=Status("FAILED", 9, "x", "n[0-1]")), run(3, "a")]
-    runs.save(saved)
-    assert runs.load() == saved[::-1]
-    assert runs.load(1) == [saved[2]]
-    assert runs.load(name="b") == [saved[1]]
-    assert [runs.find(text) for text in ("slurm://c/2", "a", "last", "slurm://c/9", "z")] == [
+    records.save(saved)
+    assert records.load() == saved[::-1]
+    assert records.load(1) == [saved[2]]
+    assert records.load(name="b") == [saved[1]]
+    assert [records.find(text) for text in ("slurm://c/2", "a", "last", "slurm://c/9", "z")] == [
         [saved[1]], [saved[2]], [saved[2]], [], []
     ]  # fmt: skip
 
 
 def test_the_runs_of_a_pipeline_are_found_together() -> None:
     once = [run(1, "sft", chain="both/1"), run(2, "rm", chain="both/1")]
-    runs.save(once)
+    records.save(once)
     again = [run(3, "sft", chain="both/2"), run(4, "rm", chain="both/2")]
-    runs.save([*again, run(5, "both-x", chain="both-x/3")])
-    assert [runs.find(text) for text in ("both", "both/1", "sft", "slurm://c/1")] == [
+    records.save([*again, run(5, "both-x", chain="both-x/3")])
+    assert [records.find(text) for text in ("both", "both/1", "sft", "slurm://c/1")] == [
         again,
         once,
         [again[0]],
         [once[0]],
     ]
-    assert [runs.find(text) for text in ("bot", "both/", "%", "*")] == [[], [], [], []]
-    assert [found.id for found in runs.find("last")] == ["5"]
-    runs.save([run(6, "both")])  # a job of that name, and the latest
-    assert [found.id for found in runs.find("both")] == ["6"]
-    runs.save([again[0].with_status(Status("COMPLETED", 0))])
-    assert [found.status.state for found in runs.find("both/2")] == ["COMPLETED", "UNKNOWN"]
+    assert [records.find(text) for text in ("bot", "both/", "%", "*")] == [[], [], [], []]
+    assert [found.id for found in records.find("last")] == ["5"]
+    records.save([run(6, "both")])  # a job of that name, and the latest
+    assert [found.id for found in records.find("both")] == ["6"]
+    records.save([again[0].with_status(Status("COMPLETED", 0))])
+    assert [found.status.state for found in records.find("both/2")] == ["COMPLETED", "UNKNOWN"]
 
 
 def test_an_update_keeps_the_place_in_the_order() -> None:
-    runs.save([run(1), run(2)])
-    runs.save([run(1).with_status(Status("COMPLETED", 0))])
-    assert [(found.id, found.status.state) for found in runs.load()] == [("2", "UNKNOWN"), ("1", "COMPLETED")]
+    records.save([run(1), run(2)])
+    records.save([run(1).with_status(Status("COMPLETED", 0))])
+    assert [(found.id, found.status.state) for found in records.load()] == [("2", "UNKNOWN"), ("1", "COMPLETED")]
 
 
 def test_nothing_is_recorded_and_asking_makes_no_file(record: Path) -> None:
-    assert (runs.load(), runs.find("last")) == ([], [])
+    assert (records.load(), records.find("last")) == ([], [])
     assert not record.exists()
 
 
@@ -76,42 +76,42 @@ def test_a_corrupt_record_is_said(record: Path, content: bytes, cli: Cli, capsys
     record.parent.mkdir(parents=True)
     record.write_bytes(content)
     with pytest.raises(UsageError, match=r"runs\.sqlite: the record of runs cannot be read(.|\n)*remedy"):
-        runs.load()
+        records.load()
     done = cli("list", XDG_STATE_HOME=str(record.parent.parent))
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    runs.save([run(1)])  # the job runs all the same
+    records.save([run(1)])  # the job runs all the same
     assert "keep the handle" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("row", ["{", "[]", "{}", '{"handle": 1, "new": 2, "status": {}}', '{"status": 3}'])
 def test_a_row_of_another_version_is_said(record: Path, row: str) -> None:
-    runs.save([run(1)])
+    records.save([run(1)])
     with sqlite3.connect(record) as database:
         database.execute("UPDATE runs SET run = ?", (row,))
     with pytest.raises(UsageError, match="the record of runs cannot be read"):
-        runs.load()
+        records.load()
 
 
 def test_a_home_that_cannot_be_written_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/dev/null/state")
-    runs.save([run(1)])
+    records.save([run(1)])
     assert "warning: the record of runs cannot be written" in capsys.readouterr().err
-    assert runs.load() == []
+    assert records.load() == []
 
 
 def test_two_processes_write_at_once() -> None:
     program = (
-        "import sys; from alignlaunch.launchers import runs\n"
-        "for i in range(40): runs.save([runs.Run(f'slurm://{sys.argv[1]}/{i}', sys.argv[1], '', '')])"
+        "import sys; from alignlaunch.launchers.runs import records\n"
+        "for i in range(40): records.save([records.Run(f'slurm://{sys.argv[1]}/{i}', sys.argv[1], '', '')])"
     )
     writers = [
         subprocess.Popen([sys.executable, "-c", program, name], env=dict(os.environ), stderr=subprocess.PIPE)
         for name in ("a", "b")
     ]
     assert [writer.communicate()[1] for writer in writers] == [b"", b""]
-    assert {name: len(runs.load(name=name)) for name in ("a", "b")} == {"a": 40, "b": 40}
+    assert {name: len(records.load(name=name)) for name in ("a", "b")} == {"a": 40, "b": 40}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from alignlaunch.launchers import defaults, jsonschema, starter, yamlfile
+from alignlaunch.launchers.job import defaults, jsonschema, starter, yamlfile
 
 ROOT = Path(__file__).parent.parent
 JOBS = [*sorted((ROOT / "tests" / "goldens" / "jobs").glob("*.yaml")), *sorted((ROOT / "examples").glob("*.yaml"))]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import runs
-from alignlaunch.launchers.runs import Run, Status
+from alignlaunch.launchers.runs import records
+from alignlaunch.launchers.runs.records import Run, Status
 
 SQUEUE = r"""#!/bin/bash
 here=$(dirname "$0")
@@ -36,7 +36,7 @@ SACCT = '#!/bin/bash\necho "sacct $*" >> "$(dirname "$0")/calls"\n'
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """1,000 Slurm runs in the record, none of them known to have ended; returns the stubs' folder."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    runs.save([Run(f"slurm://c/{i}", "many", "/runs/many", "", status=Status("PENDING")) for i in range(1, 1001)])
+    records.save([Run(f"slurm://c/{i}", "many", "/runs/many", "", status=Status("PENDING")) for i in range(1, 1001)])
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     for name, text in {"squeue": SQUEUE, "sacct": SACCT, "scontrol": SCONTROL}.items():
@@ -107,7 +107,7 @@ def test_a_stranger_whose_words_the_accounts_have_not_yet_is_not_ours(recorded: 
 
 
 def test_a_job_of_another_cluster_keeps_its_last_known_state(recorded: Path) -> None:
-    runs.save([Run("slurm://elsewhere/2000", "far", "", "", status=Status("RUNNING"))])
+    records.save([Run("slurm://elsewhere/2000", "far", "", "", status=Status("RUNNING"))])
     (far,) = [run for run in list_runs(recorded) if run["name"] == "far"]
     assert (far["state"], far["reason"]) == ("RUNNING", "not seen from c")
     for command in ("cancel", "wait"):
@@ -139,7 +139,7 @@ def test_a_place_that_cannot_be_asked_hides_no_other(recorded: Path) -> None:
     """Two clusters whose contexts are gone, one of them twice."""
     places = ("old/lab", "old/lab", "older/lab")
     gone = [Run(f"k8s://{place}/{i}", "far", "", "", status=Status("RUNNING")) for i, place in enumerate(places)]
-    runs.save(gone)
+    records.save(gone)
     done = subprocess.run(
         [sys.executable, "-m", "alignlaunch.launchers.cli", "list", "-n", "5"],
         env={**os.environ, "PATH": f"{recorded}{os.pathsep}/usr/bin:/bin", "KUBECONFIG": "/no"},

@@ -28,7 +28,7 @@ NAME = f"alignlaunch-{alignlaunch.__version__}"
 DIST_INFO = f"{NAME}.dist-info"
 #: What each folder ships; whatever else lies in it stays at home.
 SHIPPED = {
-    "launchers": ["*.py", "cli/*.py", "diagnose/*.py", "diagnose/*.toml", "k8s/*.py", "planner/*.py", "slurm/*.py"],
+    "launchers": ["**/*.py", "diagnose/*.toml"],
     "train": ["*.py", "preflight/*.py", "deepspeed_keys.json", "trainer_args.json"],
     "templates": ["**/*.j2"],
     "zero_configs": ["*.json", "README.md"],

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import jobfile, zerorules
 from alignlaunch.launchers.errors import JobFileError
-from alignlaunch.launchers.zero import ZeroConfig
+from alignlaunch.launchers.job import jobfile, zero_rules
+from alignlaunch.launchers.job.zero import ZeroConfig
 
 from .conftest import MINIMAL
 
@@ -167,4 +167,4 @@ def test_the_rules_need_only_text() -> None:
     """A JSON with characters that are no YAML still gives a problem and no traceback."""
     text = '{"zero_optimization": {"stage": 2}, "a": "\\ud83d\\ude00"}'
     assert json.loads(text)
-    assert zerorules.check("ds.json", ZeroConfig(2, "x", text), {})[0].place.startswith("ds.json:")
+    assert zero_rules.check("ds.json", ZeroConfig(2, "x", text), {})[0].place.startswith("ds.json:")

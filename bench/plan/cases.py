@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.launchers.planner import memory, model
+from alignlaunch.launchers.planner import memory
+from alignlaunch.launchers.planner.architecture import model
 from alignlaunch.launchers.planner.memory import Setup
 from alignlaunch.launchers.planner.tuning import Tuning
 from alignlaunch.train.config import Lora, Stage

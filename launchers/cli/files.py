@@ -12,7 +12,7 @@ from ..errors import LaunchError, UsageError
 from .options import DIGEST, job_options, load, say
 
 if TYPE_CHECKING:
-    from ..render import Target
+    from ..render.render import Target
 
 
 @click.command()
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 def init(stage: str, output: Path | None) -> None:
     """Write a commented starter job file for STAGE (pt, sft, rm, dpo, orpo, safe_dpo)."""
-    from .. import starter
+    from ..job import starter
 
     text = starter.text(stage)
     if output is None:
@@ -36,7 +36,7 @@ def init(stage: str, output: Path | None) -> None:
 @click.argument("kind", type=click.Choice(["job", "pipeline", "cluster"]), default="job")
 def schema(kind: Any) -> None:
     """Print the JSON Schema of a job file, a pipeline file or a cluster profile, for editors."""
-    from .. import jsonschema
+    from ..job import jsonschema
 
     click.echo(jsonschema.text(kind))
 
@@ -59,17 +59,17 @@ def render(
     require_digest: bool,
 ) -> None:
     """Write launch/<name>/<target>/: scripts or manifests, what the processes read, and a lock file."""
-    from .. import audit
-    from .. import render as rendering
-    from ..k8s import admission
+    from ..audit import drift
+    from ..render import k8s_lint
+    from ..render import render as rendering
 
     for job in load(job_file, overrides, cluster).jobs.values():
         for target in sorted({*targets} or rendering.targets(job)):
-            folder = audit.folder_of(job, target)
-            files = audit.artifacts(job, target, folder)
+            folder = drift.folder_of(job, target)
+            files = drift.artifacts(job, target, folder)
             if target == "k8s" and require_digest:
-                admission.require_digest(job, files)
-            audit.write(folder, files)
+                k8s_lint.require_digest(job, files)
+            drift.write(folder, files)
             click.echo(folder)
 
 
@@ -77,15 +77,15 @@ def render(
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 def check(paths: tuple[Path, ...]) -> None:
     """Render every committed folder at or below PATH again. Exit 0: clean; 1: drift (diff shown); 2: error."""
-    from .. import audit
+    from ..audit import drift
 
     drifted, failed, clean = 0, 0, 0
     for path in paths or (Path(),):
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
-        for folder in audit.locked_folders(path if path.is_dir() else path.parent):
+        for folder in drift.locked_folders(path if path.is_dir() else path.parent):
             try:
-                diff = audit.check(folder)
+                diff = drift.check(folder)
             except LaunchError as error:
                 say(f"error: {error}")
                 failed += 1

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ..pipeline import Pipeline
-    from ..runs import Run
+    from ..job.pipeline import Pipeline
+    from ..runs.records import Run
 
 JOB = click.argument("job_file", metavar="JOB", type=click.Path(path_type=Path))
 RUN = click.argument("run", metavar="[RUN]", default="last")
@@ -34,7 +34,8 @@ def say(message: str) -> None:
 
 
 def load(job_file: Path, overrides: tuple[str, ...], cluster: str | None) -> Pipeline:
-    from .. import pipeline, summary
+    from ..job import pipeline
+    from . import summary
 
     loaded = pipeline.load(job_file, overrides, cluster)
     for job in loaded.jobs.values():

@@ -44,11 +44,11 @@ def plan(
     **figures: int | None,
 ) -> None:
     """Tell whether JOB fits in memory, what would, and what a step moves. Exit 0: it may fit; 1: it does not."""
-    from .. import plancommand
+    from ..planner import command
 
-    wanted = plancommand.Wanted(params, figures, gpu_memory, host_memory, precision)
-    plans = plancommand.make(load(job_file, overrides, cluster), wanted)
-    click.echo(plancommand.shown(plans, every=every, as_json=as_json))
+    wanted = command.Wanted(params, figures, gpu_memory, host_memory, precision)
+    plans = command.make(load(job_file, overrides, cluster), wanted)
+    click.echo(command.shown(plans, every=every, as_json=as_json))
     if png:
-        plancommand.draw(png, plans, every=every)
+        command.draw(png, plans, every=every)
     sys.exit(1 if any(one.fits is False for one in plans) else 0)

@@ -12,7 +12,7 @@ from ..errors import LaunchError
 from .options import JSON, RUN, exit_code, say
 
 if TYPE_CHECKING:
-    from ..runs import Run
+    from ..runs.records import Run
 
 
 @click.command("list")
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 @JSON
 def list_(count: int, as_json: bool) -> None:
     """List the latest runs with their states."""
-    from .. import runs, watch
+    from ..runs import records
+    from ..watch import states
 
     unanswered: dict[str, LaunchError] = {}
-    show(watch.refresh(runs.load(count), unanswered), as_json)
+    show(states.refresh(records.load(count), unanswered), as_json)
     for error in dict.fromkeys(map(str, unanswered.values())):
         say(f"error: {error}\n    the states of its runs above are the last known ones")
     sys.exit(max((error.exit_code for error in unanswered.values()), default=0))
@@ -34,13 +35,13 @@ def list_(count: int, as_json: bool) -> None:
 @JSON
 def status(run: str, as_json: bool) -> None:
     """Show the state of RUN: a handle, a job's or pipeline's name, or `last`."""
-    from .. import watch
+    from ..watch import states
 
-    show(watch.refresh(watch.find(run)), as_json)
+    show(states.refresh(states.find(run)), as_json)
 
 
 def show(runs: list[Run], as_json: bool) -> None:
-    from .. import summary
+    from . import summary
 
     click.echo(json.dumps([run.as_json() for run in runs]) if as_json else summary.table(runs))
 
@@ -54,23 +55,23 @@ def show(runs: list[Run], as_json: bool) -> None:
 @JSON
 def logs(run: str, follow: bool, rank: int | None, node: int | None, tail: int | None, as_json: bool) -> None:
     """Print the log of RUN, all ranks in one view."""
-    from .. import watch
+    from ..watch import states
 
-    found = [one for one in watch.find(run) if follow or watch.backend_of(one).has_log(one)]
+    found = [one for one in states.find(run) if follow or states.backend_of(one).has_log(one)]
     if not found:
-        raise LaunchError(f"{run}: {watch.why_no_log(watch.find(run)[-1])}")
+        raise LaunchError(f"{run}: {states.why_no_log(states.find(run)[-1])}")
     for one in found:
         print_log(one, follow, rank, node, tail, as_json)
 
 
 def print_log(run: Run, follow: bool, rank: int | None, node: int | None, count: int | None, as_json: bool) -> None:
-    from .. import watch
+    from ..watch import states
 
-    wanted = watch.selector(run, rank, node)
+    wanted = states.selector(run, rank, node)
     if follow:
-        lines = watch.follow(run, say, wanted, count)
+        lines = states.follow(run, say, wanted, count)
     else:
-        lines = watch.backend_of(run).log(run, count, wanted, None, say)
+        lines = states.backend_of(run).log(run, count, wanted, None, say)
     for line in lines:
         click.echo(json.dumps({"line": line.rstrip("\n")}) if as_json else line, nl=as_json)
 
@@ -95,14 +96,14 @@ def diagnose(run: str, as_json: bool) -> None:
 @click.option("--keep", is_flag=True, help="On Kubernetes, where logs go with the pods: save them first.")
 def cancel(run: str, as_json: bool, keep: bool) -> None:
     """End RUN: every process of it; of a pipeline every step."""
-    from .. import watch
+    from ..watch import states
 
-    found = watch.find(run)
+    found = states.find(run)
     for one in reversed(found):  # a step that waits goes before the one it waits for
         if keep:
-            watch.backend_of(one).keep_log(one, say)
-        watch.cancel(one)
-    show(watch.refresh(found), as_json)
+            states.backend_of(one).keep_log(one, say)
+        states.cancel(one)
+    show(states.refresh(found), as_json)
 
 
 @click.command()
@@ -110,9 +111,9 @@ def cancel(run: str, as_json: bool, keep: bool) -> None:
 @JSON
 def wait(run: str, as_json: bool) -> None:
     """Wait for RUN to end; exit with the job's own code, of a pipeline with that of the first step that failed."""
-    from .. import watch
+    from ..watch import states
 
-    ended = [watch.wait(one, say) for one in watch.find(run)]
+    ended = [states.wait(one, say) for one in states.find(run)]
     if as_json:
         show(ended, as_json)
     sys.exit(exit_code(ended))

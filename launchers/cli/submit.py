@@ -16,10 +16,10 @@ from ..errors import UsageError
 from .options import DIGEST, JSON, exit_code, job_options, load, say
 
 if TYPE_CHECKING:
-    from ..launch import Prepared
-    from ..pipeline import Pipeline
-    from ..render import Target
-    from ..runs import Run
+    from ..job.pipeline import Pipeline
+    from ..render.render import Target
+    from ..runs.records import Run
+    from ..submit.submission import Prepared
 
 
 class Submission(NamedTuple):
@@ -43,7 +43,7 @@ class Submission(NamedTuple):
 
     def prepare(self, pipeline: Pipeline, target: Target) -> dict[str, Prepared]:
         """Look at every step and agree on its artifacts, as far as these options want it."""
-        from .. import chain, precheck
+        from ..submit import checks, steps
 
         if self.preflight_only:
             if pipeline.name:
@@ -52,10 +52,10 @@ class Submission(NamedTuple):
                     "    remedy: give the job file of a step"
                 )
             (job,) = pipeline.jobs.values()
-            precheck.require_preflight(job, target)
-        looks = precheck.Looks(data=not self.no_data_check, memory=not self.no_plan)
+            checks.require_preflight(job, target)
+        looks = checks.Looks(data=not self.no_data_check, memory=not self.no_plan)
         agreed = {"write": self.write, "require_committed": self.require_committed}
-        prepared = chain.prepare(pipeline, target, **agreed, say=say, looks=looks, dry=self.dry_run)
+        prepared = steps.prepare(pipeline, target, **agreed, say=say, looks=looks, dry=self.dry_run)
         return {step: replace(one, preflight_only=self.preflight_only) for step, one in prepared.items()}
 
 
@@ -88,19 +88,20 @@ def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @submit_options
 def slurm(asked: Submission) -> None:
     """Submit JOB, a job or pipeline file, to Slurm: sbatch gets exactly the committed script."""
-    from .. import audit, chain, launch
+    from ..audit import drift
+    from ..submit import steps, submission
 
     pipeline = asked.load()
     if asked.dry_run:
         for job in pipeline.jobs.values():
-            files = audit.artifacts(job, "slurm", audit.folder_of(job, "slurm"))
+            files = drift.artifacts(job, "slurm", drift.folder_of(job, "slurm"))
             click.echo(files["job.sbatch"], nl=False)
     prepared = asked.prepare(pipeline, "slurm")
     if asked.dry_run:
         for one in prepared.values():
-            say(launch.dry_run(one.job, one.files))
+            say(submission.dry_run(one.job, one.files))
         return
-    runs = chain.submit_slurm(pipeline, prepared, say)
+    runs = steps.submit_slurm(pipeline, prepared, say)
     print_runs(pipeline, runs, asked.as_json)
     watch_runs(pipeline, runs, asked)
 
@@ -109,19 +110,21 @@ def slurm(asked: Submission) -> None:
 @submit_options
 def local(asked: Submission) -> None:
     """Run JOB, a job or pipeline file, on this machine: every process, step after step. Ctrl-C stops them all."""
-    from .. import audit, chain, local
+    from ..audit import drift
+    from ..backends import local
+    from ..submit import steps
 
     pipeline = asked.load()
     if asked.dry_run:
         for job in pipeline.jobs.values():
-            files = audit.artifacts(job, "bash", audit.folder_of(job, "bash"))
+            files = drift.artifacts(job, "bash", drift.folder_of(job, "bash"))
             click.echo(files[local.script_name(job)], nl=False)
     prepared = asked.prepare(pipeline, "bash")
     if asked.dry_run:
         return
-    runs = chain.queue_local(pipeline, prepared)
+    runs = steps.queue_local(pipeline, prepared)
     print_runs(pipeline, runs, asked.as_json)
-    sys.exit(chain.run_local(prepared, runs, follow=asked.follow, say=say))
+    sys.exit(steps.run_local(prepared, runs, follow=asked.follow, say=say))
 
 
 @click.command()
@@ -131,8 +134,9 @@ def local(asked: Submission) -> None:
 @DIGEST
 def k8s(asked: Submission, context: str | None, namespace: str | None, require_digest: bool) -> None:
     """Submit JOB to Kubernetes: its manifests, looked at by the server first."""
-    from .. import audit, launch
-    from ..k8s import admission
+    from ..audit import drift
+    from ..render import k8s_lint
+    from ..submit import submission
 
     pipeline = asked.load()
     if pipeline.name:
@@ -141,18 +145,18 @@ def k8s(asked: Submission, context: str | None, namespace: str | None, require_d
             "    remedy: submit the steps' job files one after the other with --wait, or the pipeline with `slurm`"
         )
     (job,) = pipeline.jobs.values()
-    files = audit.artifacts(job, "k8s", audit.folder_of(job, "k8s"))
+    files = drift.artifacts(job, "k8s", drift.folder_of(job, "k8s"))
     if require_digest:
-        admission.require_digest(job, files)
+        k8s_lint.require_digest(job, files)
     if asked.dry_run:
         for name, text in files.items():
             if name.endswith(".yaml"):
                 click.echo(f"---\n{text}", nl=False)
     prepared = asked.prepare(pipeline, "k8s")
     if asked.dry_run:
-        say(launch.dry_run_k8s(job, files, context, namespace))
+        say(submission.dry_run_k8s(job, files, context, namespace))
         return
-    runs = [launch.submit_k8s(prepared[job.spec.name], say, context=context, namespace=namespace)]
+    runs = [submission.submit_k8s(prepared[job.spec.name], say, context=context, namespace=namespace)]
     print_runs(pipeline, runs, asked.as_json)
     watch_runs(pipeline, runs, asked)
 
@@ -171,7 +175,8 @@ def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
 
 def watch_runs(pipeline: Pipeline, runs: list[Run], asked: Submission) -> None:
     """--follow and --wait after a submission. Ctrl-C leaves the jobs running, and says so."""
-    from .. import summary, watch
+    from ..watch import states
+    from . import summary
 
     if not (asked.follow or asked.wait):
         return
@@ -179,11 +184,11 @@ def watch_runs(pipeline: Pipeline, runs: list[Run], asked: Submission) -> None:
     try:
         for run in runs:
             if asked.follow:
-                for line in watch.follow(run, say, lambda _: True):
+                for line in states.follow(run, say, lambda _: True):
                     click.echo(line, nl=False)
-                ended += watch.refresh(watch.find(run.handle))
+                ended += states.refresh(states.find(run.handle))
             else:
-                ended.append(watch.wait(run, say))
+                ended.append(states.wait(run, say))
             if ended[-1].status.state == "COMPLETED":
                 say(summary.result(run, preflight_only=asked.preflight_only))
     except KeyboardInterrupt:

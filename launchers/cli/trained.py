@@ -32,7 +32,8 @@ def export(run: str, merge: bool, output: Path | None, base: str | None) -> None
 @JSON
 def evaluate(run: str, data: tuple[str, ...], as_json: bool) -> None:
     """Evaluate RUN (or a trained folder) here, as its stage evaluates; also written to its eval.json."""
-    from .. import summary, trained
+    from .. import trained
+    from . import summary
 
     found = trained.evaluate(trained.find(run), data)
     click.echo(json.dumps(found) if as_json else summary.metrics(found))

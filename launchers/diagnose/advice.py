@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .. import plan
 from ..errors import LaunchError
-from ..job import Job
-from ..pipeline import load
-from ..planner import memory, strategies
+from ..job.job import Job
+from ..job.pipeline import load
+from ..planner import memory, plan, strategies
+from ..planner.architecture.model import UnknownModelError
 from ..planner.memory import GIB
-from ..planner.model import UnknownModelError
 from ..planner.strategies import OVERHEAD, Limits
 
 _CAPACITY = re.compile(r"total capac(?:i)?ty of ([\d.]+) GiB|([\d.]+) GiB total capacity")

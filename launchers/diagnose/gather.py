@@ -10,9 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .. import provenance, runfolder, runs, watch
+from ..audit import provenance
 from ..errors import LaunchError, UsageError
-from ..runs import Run, Status
+from ..runs import records, runfolder
+from ..runs.records import Run, Status
+from ..watch import states
 from . import failures, flight, lines
 from .lines import Line, Source
 from .scan import Scan
@@ -90,11 +92,11 @@ def _ends(most: int) -> str:
 def find(text: str, say: Callable[[str], None]) -> list[Evidence]:
     """Of a run (handle, job's or pipeline's name, "last"), or of a folder or file of logs. Raises UsageError."""
     path = Path(text)
-    if "://" not in text and not runs.find(text) and (path.exists() or "/" in text):
+    if "://" not in text and not records.find(text) and (path.exists() or "/" in text):
         return [_of_path(path)]
     unanswered: dict[str, LaunchError] = {}
     found = []
-    for run in watch.refresh(watch.find(text), unanswered):
+    for run in states.refresh(states.find(text), unanswered):
         found.append(_of_run(run, say))
         if error := unanswered.get(run.handle):
             found[-1].notes.append(f"the state is the last known one: {str(error).splitlines()[0]}")
@@ -129,7 +131,7 @@ def _of_backend(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterat
 def _answers(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterator[str]:
     """What the backend gives, also where it gives up halfway."""
     try:
-        for text in watch.backend_of(run).log(run, None, lambda _: True, None, say):
+        for text in states.backend_of(run).log(run, None, lambda _: True, None, say):
             yield text.rstrip("\n")[: lines.LONGEST_LINE]
     except (LaunchError, OSError) as error:
         found.notes.append(f"log: cannot be read ({str(error).splitlines()[0]})")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from ..runs import FINAL
+from ..runs.records import FINAL
 from . import advice, judge
 from .gather import Evidence, find
 from .judge import Verdict

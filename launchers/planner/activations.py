@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .shapes import Architecture
+from .architecture.shapes import Architecture
 from .tuning import Adapted
 
 #: Activation functions written in Python, which keep each intermediate result; a fused one keeps its input.

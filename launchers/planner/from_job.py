@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from alignlaunch.launchers.job import Job
-
-from . import model, states
+from ..job.job import Job
+from . import states
+from .architecture import model
+from .architecture.model import Model, UnknownModelError
 from .memory import Reference, Setup
-from .model import Model, UnknownModelError
 from .states import Offload, Precision
 from .tuning import Tuning
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from alignlaunch.train.config import Stage
 
 from .activations import Compute
-from .shapes import Architecture
+from .architecture.shapes import Architecture
 
 Kind = Literal["fused", "logits", "score"]
 KINDS: dict[Stage, Kind] = {

@@ -6,8 +6,8 @@ import math
 
 from alignlaunch.train.config import Lora
 
-from .families import Family
-from .shapes import Parameters, Shape
+from .architecture.families import Family
+from .architecture.shapes import Parameters, Shape
 
 #: What PEFT's `all-linear` passes over, beside everything that is no linear layer.
 _NOT_LINEAR = ("embed", "wte", "wpe", "norm", ".ln_", "layernorm")

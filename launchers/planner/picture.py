@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignlaunch.launchers.errors import UsageError
-
+from ..errors import UsageError
 from . import strategies
 from .memory import GIB, TERMS
 
 if TYPE_CHECKING:
-    from alignlaunch.launchers.plan import Option, Plan
+    from .plan import Option, Plan
 
 
 def write(path: Path, plan: Plan, options: list[Option]) -> None:

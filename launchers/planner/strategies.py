@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from alignlaunch.launchers import zero as zeros
 from alignlaunch.train.config import Lora
 
+from ..job import zero as zeros
 from . import communication, memory
 from .memory import GIB, Setup
 from .states import Offload

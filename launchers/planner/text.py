@@ -8,7 +8,7 @@ from . import communication, documents, memory, strategies
 from .memory import GIB, TERMS
 
 if TYPE_CHECKING:
-    from alignlaunch.launchers.plan import Option, Plan
+    from .plan import Option, Plan
 
 _WIDTH = 60
 #: One letter a term in the bar.

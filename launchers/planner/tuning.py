@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from alignlaunch.train.config import Lora
 
 from . import lora as adapters
-from .model import Model
+from .architecture.model import Model
 
 Quantization = Literal["none", "8bit", "4bit"]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import runs
 from alignlaunch.launchers.diagnose import advice, report
 from alignlaunch.launchers.errors import UsageError
-from alignlaunch.launchers.runs import Run, Status
+from alignlaunch.launchers.runs import records
+from alignlaunch.launchers.runs.records import Run, Status
 from tests.conftest import Cli
 
 LOGS = Path(__file__).parent / "logs"
@@ -50,7 +50,9 @@ def local_run(home: Path, text: str, code: int | None, name: str = "train") -> P
     (folder / f"{name}.log").write_text(text)
     if code is not None:
         (folder / "exit_code").write_text(f"{code}\n")
-    runs.save([Run(f"local://{folder.name}", name, str(folder), str(folder / f"{name}.log"), status=Status("RUNNING"))])
+    records.save(
+        [Run(f"local://{folder.name}", name, str(folder), str(folder / f"{name}.log"), status=Status("RUNNING"))]
+    )
     return folder
 
 
@@ -87,8 +89,8 @@ def test_an_output_folder_that_cannot_be_looked_into(home: Path) -> None:
     """A pod's, under whose path this machine has something else."""
     folder = local_run(home, log("data"), 2)
     place = "/" + "x" * 300
-    (run,) = runs.find("train")
-    runs.save([replace(run, output_dir=place)])
+    (run,) = records.find("train")
+    records.save([replace(run, output_dir=place)])
     found = diagnosed("train")
     assert (found["verdict"], found["notes"]) == ("data", [f"{place}: cannot be read (File name too long)"])
     (folder / "train.log").unlink()

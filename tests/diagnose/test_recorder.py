@@ -9,8 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from alignlaunch.launchers import jobfile, render
 from alignlaunch.launchers.diagnose import flight
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.render import render
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 EXPORT = re.compile(r"(TORCH_\w+)=(\S+)")

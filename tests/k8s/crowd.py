@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from alignlaunch.launchers.k8s.submit import RUN_LABEL
-from alignlaunch.launchers.runs import Run, Status
+from alignlaunch.launchers.backends.k8s.submit import RUN_LABEL
+from alignlaunch.launchers.runs.records import Run, Status
 
 from .resources import Obj
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import runs
-from alignlaunch.launchers.k8s.submit import RUN_LABEL
+from alignlaunch.launchers.backends.k8s.submit import RUN_LABEL
+from alignlaunch.launchers.runs import records
 
 from . import crowd
 from .cli import User
@@ -29,7 +29,7 @@ def user(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> U
 
 
 def record(user: User, cluster: Cluster, count: int) -> None:
-    runs.save(crowd.runs(f"k8s://{cluster.context}/{cluster.namespace}", count))
+    records.save(crowd.runs(f"k8s://{cluster.context}/{cluster.namespace}", count))
 
 
 def test_two_thousand_jobs(user: User) -> None:
@@ -75,7 +75,7 @@ def test_jobs_that_were_applied_by_hand(user: User) -> None:
         del job["metadata"]["labels"][RUN_LABEL]
     cluster.create_all(objects)
     known = crowd.runs(f"k8s://{cluster.context}/{cluster.namespace}", 3)
-    runs.save([replace(run, run_dir="") for run in known[:2]] + known[2:])
+    records.save([replace(run, run_dir="") for run in known[:2]] + known[2:])
     with cluster.asked() as asked:
         listed = json.loads(user.call("list", "--json").stdout)
     assert [run["state"] for run in listed] == ["PENDING"] * 3
@@ -86,7 +86,7 @@ def test_a_cluster_that_is_gone_keeps_no_other_from_an_answer(user: User) -> Non
     cluster = user.cluster
     cluster.create_all(crowd.objects(cluster.namespace, 1))
     record(user, cluster, 1)
-    runs.save(crowd.runs("k8s://gone/lab", 1))  # the latest run: asked for first
+    records.save(crowd.runs("k8s://gone/lab", 1))  # the latest run: asked for first
     listed = user.call("list", code=2)
     assert listed.stdout.count("Insufficient nvidia.com/gpu") == 1
     assert listed.stderr.count("error: context gone: the kubeconfig has no such context") == 1

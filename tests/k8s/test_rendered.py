@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers import audit, jobfile
+from alignlaunch.launchers.audit import drift
+from alignlaunch.launchers.job import jobfile
 from tests.test_hostile import as_yaml
 from tests.tiny import TRAIN
 
@@ -44,8 +45,8 @@ def test_two_pods_of_two_processes(
     (tmp_path / "clusters").mkdir(exist_ok=True)
     (tmp_path / "clusters" / "cpu.yaml").write_text("device: cpu\n")
     loaded = jobfile.load(tmp_path / "job.yaml", (), "cpu")
-    folder = audit.folder_of(loaded, "k8s")
-    audit.write(folder, audit.artifacts(loaded, "k8s", folder))
+    folder = drift.folder_of(loaded, "k8s")
+    drift.write(folder, drift.artifacts(loaded, "k8s", folder))
 
     cluster.kubectl("apply", "-f", str(folder))
     plural = {"PyTorchJob": "pytorchjobs", "TrainJob": "trainjobs"}[kind]

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers.planner import lora, shapes
+from alignlaunch.launchers.planner import lora
+from alignlaunch.launchers.planner.architecture import shapes
 from alignlaunch.train import adapter
 from alignlaunch.train.config import Lora
 

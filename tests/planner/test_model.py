@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers.planner import headers, model, shapes
-from alignlaunch.launchers.planner.model import UnknownModelError
+from alignlaunch.launchers.planner.architecture import headers, model, shapes
+from alignlaunch.launchers.planner.architecture.model import UnknownModelError
 
 from .test_shapes import SMALL, config_of
 

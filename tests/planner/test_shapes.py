@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers.planner import shapes
-from alignlaunch.launchers.planner.families import FAMILIES
+from alignlaunch.launchers.planner.architecture import shapes
+from alignlaunch.launchers.planner.architecture.families import FAMILIES
 
 SMALL: dict[str, Any] = {
     "num_hidden_layers": 2,

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from alignlaunch.launchers.slurm import client
+from alignlaunch.launchers.backends.slurm import client
 
 from . import debian
 from .private_slurm import PrivateSlurm

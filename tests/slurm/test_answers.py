@@ -7,9 +7,9 @@ import signal
 
 import pytest
 
+from alignlaunch.launchers.backends.slurm import answers, client, submission
 from alignlaunch.launchers.errors import SchedulerError
-from alignlaunch.launchers.runs import Status
-from alignlaunch.launchers.slurm import answers, client, submission
+from alignlaunch.launchers.runs.records import Status
 
 from .recorded import OWN, VERSIONS, Answer, answer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers import job
+from alignlaunch.launchers.job import job
 
 from .cli import Login
 from .conftest import on_two_versions

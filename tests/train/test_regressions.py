@@ -17,7 +17,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.launchers import audit, datacheck, job, jobfile
+from alignlaunch.launchers.audit import drift
+from alignlaunch.launchers.job import job, jobfile
+from alignlaunch.launchers.submit import data_checks
 from alignlaunch.train import model, sft
 from alignlaunch.train.config import TrainConfig
 from tests.tiny import WORDS
@@ -43,8 +45,8 @@ def arguments_of(output_dir: Path) -> Any:
 def bash(tmp_path: Path) -> Path:
     """A rendered launch/old/bash/, and `python`, a stub that writes down how it was started."""
     rendered = load(tmp_path, nnodes=2, nproc_per_node=4, zero=2)
-    folder = audit.folder_of(rendered, "bash")
-    audit.write(folder, audit.artifacts(rendered, "bash", folder))
+    folder = drift.folder_of(rendered, "bash")
+    drift.write(folder, drift.artifacts(rendered, "bash", folder))
     stub = tmp_path / "python"
     stub.write_text(
         "#!/bin/bash\n"
@@ -145,7 +147,7 @@ def test_08_lengths_are_counted_in_tokens_and_training_data_as_validation_is_tol
     assert len(text) > tokens
     assert not sft.encoder(tokenizer, args)(record).truncated
     checked = load(workplace, data={"train": ["sft.jsonl"], "validation": ["sft.jsonl"]})
-    assert any("sft.jsonl" in line and "validation" in line for line in datacheck.check(checked))
+    assert any("sft.jsonl" in line and "validation" in line for line in data_checks.check(checked))
 
 
 def test_09_load_in_4bit_needs_no_qlora_beside_it(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.train import pairs, safe_dpo, scoring
+from alignlaunch.train import pairs, scoring
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.pair_rows import SIDES
+from alignlaunch.train.stages import safe_dpo
 from alignlaunch.train.turns import FormatError
 
 OBJECTIVES = ("dpo", "mm_dpo", "modpo", "safedpo", "bfpo", "lagrangian")

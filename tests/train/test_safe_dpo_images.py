@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.train import data, image_pairs, model, safe_dpo, score_columns, scoring, vision
+from alignlaunch.train import data, image_pairs, model, score_columns, scoring, vision
 from alignlaunch.train.config import Data, TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.pair_rows import SIDES
 from alignlaunch.train.safety_eval import SafetyEval
+from alignlaunch.train.stages import safe_dpo
 from tests.matrix import matrix
 
 from .conftest import Finished, Runner

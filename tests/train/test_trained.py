@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM
 
-from alignlaunch.launchers import runs
-from alignlaunch.launchers.runs import Run, Status
+from alignlaunch.launchers.runs import records
+from alignlaunch.launchers.runs.records import Run, Status
 
 from .conftest import ROOT, Finished, Runner
 
@@ -42,7 +42,9 @@ def alignlaunch(folder: Path, *arguments: str | Path, **env: str) -> subprocess.
 
 def remember(found: Finished, name: str) -> None:
     """Record a run as a submission does."""
-    runs.save([Run(f"local://{name}-1", name, "", "", output_dir=str(found.output_dir), status=Status("COMPLETED", 0))])
+    records.save(
+        [Run(f"local://{name}-1", name, "", "", output_dir=str(found.output_dir), status=Status("COMPLETED", 0))]
+    )
 
 
 def assert_same_evaluation(run: Finished, evaluated: dict[str, Any]) -> None:

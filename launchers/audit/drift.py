@@ -1,0 +1,203 @@
+"""The promise that the script that runs is the script in git: writing artifacts, finding drift, asking git."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import LaunchError, UsageError
+from ..job import jobfile, pipeline
+from ..job.job import Job
+from ..render import render
+from ..render.render import CONFIGMAP, LOCK, MANIFESTS, RESOLVED, SBATCH, TORCHRUN, Target
+from . import git, provenance
+
+
+class DriftError(LaunchError):
+    """What lies on disk is not what the job renders to (exit 1)."""
+
+
+def folder_of(job_: Job, target: Target) -> Path:
+    """`launch/<name>/<target>/` beside the job file."""
+    return job_.dir / "launch" / job_.spec.name / target
+
+
+def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:
+    """What belongs into `folder`: {file name: text}."""
+    return render.render(job_, target, os.path.relpath(job_.path, folder))
+
+
+def diff(folder: Path, files: dict[str, str]) -> str:
+    """Unified diff from what lies in `folder` to `files`; empty if they agree. A file of an earlier rendering counts.
+
+    Raises UsageError for a folder or file that cannot be read.
+    """
+    try:
+        return _diff(folder, files)
+    except OSError as error:
+        raise unreadable(error) from error
+
+
+def unreadable(error: OSError) -> UsageError:
+    return UsageError(f"{error.filename}: cannot be read: {error.strerror}\n    remedy: check its rights")
+
+
+def _diff(folder: Path, files: dict[str, str]) -> str:
+    parts: list[str] = []
+    for name in sorted({*files, *_outdated(folder, files)}):
+        path = folder / name
+        old = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else None
+        new = files.get(name)
+        if old == new:
+            continue
+        parts += difflib.unified_diff(
+            (old or "").splitlines(keepends=True),
+            (new or "").splitlines(keepends=True),
+            str(path) if old is not None else "/dev/null",
+            f"{path} (as rendered)" if new is not None else "/dev/null",
+        )
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in parts)
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    """Put `files` into `folder` so that no reader, and no crash, ever sees half of one.
+
+    Files of an earlier rendering go; what anybody else put there stays.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        outdated = _outdated(folder, files)
+        for name, text in files.items():
+            write_atomic(folder / name, text)
+        for name in outdated:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def _outdated(folder: Path, files: dict[str, str]) -> set[str]:
+    """Names that the lock in `folder` lists, that lie there, and that are not in `files`."""
+    try:
+        listed = json.loads((folder / LOCK).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+    return {name for name in listed if Path(name).name == name and (folder / name).is_file()} - set(files)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        mode = 0o777 if path.suffix in (".sh", ".sbatch") else 0o666
+        Path(temporary).chmod(mode & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def unwritable(folder: Path, error: OSError) -> UsageError:
+    """The one wording for a folder that cannot be written: no rights, no space, a file in the way."""
+    place = error.filename or folder
+    return UsageError(
+        f"{folder}: cannot be written: {error.strerror} ({place})\n    remedy: check rights, space and quota"
+    )
+
+
+def ensure(folder: Path, files: dict[str, str], *, accept: bool, dry: bool = False) -> str | None:
+    """Make `folder` hold `files`. Absent: written. Different: DriftError with the diff, or with `accept` overwritten.
+
+    Returns what was done, for the user; None if nothing was needed. dry: only raise.
+    """
+    done = f"rewrote {folder}" if folder.exists() else f"wrote {folder} (commit it for the audit)"
+    if folder.exists():
+        drift = diff(folder, files)
+        if not drift:
+            return None
+        if not accept:
+            raise DriftError(
+                f"{drift}{folder} is not what the job file renders to; nothing was submitted\n"
+                "    remedy: look at the diff; accept it with --write"
+            )
+    if dry:
+        return None
+    write(folder, files)
+    return done
+
+
+def require_committed(folder: Path) -> None:
+    """Raise DriftError unless every file of `folder` is in git as it is on disk."""
+    dirty = git.uncommitted(folder)
+    if dirty is None:
+        raise DriftError(f"{folder} is in no git repository\n    remedy: git init; git add; git commit")
+    if dirty:
+        raise DriftError(f"not committed: {', '.join(dirty)}\n    remedy: git add {folder} && git commit")
+
+
+def locked_folders(path: Path) -> Iterator[Path]:
+    """Every artifact folder at or below `path`, known by its lock file or a script of ours whose lock is gone.
+
+    The copies in run folders, which hold a run.json, do not count.
+    """
+
+    def fail(error: OSError) -> None:
+        raise unreadable(error)
+
+    for root, folders, files in os.walk(path, onerror=fail):
+        folders[:] = sorted(name for name in folders if name not in (".git", ".venv"))
+        pairs = [(RESOLVED, SBATCH), (RESOLVED, TORCHRUN), *((CONFIGMAP, name) for name in MANIFESTS.values())]
+        ours = LOCK in files or any({*pair} <= {*files} for pair in pairs)
+        if ours and not provenance.read(Path(root)):
+            yield Path(root)
+
+
+def check(folder: Path) -> str:
+    """Render `folder` again from its job file: the diff, empty if clean. Raises UsageError if that cannot be done."""
+    lock = _read_lock(folder / LOCK)
+    return diff(folder, artifacts(_job_again(folder, lock), lock["target"], folder))
+
+
+def _job_again(folder: Path, lock: dict[str, Any]) -> Job:
+    """The job that was locked, as its files say it now."""
+    step = lock.get("pipeline")
+    path = Path(os.path.normpath(folder / (step or lock["job"])["path"]))
+    overrides, cluster = tuple(lock["set"]), lock["cluster"]["name"] if lock["cluster"] else None
+    remedy = f"restore it, or remove {folder}"
+    if not path.is_file():
+        raise UsageError(
+            f"{folder / LOCK}: its {'pipeline' if step else 'job'} file {path} is gone\n    remedy: {remedy}"
+        )
+    if step is None:
+        return jobfile.load(path, overrides, cluster)
+    jobs = pipeline.load(path, overrides, cluster).jobs
+    if step["step"] not in jobs:
+        raise UsageError(f"{folder / LOCK}: its step {step['step']} of {path} is gone\n    remedy: {remedy}")
+    return jobs[step["step"]]
+
+
+def _read_lock(path: Path) -> dict[str, Any]:
+    remedy = "render again"
+    try:
+        lock = json.loads(path.read_text(encoding="utf-8"))
+        valid = (
+            lock["target"] in render.TARGETS
+            and isinstance(lock["job"]["path"], str)
+            and all(isinstance(item, str) for item in lock["set"])
+            and (lock["cluster"] is None or isinstance(lock["cluster"]["name"], str))
+            and ("pipeline" not in lock or all(isinstance(lock["pipeline"][key], str) for key in ("path", "step")))
+        )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UsageError(f"{path}: not a lock file of alignlaunch ({error})\n    remedy: {remedy}") from error
+    if not valid:
+        raise UsageError(f"{path}: not a lock file of alignlaunch\n    remedy: {remedy}")
+    result: dict[str, Any] = lock
+    return result

@@ -1,0 +1,78 @@
+"""Which cluster: a context of the kubeconfig, or the one that this process runs in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError
+
+_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def connect(context: str | None) -> tuple[str, str, Any]:
+    """Name of the context (None: the current one, or the pod's own cluster), its namespace, and a client.
+
+    Raises UsageError where there is none, or its credentials cannot be read.
+    """
+    from kubernetes import client
+    from kubernetes import config as module
+
+    config: Any = module
+    try:
+        namespaces, current = _contexts()
+    except _bad_kubeconfig() as error:
+        if context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+            return _in_cluster()
+        raise UsageError(
+            f"no kubeconfig that can be read: {error}\n    remedy: log in to the cluster, or set KUBECONFIG"
+        ) from error
+    name = context or current
+    if name not in namespaces:
+        what = f"context {name}: the kubeconfig has no such context" if name else "no context is chosen"
+        raise UsageError(f"{what}\n    remedy: --context with one of {', '.join(namespaces)}")
+    settings = client.Configuration()
+    settings.retries = False  # who waits for an answer says so, and asks again
+    try:
+        config.load_kube_config(context=name, client_configuration=settings)
+    except _bad_kubeconfig() as error:
+        raise UsageError(f"context {name}: {error}\n    remedy: log in to the cluster again") from error
+    return name, namespaces[name], client.ApiClient(settings)
+
+
+def _contexts() -> tuple[dict[str, str], str]:
+    """Namespaces of the contexts by their names, and the current context, empty for none: kubectl can do without one,
+    the client's own list cannot."""
+    from kubernetes.config import kube_config
+
+    module: Any = kube_config
+    merged = module.KubeConfigMerger(module.KUBE_CONFIG_DEFAULT_LOCATION).config
+    if merged is None or not merged["contexts"].value:
+        raise module.ConfigException("it has no context")
+    found = {one["name"]: one["context"].safe_get("namespace") or "default" for one in merged["contexts"].value}
+    return found, merged.safe_get("current-context") or ""
+
+
+def _in_cluster() -> tuple[str, str, Any]:
+    """The same of the pod that this process runs in."""
+    from kubernetes import client
+    from kubernetes import config as module
+
+    config: Any = module
+    try:
+        config.load_incluster_config()
+        return "in-cluster", _NAMESPACE.read_text(encoding="utf-8").strip(), client.ApiClient()
+    except (config.ConfigException, OSError) as error:
+        raise UsageError(
+            f"no kubeconfig, and no service account in this pod: {error}\n"
+            "    remedy: set KUBECONFIG, or give the pod a service account (automountServiceAccountToken)"
+        ) from error
+
+
+def _bad_kubeconfig() -> tuple[type[Exception], ...]:
+    """What the client raises of a kubeconfig: it looks at no types before it uses what it has read."""
+    from kubernetes.config import ConfigException
+    from yaml import YAMLError
+
+    return ConfigException, YAMLError, OSError, AttributeError, KeyError, TypeError, ValueError

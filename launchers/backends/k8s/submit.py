@@ -1,0 +1,153 @@
+"""Submission: the committed manifests, marked with the run's id, first looked at by the server, then stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
+
+from alignlaunch.train.config import PREFLIGHT_ONLY
+
+from ...errors import LostJobError, SchedulerError
+from . import refusals
+from .client import CUSTOM, Api, Object, Refused, UnreachableError
+
+#: In the run's folder: what was stored.
+STORED = "stored.json"
+#: By this variable a process knows the checkpoints of its own run.
+RUN_ID = "ALIGNLAUNCH_RUN_ID"
+#: On every object of a run: the id of its run folder.
+RUN_LABEL = "alignlaunch/run"
+#: With what the operators add to it (`-worker-9999`, `-node-0-9999-abcde`) a pod's name has 63 letters.
+_LONGEST_NAME = 45
+#: Seconds between the tries of a request whose answer was lost.
+_PAUSES = (1, 2, 4, 8)
+
+
+def submit(api: Api, manifests: list[Object], run_id: str, say: Callable[[str], None]) -> tuple[str, list[Object]]:
+    """Store the manifests: all or none. Returns the job's name in the cluster and what was stored.
+
+    The job gets a name of its own where another has its name. Raises SchedulerError, with the server's words in the
+    user's terms; LostJobError where the answer was lost and the job may well run.
+    """
+    manifests = stamped(api, manifests, run_id)
+    (job,) = (manifest for manifest in manifests if manifest["kind"] in CUSTOM)
+    others = [manifest for manifest in manifests if manifest is not job]
+    name: str = job["metadata"]["name"]
+    check(api, manifests)
+    created: list[Object] = []
+    try:
+        for manifest in [*others, job]:
+            created.append(_create(api, manifest, run_id))  # noqa: PERF401 - those before a failure are removed
+    except LostJobError:
+        raise
+    except BaseException:
+        for manifest in reversed(created):
+            _remove(api, manifest, say)
+        raise
+    for manifest in others:
+        _own(api, manifest, created[-1], say)
+    return name, manifests
+
+
+def make_preflight_only(manifests: list[Object]) -> None:
+    """Have the pods end before the model loads."""
+    for variables in _environments(manifests):
+        variables.append({"name": PREFLIGHT_ONLY, "value": "1"})
+
+
+def _environments(node: Any) -> Iterator[list[Object]]:
+    """Every list of variables that has the run's id, wherever the pods' templates are."""
+    if isinstance(node, list) and any(isinstance(item, dict) and item.get("name") == RUN_ID for item in node):
+        yield node
+    for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _environments(item)
+
+
+def check(api: Api, manifests: list[Object]) -> None:
+    """Have the server look at every object as if it were to be stored. Raises SchedulerError where it refuses one."""
+    for manifest in manifests:
+        with refusals.while_storing(manifest["kind"], api.namespace):
+            api.create(manifest, dry_run=True)
+
+
+def stamped(api: Api, manifests: list[Object], run_id: str) -> list[Object]:
+    """Copies of the manifests that are this run's: with its label and id, in the API's namespace, under free names."""
+    found = deepcopy(manifests)
+    names: dict[str, str] = {}
+    if any(_is_taken(api, manifest) for manifest in found):
+        names = {name: _suffixed(name, run_id) for name in (manifest["metadata"]["name"] for manifest in found)}
+    for manifest in found:
+        metadata = manifest["metadata"]
+        metadata["namespace"] = api.namespace
+        metadata["name"] = names.get(metadata["name"], metadata["name"])
+        metadata.setdefault("labels", {})[RUN_LABEL] = run_id
+        _let_pods_follow(manifest.get("spec"), names, run_id)
+    return found
+
+
+def _let_pods_follow(node: Any, names: dict[str, str], run_id: str) -> None:
+    """A pod's label, the new name of its ConfigMap, and the run's id for its processes, wherever templates are."""
+    for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        if isinstance(item, dict) and item.get("name") == RUN_ID:
+            item["value"] = run_id
+        if isinstance(item, dict) and "containers" in (item.get("spec") or {}):  # a pod's template
+            item.setdefault("metadata", {}).setdefault("labels", {})[RUN_LABEL] = run_id
+        if isinstance(item, dict) and isinstance(item.get("configMap"), dict):
+            item["configMap"]["name"] = names.get(item["configMap"].get("name"), item["configMap"].get("name"))
+        _let_pods_follow(item, names, run_id)
+
+
+def _suffixed(name: str, run_id: str) -> str:
+    suffix = run_id.rpartition("-")[2]
+    return f"{name[: _LONGEST_NAME - len(suffix) - 1].rstrip('-')}-{suffix}"
+
+
+def _is_taken(api: Api, manifest: Object) -> bool:
+    with refusals.while_storing(manifest["kind"], api.namespace):
+        return api.read(manifest["kind"], manifest["metadata"]["name"]) is not None
+
+
+def _create(api: Api, manifest: Object, run_id: str) -> Object:
+    """Store one object. Where the answer is lost, look whether it is there: the same run's object counts as stored."""
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    lost: UnreachableError | None = None
+    for pause in (0, *_PAUSES):
+        time.sleep(pause)
+        try:
+            with refusals.while_storing(kind, api.namespace):
+                if lost and (found := api.read(kind, name)) and _run_of(found) == run_id:
+                    return found
+                return api.create(manifest)
+        except UnreachableError as error:
+            lost = error
+    words = str(lost).splitlines()[0]
+    raise LostJobError(
+        f"{words}; {kind} {name} may or may not be there\n"
+        f"    remedy: `kubectl get {kind.lower()} {name} -n {api.namespace}`"
+    )
+
+
+def _run_of(found: Object) -> str:
+    return str((found["metadata"].get("labels") or {}).get(RUN_LABEL, ""))
+
+
+def _own(api: Api, manifest: Object, job: Object, say: Callable[[str], None]) -> None:
+    """Let the object go when the job goes."""
+    owner = {key: job[key] for key in ("apiVersion", "kind")} | {key: job["metadata"][key] for key in ("name", "uid")}
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    try:
+        api.patch(kind, name, {"metadata": {"ownerReferences": [owner | {"blockOwnerDeletion": False}]}})
+    except (Refused, SchedulerError) as error:
+        words = str(error).splitlines()[0]
+        say(f"warning: {kind} {name} will outlive its job ({words}); later: kubectl delete {kind.lower()} {name}")
+
+
+def _remove(api: Api, manifest: Object, say: Callable[[str], None]) -> None:
+    kind, name = manifest["kind"], manifest["metadata"]["name"]
+    try:
+        api.delete(kind, name)
+    except (Refused, SchedulerError) as error:
+        words = str(error).splitlines()[0]
+        say(f"{kind} {name} could not be removed ({words}); later: kubectl delete {kind.lower()} {name}")

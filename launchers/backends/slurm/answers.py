@@ -1,0 +1,170 @@
+"""What Slurm's commands print, read: text → records, and no command is run here.
+
+Held by tests/slurm/test_answers.py to what 22.05, 24.11 and 26.05 really printed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ...errors import SchedulerError
+from ...runs.records import FINAL, Status
+
+#: Fields that tell what a person or a path chose: `|` may stand in them, and so an answer can have one of them only.
+_FREE_TEXT = ("Name", "JobName", "Command", "SubmitLine")
+#: What squeue and scontrol say of a job that slurmctld has forgotten, or never knew.
+NO_SUCH_JOB = "Invalid job id specified"
+#: What sacct says where there is no accounting.
+NO_ACCOUNTS = "accounting storage is disabled"
+_COMPOSITE_CODE = re.compile(r"(\d+):(\d+)")
+
+
+class Told(NamedTuple):
+    """A job as squeue or sacct tells it. words: the field of free text that was asked for."""
+
+    id: str
+    words: str
+    status: Status
+
+
+def squeue(text: str, fields: Sequence[str]) -> list[Told]:
+    """The jobs in an answer to `squeue --noheader --Format=A:|,B:|`: each field padded, and a `|` behind it."""
+    return [_told(row) for row in _rows("squeue", text, fields, end="|")]
+
+
+def sacct(text: str, fields: Sequence[str]) -> list[Told]:
+    """The jobs in an answer to `sacct --noheader --parsable2 --allocations --format=A,B`."""
+    return [_told(row, accounts=True) for row in _rows("sacct", text, fields)]
+
+
+def _rows(command: str, text: str, fields: Sequence[str], end: str = "") -> Iterator[dict[str, str]]:
+    """{field: text} of each line. Raises SchedulerError for a line that has not these fields."""
+    (free,) = (i for i, name in enumerate(fields) if name in _FREE_TEXT)
+    behind = len(fields) - free - 1
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("CLUSTER: "):  # a heading where clusters were named
+            continue
+        parts = line.removesuffix(end).split("|")
+        if len(parts) < len(fields) or not line.endswith(end):
+            raise _unreadable(command, line)
+        middle = "|".join(parts[free : len(parts) - behind])
+        values = [*parts[:free], middle, *parts[len(parts) - behind :]]
+        row = dict(zip(fields, map(str.strip, values), strict=True))
+        try:
+            exit_code(row.get("exit_code") or row["ExitCode"])
+        except ValueError as error:
+            raise _unreadable(command, line) from error
+        yield row
+
+
+def _unreadable(command: str, line: str) -> SchedulerError:
+    return SchedulerError(
+        f"{command} answered what alignlaunch cannot read: {' '.join(line.split())!r}\n"
+        f"    remedy: report it with the output of `{command} --version`"
+    )
+
+
+def _told(row: dict[str, str], *, accounts: bool = False) -> Told:
+    job_id = next(row[name] for name in ("JobArrayID", "JobID", "JobIDRaw") if name in row)
+    words = next(row[name] for name in _FREE_TEXT if name in row)
+    state = row["State"].split()[0].rstrip("+")  # "CANCELLED by 1000"
+    code = exit_code(row.get("exit_code") or row["ExitCode"])
+    nodes = row["NodeList"] if row["NodeList"] != "None assigned" else ""
+    # The accounts keep for ever why a job waited; of one that has begun it is no news.
+    reason = "" if row["Reason"] == "None" or (accounts and nodes) else row["Reason"]
+    return Told(job_id, words, Status(state, code if state in FINAL else None, reason, nodes))
+
+
+def exit_code(text: str) -> int:
+    """A shell's exit code, 128 + N for signal N, from `EXIT:SIGNAL` or (squeue up to 22.05) a wait status.
+
+    Raises ValueError for anything else.
+    """
+    if match := _COMPOSITE_CODE.fullmatch(text):
+        code, signal = int(match[1]), int(match[2])
+    else:
+        code, signal = int(text) >> 8 & 0xFF, int(text) & 0x7F
+    return 128 + signal if signal else code
+
+
+class ShownJob(NamedTuple):
+    """A job as `scontrol show job` tells it. command and log: paths, "" where there is none."""
+
+    name: str
+    command: str
+    log: str
+    submitted_at: str
+    is_array: bool
+
+
+def shown_jobs(text: str) -> list[ShownJob]:
+    """The jobs in an answer to `scontrol show job ID`: of an array there may be several."""
+    return [_shown(block) for block in re.split(r"^(?=JobId=)", text, flags=re.MULTILINE) if block.startswith("JobId=")]
+
+
+def _shown(block: str) -> ShownJob:
+    def value(pattern: str) -> str:
+        match = re.search(pattern, block, re.MULTILINE)
+        return match[1] if match and match[1] != "(null)" else ""
+
+    return ShownJob(
+        name=value(r"^JobId=.*? JobName=(.*)$"),
+        command=value(r"^ +Command=(.*)$"),
+        log=value(r"^ +StdOut=(.*)$"),
+        submitted_at=value(r"^ +SubmitTime=(\S+)"),
+        is_array="ArrayJobId=" in block,
+    )
+
+
+def cluster_name(text: str) -> str:
+    """The name in an answer to `scontrol show config`; "" where it tells none."""
+    match = re.search(r"^ClusterName\s*=\s*(\S+)", text, re.MULTILINE)
+    return match[1] if match else ""
+
+
+class Submitted(NamedTuple):
+    """What sbatch said of a script that it took. cluster: "" where it named none; words: all else that it said."""
+
+    job_id: str
+    cluster: str
+    words: str
+
+
+def submitted(text: str) -> Submitted | None:
+    """An answer of sbatch read; None where it names no job."""
+    match = re.search(r"^Submitted batch job (\d+)(?: on cluster (\S+))?\s*$", text, re.MULTILINE)
+    if not match:
+        return None
+    words = f"{text[: match.start()]}{text[match.end() :]}"
+    return Submitted(match[1], match[2] or "", "\n".join(line for line in words.splitlines() if line.strip()))
+
+
+class Nodes(NamedTuple):
+    """Nodes of one kind in a partition, as `sinfo --exact --format=%P|%l|%D|%c|%G` tells them.
+
+    limit: the partition's time limit as Slurm writes it; gpus: of one node, by type, "" where none is told.
+    """
+
+    partition: str
+    is_default: bool
+    limit: str
+    number: int
+    cpus: int
+    gpus: dict[str, int]
+
+
+def sinfo(text: str) -> list[Nodes]:
+    """The kinds of nodes in an answer; lines that are none are left out."""
+    found = []
+    for line in text.splitlines():
+        match = re.fullmatch(r"([^|]+)\|([^|]+)\|(\d+)\|(\d+)\+?\|([^|]*)", line.strip())
+        if match:
+            partition, limit, number, cpus, gres = match.groups()
+            gpus: dict[str, int] = {}
+            for kind, gpus_of_kind in re.findall(r"\bgpu:(?:([^:,()]+):)?(\d+)", gres):
+                gpus[kind] = gpus.get(kind, 0) + int(gpus_of_kind)
+            name = partition.removesuffix("*")
+            found.append(Nodes(name, name != partition, limit, int(number), int(cpus), gpus))
+    return found

@@ -1,0 +1,161 @@
+"""Runs on Slurm: found, watched and ended, each only as itself."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from ...audit import provenance
+from ...errors import SchedulerError, UsageError
+from ...runs import runfolder
+from ...runs.records import Run, Status
+from ..logfile import LogFile
+from . import client
+from .answers import Told
+
+SCHEME = "slurm"
+
+#: A job's number; of a task of an array its array's with its own behind it.
+_JOB_ID = re.compile(r"\d+(_\d+)?")
+#: States in which Slurm itself ended the job: by TERM if it had begun, whatever Slurm tells of it at which moment.
+_ENDED_BY_SLURM = ("CANCELLED", "TIMEOUT", "DEADLINE", "PREEMPTED")
+_TERMINATED = 128 + 15
+
+_LOST = Status("UNKNOWN", reason="Slurm has forgotten the job, keeps no accounts, and it left no exit code")
+
+
+class SlurmBackend(LogFile):
+    """State from squeue while Slurm remembers the job, then from sacct, then from what the script itself left."""
+
+    scheme = SCHEME
+    requeues = True
+
+    def recover(self, handle: str) -> Run:
+        """A run that the record does not know, from Slurm itself."""
+        cluster, _, job_id = handle.removeprefix(f"{SCHEME}://").partition("/")
+        if not cluster or not _JOB_ID.fullmatch(job_id):
+            raise UsageError(f"{handle}: not a Slurm handle\n    remedy: slurm://CLUSTER/JOBID")
+        run = Run(handle, "", run_dir="", log="")
+        shown = client.show_job(job_id, self._ask_as(run))
+        if not shown:
+            return run
+        job = shown[0]
+        if job.is_array and "_" not in job_id:
+            raise UsageError(f"{handle}: an array of jobs\n    remedy: name one of them: {handle}_0")
+        run = replace(run, name=job.name, log=job.log, submitted_at=job.submitted_at)
+        folder = Path(job.command).parent
+        if not (folder / provenance.FILE).is_file():
+            return run  # another's job, or one by hand
+        # The log's folder is known better here: scontrol of 22.05 expands what is no sign in the path.
+        return replace(run, run_dir=str(folder), log=str(folder / Path(job.log).name))
+
+    def adopt(self, run: Run) -> Run | None:
+        """The job whose script lies in the run's folder, or that has begun to write its log there."""
+        folder = Path(run.run_dir)
+        user = folder.stat().st_uid if folder.exists() else os.getuid()  # a colleague's, whose claim was met
+        ids = [job.id for job in client.jobs_of(user) if _is_of(run, job)]
+        ids += [path.stem.rpartition("-")[2] for path in folder.glob(f"{glob.escape(run.name)}-*.out")]
+        if not ids:
+            return None
+        return replace(
+            run,
+            handle=f"{SCHEME}://{client.here()}/{ids[0]}",
+            log=str(folder / f"{run.name}-{ids[0]}.out"),
+            status=Status("PENDING"),
+        )
+
+    def statuses(self, runs: list[Run]) -> dict[str, Status]:
+        """One squeue for all runs; one sacct for those that squeue has forgotten before their end was known.
+
+        What has ended may be requeued for as long as slurmctld remembers it, so squeue is asked for all.
+        """
+        try:
+            remembered = client.squeue([run.id for run in runs])
+        except SchedulerError:
+            if all(run.status.is_sure for run in runs):
+                return {run.handle: run.status for run in runs}
+            raise
+        found, unseen = dict[str, Status](), list[Run]()
+        for run in runs:
+            told = _of(run, remembered) if run.run_dir else None
+            if told:
+                found[run.handle] = _status(run, told)
+            elif run.status.is_sure and (run.run_dir or run.id not in {job.id for job in remembered}):
+                found[run.handle] = run.status
+            else:
+                unseen.append(run)
+        for cluster in dict.fromkeys(map(_cluster_of, unseen)):
+            found |= self._look_further([run for run in unseen if _cluster_of(run) == cluster], remembered)
+        return found
+
+    def _look_further(self, runs: list[Run], remembered: list[Told]) -> dict[str, Status]:
+        """Runs of one cluster of which nothing in `remembered`, this cluster's answer, is known to be theirs."""
+        try:
+            cluster = self._ask_as(runs[0])
+        except UsageError:
+            return {run.handle: replace(run.status, reason=f"not seen from {client.here()}") for run in runs}
+        if cluster:
+            remembered = client.squeue([run.id for run in runs], cluster)
+        told = {run.handle: _of(run, remembered) for run in runs}
+        if forgotten := [run for run in runs if told[run.handle] is None]:
+            # The accounts have no words yet of a job that has just come: here a stranger's, if squeue has that number.
+            strangers = {job.id for job in remembered}
+            kept = client.sacct([run.id for run in forgotten], cluster)
+            kept = [job for job in kept if job.words or job.id not in strangers]
+            told |= {run.handle: _of(run, kept) for run in forgotten}
+        return {run.handle: _status(run, told[run.handle]) for run in runs}
+
+    def require_here(self, run: Run) -> None:
+        self._ask_as(run)
+
+    def cancel(self, run: Run) -> None:
+        cluster = self._ask_as(run)
+        remembered = client.squeue([run.id], cluster)
+        if strangers := [job for job in remembered if job.id == run.id and not _is_of(run, job)]:
+            raise UsageError(
+                f"{run.handle}: this number is another job by now ({strangers[0].words}); "
+                f"{run.name} has ended\n    nothing was cancelled"
+            )
+        if remembered:
+            client.scancel(run.id, cluster)
+
+    def _ask_as(self, run: Run) -> str:
+        """The run's cluster for `client`. Raises UsageError where it cannot be asked from here."""
+        cluster = _cluster_of(run)
+        if cluster == client.here():
+            return ""
+        client.require(cluster)
+        return cluster
+
+
+def _cluster_of(run: Run) -> str:
+    return run.handle.removeprefix(f"{SCHEME}://").partition("/")[0]
+
+
+def _of(run: Run, told: list[Told]) -> Status | None:
+    """What is told of this run."""
+    return next((job.status for job in told if job.id == run.id and _is_of(run, job)), None)
+
+
+def _is_of(run: Run, job: Told) -> bool:
+    """Whether a job with the run's number is the run: its script lies in the run folder, and no other job's does.
+
+    Another cluster, or this one after its ids began anew, has other jobs of the same ids; names change and repeat.
+    (The accounts may have no words yet of a job that has just begun.)
+    """
+    return not run.run_dir or not job.words or f"{run.run_dir}/" in job.words
+
+
+def _status(run: Run, told: Status | None) -> Status:
+    """What is told, with the exit code that the script wrote itself: srun's 143 of a neighbour would hide it."""
+    own = runfolder.exit_code(Path(run.run_dir)) if run.run_dir else None
+    if told is None:
+        return _LOST if own is None else Status("COMPLETED" if own == 0 else "FAILED", own)
+    if not told.is_final or told.state == "COMPLETED":
+        return told
+    if told.state in _ENDED_BY_SLURM:
+        return replace(told, exit_code=_TERMINATED if told.nodes else None)
+    return replace(told, exit_code=own or told.exit_code or None)

@@ -1,0 +1,102 @@
+"""Slurm's commands, run and read. An empty `cluster` is this machine's own; another one is asked over slurmdbd."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+from ...errors import SchedulerError, UsageError
+from .. import shell
+from . import answers
+from .answers import Nodes, ShownJob, Told
+
+_SQUEUE_FIELDS = ("JobArrayID", "State", "Reason", "exit_code", "NodeList", "Command")
+_SACCT_FIELDS = ("JobID", "State", "ExitCode", "Reason", "NodeList", "SubmitLine")
+SINFO = ("sinfo", "--noheader", "--exact", "--format=%P|%l|%D|%c|%G")
+#: Variables by which a user has Slurm's commands filter, sort or print otherwise, or ask another cluster.
+_USERS_TASTE = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_", "SINFO_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+
+
+def squeue(job_ids: Sequence[str], cluster: str = "") -> list[Told]:
+    """The jobs that slurmctld remembers: waiting, running, and ended in the last minutes. Told.words: the script."""
+    done = _ask(squeue_command(job_ids), cluster)
+    if done.returncode and answers.NO_SUCH_JOB not in done.stderr:  # said when the only job asked for is forgotten
+        raise unreachable(done.stderr)
+    return answers.squeue(done.stdout, _SQUEUE_FIELDS)
+
+
+def jobs_of(user: int) -> list[Told]:
+    """All jobs of a user, by number, that slurmctld remembers and shows. Told.words: the script."""
+    done = _ask(["squeue", *_squeue_options(f"--user={user}")], "")
+    if done.returncode:
+        raise unreachable(done.stderr)
+    return answers.squeue(done.stdout, _SQUEUE_FIELDS)
+
+
+def squeue_command(job_ids: Sequence[str]) -> list[str]:
+    return ["squeue", *_squeue_options(f"--jobs={','.join(job_ids)}")]
+
+
+def _squeue_options(which: str) -> list[str]:
+    fields = ",".join(f"{name}:|" for name in _SQUEUE_FIELDS)
+    return ["--noheader", "--array", "--states=all", which, f"--Format={fields}"]
+
+
+def sacct(job_ids: Sequence[str], cluster: str = "") -> list[Told]:
+    """The jobs that the accounting knows; none where it is off. Told.words: the command line that submitted."""
+    done = _ask(sacct_command(job_ids), cluster)
+    if done.returncode:
+        if answers.NO_ACCOUNTS in done.stderr:
+            return []
+        raise unreachable(done.stderr)
+    return answers.sacct(done.stdout, _SACCT_FIELDS)
+
+
+def sacct_command(job_ids: Sequence[str]) -> list[str]:
+    jobs = f"--jobs={','.join(job_ids)}"
+    return ["sacct", "--noheader", "--parsable2", "--allocations", jobs, f"--format={','.join(_SACCT_FIELDS)}"]
+
+
+def show_job(job_id: str, cluster: str = "") -> list[ShownJob]:
+    """The job as `scontrol show job` has it, of an array several; none where slurmctld has forgotten it."""
+    return answers.shown_jobs(_ask(["scontrol", "show", "job", job_id], cluster).stdout)
+
+
+def scancel(job_id: str, cluster: str = "") -> None:
+    done = _ask(["scancel", job_id], cluster)
+    if done.returncode:
+        raise unreachable(done.stderr)
+
+
+def here() -> str:
+    """Slurm's own name of this machine's cluster. Raises SchedulerError if the controller is down."""
+    done = _ask(["scontrol", "show", "config"])
+    name = answers.cluster_name(done.stdout)
+    if done.returncode or not name:
+        raise unreachable(done.stderr)
+    return name
+
+
+def require(cluster: str) -> None:
+    """Raise UsageError unless another cluster can be asked from here."""
+    if _ask(["squeue", "--noheader", "--me"], cluster).returncode:
+        remedy = f"ask on a login node of {cluster}"
+        raise UsageError(f"cluster {cluster} cannot be asked from here; this is {here()}\n    remedy: {remedy}")
+
+
+def unreachable(words: str) -> SchedulerError:
+    return SchedulerError(
+        f"{words.strip() or 'Slurm does not answer'}\n    remedy: is slurmctld up? try `scontrol ping`"
+    )
+
+
+def _ask(command: Sequence[str], cluster: str = "") -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_USERS_TASTE)}
+    name, *arguments = command
+    return shell.run([name, *([f"--clusters={cluster}"] if cluster else []), *arguments], env)
+
+
+def sinfo() -> list[Nodes]:
+    """The kinds of nodes of every partition; none where Slurm does not tell."""
+    return answers.sinfo(_ask(SINFO).stdout)

@@ -1,0 +1,173 @@
+"""A submission: sbatch gets exactly the rendered bytes (through submitit), and its words are told."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from alignlaunch.train.config import PREFLIGHT_ONLY
+
+from ...errors import LostJobError, SchedulerError
+from ...job.job import Job
+from ...render.render import SBATCH
+from .. import shell
+from . import answers, client
+from .answers import Submitted
+from .backend import SCHEME
+
+#: SLURM_* that sbatch itself needs to reach its controller.
+_CLIENT_SETTINGS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS"}
+
+#: SBATCH_* that would win over what the launcher itself decides: the whole shell would leak into the job, it would
+#: become an array, its words would go elsewhere, sbatch would wait for its end.
+_OVERRULED = [f"SBATCH_{name}" for name in "EXPORT ARRAY_INX ERROR INPUT OUTPUT OPEN_MODE WAIT JOB_NAME".split()]
+
+#: Words of sbatch's refusal → the options that may be at fault.
+_FAULTS = [
+    (r"partition name|partition specified", ("--partition",)),
+    (r"account", ("--account", "--partition")),
+    (r"qos", ("--qos",)),
+    (r"--time|time limit", ("--time",)),
+    (r"--signal", ("--signal",)),
+    (r"\(gres\)", ("--gres",)),
+    (r"[Mm]emory", ("--mem",)),
+    (r"node configuration", ("--nodes", "--gres", "--cpus-per-task", "--mem", "--ntasks-per-node")),
+    (r"node count", ("--nodes",)),
+    (r"feature specification", ("--constraint", "--prefer")),
+    (r"node name", ("--nodelist", "--exclude")),
+    (r"reservation", ("--reservation",)),
+]
+
+
+def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_only: bool = False) -> list[str]:
+    """sbatch with what only the moment of submission knows: where to start from, where the log goes, the run's folder,
+    and the ids of the jobs to wait for. If one of those fails, this job is cancelled: Slurm would keep it for ever.
+
+    The script's own `#SBATCH --export` lets these variables through.
+    """
+    variables = [f"ALIGNLAUNCH_RUN_DIR={run_dir}", f"ALIGNLAUNCH_PYTHON={sys.executable}"]
+    variables += [f"{PREFLIGHT_ONLY}=1"] if preflight_only else []
+    # SLURM_* passes any --export: those of an allocation that this shell stands in would steer the job's own srun.
+    inherited = [name for name in sorted(os.environ) if name.startswith("SLURM_") and name not in _CLIENT_SETTINGS]
+    return [
+        "env",
+        *(f"--unset={name}" for name in (*_OVERRULED, *inherited)),
+        *variables,
+        "sbatch",
+        f"--chdir={job.dir.resolve()}",
+        f"--job-name={job.spec.name}",
+        f"--output={str(run_dir).replace('%', '%%')}/{job.spec.name}-%j.out",
+        *([f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []),
+    ]
+
+
+def submit(command: list[str], run_dir: Path, script: str, say: Callable[[str], None]) -> str:
+    """Run `command` on the run folder's copy of `script`. Returns the handle; what else sbatch says is said.
+
+    Raises SchedulerError with sbatch's own words.
+    """
+    for name in ("sbatch", "srun"):  # submitit asks for srun as well
+        if shutil.which(name) is None:
+            raise SchedulerError(f"{name}: command not found\n    remedy: run this on a login node of the cluster")
+    here = client.here()
+    doubt = _refusal_of_test(command, run_dir / SBATCH)
+    taken = _sbatch(script, command, run_dir / SBATCH)
+    if taken.words:
+        say(taken.words)
+    if doubt:
+        say(f"warning: sbatch took the job, though `sbatch --test-only` says: {doubt}; as things are now it will wait")
+    return f"{SCHEME}://{taken.cluster or here}/{taken.job_id}"
+
+
+def _sbatch(script: str, command: list[str], path: Path) -> Submitted:
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+    from submitit.slurm.slurm import SlurmExecutor
+
+    answer = ""
+
+    class RenderedExecutor(SlurmExecutor):
+        """submitit's submission with our script in place of its generated one: no pickle, no wrapper."""
+
+        def _make_submission_file_text(self, command: str, uid: str) -> str:
+            return ""
+
+        def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+            # submitit drops what a successful sbatch says on stderr: a site's own words, or a warning.
+            return ["/bin/sh", "-c", 'exec "$@" 2>&1', "sbatch", *command, str(path)]
+
+        @staticmethod
+        def _get_job_id_from_submission_command(string: bytes | str) -> str:
+            nonlocal answer
+            answer = str(string)
+            taken = answers.submitted(answer)
+            if taken is None:
+                raise FailedSubmissionError(answer)
+            return taken.job_id
+
+    # submitit's own files are of no use here, and in a run folder it would read %j and %t of the path as its own signs.
+    with TemporaryDirectory(prefix="alignlaunch-") as scratch:
+        try:
+            RenderedExecutor(folder=scratch)._submit_command("")
+        except FailedJobError as error:
+            raise refused(getattr(error.__cause__, "output", str(error)), script) from error
+        except FailedSubmissionError as error:
+            raise _lost(answer) from error
+        except OSError:  # of its files: the job may have been taken before
+            if answers.submitted(answer) is None:
+                raise
+    taken = answers.submitted(answer)
+    if taken is None:
+        raise _lost(answer)
+    return taken
+
+
+def _lost(answer: str) -> LostJobError:
+    return LostJobError(
+        f"sbatch took the script, but its answer names no job: {answer!r}\n    remedy: look for it with `squeue --me`"
+    )
+
+
+def overriding_variables() -> list[str]:
+    """SBATCH_* variables of this shell: sbatch lets them win over the script's own lines, so they are worth a word."""
+    return sorted(name for name in os.environ if name.startswith("SBATCH_") and name not in _OVERRULED)
+
+
+def test_only(job: Job, run_dir: Path) -> str | None:
+    """What `sbatch --test-only` says of the script; None without an sbatch. Raises SchedulerError if it refuses."""
+    if shutil.which("sbatch") is None:
+        return None
+    path = run_dir / SBATCH
+    done = shell.run([*command(job, run_dir), "--test-only", str(path)])
+    if done.returncode:
+        raise refused(done.stderr, path.read_text(encoding="utf-8"))
+    return done.stderr.strip()
+
+
+def _refusal_of_test(command: list[str], path: Path) -> str:
+    """Why `sbatch --test-only` refuses a script, in one line; "" where it does not.
+
+    sbatch itself takes a job that no node can run now, and lets it wait: for a node that is down, or for ever.
+    """
+    done = shell.run([*command, "--test-only", str(path)])
+    return " ".join(done.stderr.split()) if done.returncode else ""
+
+
+def refused(words: str, script: str) -> SchedulerError:
+    """sbatch's own words, and the lines of the script that they are about."""
+    said = "\n".join(line for line in words.splitlines() if line.strip())
+    options = next((options for pattern, options in _FAULTS if re.search(pattern, said)), ())
+    # An option that sbatch does not know is quoted in its words: "unrecognized option '--frobnicate=1'".
+    options = (*options, *re.findall(r"option '(--[\w-]+)", said))
+    numbered = enumerate(script.splitlines(), start=1)
+    lines = [f"\n    {SBATCH}:{n}: {line}" for n, line in numbered if _option_of(line) in options]
+    return SchedulerError(f"{said}{''.join(lines)}\n    nothing was submitted")
+
+
+def _option_of(line: str) -> str:
+    match = re.match(r"#SBATCH (--[\w-]+)", line)
+    return match[1] if match else ""

@@ -1,0 +1,157 @@
+"""A job: its keys with every default filled in, and all that templates read of it. Frozen."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from alignlaunch.train.config import rewards_read
+
+from ..errors import Problem
+from .cluster import Cluster
+from .spec import JobSpec, Scalar
+from .zero import ZeroConfig
+
+
+class Step(NamedTuple):
+    """The entry of a pipeline file that a job was made from."""
+
+    pipeline: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A validated job at a place. Everything that templates need is an attribute; they do no arithmetic."""
+
+    spec: JobSpec
+    cluster: Cluster
+    path: Path  # the job file
+    digest: str  # sha256 of the job file's bytes
+    cluster_name: str | None
+    cluster_digest: str | None
+    overrides: tuple[str, ...]
+    zero: ZeroConfig | None
+    notes: list[str] = field(default_factory=list)
+    step: Step | None = None  # where the pipeline file makes the job another one than its job file says
+    upcoming: tuple[str, ...] = ()  # outputs of the pipeline's earlier steps, as this job's paths name them
+    refused: dict[str, list[Problem]] = field(default_factory=dict)  # target → why it cannot take this job
+
+    @property
+    def dir(self) -> Path:
+        """The job file's folder: every relative path in it, and every process, starts from here."""
+        return self.path.parent
+
+    def output_path(self, target: str) -> str:
+        """The output folder from the root: that of this file system, or on Kubernetes of a pod's."""
+        if target == "k8s":
+            home = self.spec.k8s.working_dir if self.spec.k8s else None
+            return posixpath.normpath(posixpath.join(home or "/", self.spec.output_dir))
+        return str((self.dir / self.spec.output_dir).resolve())
+
+    @property
+    def elastic(self) -> tuple[int, int] | None:
+        """The fewest and the most nodes of an elastic job; None where the number is fixed."""
+        return nnodes_range(self.spec.nnodes) if isinstance(self.spec.nnodes, str) else None
+
+    @property
+    def nnodes(self) -> int:
+        """Nodes; of an elastic job the most."""
+        return nnodes_range(self.spec.nnodes)[1]
+
+    @property
+    def world_size(self) -> int:
+        return self.nnodes * self.spec.nproc_per_node
+
+    @property
+    def per_device_batch_size(self) -> int:
+        """Examples in one forward pass of one process (transformers' default is 8)."""
+        return int(self.spec.train.get("per_device_train_batch_size", 8))
+
+    @property
+    def accumulation_steps(self) -> int:
+        """Micro-batches in one optimizer step (transformers' default is 1)."""
+        return int(self.spec.train.get("gradient_accumulation_steps", 1))
+
+    @property
+    def effective_batch_size(self) -> int:
+        """Examples in one optimizer step, over all processes."""
+        return self.per_device_batch_size * self.world_size * self.accumulation_steps
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Environment of every process, as text."""
+        return {name: _env_text(value) for name, value in self.spec.env.items()}
+
+    @property
+    def reward_models(self) -> dict[str, str]:
+        """The reward models that a safe_dpo job reads, which are always folders: {key under `train:`: path}."""
+        names = rewards_read(self.spec.train) if self.spec.stage == "safe_dpo" else ()
+        keys = [f"{name}_reward_model" for name in names]
+        return {key: self.spec.train[key] for key in keys if self.spec.train.get(key)}
+
+    @property
+    def paths(self) -> list[str]:
+        """What the job reads and writes by path, as the job file has it; hub ids are left out."""
+        spec = self.spec
+        sources = [source.path for role in ("train", "validation") for source in spec.data.sources(role)]
+        named = [spec.model, spec.tokenizer, *sources, spec.data.cache_dir]
+        read = (path for path in named if path and looks_like_path(path))
+        return [*read, *self.reward_models.values(), spec.output_dir]
+
+    @property
+    def signal_seconds(self) -> int:
+        """How long before the time limit Slurm warns; 0 where the whole job is shorter than that."""
+        limit = seconds(self.spec.time) if self.spec.time is not None else None
+        wanted = self.spec.slurm.signal_seconds
+        return 0 if limit is not None and limit <= wanted else wanted
+
+    def preflight_seconds(self, target: str) -> int:
+        """For how long a node waits for the others before it starts the launcher; 0: it does not look for them."""
+        if self.elastic:  # its nodes may come and go
+            return 0
+        asked = self.spec.preflight_timeout
+        prompt = target == "slurm" and self.cluster.container is None
+        return asked if asked is not None else 60 if prompt else 900
+
+    @property
+    def tasks_per_node(self) -> int:
+        """srun tasks on each node: a launcher starts the processes itself, `direct` gives each its own task."""
+        return self.spec.nproc_per_node if self.spec.launcher == "direct" else 1
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with its value, as job.resolved.yaml holds it: the entrypoint's only input."""
+        data: dict[str, Any] = msgspec.to_builtins(self.spec)
+        data["deepspeed"] = self.zero.file_name if self.zero else None
+        data["env"] = self.env
+        return data
+
+
+def nnodes_range(nnodes: int | str) -> tuple[int, int]:
+    """ "2:4" → (2, 4); 2 → (2, 2)."""
+    least, _, most = str(nnodes).partition(":")
+    return int(least), int(most or least)
+
+
+def looks_like_path(text: str) -> bool:
+    """Whether a value that may be a hub id ("org/name") can only be a path."""
+    return text.startswith((".", "/")) or text.endswith((".json", ".jsonl", ".parquet", ".txt"))
+
+
+def seconds(limit: int | str) -> int | None:
+    """Slurm's time limit in seconds: minutes, M:SS, H:MM:SS, D-H, D-H:MM, D-H:MM:SS; None for 0 and UNLIMITED."""
+    text = str(limit)
+    if text.upper() in ("UNLIMITED", "INFINITE"):
+        return None
+    days, dash, clock = text.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    units = (3600, 60, 1) if dash or len(parts) > 2 else (60, 1)  # after days come hours; alone, it is minutes
+    return int(days or 0) * 86400 + sum(part * unit for part, unit in zip(parts, units, strict=False)) or None
+
+
+def _env_text(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

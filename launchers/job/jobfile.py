@@ -1,0 +1,172 @@
+"""From a job file and a cluster profile to a job: read, override, fill in, check."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..errors import JobFileError, Problem, UsageError
+from . import cluster as clusters
+from . import defaults, legacy, rules, schema, step_outputs, yamlfile, zero_rules
+from . import zero as zeros
+from .cluster import Cluster
+from .job import Job, Step
+from .k8s import patch
+from .k8s import rules as k8s_rules
+from .spec import JobSpec
+from .yamlfile import Document
+from .zero import ZeroConfig, ZeroError
+
+
+def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None = None) -> Job:
+    """Read, override, fill in and check a job file.
+
+    overrides: `a.b=c`, the value read as YAML. Raises JobFileError with every problem, UsageError for a bad override.
+    """
+    document = read(path)
+    for override_ in overrides:
+        override(document, override_, override_)
+    return build(document, overrides, cluster_name, known=step_outputs.stray(document))
+
+
+def read(path: Path) -> Document:
+    """The job file as it is. Raises JobFileError, UsageError."""
+    if not path.name.isprintable():  # it stands in comments of shell scripts, where a line break would end the comment
+        raise UsageError(f"{path.name!r}: a job file's name must be printable text\n    remedy: rename it")
+    return yamlfile.read(path)
+
+
+def build(
+    document: Document,
+    overrides: tuple[str, ...],
+    cluster_name: str | None,
+    *,
+    step: Step | None = None,
+    upcoming: tuple[str, ...] = (),
+    known: Sequence[Problem] = (),
+) -> Job:
+    """A job from what its file holds and `overrides` changed: fill in and check. Errors as `load`.
+
+    known: problems that were found already.
+    """
+    path = Path(document.name)
+    cluster, cluster_digest = Cluster(), None
+    cluster_data: dict[str, Any] = {}
+    if cluster_name:
+        cluster_path = clusters.find(cluster_name, path.parent)
+        cluster, cluster_data = clusters.load(cluster_path)
+        cluster_digest = hashlib.sha256(cluster_path.read_bytes()).hexdigest()
+
+    notes, problems = legacy.apply(document)
+    problems += known
+    stage = document.data.get("stage")
+    data = document.data
+    if isinstance(stage, str) and stage in defaults.STAGES:
+        notes += defaults.told(stage, data)
+        data = defaults.merged(stage, data)
+        _fit_to_data(data, document)
+        problems += rules.trainer_arguments(stage, document, data)
+    else:
+        data = {"nnodes": 1, "nproc_per_node": 1, "launcher": "torchrun", "zero": 0, **data}
+    _take_from_cluster(data, cluster_data)
+    data.setdefault("output_dir", f"output/{data.get('name')}")
+    if data.get("lora") is False:
+        data["lora"] = None
+    if isinstance(data.get("data"), dict):
+        _as_lists(data["data"])
+    problems += schema.check(JobSpec, document, data)
+    problems += rules.environment(document, data)
+    problems += rules.sbatch_options(document, data)
+    zero = None
+    if not [p for p in problems if p.key in ("zero", "offload")]:
+        zero, zero_problems = _zero_config(document, data, path.parent)
+        problems += zero_problems
+    problems += rules.combinations(document, data)
+    problems += rules.sources(document, data.get("data"))
+    problems += rules.best_model(document, data)
+    if problems:
+        raise JobFileError(in_order(problems))
+    job = Job(
+        spec=msgspec.convert(data, JobSpec),
+        cluster=cluster,
+        path=path,
+        digest=document.digest,
+        cluster_name=cluster_name,
+        cluster_digest=cluster_digest,
+        overrides=overrides,
+        zero=zero,
+        notes=notes,
+        step=step,
+        upcoming=upcoming,
+    )
+    return replace(job, refused=k8s_rules.refused(document, job))
+
+
+def in_order(problems: list[Problem]) -> list[Problem]:
+    """Problems by file and line, --set last; without repeats (the same key can break one rule twice)."""
+    return sorted({str(problem): problem for problem in problems}.values(), key=_place)
+
+
+def _place(problem: Problem) -> tuple[bool, str, int, int]:
+    match = re.fullmatch(r"(.*):(\d+):(\d+)", problem.place)
+    return (False, match[1], int(match[2]), int(match[3])) if match else (True, "", 0, 0)
+
+
+def override(document: Document, assignment: str, given: str) -> None:
+    """Put `a.b=c` into the document. `given` is what the user wrote after --set, a step's name before it or not."""
+    key, equals, text = assignment.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
+        raise UsageError(f"--set {given}: not KEY=VALUE\n    remedy: for example --set train.max_steps=10")
+    if not text.isascii() and text.encode(errors="ignore").decode() != text:
+        raise UsageError(f"--set {given!a}: not UTF-8 text\n    remedy: write it as UTF-8")
+    if rules.looks_secret(key.rpartition(".")[2]):  # the place of a problem is printed, and logged
+        given = f"{given.partition('=')[0]}=..."
+    legacy.put(document, tuple(key.split(".")), yamlfile.parse_value(text, key), f"--set {given}")
+
+
+def _take_from_cluster(data: dict[str, Any], cluster: dict[str, Any]) -> None:
+    """The profile's keys under the job's own; of sbatch the extras of both, the job's last."""
+    for key in ("slurm", "env"):
+        below, above = cluster.get(key, {}), data.get(key, {})
+        if isinstance(above, dict):
+            data[key] = {**below, **above}
+    if isinstance(cluster.get("k8s"), dict) and isinstance(data.get("k8s", {}), dict):
+        data["k8s"] = patch.over(cluster["k8s"], data.get("k8s", {}))
+    below, above = cluster.get("slurm", {}).get("extra"), data.get("slurm", {})
+    if below and isinstance(above, dict) and isinstance(above["extra"], list) and above["extra"] is not below:
+        above["extra"] = [*below, *above["extra"]]
+
+
+def _as_lists(data: dict[str, Any]) -> None:
+    """`train: a,b` is how the documents write several folders; a list is how the schema has it."""
+    for key in ("train", "validation"):
+        if isinstance(data.get(key), str):
+            data[key] = [part.strip() for part in data[key].split(",") if part.strip()]
+
+
+def _fit_to_data(data: dict[str, Any], document: Document) -> None:
+    """The stage's evaluation defaults make no sense without validation data."""
+    sources, train = data.get("data"), data.get("train")
+    if not isinstance(sources, dict) or not isinstance(train, dict):
+        return
+    if not sources.get("validation") and sources.get("validation_share") is None:
+        for key in ("eval_strategy", "eval_steps"):
+            if ("train", key) not in document.values:
+                train.pop(key, None)
+
+
+def _zero_config(document: Document, data: dict[str, Any], job_dir: Path) -> tuple[ZeroConfig | None, list[Problem]]:
+    try:
+        if isinstance(data["zero"], str):
+            path = job_dir / data["zero"]
+            zero = zeros.custom(path, data.get("offload", "none"))
+            return zero, zero_rules.check(str(path), zero, data)
+        return zeros.named(data["zero"], data.get("offload", "none")), []
+    except ZeroError as error:
+        return None, [Problem(document.place((error.key,)), error.key, data.get(error.key), error.rule, error.remedy)]

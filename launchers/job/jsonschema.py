@@ -1,0 +1,77 @@
+"""The JSON Schema of job files, pipeline files and cluster profiles, from the classes that validate them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import msgspec
+
+from .cluster import Cluster
+from .pipeline import PipelineSpec, StepSpec
+from .rules import trainer_args
+from .spec import JobSpec
+
+Kind = Literal["job", "pipeline", "cluster"]
+
+_TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "list": "array", "dict": "object"}
+
+
+def text(kind: Kind) -> str:
+    """The schema as JSON, sorted, so that a file of it in git only changes when the schema does."""
+    made = {"job": _job, "pipeline": _pipeline, "cluster": _cluster}[kind]()
+    titled = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"alignlaunch {kind}", **made}
+    schema = json.dumps(titled, indent=2, sort_keys=True)
+    return schema.replace("\\\\Z", "$")  # the end of the text in Python's patterns; JSON Schema has JavaScript's
+
+
+def _cluster() -> dict[str, Any]:
+    return msgspec.json.schema(Cluster)
+
+
+def _pipeline() -> dict[str, Any]:
+    """Steps have the keys of a job, or some of them over those of their job file."""
+    schema, of_job = msgspec.json.schema(PipelineSpec), _job()
+    own = msgspec.json.schema(StepSpec)["$defs"]["StepSpec"]["properties"]
+    step = of_job["$defs"].pop("JobSpec")
+    step["properties"] |= own
+    step["anyOf"] = [{"required": ["job"]}, {"required": [key for key in step.pop("required") if key != "name"]}]
+    schema["$defs"] |= of_job["$defs"] | {"Step": step}
+    schema["$defs"]["PipelineSpec"]["properties"]["jobs"]["additionalProperties"] = {"$ref": "#/$defs/Step"}
+    return schema
+
+
+def _job() -> dict[str, Any]:
+    schema = msgspec.json.schema(JobSpec)
+    definitions = schema["$defs"]
+    job = definitions["JobSpec"]
+    # A stage's defaults fill in the rest; the documents' comma-separated lists and `lora: false` are read too.
+    job["required"] = ["name", "stage", "model", "data"]
+    sources = definitions["Data"]["properties"]
+    for key in ("train", "validation"):
+        sources[key] = {"anyOf": [sources[key], {"type": "string"}], "description": sources[key].get("description", "")}
+    job["properties"]["lora"].setdefault("anyOf", []).append({"const": False})
+    job["allOf"] = []
+    for stage, arguments in trainer_args()["stages"].items():
+        definitions[f"train_{stage}"] = {
+            "type": "object",
+            "properties": {name: _argument(spec) for name, spec in arguments.items()},
+        }
+        job["allOf"].append(
+            {
+                "if": {"properties": {"stage": {"const": stage}}, "required": ["stage"]},
+                "then": {"properties": {"train": {"$ref": f"#/$defs/train_{stage}"}}},
+            }
+        )
+    return schema
+
+
+def _argument(spec: dict[str, Any]) -> dict[str, Any]:
+    words = spec["type"].split("|")
+    if "any" in words:
+        return {}
+    types = [_TYPES[word] for word in words] + (["null"] if spec.get("optional") else [])
+    schema: dict[str, Any] = {"type": types[0] if len(types) == 1 else types}
+    if "choices" in spec:
+        schema["enum"] = [*spec["choices"], *([None] if spec.get("optional") else [])]
+    return schema

@@ -1,0 +1,240 @@
+"""The pipeline file: several jobs, each after those whose output it needs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from alignlaunch.train.config import NonEmptyStr
+
+from ..errors import JobFileError, Problem, UsageError
+from . import jobfile, legacy, schema, step_outputs
+from .job import Job, Step
+from .spec import Name
+from .yamlfile import STEPS, Document, dotted
+
+
+class PipelineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The pipeline file's keys."""
+
+    name: Name
+    jobs: Annotated[
+        dict[str, Any], Meta(min_length=1, description="Steps by name.", examples=[{"sft": {"job": "sft.yaml"}}])
+    ]
+
+
+class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A step's own keys. All others are the job's: over those of the job file, or without one the whole job."""
+
+    job: Annotated[NonEmptyStr, Meta(description="The step's job file.", examples=["sft.yaml"])] = ""
+    after: Annotated[list[NonEmptyStr], Meta(description="Steps to wait for.", examples=[["sft"]])] = []
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Jobs by the names of their steps, each behind those it needs. A job file is a pipeline of one."""
+
+    name: str | None  # None: a job file
+    path: Path
+    jobs: dict[str, Job]
+    needs: dict[str, list[str]]  # step → the steps that must have succeeded before
+
+    def origin(self, job: Job) -> Job:
+        """The first of the jobs of which each starts from the output of the one before; the last is `job`."""
+        sources = {other.output_path("bash"): other for other in self.jobs.values()}
+        while (before := sources.get(str((job.dir / job.spec.model).resolve()))) and before is not job:
+            job = before
+        return job
+
+
+def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None = None) -> Pipeline:
+    """Read and check a pipeline file, or a job file: the key `jobs` tells them apart.
+
+    overrides: `STEP.a.b=c`; for a job file `a.b=c`. Raises JobFileError with every problem of every step, UsageError.
+    """
+    document = jobfile.read(path)
+    if STEPS not in document.data:
+        alone = jobfile.load(path, overrides, cluster_name)
+        return Pipeline(None, path, {alone.spec.name: alone}, {alone.spec.name: []})
+
+    problems = schema.check(PipelineSpec, document, document.data)
+    entries = _entries(document, problems)
+    drafts = {step: draft for step in entries if (draft := _draft(document, step, entries[step], problems))}
+    for override in overrides:
+        step, _, assignment = override.partition(".")
+        if step not in entries:
+            raise UsageError(f"--set {override}: not STEP.KEY=VALUE\n    remedy: STEP is one of {', '.join(entries)}")
+        if step in drafts:
+            jobfile.override(drafts[step], assignment, override)
+    needs = _needs(entries, drafts, problems)
+
+    jobs: dict[str, Job] = {}
+    before: dict[str, list[str]] = {}  # step → every step that has ended when it begins
+    for step in TopologicalSorter(needs).static_order():
+        before[step] = list(dict.fromkeys(earlier for need in needs[step] for earlier in (*before[need], need)))
+        if step not in drafts:
+            continue
+        folder = Path(drafts[step].name).parent
+        outputs = {name: _output(jobs[name], folder) for name in before[step] if name in jobs}
+        is_the_file = entries[step].data.keys() <= {"job", "after"} and not (
+            overrides or step_outputs.find(drafts[step])
+        )
+        step_outputs.fill(drafts[step], outputs)
+        try:
+            jobs[step] = jobfile.build(
+                drafts[step],
+                overrides,
+                cluster_name,
+                step=None if is_the_file else Step(path, step),
+                upcoming=tuple(outputs.values()),
+            )
+        except JobFileError as error:
+            problems += error.problems
+    problems += _collisions(document, jobs) + _dependencies(document, jobs, needs)
+    if problems:
+        raise JobFileError(jobfile.in_order(problems))
+    return Pipeline(document.data["name"], path, jobs, needs)
+
+
+def _entries(document: Document, problems: list[Problem]) -> dict[str, Document]:
+    """Each step of the file as a document of its own, whose places are those in the file."""
+    entries: dict[str, Document] = {}
+    jobs = document.data[STEPS]
+    for step, data in jobs.items() if isinstance(jobs, dict) else ():
+        path = (STEPS, step)
+        if not _is_name(step):
+            rule, remedy = "not a step's name", "lower-case letters, digits and `-`; starts with a letter"
+            problems.append(Problem(document.key_place(path), dotted(path), None, rule, remedy))
+        if isinstance(data, dict):
+            entries[step] = Document(document.name, data, digest=document.digest)
+        else:
+            rule, remedy = "a map is due", "write `{job: FILE}`, or the job's own keys"
+            problems.append(Problem(document.place(path), dotted(path), data, rule, remedy))
+    for places in ("keys", "values"):
+        for path_, place in getattr(document, places).items():
+            if path_[:1] == (STEPS,) and path_[1:2] and path_[1] in entries:
+                getattr(entries[path_[1]], places)[path_[2:]] = place
+    for entry in entries.values():
+        own = {key: value for key, value in entry.data.items() if key in ("job", "after")}
+        problems += schema.check(StepSpec, entry, own)
+    return entries
+
+
+def _draft(document: Document, step: str, entry: Document, problems: list[Problem]) -> Document | None:
+    """The step's job as it was written: its job file with the step's keys over it. None if there is no reading it."""
+    keys = {key: value for key, value in entry.data.items() if key not in ("job", "after")}
+    file = entry.data.get("job", "")
+    if file == "":
+        name = document.data.get("name")
+        keys.setdefault("name", f"{name}-{step}" if _is_name(name) else step)
+        return Document(entry.name, keys, entry.keys, entry.values, entry.digest)
+    if not isinstance(file, str):
+        return None  # the schema says so
+    try:
+        draft = jobfile.read(Path(document.name).parent / file)
+    except JobFileError as error:
+        problems += error.problems
+        return None
+    _lay_over(draft, keys, entry)
+    return draft
+
+
+def _lay_over(draft: Document, keys: dict[str, Any], entry: Document, at: tuple[str, ...] = ()) -> None:
+    """Put a step's keys over its job file's, map by map."""
+    below: Any = draft.data
+    for key in at:
+        below = below[key]
+    for key, value in keys.items():
+        path = (*at, key)
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            _lay_over(draft, value, entry, path)
+            continue
+        legacy.put(draft, path, value, entry.place(path))
+        for places, written in ((draft.keys, entry.keys), (draft.values, entry.values)):
+            places.update({inner: place for inner, place in written.items() if inner[: len(path)] == path})
+
+
+def _is_name(value: Any) -> bool:
+    try:
+        msgspec.convert(value, Name)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _needs(entries: dict[str, Document], drafts: dict[str, Document], problems: list[Problem]) -> dict[str, list[str]]:
+    """Step → the steps it waits for: those of `after` and those it refers to. What makes no order is left out."""
+    needs: dict[str, list[str]] = {step: [] for step in entries}
+    mentions: dict[tuple[str, str], Problem] = {}  # (step, need) → how a problem with it would begin
+    for step, entry in entries.items():
+        after = entry.data.get("after")
+        for i, need in enumerate(after if isinstance(after, list) else []):
+            mentions.setdefault((step, str(need)), Problem(entry.place(("after", i)), f"after[{i}]", need, "", ""))
+        for path, reference in step_outputs.find(drafts[step]) if step in drafts else ():
+            begin = Problem(drafts[step].place(path), dotted(path), reference[0], "", "")
+            mentions.setdefault((step, reference[1]), begin)
+            if reference[2] != "output":
+                remedy = f"write `${{{reference[1]}.output}}`"
+                problems.append(begin._replace(rule="only a step's output can be referred to", remedy=remedy))
+    for (step, need), begin in mentions.items():
+        if need not in entries:
+            remedy = schema.nearest(need, list(entries)) or f"one of {', '.join(entries)}"
+            problems.append(begin._replace(rule="no such step", remedy=remedy))
+        elif need == step:
+            problems.append(begin._replace(rule="a step cannot wait for itself", remedy="name another step"))
+        else:
+            needs[step].append(need)
+    while cycle := _cycle(needs):
+        *_, need, step = cycle
+        rule = f"these steps wait for each other: {' -> '.join(cycle)}"
+        problems.append(mentions[step, need]._replace(rule=rule, remedy="remove one of these dependencies"))
+        needs[step].remove(need)
+    return needs
+
+
+def _cycle(needs: dict[str, list[str]]) -> list[str]:
+    """Steps of which each is needed by the next, the last being the first again; empty if there is no cycle."""
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
+        return cycle
+    return []
+
+
+def _output(owner: Job, folder: Path) -> str:
+    """The owner's output folder as a job in `folder` names it: the same text wherever the repository lies."""
+    output = owner.spec.output_dir
+    if folder == owner.dir or Path(output).is_absolute():
+        return output
+    return os.path.relpath(owner.dir / output, folder)
+
+
+def _collisions(document: Document, jobs: dict[str, Job]) -> list[Problem]:
+    """Steps that would write over each other's artifacts or output."""
+    problems: list[Problem] = []
+    owners: dict[tuple[str, str], str] = {}
+    for step, job_ in jobs.items():
+        for key, is_at in (("name", job_.spec.name), ("output_dir", os.path.normpath(job_.dir / job_.spec.output_dir))):
+            if (owner := owners.setdefault((key, is_at), step)) != step:
+                rule, remedy = f"that of step {owner} too", f"give one of the two another `{key}:`"
+                shown = getattr(job_.spec, key)
+                problems.append(Problem(document.place((STEPS, step)), f"{STEPS}.{step}.{key}", shown, rule, remedy))
+    return problems
+
+
+def _dependencies(document: Document, jobs: dict[str, Job], needs: dict[str, list[str]]) -> list[Problem]:
+    """sbatch options of a step that waits which the submission would silently put its own in place of."""
+    rule, remedy = "the pipeline decides this", "use the step's `after`"
+    return [
+        Problem(document.place((STEPS, step)), f"{STEPS}.{step}.slurm.extra", option, rule, remedy)
+        for step, job_ in jobs.items()
+        for option in job_.spec.slurm.extra
+        if needs[step] and option.startswith(("--dependency", "--kill-on-invalid-dep"))
+    ]

@@ -1,0 +1,151 @@
+"""Rules of a user's own DeepSpeed JSON: keys that DeepSpeed reads, and values that agree with the job.
+
+DeepSpeed ignores a key it does not know at the top level, transformers refuses a value that disagrees with the training
+arguments only once the GPUs are taken, and some disagreements are settled in silence: all of them are said here.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from ..errors import JobFileError, Problem
+from ..paths import PACKAGE
+from . import yamlfile
+from .schema import unknown_key
+from .yamlfile import Document, Path_, dotted
+from .zero import ZeroConfig
+
+GATHER = "stage3_gather_16bit_weights_on_model_save"
+AUTO = "auto"
+
+
+@cache
+def known_keys() -> dict[str, Any]:
+    """The shipped list of what DeepSpeed reads (made by `alignlaunch.train.deepspeed_keys`)."""
+    data: dict[str, Any] = json.loads((PACKAGE / "train" / "deepspeed_keys.json").read_text(encoding="utf-8"))
+    return data
+
+
+def check(name: str, zero: ZeroConfig, job: dict[str, Any]) -> list[Problem]:
+    """Every problem of the JSON `name`, whose text is `zero`, under a job with all defaults filled in."""
+    try:
+        document = yamlfile.parse(zero.text, name)  # JSON is YAML; this reader knows where each value stands
+    except JobFileError as error:
+        return error.problems
+    found = _keys(document) + _batch(document, job) + _precision(document, job) + _blocks(document)
+    return found + _offload(document, zero.stage) + _gather(document, zero.stage, job)
+
+
+def _keys(document: Document) -> list[Problem]:
+    """Keys that DeepSpeed does not read, at the top level and in the sections whose keys it lists."""
+    sections: dict[str, list[str]] = known_keys()["sections"]
+    replaced: dict[str, str] = known_keys()["replaced"]
+    problems = []
+    for section, known in sections.items():
+        at: Path_ = tuple(section.split(".")) if section else ()
+        for key in _section(document, at):
+            path = (*at, key)
+            if new := replaced.get(dotted(path)):
+                rule, remedy = "an older DeepSpeed's key", f"write {new} in its place"
+                problems.append(Problem(document.key_place(path), dotted(path), None, rule, remedy))
+            elif key not in known:
+                problem = unknown_key(document, path, known)
+                near = problem.remedy if problem.remedy.startswith("did you mean") else "remove it"
+                problems.append(problem._replace(rule="not a key that DeepSpeed reads", remedy=near))
+    return problems
+
+
+def _batch(document: Document, job: dict[str, Any]) -> list[Problem]:
+    """The figures of a step, which the job's `train:` decides."""
+    train = _train(job)
+    micro, accumulation = train.get("per_device_train_batch_size", 8), train.get("gradient_accumulation_steps", 1)
+    sizes = (micro, accumulation, job.get("nnodes"), job.get("nproc_per_node"))
+    if not all(type(size) is int and size > 0 for size in sizes):
+        return []  # the job file's own problem
+    total, clipping = micro * accumulation * sizes[2] * sizes[3], train.get("max_grad_norm", 1.0)
+    problems = [
+        *_differing(document, ("train_micro_batch_size_per_gpu",), micro, "train.per_device_train_batch_size"),
+        *_differing(document, ("gradient_accumulation_steps",), accumulation, "train.gradient_accumulation_steps"),
+        *_differing(document, ("train_batch_size",), total, "the job's batch × accumulation × processes"),
+        *_differing(document, ("gradient_clipping",), clipping, "train.max_grad_norm"),
+    ]
+    missing = []
+    if accumulation > 1 and "gradient_accumulation_steps" not in document.data:
+        missing.append(("gradient_accumulation_steps", f"without it 1 is taken, the job says {accumulation}"))
+    if clipping and "gradient_clipping" not in document.data:
+        missing.append(("gradient_clipping", f"without it nothing is clipped, train.max_grad_norm is {clipping}"))
+    if not {"train_batch_size", "train_micro_batch_size_per_gpu"} & document.data.keys():
+        missing.append(("train_micro_batch_size_per_gpu", "DeepSpeed needs it (or train_batch_size)"))
+    return problems + [Problem(document.name, key, None, rule, f'add `"{key}": "auto"`') for key, rule in missing]
+
+
+def _precision(document: Document, job: dict[str, Any]) -> list[Problem]:
+    train = _train(job)
+    fp16 = train.get("fp16") is True
+    bf16 = not fp16 and train.get("bf16") is not False  # a job that says nothing wants bf16
+    return [
+        *_differing(document, ("bf16", "enabled"), bf16, "train.bf16"),
+        *_differing(document, ("fp16", "enabled"), fp16, "train.fp16"),
+    ]
+
+
+def _differing(document: Document, path: tuple[str, ...], due: Any, source: str) -> list[Problem]:
+    """The problem of a value that is neither "auto" nor what the job says."""
+    section = _section(document, path[:-1])
+    value = section.get(path[-1], AUTO)
+    if value in (AUTO, due):
+        return []
+    rule = f"disagrees with the job: {source} gives {json.dumps(due)}"
+    return [Problem(document.place(path), dotted(path), value, rule, f'write "auto": {source} fills it in')]
+
+
+def _blocks(document: Document) -> list[Problem]:
+    """A block that would take the place of what the job says."""
+    overridden = {
+        "optimizer": "train.optim, learning_rate and weight_decay",
+        "scheduler": "train.lr_scheduler_type and warmup_steps",
+    }
+    return [
+        Problem(document.key_place((key,)), key, None, f"overrides {arguments}", "remove it; these arguments decide")
+        for key, arguments in overridden.items()
+        if key in document.data
+    ]
+
+
+def _offload(document: Document, stage: int) -> list[Problem]:
+    path: Path_ = ("zero_optimization", "offload_param")
+    device = _section(document, path).get("device", "none")
+    if stage == 3 or device == "none":
+        return []
+    rule = f"ZeRO-{stage} does not shard parameters, so that DeepSpeed offloads none"
+    return [Problem(document.key_place(path), dotted(path), device, rule, "remove it, or set stage 3")]
+
+
+def _gather(document: Document, stage: int, job: dict[str, Any]) -> list[Problem]:
+    """A full fine-tune at stage 3 must say whether it wants whole weights: left out, or "auto", DeepSpeed takes false.
+
+    Under LoRA the adapter is always gathered.
+    """
+    path: Path_ = ("zero_optimization", GATHER)
+    value = _section(document, path[:1]).get(GATHER, AUTO)
+    if stage != 3 or job.get("lora") is not None or value != AUTO:
+        return []
+    rule = "taken for false here: the output would hold shards only, and no model to load"
+    remedy = "write true (or false, and make a model of the shards with `alignlaunch export`)"
+    written = value if GATHER in _section(document, path[:1]) else None
+    return [Problem(document.place(path), dotted(path), written, rule, remedy)]
+
+
+def _train(job: dict[str, Any]) -> dict[str, Any]:
+    train = job.get("train")
+    return train if isinstance(train, dict) else {}
+
+
+def _section(document: Document, path: Path_) -> dict[str, Any]:
+    """The object at `path`; empty if there is none."""
+    found: Any = document.data
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}

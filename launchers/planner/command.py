@@ -1,0 +1,71 @@
+"""`alignlaunch plan`: plans of a job's or pipeline's steps, shown as text, JSON or a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import UsageError
+from ..job.pipeline import Pipeline
+from . import picture, plan, states, text
+from .architecture import model
+from .architecture.model import Model, UnknownModelError
+from .plan import Plan
+
+
+class Wanted(NamedTuple):
+    """What the command line says beside the job."""
+
+    params: str | None
+    figures: dict[str, int | None]  # of a model that is not here, under the names of a config.json
+    gpu_gib: float | None
+    host_gib: float | None
+    precision: str
+
+
+def make(pipeline: Pipeline, wanted: Wanted) -> list[Plan]:
+    """One plan a step. Raises UsageError where a model's size cannot be told."""
+    made = []
+    for job in pipeline.jobs.values():
+        # A step that starts from another's output has a model of the same size, though it is not there yet.
+        origin = pipeline.origin(job)
+        try:
+            score_head = job.spec.stage == "rm"
+            known = _by_hand(wanted, score_head=score_head) or model.find(
+                origin.spec.model, origin.dir, score_head=score_head
+            )
+        except UnknownModelError as error:
+            remedy = "download it, or give --params 32B --hidden 5120 --layers 64 --vocab 152064"
+            raise UsageError(f"model: {error}\n    remedy: {remedy}") from error
+        precision = states.NAMED.get(wanted.precision)
+        made.append(plan.of(job, known=known, precision=precision, gpu_gib=wanted.gpu_gib, host_gib=wanted.host_gib))
+    return made
+
+
+def _by_hand(wanted: Wanted, *, score_head: bool) -> Model | None:
+    given = {key: value for key, value in wanted.figures.items() if value is not None}
+    if wanted.params is None:
+        if given:
+            raise UsageError(
+                "--params is missing beside the model's other figures\n    remedy: for example --params 32B"
+            )
+        return None
+    if "hidden_size" in given:
+        given.setdefault("num_attention_heads", max(1, given["hidden_size"] // 128))
+    return model.by_hand(wanted.params, given, score_head=score_head)
+
+
+def shown(plans: list[Plan], *, every: bool, as_json: bool) -> str:
+    """All plans, as text or as JSON: an object for one, a list for several."""
+    if as_json:
+        found = [text.as_json(one, one.options(every=True)) for one in plans]
+        return json.dumps(found if len(found) > 1 else found[0])
+    return "\n\n".join(text.text(one, one.options(every=every)) for one in plans)
+
+
+def draw(path: Path, plans: list[Plan], *, every: bool) -> None:
+    """The plan as a picture, of a pipeline one file a step, its name before the suffix."""
+    for one in plans:
+        place = path if len(plans) == 1 else path.with_stem(f"{path.stem}-{one.job.spec.name}")
+        picture.write(place, one, one.options(every=every))

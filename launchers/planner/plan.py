@@ -1,0 +1,134 @@
+"""`alignlaunch plan`: does a job fit, with how much room, what would fit, and what a step moves. No torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..job.cluster import Cluster
+from ..job.job import Job
+from . import from_job, memory, strategies
+from .architecture import model
+from .architecture.model import Model
+from .communication import Bandwidths
+from .memory import GIB, Phase, Setup
+from .states import Precision
+from .strategies import Limits
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to run the job, and what it takes."""
+
+    setup: Setup
+    peak: Phase
+    host: float  # bytes of one host
+    fits: bool | None  # as `Plan.fits`
+    largest_micro_batch: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answers for one job."""
+
+    job: Job
+    setup: Setup
+    limits: Limits
+    bandwidths: Bandwidths
+    notes: list[str]  # what was assumed
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it fits; None where nothing speaks against it, but the GPU's memory is not known."""
+        return self.limits.answer(self.setup)
+
+    def option(self, setup: Setup) -> Option:
+        """What a setup takes."""
+        return Option(
+            setup,
+            memory.peak(setup),
+            sum(memory.host(setup).values()),
+            self.limits.answer(setup),
+            strategies.largest_micro_batch(setup, self.limits),
+        )
+
+    def options(self, *, every: bool) -> list[Option]:
+        """The alternatives to the job: with its own tuning, or every one."""
+        return [
+            self.option(setup)
+            for setup in strategies.alternatives(self.setup)
+            if every or setup.tuning is self.setup.tuning
+        ]
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps, at most; None where the number of examples is not known."""
+        train = self.job.spec.train
+        if train.get("max_steps", -1) > 0:
+            return int(train["max_steps"])
+        examples = self.job.spec.data.max_train_samples
+        if examples is None:
+            return None
+        epochs = float(train.get("num_train_epochs", 3))
+        return math.ceil(math.ceil(examples / self.job.effective_batch_size) * epochs)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step over all processes, at most: with every sequence as long as it may be."""
+        return self.job.effective_batch_size * self.setup.sequences_per_sample * self.setup.length
+
+
+def of(
+    job: Job,
+    *,
+    known: Model | None = None,
+    precision: Precision | None = None,
+    gpu_gib: float | None = None,
+    host_gib: float | None = None,
+) -> Plan:
+    """Plan a job.
+
+    known: its model, where it is not to be looked up; precision: in place of the entrypoint's own; gpu_gib, host_gib:
+    in place of the cluster profile's. Raises UnknownModelError.
+    """
+    cluster = job.cluster
+    found = known or model.find(job.spec.model, job.dir, score_head=job.spec.stage == "rm")
+    setup, notes = from_job.setup(job, found, precision)
+    return Plan(job, setup, _limits(cluster, gpu_gib, host_gib), _bandwidths(cluster), notes)
+
+
+def certain_failure(job: Job) -> str | None:
+    """Why a job cannot fit on its cluster, with a remedy; None where it may. Raises UnknownModelError."""
+    limits = _limits(job.cluster, None, None)
+    if limits.gpu is None and limits.host is None:
+        return None
+    plan = of(job)
+    gpu, host = memory.floor(plan.setup), memory.host_floor(plan.setup)
+    if limits.gpu is not None and gpu > limits.gpu:
+        rule = f"at least {gpu / GIB:.1f} GiB on each GPU ({_states(plan)}), which has {limits.gpu / GIB:g}"
+    elif limits.host is not None and host > limits.host:
+        rule = f"at least {host / GIB:.0f} GiB on each node for what is offloaded, which has {limits.host / GIB:g}"
+    else:
+        return None
+    others = strategies.remedies(plan.setup, plan.limits)
+    remedy = strategies.sets(plan.setup, others[0]) if others else "more GPUs: no strategy fits on these"
+    return (
+        f"memory: {strategies.name(plan.setup)} takes {rule}\n"
+        f"    remedy: {remedy} (`alignlaunch plan {job.path.name}` shows every alternative; --no-plan skips this)"
+    )
+
+
+def _states(plan: Plan) -> str:
+    found = memory.model_states(plan.setup)
+    return ", ".join(f"{name} {size / GIB:.1f}" for name, size in found._asdict().items())
+
+
+def _limits(cluster: Cluster, gpu_gib: float | None, host_gib: float | None) -> Limits:
+    gpu = gpu_gib or (cluster.gpu_memory_gib if cluster.device == "gpu" else None)
+    host = host_gib or cluster.host_memory_gib
+    return Limits(gpu and gpu * GIB, host and host * GIB)
+
+
+def _bandwidths(cluster: Cluster) -> Bandwidths:
+    given = (cluster.gpu_bandwidth_gbs, cluster.network_bandwidth_gbs, cluster.host_bandwidth_gbs)
+    return Bandwidths(*(speed and speed * 1e9 for speed in given))

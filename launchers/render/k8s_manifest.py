@@ -1,0 +1,316 @@
+"""What the templates of `templates/k8s/` put into a manifest, worked out from the job."""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import UsageError
+from ..job.job import Job, seconds
+from ..job.k8s import patch
+from ..job.k8s.rules import CONFIG_DIR, SHM_DIR
+from ..job.k8s.spec import K8s, Toleration, Volume
+
+#: Seconds that torchrun waits for the pod that hosts the rendezvous: it may still pull its image.
+_RENDEZVOUS_WAIT = "900"
+#: Restarts in place before an elastic job, or one with OnFailure, has failed.
+_BACKOFF_LIMIT = 10
+#: Of a quantity.
+_SUFFIXES = {
+    **{name: Decimal(1000) ** power for power, name in enumerate(("m", "", "k", "M", "G", "T", "P"), start=-1)},
+    **{name: Decimal(1024) ** power for power, name in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), start=1)},
+}
+#: In the output folder: what every process wrote, as torchrun keeps it.
+LOGS = "logs"
+
+
+def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
+    """The variables of the templates.
+
+    config: the files of the ConfigMap. It is named after them: it cannot be changed, and a job that waits in a queue
+    keeps its own while the next one is applied.
+    """
+    k8s = job.spec.k8s or K8s()
+    digest = sha256(json.dumps(config).encode()).hexdigest()
+    config_name = f"{job.spec.name}-{digest[:8]}"
+    mounts, volumes = _mounts_and_volumes(k8s, config_name)
+    labels = _labels(job, k8s)
+    return {
+        "k8s": k8s,
+        "config": config,
+        "config_name": config_name,
+        "command": _command(job, k8s),
+        "labels": labels,
+        "job_labels": labels | ({"kueue.x-k8s.io/queue-name": k8s.queue} if k8s.queue else {}),
+        "annotations": {**k8s.annotations, "alignlaunch/job-sha256": job.digest},
+        "env": _env(job, k8s, config_name),
+        "resources": _resources(job, k8s),
+        "security_context": _container_security(k8s),
+        "mounts": mounts,
+        "volumes": volumes,
+        "pod": _pod(job, k8s),
+        "run_policy": _run_policy(job, k8s),
+        "restart_policy": _restart_policy(job, k8s),
+        "replicas": _replicas(job),
+        "elastic_policy": _elastic_policy(job, k8s),
+        "deadline": deadline(job),
+        "runtime": k8s.runtime or "torch-distributed",
+    }
+
+
+def _command(job: Job, k8s: K8s) -> list[str]:
+    resolved, timeout = f"{CONFIG_DIR}/job.resolved.yaml", job.preflight_seconds("k8s")
+    preflight = ["python3", "-m", "alignlaunch.train.preflight", "--timeout", str(timeout), resolved, "--"]
+    launcher = ["python3", "-m", "alignlaunch.train.torchrun", "-m", "alignlaunch.train", resolved]
+    command = [*(preflight if timeout else []), *launcher]
+    if k8s.kind == "TrainJob" and k8s.working_dir:  # a TrainJob has no place for a working directory
+        return ["env", "-C", literal(k8s.working_dir), *command]
+    return command
+
+
+def _labels(job: Job, k8s: K8s) -> dict[str, str]:
+    own = {"app.kubernetes.io/managed-by": "alignlaunch", "alignlaunch/job": job.spec.name}
+    own |= {"alignlaunch/stage": job.spec.stage} | ({"alignlaunch/owner": k8s.owner} if k8s.owner else {})
+    return {**own, **k8s.labels, **own}  # ours first, and ours in any case: runs are found by them
+
+
+def _env(job: Job, k8s: K8s, config_name: str) -> list[dict[str, Any]]:
+    """The container's variables, the job's own behind ours. The rendezvous is not among them: the operator adds it."""
+    interface = job.cluster.network_interface
+    plain = {"NCCL_SOCKET_IFNAME": interface, "GLOO_SOCKET_IFNAME": interface} if interface else {}
+    # Whose checkpoints are in the output folder, so that pods that come back go on from theirs.
+    plain["ALIGNLAUNCH_RUN_ID"] = config_name
+    # Every line of the log says its rank; pods may go, and their logs with them, so that a copy lies with the results.
+    plain |= {"PYTHONUNBUFFERED": "1", "PET_TEE": "3", "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[rank${rank}]: "}
+    plain["PET_LOG_DIR"] = f"{job.spec.output_dir}/{LOGS}"
+    plain["OMP_NUM_THREADS"] = str(_threads(job, k8s))
+    if job.elastic:
+        # Rank 0 would keep the store of its first rendezvous, and a pod that comes anew would wait for it for ever.
+        plain["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    if job.cluster.device == "cpu":
+        plain["CUDA_VISIBLE_DEVICES"] = ""  # no GPU is used, even where there is one
+    else:  # as templates/environment.sh.j2 has it; a pod's own file system goes with the pod
+        plain |= {"TORCH_FR_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
+        plain["TORCH_FR_DUMP_TEMP_FILE"] = f"{job.spec.output_dir}/fr_rank_"
+    plain |= job.env
+    variables: dict[str, dict[str, Any]] = {name: {"value": literal(value)} for name, value in plain.items()}
+    for name in job.spec.secrets:
+        secret = k8s.secrets[name]
+        variables[name] = {"valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key or name}}}
+    return [{"name": name, **source} for name, source in variables.items()]
+
+
+def literal(value: str) -> str:
+    """Text that Kubernetes gives to the process as it is: it takes `$(NAME)` for a variable and `$$` for a `$`."""
+    return value.replace("$", "$$")
+
+
+def _threads(job: Job, k8s: K8s) -> int:
+    """Of each process. Left to itself it takes one for every core of the node, whatever share of them the pod has."""
+    number, suffix = re.fullmatch(r"([\d.]+)(\D*)", str(_cpu(job, k8s))).groups()  # type: ignore[union-attr] # spec.Quantity
+    return max(1, int(Decimal(number) * _SUFFIXES[suffix] / job.spec.nproc_per_node))
+
+
+def _cpu(job: Job, k8s: K8s) -> int | str:
+    return k8s.cpu or 4 * job.spec.nproc_per_node
+
+
+def _resources(job: Job, k8s: K8s) -> dict[str, Any]:
+    """The same requests and limits: such pods are the last ones to be evicted, and never share their CPUs' time."""
+    processes = job.spec.nproc_per_node
+    wanted = {"cpu": _cpu(job, k8s), "memory": k8s.memory or f"{32 * processes}Gi", **k8s.resources}
+    if job.cluster.device == "gpu":
+        wanted[k8s.gpu_resource] = processes
+    quantities = {name: str(quantity) for name, quantity in wanted.items()}
+    return {"requests": quantities, "limits": quantities}
+
+
+def _container_security(k8s: K8s) -> dict[str, Any]:
+    kept = k8s.security_context.add_capabilities
+    capabilities = {"drop": ["ALL"]} | ({"add": kept} if kept else {})
+    non_root = {"runAsNonRoot": True} if k8s.security_context.run_as_non_root else {}
+    return {**non_root, "allowPrivilegeEscalation": False, "capabilities": capabilities}
+
+
+def _mounts_and_volumes(k8s: K8s, config_name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    size = {"sizeLimit": str(k8s.shm_size)} if k8s.shm_size else {}
+    mounts: list[dict[str, Any]] = [
+        {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
+        {"name": "shm", "mountPath": SHM_DIR},
+    ]
+    volumes: list[dict[str, Any]] = [
+        {"name": "config", "configMap": {"name": config_name}},
+        # NCCL and data loaders share memory; a container has 64 MiB of it otherwise.
+        {"name": "shm", "emptyDir": {"medium": "Memory", **size}},
+    ]
+    for name, volume in k8s.volumes.items():
+        sub_path = {"subPath": volume.sub_path} if volume.sub_path else {}
+        read_only = {"readOnly": True} if volume.read_only else {}
+        mounts.append({"name": name, "mountPath": volume.mount_path, **sub_path, **read_only})
+        volumes.append({"name": name, **_source(volume)})
+    return mounts, volumes
+
+
+def _source(volume: Volume) -> dict[str, Any]:
+    if volume.pvc:
+        return {"persistentVolumeClaim": {"claimName": volume.pvc}}
+    if volume.host_path:
+        return {"hostPath": {"path": volume.host_path}}
+    if volume.nfs:
+        return {"nfs": {"server": volume.nfs.server, "path": volume.nfs.path}}
+    return {"emptyDir": {}}
+
+
+def _pod(job: Job, k8s: K8s) -> dict[str, Any]:
+    """Keys of the pod's spec but containers and volumes, those alone that are set."""
+    security = k8s.security_context
+    user = {
+        # Without a user's number this would hold back the operator's init container, whose image runs as root.
+        "runAsNonRoot": (security.run_as_non_root and security.run_as_user is not None) or None,
+        "runAsUser": security.run_as_user,
+        "runAsGroup": security.run_as_group,
+        "fsGroup": security.fs_group,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    return _set(
+        {
+            "serviceAccountName": k8s.service_account,
+            "imagePullSecrets": [{"name": name} for name in k8s.image_pull_secrets],
+            "priorityClassName": k8s.priority_class,
+            "schedulerName": k8s.scheduler_name,
+            "nodeSelector": k8s.node_selector,
+            "tolerations": [_toleration(one) for one in k8s.tolerations],
+            "affinity": _affinity(job, k8s),
+            "hostNetwork": k8s.host_network or None,
+            # Without this a pod on the node's network cannot look up the name of the first pod.
+            "dnsPolicy": "ClusterFirstWithHostNet" if k8s.host_network else None,
+            "securityContext": _set(user),
+            "activeDeadlineSeconds": deadline(job) if k8s.kind == "PyTorchJob" else None,
+        }
+    )
+
+
+def _set(values: dict[str, Any]) -> dict[str, Any]:
+    """Without what is null or empty."""
+    return {key: value for key, value in values.items() if value not in (None, [], {})}
+
+
+def _toleration(one: Toleration) -> dict[str, Any]:
+    operator = "Exists" if one.value is None else "Equal"
+    return _set({"key": one.key, "operator": operator, "value": one.value, "effect": one.effect})
+
+
+def _affinity(job: Job, k8s: K8s) -> dict[str, Any]:
+    if k8s.affinity == "none":
+        return {}
+    mine = {"labelSelector": {"matchLabels": {"alignlaunch/job": job.spec.name}}}
+    term = {"weight": 100, "podAffinityTerm": {**mine, "topologyKey": "kubernetes.io/hostname"}}
+    kind = "podAntiAffinity" if k8s.affinity == "spread" else "podAffinity"
+    return {kind: {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+# --- what only a PyTorchJob has ---
+
+
+def _replicas(job: Job) -> dict[str, int]:
+    """Role → pods. An elastic job has no Master: every pod is like the others, and c10d finds them."""
+    if job.elastic:
+        return {"Worker": job.nnodes}
+    return {"Master": 1} | ({"Worker": job.nnodes - 1} if job.nnodes > 1 else {})
+
+
+def _restart_policy(job: Job, k8s: K8s) -> str:
+    """Default: a pod restarted in place finds its peers again in an elastic job only, so others end at a failure.
+
+    ExitCode and not Never where there are workers: their init container gives up after some minutes of waiting for the
+    first pod, which may still pull its image. To the operator that is a code to retry; 1, a failed training, is none.
+    """
+    default = "OnFailure" if job.elastic else "ExitCode" if job.nnodes > 1 else "Never"
+    return k8s.restart_policy or default
+
+
+def _run_policy(job: Job, k8s: K8s) -> dict[str, Any]:
+    in_place = _restart_policy(job, k8s) == "OnFailure"
+    gang: dict[str, Any] = {}
+    if k8s.scheduler_name or k8s.min_available:
+        least = job.elastic[0] if job.elastic else job.nnodes
+        gang = _set({"minAvailable": k8s.min_available or least, "priorityClass": k8s.priority_class})
+    return _set(
+        {
+            # Pods that restart in place would go on doing so after the job has failed.
+            "cleanPodPolicy": k8s.clean_pod_policy or ("Running" if in_place else "None"),
+            "backoffLimit": _first(k8s.backoff_limit, _BACKOFF_LIMIT if in_place else None),
+            "activeDeadlineSeconds": deadline(job) if _restart_policy(job, k8s) != "Never" else None,
+            "ttlSecondsAfterFinished": k8s.ttl_seconds,
+            "schedulingPolicy": gang,
+        }
+    )
+
+
+def deadline(job: Job) -> int | None:
+    """Seconds of the job's `time`; None without a limit.
+
+    A PyTorchJob's own deadline is looked at only when one of its pods changes, so the kubelet holds the pods to it, and
+    keeps them and their logs. The job has it besides where the operator would replace such a pod by a new one.
+    """
+    return seconds(job.spec.time) if job.spec.time is not None else None
+
+
+def _first(*candidates: Any) -> Any:
+    return next((value for value in candidates if value is not None), None)
+
+
+def _elastic_policy(job: Job, k8s: K8s) -> dict[str, Any] | None:
+    if job.elastic is None:
+        return None
+    least, most = job.elastic
+    return {
+        "minReplicas": least,
+        "maxReplicas": most,
+        "rdzvBackend": "c10d",
+        "rdzvId": job.spec.name,
+        "rdzvConf": [{"key": "read_timeout", "value": _RENDEZVOUS_WAIT}],
+        # torchrun's own count of restarts after a failed process; that a node comes or goes is none.
+        "maxRestarts": _first(k8s.backoff_limit, _BACKOFF_LIMIT),
+    }
+
+
+# --- manifests as data ---
+
+
+def patched(job: dict[str, Any], k8s: K8s) -> dict[str, Any]:
+    """The job's manifest with `pod_patch` over each of its pod templates, then `patch` over the whole."""
+    job = json.loads(json.dumps(job))  # Master and Worker share one template until one of them changes
+    for holder in _template_holders(job):
+        holder["template"] = patch.over(holder["template"], k8s.pod_patch)
+    result: dict[str, Any] = patch.over(job, k8s.patch)
+    return result
+
+
+def _template_holders(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """What has a pod template: the replicas of a PyTorchJob, or the part of its runtime that a TrainJob patches."""
+    if job["kind"] == "PyTorchJob":
+        return list(job["spec"]["pytorchReplicaSpecs"].values())
+    patches = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]
+    return [patches["replicatedJobs"][0]["template"]["spec"]]
+
+
+def load(folder: Path) -> list[dict[str, Any]]:
+    """The manifests of a rendered folder, in the order in which `kubectl apply -f` creates them.
+
+    Raises UsageError for a file that cannot be read.
+    """
+    found = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            found += [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UsageError(f"{path}: not a manifest: {error}\n    remedy: render again") from error
+    manifests: list[dict[str, Any]] = json.loads(json.dumps(found))  # no two share a part through an anchor
+    return manifests

@@ -1,0 +1,174 @@
+"""Job → artifacts: {file name: text}, a pure function. The same job gives the same bytes on every machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from functools import cache
+from hashlib import sha256
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+import yaml
+
+import alignlaunch
+from alignlaunch.train.config import PREFLIGHT_ONLY
+
+from ..errors import JobFileError
+from ..job import zero
+from ..job.job import Job
+from ..job.k8s.spec import K8s
+from ..paths import PACKAGE
+from . import k8s_lint, k8s_manifest, yamltext
+
+Target = Literal["bash", "slurm", "k8s"]
+TARGETS: tuple[Target, ...] = ("bash", "slurm", "k8s")
+RESOLVED = "job.resolved.yaml"
+LOCK = "alignlaunch.lock"
+SBATCH = "job.sbatch"
+TORCHRUN = "torchrun.sh"
+DEEPSPEED = "deepspeed.sh"
+CONFIGMAP = "job.configmap.yaml"
+#: The manifest of the job itself, by its kind.
+MANIFESTS = {"PyTorchJob": "job.pytorchjob.yaml", "TrainJob": "job.trainjob.yaml"}
+#: Line breaks to YAML: PyYAML writes them as they are, and reads them back as spaces.
+_FOLDED = re.compile(r"[\x85\u2028\u2029]")
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The one Jinja environment. A value that is missing is an error, never an empty string."""
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PACKAGE / "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - shell and YAML, not HTML: every value goes through `sh` or `tojson`
+    )
+    env.filters["tojson"] = yamltext.flow  # Jinja's own is for HTML
+    env.filters["block"] = yamltext.block
+    env.filters["sh"] = lambda value: shlex.quote(str(value))
+    env.filters["heredoc"] = heredoc
+    return env
+
+
+def heredoc(value: str) -> str:
+    """Text that an unquoted here-document prints as it is, on one line."""
+    return re.sub(r"([\\$`])", r"\\\1", re.sub(r"[\r\n]+", " ", value))
+
+
+def render(job: Job, target: Target, job_path: str) -> dict[str, str]:
+    """The files of `launch/<name>/<target>/`. Raises JobFileError for a job that the target cannot take.
+
+    job_path: the job file as seen from that folder; it only stands in the lock, for `alignlaunch check`.
+    """
+    if problems := job.refused.get(target):
+        raise JobFileError(problems)
+    files = {"bash": _bash, "slurm": _slurm, "k8s": _k8s}[target](job)
+    files[LOCK] = lock(job, target, job_path, files)
+    return dict(sorted(files.items()))
+
+
+def targets(job: Job) -> list[Target]:
+    """The targets that a job is written for: Kubernetes where an image is named; elastic jobs run nowhere else."""
+    has_image = job.spec.k8s is not None and job.spec.k8s.image is not None
+    return [target for target in TARGETS if (has_image or job.elastic if target == "k8s" else not job.elastic)]
+
+
+def _slurm(job: Job) -> dict[str, str]:
+    values = {"exported": _exported(job), "preflight": job.preflight_seconds("slurm")}
+    return {SBATCH: _template("slurm/job.sbatch.j2", job, **values), **_config(job)}
+
+
+def _config(job: Job) -> dict[str, str]:
+    """What the processes read: the job, and the DeepSpeed JSON if there is one."""
+    return {RESOLVED: resolved(job)} | ({job.zero.file_name: job.zero.text} if job.zero else {})
+
+
+def _k8s(job: Job) -> dict[str, str]:
+    """Two manifests. What the processes read stands in the ConfigMap: `kubectl apply -f` takes every file for one."""
+    k8s = job.spec.k8s or K8s()
+    values = k8s_manifest.values(job, _config(job))
+    name = MANIFESTS[k8s.kind]
+    files = {file: _template(f"k8s/{file.removeprefix('job.')}.j2", job, **values) for file in (CONFIGMAP, name)}
+    if k8s.patch or k8s.pod_patch:
+        header = "".join(takewhile(lambda line: line.startswith("#"), files[name].splitlines(keepends=True)))
+        patched = k8s_manifest.patched(yaml.safe_load(files[name]), k8s)
+        files[name] = f"{header}# With `k8s.pod_patch` and `k8s.patch` in it.\n{yamltext.document(patched)}"
+    k8s_lint.require(job, [yaml.safe_load(text) for text in files.values()])
+    return files
+
+
+def _bash(job: Job) -> dict[str, str]:
+    configs = zero.for_every_stage(job.spec.offload)
+    if job.zero:
+        configs[job.zero.stage] = job.zero
+    values: dict[str, Any] = {
+        "zero_configs": dict(sorted(configs.items())),
+        "default_stage": job.zero.stage if job.zero else 0,
+        "per_device": job.per_device_batch_size,
+        "accumulation": job.accumulation_steps,
+        "preflight": job.preflight_seconds("bash"),
+    }
+    files = {name: _template(f"bash/{name}.j2", job, script=name, **values) for name in (TORCHRUN, DEEPSPEED)}
+    return files | _config(job) | {config.file_name: config.text for config in configs.values()}
+
+
+def _template(name: str, job: Job, **values: Any) -> str:
+    template = environment().get_template(name)
+    return template.render(
+        version=alignlaunch.__version__,
+        job=job,
+        spec=job.spec,
+        slurm=job.spec.slurm,
+        cluster=job.cluster,
+        container=job.cluster.container,
+        **values,
+    )
+
+
+def _exported(job: Job) -> list[str]:
+    """Variables that sbatch takes from the submitting shell: the run's own, where python is, secrets by name."""
+    environment = [] if job.cluster.python or job.cluster.container else ["VIRTUAL_ENV", "CONDA_PREFIX"]
+    return ["ALIGNLAUNCH_RUN_DIR", "ALIGNLAUNCH_PYTHON", *environment, PREFLIGHT_ONLY, *job.spec.secrets]
+
+
+def resolved(job: Job) -> str:
+    header = (
+        f"# Made by alignlaunch {alignlaunch.__version__} from {job.path.name} (sha256 {job.digest}). Do not edit.\n"
+        "# Every key with its value: all that `python -m alignlaunch.train` reads. Paths start from the job's folder.\n"
+    )
+    text = _yaml(job.resolved(), readable=True)
+    if _FOLDED.search(text):
+        text = _yaml(job.resolved(), readable=False)
+    return header + text
+
+
+def _yaml(data: dict[str, Any], *, readable: bool) -> str:
+    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=readable, width=1000)
+    return text
+
+
+def lock(job: Job, target: Target, job_path: str, files: dict[str, str]) -> str:
+    """What `check` needs to render again, and the sha256 of every file."""
+    content = {
+        "alignlaunch": alignlaunch.__version__,
+        "target": target,
+        "job": {"path": job_path, "sha256": job.digest},
+        "cluster": {"name": job.cluster_name, "sha256": job.cluster_digest} if job.cluster_name else None,
+        "set": list(job.overrides),
+        "files": {name: digest(text) for name, text in sorted(files.items())},
+    }
+    if job.step:
+        pipeline = os.path.relpath(job.step.pipeline, job.dir)
+        content["pipeline"] = {"path": os.path.normpath(Path(job_path).parent / pipeline), "step": job.step.name}
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()

@@ -1,0 +1,230 @@
+"""The user's record of runs: one row each in a small SQLite file. Losing it loses no job: a handle is enough."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..paths import state_home
+
+#: States after which nothing changes any more. Slurm's words; `local` and `k8s` use the same ones.
+FINAL = frozenset(
+    {
+        *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"),
+        *("BOOT_FAIL", "DEADLINE", "PREEMPTED", "REVOKED", "UNKNOWN"),
+    }
+)
+
+
+_SUBMITTING = "submitting:"
+#: How long another process may write to the record.
+_TIMEOUT_SECONDS = 10.0
+
+
+def handle_before(place: str, folder: str) -> str:
+    """The handle of a run until its scheduler has named it. place: SCHEME://[CONTEXT/...], folder: its run folder's."""
+    return f"{place}{_SUBMITTING}{folder}"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run is doing. `exit_code` is the job's own, where it is known; `reason` is the scheduler's word."""
+
+    state: str
+    exit_code: int | None = None
+    reason: str = ""
+    nodes: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is final beyond doubt: PREEMPTED comes before a requeue, UNKNOWN before an answer."""
+        return self.is_final and self.state not in ("UNKNOWN", "PREEMPTED")
+
+    @property
+    def process_code(self) -> int:
+        """What `wait` exits with: the job's own code; 1 if it ended badly without one."""
+        if self.state == "COMPLETED":
+            return 0
+        return self.exit_code or 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One submission."""
+
+    handle: str  # slurm://cluster/1234, local://id
+    name: str
+    run_dir: str
+    log: str
+    output_dir: str = ""
+    job_file: str = ""
+    submitted_at: str = ""
+    chain: str = ""  # PIPELINE/ID, the same for all runs of one submission of a pipeline
+    status: Status = Status("UNKNOWN")
+
+    @property
+    def scheme(self) -> str:
+        return self.handle.partition("://")[0]
+
+    @property
+    def id(self) -> str:
+        """The last part of the handle: Slurm's job id, or the run's own id."""
+        return self.handle.rpartition("/")[2]
+
+    @property
+    def label(self) -> str:
+        """The run's own id, as its processes and objects on Kubernetes have it; "" where its folder is not known."""
+        return Path(self.run_dir).name.removeprefix(f"{self.name}-") if self.run_dir else ""
+
+    def made(self, results: dict[str, Any]) -> bool:
+        """Whether results with this provenance are the run's: their `run_id` is its folder, of pods its label."""
+        made_by = Path(str(results.get("run_id") or "")).name
+        return bool(self.run_dir) and made_by in (Path(self.run_dir).name, self.label)
+
+    @property
+    def is_submitting(self) -> bool:
+        """Whether the scheduler had not named it yet when this was written."""
+        return self.id.startswith(_SUBMITTING)
+
+    def with_status(self, status: Status) -> Run:
+        return replace(self, status=status)
+
+    def as_json(self) -> dict[str, Any]:
+        data = asdict(self)
+        status = data.pop("status")
+        return {**data, **status}
+
+
+@contextmanager
+def _database() -> Iterator[sqlite3.Connection]:
+    path = state_home() / "runs.sqlite"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=_TIMEOUT_SECONDS)
+    try:
+        with connection:  # one transaction
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS runs (number INTEGER PRIMARY KEY, handle TEXT UNIQUE, name TEXT, run TEXT)"
+            )
+            yield connection
+    finally:
+        connection.close()
+
+
+def save(runs: list[Run]) -> None:
+    """Add rows. A record that cannot be written is a warning: the job itself is well."""
+    try:
+        with _database() as database:
+            database.executemany(
+                "INSERT INTO runs (handle, name, run) VALUES (?, ?, ?)"
+                " ON CONFLICT (handle) DO UPDATE SET run = excluded.run",
+                [(run.handle, run.name, json.dumps(asdict(run))) for run in runs],
+            )
+    except (OSError, sqlite3.Error, UsageError) as error:  # UsageError: no home folder
+        _warn(error)
+
+
+def update(runs: list[Run]) -> None:
+    """Note what runs have become, of those that the record has: what is only looked at is not this user's."""
+    try:
+        with _database() as database:
+            rows = [(json.dumps(asdict(run)), run.handle) for run in runs]
+            database.executemany("UPDATE runs SET run = ? WHERE handle = ?", rows)
+    except (OSError, sqlite3.Error, UsageError) as error:
+        _warn(error)
+
+
+def replace_row(handle: str, run: Run) -> None:
+    """Put a run in the place of the row of `handle`. A row of the run's own handle goes: handles come again."""
+    try:
+        with _database() as database:
+            if handle != run.handle:
+                database.execute("DELETE FROM runs WHERE handle = ?", (run.handle,))
+            database.execute(
+                "UPDATE runs SET handle = ?, name = ?, run = ? WHERE handle = ?",
+                (run.handle, run.name, json.dumps(asdict(run)), handle),
+            )
+    except (OSError, sqlite3.Error, UsageError) as error:
+        _warn(error)
+
+
+def forget(handle: str) -> None:
+    """Take a row out: nothing was submitted."""
+    try:
+        with _database() as database:
+            database.execute("DELETE FROM runs WHERE handle = ?", (handle,))
+    except (OSError, sqlite3.Error, UsageError) as error:
+        _warn(error)
+
+
+def _warn(error: Exception) -> None:
+    """The job itself is well."""
+    sys.stderr.write(f"alignlaunch: warning: the record of runs cannot be written ({error}); keep the handle\n")
+
+
+def load(limit: int = 1000, name: str | None = None) -> list[Run]:
+    """The latest runs, newest first, all or of one job."""
+    order = "ORDER BY number DESC LIMIT ?"
+    return _select(f"name = ? {order}", name, limit) if name else _select(f"TRUE {order}", limit)
+
+
+def find(text: str) -> list[Run]:
+    """The run of a handle, the latest of a job's name, or with "last" the latest of all; none if there is none.
+
+    With a pipeline's name, or where "last" is one of a pipeline: all its runs, in the order of their submission.
+    """
+    if "://" in text:
+        return _select("handle = ?", text)
+    if text == "last":
+        latest = load(1)
+    else:
+        of_chain = "instr(json_extract(run, '$.chain') || '/', ? || '/') = 1"
+        latest = _select(f"name = ? OR {of_chain} ORDER BY number DESC LIMIT 1", text, text)
+    chain = latest[0].chain if latest else ""
+    if chain and (text == "last" or f"{chain}/".startswith(f"{text}/")):
+        return _select("json_extract(run, '$.chain') = ? ORDER BY number", chain)
+    return latest
+
+
+def _select(where: str, *values: Any) -> list[Run]:
+    return [_run(row[0]) for row in _query(f"SELECT run FROM runs WHERE {where}", values)]  # noqa: S608 - constant
+
+
+def _run(text: str) -> Run:
+    try:
+        data = json.loads(text)
+        return Run(**{**data, "status": Status(**data["status"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> UsageError:
+    path = state_home() / "runs.sqlite"
+    busy = isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+    remedy = (
+        "try again: another alignlaunch writes to it, or the home's file system has no locks (then set XDG_STATE_HOME)"
+        if busy
+        else f"use handles; `mv {path} {path}.broken` begins a new record, and no job is lost with it"
+    )
+    return UsageError(f"{path}: the record of runs cannot be read ({error})\n    remedy: {remedy}")
+
+
+def _query(sql: str, values: tuple[Any, ...]) -> list[Any]:
+    path = state_home() / "runs.sqlite"
+    if not path.exists():
+        return []
+    try:
+        with _database() as database:
+            return database.execute(sql, values).fetchall()
+    except (OSError, sqlite3.Error) as error:
+        raise _unreadable(error) from error

@@ -1,0 +1,60 @@
+"""Each submission's own folder: copies of its artifacts, its provenance, its log. Later edits cannot reach it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..audit import drift, provenance
+from ..errors import LaunchError, LostJobError
+from ..job.job import Job
+
+
+def new_id(name: str) -> str:
+    """`<job name>-<local time>-<four random digits>`: sorts by time, differs within a second."""
+    return f"{name}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+@contextmanager
+def create(job: Job, files: dict[str, str]) -> Iterator[Path]:
+    """A new run folder with copies of `files`. If nothing was submitted, the folder goes again.
+
+    It stays after a LostJobError, and after whatever else may come when the scheduler already has the job.
+    """
+    runs = (job.dir / job.cluster.runs_dir).resolve()
+    folder = runs / new_id(job.spec.name)
+    try:
+        folder.mkdir(parents=True)
+        if not (runs / ".gitignore").exists():
+            drift.write_atomic(runs / ".gitignore", "*\n")
+    except OSError as error:
+        raise drift.unwritable(folder, error) from error
+    try:
+        drift.write(folder, files)
+        yield folder
+    except (LaunchError, OSError) as error:
+        if not isinstance(error, LostJobError):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def write_provenance(folder: Path, data: dict[str, Any]) -> None:
+    """Keep `data` as run.json, where the entrypoint finds it and copies it into the trained output."""
+    try:
+        drift.write_atomic(folder / provenance.FILE, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise drift.unwritable(folder, error) from error
+
+
+def exit_code(folder: Path) -> int | None:
+    """What the script itself wrote when it ended; None while it runs, or if it was killed."""
+    try:
+        return int((folder / "exit_code").read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,129 @@
+"""What is looked at on the submitting machine before anything is written: this machine, paths, other runs, data."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import NamedTuple
+
+from ..backends import local
+from ..backends.slurm import checks as slurm
+from ..errors import LaunchError, UsageError
+from ..job.job import Job, looks_like_path
+from ..render.render import Target
+from ..runs import claim, records
+from ..watch import states
+from . import data_checks
+
+
+class Looks(NamedTuple):
+    """What may be left out: reading the data that this machine sees, and planning the memory."""
+
+    data: bool = True
+    memory: bool = True
+
+
+EVERYTHING = Looks()
+#: Longer than a pod or a Slurm step has between TERM and KILL.
+_ENDING_SECONDS = 60.0
+
+
+def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = EVERYTHING) -> None:
+    """Say what is doubtful about a job. Raises UsageError for what cannot work."""
+    if target == "bash":
+        local.check_machine(job)
+    if target != "k8s":  # a pod sees neither this shell nor this machine's folders
+        for name in job.spec.secrets:
+            if name not in os.environ:
+                say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
+        missing = [f"{key}: {path} is not on this machine" for key, path in missing_paths(job)]
+        if missing and target == "bash":
+            told = "\n".join(missing)
+            raise UsageError(f"{told}\n    remedy: correct the path, as seen from {job.dir.resolve()}")
+        for one in missing:  # a node may see it
+            say(f"warning: {one} (as seen from {job.dir.resolve()})")
+    if target == "slurm":
+        for doubt in slurm.check(job):
+            say(f"warning: {doubt}")
+    _require_free(job.output_path(target), say)
+    if looks.memory:
+        _require_memory(job, say)
+    for line in data_checks.check(job) if looks.data else ():
+        say(line)
+
+
+def require_preflight(job: Job, target: Target) -> None:
+    """For --preflight-only. Raises UsageError where the nodes would not meet."""
+    if job.elastic:
+        raise UsageError(
+            f"--preflight-only: nnodes {job.spec.nnodes} is elastic: its nodes come and go, and are never compared\n"
+            f"    remedy: --set nnodes={job.nnodes}"
+        )
+    if not job.preflight_seconds(target):
+        raise UsageError(
+            "--preflight-only: preflight_timeout is 0: nothing would be compared\n"
+            "    remedy: --set preflight_timeout=60"
+        )
+
+
+def _require_memory(job: Job, say: Callable[[str], None]) -> None:
+    """A job that cannot fit would wait for hours in the queue to find out."""
+    if job.cluster.gpu_memory_gib is None and job.cluster.host_memory_gib is None:
+        return  # nothing to hold it against: the planner need not even be loaded
+    from ..planner import plan
+    from ..planner.architecture.model import UnknownModelError
+
+    try:
+        failure = plan.certain_failure(job)
+    except UnknownModelError as error:
+        say(f"memory: not planned ({error})")
+        return
+    if failure:
+        raise UsageError(failure)
+
+
+def missing_paths(job: Job) -> list[tuple[str, str]]:
+    """Keys whose value looks like a path and does not exist here: a queue is a slow way to learn of a typing error.
+
+    "org/name" may be a hub id, so only what is absolute, begins with a dot or ends as a data file does is looked up.
+    What an earlier step of the pipeline will have made is not missing.
+    """
+    spec = job.spec
+    named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
+    named += [("data.train", source.path) for source in spec.data.sources("train")]
+    named += [("data.validation", source.path) for source in spec.data.sources("validation")]
+    named = [(key, path) for key, path in named if looks_like_path(path)]
+    named += [(f"train.{key}", path) for key, path in job.reward_models.items()]
+    return [
+        (key, path)
+        for key, path in named
+        if not (job.dir / path).exists() and not any(PurePath(path).is_relative_to(made) for made in job.upcoming)
+    ]
+
+
+def _require_free(folder: str, say: Callable[[str], None]) -> None:
+    """Two runs in one output folder would cut each other's metrics and set each other's checkpoints aside."""
+    known = []
+    try:
+        known = [run for run in records.load() if run.output_dir == folder]
+    except UsageError as broken:  # a record that cannot be read keeps no job from running
+        say(f"warning: {broken}")
+    owner = claim.owner(folder)
+    if owner and owner.handle not in {run.handle for run in known}:
+        known.append(owner)  # somebody else's, or submitted from another machine
+    unanswered: dict[str, LaunchError] = {}
+    now = states.refresh(known, unanswered)
+    end = time.monotonic() + _ENDING_SECONDS
+    for run in now:
+        if run.status.state == "COMPLETING":  # one that was just cancelled
+            say(f"waiting for {run.name} ({run.handle}) to end: it writes to the same output_dir")
+    while any(run.status.state == "COMPLETING" for run in now) and time.monotonic() < end:
+        time.sleep(1)
+        now = states.refresh(now, unanswered)
+    for error in dict.fromkeys(map(str, unanswered.values())):
+        say(f"warning: output_dir: whether an earlier run still writes there cannot be asked ({error})")
+    live = [run for run in now if not run.status.is_final and run.handle not in unanswered]
+    if live:
+        raise claim.taken(live[0], folder)

@@ -1,0 +1,119 @@
+"""A local run in the foreground: its progress, its end, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..backends import logfile
+from ..backends.local import LocalBackend
+from ..cli import summary
+from ..runs.records import Run
+from ..watch import states
+
+METRICS = "metrics.jsonl"
+POLL_SECONDS = 0.2
+
+
+def attend(
+    run: Run, process: subprocess.Popen[bytes], *, follow: bool, preflight_only: bool, say: Callable[[str], None]
+) -> int:
+    """Show the run until it ends; returns its exit code. Ctrl-C ends every process of it first."""
+    began = time.time()
+    log = Path(run.log)
+    progress = _Progress(Path(run.output_dir) / METRICS, began)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # `timeout`, a CI job, a closed terminal: as Ctrl-C
+        if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` ignores a closed terminal
+            signal.signal(number, signal.default_int_handler)
+    try:
+        if follow:
+            for line in logfile.follow(log, 0, lambda _: True, lambda: process.poll() is not None):
+                sys.stdout.write(line)
+                sys.stdout.flush()
+        while process.poll() is None:
+            progress.show()
+            time.sleep(POLL_SECONDS)
+        progress.show(last=True)
+    except KeyboardInterrupt:
+        progress.end_line()
+        say("stopping every process of the run ... (Ctrl-C again: at once)")
+        try:
+            states.backend_of(run).cancel(run)
+        except KeyboardInterrupt:  # torchrun gives its processes half a minute
+            LocalBackend().kill(run)
+        process.wait()
+        states.refresh([run])
+        say("stopped")
+        return 130
+    run = states.refresh([run])[0]
+    if run.status.state == "COMPLETED":
+        say(f"done in {time.time() - began:.0f} s; {summary.result(run, preflight_only=preflight_only)}")
+        return 0
+    if not follow:
+        sys.stderr.writelines(logfile.tail(log, 20, lambda _: True))
+    say(f"{run.status.state} with exit code {run.status.exit_code}; log: {log}")
+    return run.status.process_code
+
+
+class _Progress:
+    """The newest record of metrics.jsonl: one line that renews itself on a terminal, a line a record elsewhere."""
+
+    def __init__(self, path: Path, began: float) -> None:
+        self._path, self._began, self._offset = path, began, 0
+        self._terminal = sys.stderr.isatty()
+        self._open_line = False
+
+    def show(self, *, last: bool = False) -> None:
+        for record in self._new_records():
+            text = _line(record, time.time() - self._began)
+            if self._terminal:
+                sys.stderr.write(f"\r\x1b[K{text}")
+                self._open_line = True
+            else:
+                sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+        if last:
+            self.end_line()
+
+    def end_line(self) -> None:
+        if self._open_line:
+            sys.stderr.write("\n")
+            self._open_line = False
+
+    def _new_records(self) -> list[dict[str, Any]]:
+        """Whole records that came since the last call; those of an earlier run in the same folder do not count."""
+        try:
+            if self._path.stat().st_mtime < self._began:
+                return []
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        records = [_record(line) for line in whole.splitlines()]
+        return [record for record in records if record.get("time", 0) >= self._began]
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """One line of metrics.jsonl; empty where it cannot be read, as when two runs write into one folder."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _line(record: dict[str, Any], seconds: float) -> str:
+    shown = {key: record[key] for key in ("loss", "eval_loss", "learning_rate", "tokens_per_second") if key in record}
+    figures = "  ".join(f"{key} {value:.4g}" for key, value in shown.items())
+    return (
+        f"step {record.get('step')}/{record.get('max_steps')}  {figures or record.get('event', '')}  [{seconds:.0f} s]"
+    )
