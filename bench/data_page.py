@@ -10,12 +10,14 @@ from typing import Any
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from alignlaunch.train import columns, data_cache, images, stages
-from alignlaunch.train.answers import Text, conversation, plain, reply
-from alignlaunch.train.chat_template import render
 from alignlaunch.train.config import Stage
-from alignlaunch.train.formats import IMAGES, Format, choose
-from alignlaunch.train.turns import Record, is_learnt
+from alignlaunch.train.data import cache
+from alignlaunch.train.data.encoding.answers import Text, conversation, plain, reply
+from alignlaunch.train.data.encoding.chat_template import render
+from alignlaunch.train.data.formats import columns, images
+from alignlaunch.train.data.formats.reading import IMAGES, Format, choose
+from alignlaunch.train.data.formats.turns import Record, is_learnt
+from alignlaunch.train.stages import registry
 
 from .data_samples import REFUSED, SAMPLES
 
@@ -72,7 +74,7 @@ def _lines() -> Iterator[str]:
     yield HEAD
     for (stage, *_), title in TITLES.items():
         yield f"\n## {title}"
-        for form in stages.FORMATS[stage]:
+        for form in registry.FORMATS[stage]:
             yield f"\n### {', '.join(f'`{name}`' for name in form.needs)}{f' ({form.about})' if form.about else ''}"
             if form.may:
                 yield f"\nWith or without {', '.join(f'`{name}`' for name in form.may)}."
@@ -87,7 +89,7 @@ def _lines() -> Iterator[str]:
 
 def samples(stage: Stage, form: Format[Any]) -> list[Record]:
     """The example records that are read in a format."""
-    return [record for record in SAMPLES[stage] if choose(record, stages.FORMATS[stage]) is form]
+    return [record for record in SAMPLES[stage] if choose(record, registry.FORMATS[stage]) is form]
 
 
 def _json(record: Record) -> str:
@@ -97,7 +99,7 @@ def _json(record: Record) -> str:
 
 def _error(stage: Stage, record: Record, says: str) -> str:
     try:
-        stages.READERS[stage](record)
+        registry.READERS[stage](record)
     except ValueError as error:
         assert says in str(error)  # noqa: S101 - the page must not say what is not so
         return str(error)
@@ -106,7 +108,7 @@ def _error(stage: Stage, record: Record, says: str) -> str:
 
 def trained(stage: Stage, record: Record) -> str:
     """What becomes of a record: what is learnt stands in [[ ]]."""
-    found: Any = stages.READERS[stage](record)
+    found: Any = registry.READERS[stage](record)
     if stage == "pt":
         return f"[[{found}<end of sequence>]]"
     tokenizer = MadeUp()
@@ -167,7 +169,7 @@ matter. Nor are other columns (`id`, `source`, scores).
   record has the same chance; what is left out is said.
 - `train.dataset_num_proc: 8` tokenises in eight processes; the rows are the same bytes with any number. They are kept
   in `data.cache_dir` under a name made of the data's files, the tokenizer, the limits, what the code means and the
-  versions of {", ".join(data_cache.PACKAGES)}. Rows that no job began with for {data_cache.KEPT_DAYS} days are removed.
+  versions of {", ".join(cache.PACKAGES)}. Rows that no job began with for {cache.KEPT_DAYS} days are removed.
 
 What is learnt stands in [[ ]] below, under a made-up chat template."""
 TAIL = """

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from alignlaunch.train.config import Stage
-from alignlaunch.train.turns import Record
+from alignlaunch.train.data.formats.turns import Record
 
 QUESTION, GOOD, BAD = "Is it warm in Paris?", "Yes, 24 °C.", "No idea."
 SYSTEM = "Answer briefly."

@@ -29,8 +29,9 @@ import trl
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
-from alignlaunch.train import data, data_cache, encoders
 from alignlaunch.train.config import Data, Stage
+from alignlaunch.train.data import cache, preparation
+from alignlaunch.train.data.encoding import encoders
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples/models/SmolLM2-135M-Instruct"
@@ -145,7 +146,7 @@ def measure(case: Case, folder: Path) -> list[list[float]]:
         for row, processes in ((rows[0], 1), (rows[1], 2)):
             root = folder / f"ours-{number}-{processes}"
             row.append(_timed(partial(ours, root, processes, "x")))
-            found |= {path.read_bytes() for path in root.glob(f"*/{data_cache.ROWS}")}
+            found |= {path.read_bytes() for path in root.glob(f"*/{cache.ROWS}")}
         rows[2].append(_timed(partial(_apart, ours, folder / f"apart-{number}")))
     assert len(found) == 1, "not the same bytes"  # noqa: S101 - this is what is measured
     return [*rows, cpu, trl]
@@ -179,8 +180,10 @@ def _ours(case: Case, folder: Path) -> Callable[[Path, int, str], object]:
 
     def prepare(root: Path, processes: int, name: str) -> object:
         where = Data(train=[str(folder / f"{name}.jsonl")])
-        todo = data.Preparation(role="train", data=where, stage=case.stage, encode=encode, key="", processes=processes)
-        return data.prepare(todo, root)
+        todo = preparation.Preparation(
+            role="train", data=where, stage=case.stage, encode=encode, key="", processes=processes
+        )
+        return preparation.prepare(todo, root)
 
     return prepare
 

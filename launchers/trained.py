@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import outputs
+from alignlaunch.train import trained_folder
 
 from .errors import LaunchError, UsageError
 from .runs import records
@@ -43,15 +43,15 @@ def find(text: str) -> Trained:
         if not folder.is_dir():
             raise UsageError(f"{run.handle}: no output in {folder}\n    remedy: see `alignlaunch status {run.handle}`")
         _require_its_own(run, folder)
-    return Trained(folder, outputs.provenance(folder))
+    return Trained(folder, trained_folder.provenance(folder))
 
 
 def _require_its_own(run: Run, folder: Path) -> None:
     """Raise UsageError where what lies in a run's output folder is another run's: it ended before, or came after."""
-    made_by = outputs.provenance(folder).get("run_id")
+    made_by = trained_folder.provenance(folder).get("run_id")
     if not made_by or not run.run_dir:  # made before results were marked
         return
-    if not run.made(outputs.provenance(folder)):
+    if not run.made(trained_folder.provenance(folder)):
         raise UsageError(
             f"{run.handle}: what lies in {folder} was trained by another run, {Path(made_by).name}\n"
             f"    remedy: see `alignlaunch status {run.handle}`; name the folder itself to take what is there"
@@ -72,7 +72,7 @@ def evaluate(trained: Trained, data: tuple[str, ...]) -> dict[str, Any]:
     job, working_dir = trained.about.get("job"), trained.about.get("working_dir")
     if not job or not working_dir:
         raise UsageError(
-            f"{trained.folder}: no {outputs.PROVENANCE} that names its job, so that its stage is unknown\n"
+            f"{trained.folder}: no {trained_folder.PROVENANCE} that names its job, so that its stage is unknown\n"
             "    remedy: give the output_dir of a run that has ended"
         )
     if not Path(working_dir).is_dir():

@@ -196,7 +196,8 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     write(tmp_path / "data" / "x.jsonl", PAIR)
     loaded = job_with(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from alignlaunch.launchers.job import jobfile; from alignlaunch.launchers.submit import data_checks; "
+        "import sys; from pathlib import Path; from alignlaunch.launchers.job import jobfile\n"
+        "from alignlaunch.launchers.submit import data_checks\n"
         f"data_checks.check(jobfile.load(Path({str(loaded.path)!r}))); print(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

@@ -29,7 +29,7 @@ DIST_INFO = f"{NAME}.dist-info"
 #: What each folder ships; whatever else lies in it stays at home.
 SHIPPED = {
     "launchers": ["**/*.py", "diagnose/*.toml"],
-    "train": ["*.py", "preflight/*.py", "deepspeed_keys.json", "trainer_args.json"],
+    "train": ["**/*.py", "arguments/*.json"],
     "templates": ["**/*.j2"],
     "zero_configs": ["*.json", "README.md"],
 }

@@ -14,10 +14,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import config, finish, imports, rendezvous
-from alignlaunch.train.config import PREFLIGHT_ONLY, TrainConfig
-from alignlaunch.train.errors import UserError
-from alignlaunch.train.preflight import passed
+from . import config, finish, imports
+from .config import PREFLIGHT_ONLY, TrainConfig
+from .errors import UserError
+from .preflight import passed
+from .processes import rendezvous
 
 REQUIRED = ("torch", "transformers", "trl", "accelerate", "datasets")
 #: The extra of what `alignlaunch[train]` leaves out.
@@ -61,7 +62,7 @@ def run(argv: list[str]) -> int:
     rendezvous.initialise(place, int(job.train.get("ddp_timeout", 1800)))
     speed = _first_collective(place, job.preflight_timeout)
 
-    from alignlaunch.train.reporting import say
+    from .reporting import say
 
     say(
         f"{job.name}: stage {job.stage}, process {place.rank} of {place.world_size} "
@@ -74,10 +75,10 @@ def run(argv: list[str]) -> int:
         return finish.DONE
     # Imported only now: a bad job or place is reported before these seconds are spent.
     if options.eval:
-        from alignlaunch.train.evaluate import evaluate
+        from .evaluate import evaluate
 
         return evaluate(job, options.eval, place, options.data)
-    from alignlaunch.train.session import train
+    from .session import train
 
     code = train(job, options.job, place, zero)
     if code == finish.DONE and place.rank == 0:
@@ -88,7 +89,7 @@ def run(argv: list[str]) -> int:
 def _first_collective(place: rendezvous.Rendezvous, asked: int | None) -> str:
     if place.world_size == 1 or asked == 0:
         return ""
-    from alignlaunch.train import collectives
+    from .preflight import collectives
 
     return collectives.check(place, max(asked or 0, 60))
 

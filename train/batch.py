@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from transformers import TrainerCallback
 
-from alignlaunch.train.errors import UserError
+from .errors import UserError
 
 _KEY = "batch"  # in trainer_state.json, beside the states of transformers' own callbacks
 #: Arguments with the values by which another number of processes has the records in another order.

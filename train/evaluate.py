@@ -16,11 +16,15 @@ import msgspec
 import torch
 import transformers
 
-from alignlaunch.train import adapter, finish, model, outputs, precision, saving, session, stages, vision, vocabulary
-from alignlaunch.train.config import TrainConfig
-from alignlaunch.train.errors import UserError
-from alignlaunch.train.rendezvous import Rendezvous
-from alignlaunch.train.reporting import say
+from . import finish, session, trained_folder
+from .config import TrainConfig
+from .data.encoding import vision
+from .errors import UserError
+from .model import adapter, loading, precision, vocabulary
+from .outputs import saving
+from .processes.rendezvous import Rendezvous
+from .reporting import say
+from .stages import registry
 
 TRAINER_STATE = "trainer_state.json"
 #: Stages with a reference, which is the model that training started from.
@@ -32,7 +36,7 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
 
     Returns the exit code. Raises UserError where there is nothing to evaluate, or nothing to evaluate on.
     """
-    kind = outputs.kind(folder)
+    kind = trained_folder.kind(folder)
     if kind not in ("model", "adapter"):
         what = "shards only: make a model of them with `alignlaunch export`" if kind else "no model and no adapter"
         raise UserError(f"{folder}: holds {what}.")
@@ -49,17 +53,17 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
     chosen, _ = precision.choose(job.train, cuda=cuda, bf16_supported=session.bf16_supported())
     session.quieten(place)
     job = session.with_whole_models(job, place)
-    stage = stages.load(job.stage)
+    stage = registry.load(job.stage)
     args = session.training_arguments(job, stage.Config, chosen, None, cuda=cuda)
     args.report_to = []
     transformers.set_seed(args.seed)
 
-    tokenizer = model.load_tokenizer(job)
+    tokenizer = loading.load_tokenizer(job)
     processor = vision.load_processor(job, tokenizer)
     encode = vision.encoder(job, stage, tokenizer, processor, args)
     rows = session.rows("validation", job, args, processor or tokenizer, encode, place)
     images = vision.sees(rows, None)
-    load = partial(model.load_model, args=args, tokenizer=tokenizer, precision=chosen, head=stage.HEAD, images=images)
+    load = partial(loading.load_model, args=args, tokenizer=tokenizer, precision=chosen, head=stage.HEAD, images=images)
     trained = msgspec.structs.replace(job, model=str(folder))
     network = load(job if kind == "adapter" or job.stage in COMPARING else trained)
     new_tokens = vocabulary.grow(network, len(tokenizer))
@@ -79,8 +83,11 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
         stage.finish(trainer, folder)
     metrics = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items() if name != "epoch"}
     read = [source.path for source in job.data.sources("validation") or job.data.sources("train")]
-    _write(folder / outputs.EVALUATION, {"metrics": metrics, "data": read, "precision": chosen, "examples": len(rows)})
-    say(f"evaluated on {len(rows)} examples; the metrics are in {folder / outputs.EVALUATION}")
+    _write(
+        folder / trained_folder.EVALUATION,
+        {"metrics": metrics, "data": read, "precision": chosen, "examples": len(rows)},
+    )
+    say(f"evaluated on {len(rows)} examples; the metrics are in {folder / trained_folder.EVALUATION}")
     return finish.DONE
 
 

@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import checkpoints, finish, merge, outputs
-from alignlaunch.train.errors import UserError
+from . import finish, trained_folder
+from .errors import UserError
+from .outputs import checkpoints, merge
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
 def export(folder: Path, output: Path, *, merge_it: bool, base: str | None = None) -> str:
     """Write what `folder` holds to `output`. Returns a sentence that says what was done."""
     source = source_of(folder)
-    kind = outputs.kind(source)
+    kind = trained_folder.kind(source)
     if kind == "adapter" and merge_it:
         about = merge.merge_adapter(source, output, base=base, trust_remote_code=_trusted(source))
         return f"{output}: the adapter {source} merged into {about['export']['merged_into']}"
@@ -54,7 +55,7 @@ def source_of(folder: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. Name a run's output_dir or one of its checkpoints.")
     candidates = [folder, *reversed(checkpoints.complete_checkpoints(folder))]
-    found = next((place for place in candidates if outputs.kind(place)), None)
+    found = next((place for place in candidates if trained_folder.kind(place)), None)
     if found is None:
         raise UserError(f"{folder}: no weights in it, and no complete checkpoint. Has the run ended, and well?")
     return found
@@ -78,7 +79,7 @@ def _trusted(source: Path) -> bool:
     """Whether the job that trained this allowed the model's own code."""
     import yaml
 
-    job = yaml.safe_load(outputs.provenance(source).get("job") or "{}")
+    job = yaml.safe_load(trained_folder.provenance(source).get("job") or "{}")
     return isinstance(job, dict) and job.get("trust_remote_code") is True
 
 

@@ -13,8 +13,8 @@ import re
 import sys
 from pathlib import Path
 
-from alignlaunch.train import outputs
-from alignlaunch.train.config import TrainConfig
+from . import trained_folder
+from .config import TrainConfig
 
 #: transformers' names of the optimizers that bitsandbytes makes; torchao makes adamw_torch_8bit.
 _BITSANDBYTES_OPTIMIZER = re.compile("(?!adamw_torch).*(8bit|32bit|bnb|paged|ademamix)")
@@ -53,7 +53,7 @@ def has_bitsandbytes_optimizer(job: TrainConfig) -> bool:
 
 def needs_peft(model: str) -> bool:
     """Whether a job's model is an adapter, which is merged before training."""
-    return outputs.kind(Path(model)) == "adapter"
+    return trained_folder.kind(Path(model)) == "adapter"
 
 
 def _may_be_quantized(model: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from alignlaunch.train import flops, outputs
+from . import flops, trained_folder
 
 
 class MeasuredTrainer:
@@ -80,7 +80,7 @@ class Recorder(TrainerCallback):
     """Write each logged record to metrics.jsonl and, where there is no terminal, as one line to the log."""
 
     def __init__(self, output_dir: Path) -> None:
-        self._path = output_dir / outputs.METRICS
+        self._path = output_dir / trained_folder.METRICS
         self._file: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

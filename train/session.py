@@ -18,31 +18,18 @@ import torch
 import torch.distributed as dist
 import transformers
 
-from alignlaunch.train import (
-    adapter,
-    batch,
-    checkpoints,
-    compile_lock,
-    data,
-    finish,
-    merge,
-    model,
-    outputs,
-    precision,
-    reporting,
-    saving,
-    sharing,
-    spread,
-    stages,
-    unused,
-    vision,
-    vocabulary,
-)
-from alignlaunch.train.config import Role, TrainConfig
-from alignlaunch.train.encoders import LIMITS, Encoder
-from alignlaunch.train.errors import UserError
-from alignlaunch.train.rendezvous import Rendezvous
-from alignlaunch.train.reporting import say
+from . import batch, finish, reporting, trained_folder
+from .config import Role, TrainConfig
+from .data import preparation
+from .data.encoding import vision
+from .data.encoding.encoders import LIMITS, Encoder
+from .errors import UserError
+from .model import adapter, loading, precision, vocabulary
+from .outputs import checkpoints, merge, saving
+from .processes import compile_lock, sharing, spread
+from .processes.rendezvous import Rendezvous
+from .reporting import say
+from .stages import registry, unused
 
 #: Keys of `train:` that name a model.
 REWARD_MODELS = ("helpful_reward_model", "harmless_reward_model")
@@ -57,7 +44,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     say(why)
     quieten(place)
     job = with_whole_models(job, place, sharded=_is_sharded(zero))
-    stage = stages.load(job.stage)
+    stage = registry.load(job.stage)
     output_dir = Path(job.output_dir)
     args = training_arguments(job, stage.Config, chosen, zero, cuda=cuda)
     transformers.set_seed(args.seed)
@@ -68,13 +55,13 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     resume = _start(job, output_dir, args, place)
     step = _batch(args, resume, place)
 
-    tokenizer = model.load_tokenizer(job)
+    tokenizer = loading.load_tokenizer(job)
     processor = vision.load_processor(job, tokenizer)
     encode = vision.encoder(job, stage, tokenizer, processor, args)
     train_rows = rows("train", job, args, processor or tokenizer, encode, place)
     eval_rows = rows("validation", job, args, processor or tokenizer, encode, place) if job.data.evaluates else None
     images = vision.sees(train_rows, eval_rows)
-    network = model.load_model(job, args, tokenizer, chosen, head=stage.HEAD, images=images)
+    network = loading.load_model(job, args, tokenizer, chosen, head=stage.HEAD, images=images)
     new_tokens = vocabulary.grow(network, len(tokenizer))
     lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
@@ -124,7 +111,7 @@ def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> 
         say(f"set aside in {aside}: what an earlier run left in {output_dir}")
     if resume:
         seen = spread.gather(checkpoints.zero_files(resume))  # an output folder may be a node's own
-        checkpoints.refuse_other_split(resume, set().union(*seen), model.zero_stage(args), place.world_size)
+        checkpoints.refuse_other_split(resume, set().union(*seen), loading.zero_stage(args), place.world_size)
     say(f"resuming from {resume}" if resume else "starting afresh")
     return resume
 
@@ -163,7 +150,7 @@ def with_whole_models(job: TrainConfig, place: Rendezvous, *, sharded: bool = Fa
 def _whole(key: str, name: str, job: TrainConfig, place: Rendezvous) -> str:
     """The model of this name, or the folder of the merged one."""
     folder = Path(name)
-    if "adapter" not in spread.gather(outputs.kind(folder)):
+    if "adapter" not in spread.gather(trained_folder.kind(folder)):
         return name
 
     def merged() -> str:
@@ -265,7 +252,7 @@ def _settle_deepspeed(zero: dict[str, Any], *, cuda: bool) -> None:
 def rows(role: Role, job: TrainConfig, args: Any, reader: Any, encode: Encoder, place: Rendezvous) -> Any:
     """The prepared rows of a role; `reader`: the tokenizer, or a vision-language model's processor."""
     key = f"{job.stage} {_identity(reader)} {[getattr(args, name, None) for name in LIMITS]}"
-    return data.load(role, job, encode, key=key, args=args, place=place)
+    return preparation.load(role, job, encode, key=key, args=args, place=place)
 
 
 def _identity(reader: Any) -> str:

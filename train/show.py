@@ -15,15 +15,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from alignlaunch.train import config, data, finish, model, trainer_args, vision
-from alignlaunch.train.config import Role, TrainConfig
-from alignlaunch.train.data import Preparation, Report
-from alignlaunch.train.encoders import IGNORED, STAGES
-from alignlaunch.train.encoding import Encoded, Row, tokenizer_of
-from alignlaunch.train.errors import UserError
-from alignlaunch.train.formats import choose
-from alignlaunch.train.stages import FORMATS
-from alignlaunch.train.turns import FormatError
+from . import config, finish
+from .arguments import trainer_args
+from .config import Role, TrainConfig
+from .data import preparation
+from .data.encoding import vision
+from .data.encoding.encoders import IGNORED, STAGES
+from .data.encoding.tokens import Encoded, Row, tokenizer_of
+from .data.formats.reading import choose
+from .data.formats.turns import FormatError
+from .data.preparation import Preparation, Report
+from .errors import UserError
+from .model import loading
+from .stages.registry import FORMATS
 
 QUANTILES = (0, 0.05, 0.5, 0.95, 1)
 #: A name, token ids, and which of them are learnt.
@@ -62,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 def show(job: TrainConfig, records: int, sample: int) -> dict[str, Any]:
     """What becomes of the first `sample` records of each source (0: of all), and `records` of them whole."""
     args = arguments(job)
-    tokenizer = model.load_tokenizer(job)
+    tokenizer = loading.load_tokenizer(job)
     processor = vision.load_processor(job, tokenizer)
     encode = vision.encoder(job, STAGES[job.stage], tokenizer, processor, args)
     roles: list[Role] = ["train", *(["validation"] if job.data.evaluates else [])]  # type: ignore[list-item]
@@ -83,11 +87,11 @@ def arguments(job: TrainConfig) -> SimpleNamespace:
 def _role(todo: Preparation, args: Any, tokenizer: Any, records: int, sample: int) -> list[dict[str, Any]]:
     report = Report()
     parts = todo.parts()
-    chosen = data.drawn(todo, parts, report)
+    chosen = preparation.drawn(todo, parts, report)
     named = todo.data.sources(todo.origin)
     return [
         {"path": source.path, "left_out": left}
-        | _source(todo, args, tokenizer, data.items(files, positions), records, sample)
+        | _source(todo, args, tokenizer, preparation.items(files, positions), records, sample)
         for source, files, positions, left in zip(named, parts, chosen, report.left_out, strict=True)
     ]
 
@@ -132,7 +136,7 @@ def _source(
         "truncated": truncated,
         "dropped": dropped,
         "bad": len(bad),
-        "bad_records": bad[: data.LISTED],
+        "bad_records": bad[: preparation.LISTED],
         "tokens": _quantiles(lengths),
         "learnt_tokens": _quantiles(learnt),
         "shown": shown,

@@ -222,7 +222,8 @@ def first_collective(at: Workshop) -> str:
     """One of the two processes does not come to the first all-reduce of the run."""
     program = at.program(
         "late.py",
-        "import os, time\nfrom alignlaunch.train import collectives, rendezvous\ncollectives.DEADLINE = 5.0\n"
+        "import os, time\nfrom alignlaunch.train.preflight import collectives\n"
+        "from alignlaunch.train.processes import rendezvous\ncollectives.DEADLINE = 5.0\n"
         "place = rendezvous.read(os.environ)\nrendezvous.initialise(place, 60)\n"
         "time.sleep(30 * place.rank)\nprint(collectives.check(place))\n",
     )

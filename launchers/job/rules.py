@@ -38,8 +38,10 @@ _ALL_OR_NONE = ("ALL", "NONE", "NIL")
 
 @cache
 def trainer_args() -> dict[str, Any]:
-    """The shipped list of what each stage's trainer config accepts (made by `alignlaunch.train.trainer_args`)."""
-    data: dict[str, Any] = json.loads((PACKAGE / "train" / "trainer_args.json").read_text(encoding="utf-8"))
+    """The shipped list of what each stage's trainer config accepts (made by `train/arguments/trainer_args.py`)."""
+    data: dict[str, Any] = json.loads(
+        (PACKAGE / "train" / "arguments" / "trainer_args.json").read_text(encoding="utf-8")
+    )
     return data
 
 

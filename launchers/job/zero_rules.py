@@ -23,8 +23,10 @@ AUTO = "auto"
 
 @cache
 def known_keys() -> dict[str, Any]:
-    """The shipped list of what DeepSpeed reads (made by `alignlaunch.train.deepspeed_keys`)."""
-    data: dict[str, Any] = json.loads((PACKAGE / "train" / "deepspeed_keys.json").read_text(encoding="utf-8"))
+    """The shipped list of what DeepSpeed reads (made by `train/arguments/deepspeed_keys.py`)."""
+    data: dict[str, Any] = json.loads(
+        (PACKAGE / "train" / "arguments" / "deepspeed_keys.json").read_text(encoding="utf-8")
+    )
     return data
 
 

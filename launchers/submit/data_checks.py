@@ -13,12 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from alignlaunch.train import images, sources
 from alignlaunch.train.config import Role
+from alignlaunch.train.data import sources
+from alignlaunch.train.data.formats import images
+from alignlaunch.train.data.formats.turns import FormatError, Record
+from alignlaunch.train.data.sources import Item
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.sources import Item
-from alignlaunch.train.stages import READERS
-from alignlaunch.train.turns import FormatError, Record
+from alignlaunch.train.stages.registry import READERS
 
 from ..errors import UsageError
 from ..job.job import Job

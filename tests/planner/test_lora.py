@@ -9,8 +9,8 @@ import pytest
 
 from alignlaunch.launchers.planner import lora
 from alignlaunch.launchers.planner.architecture import shapes
-from alignlaunch.train import adapter
 from alignlaunch.train.config import Lora
+from alignlaunch.train.model import adapter
 
 from .test_shapes import VARIANTS, as_file, config_of, meta_model
 

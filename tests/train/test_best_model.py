@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alignlaunch.train import config, session, sft
+from alignlaunch.train import config, session
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.stages import sft
 from tests.matrix import matrix
 
 from .conftest import Runner, write_job

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alignlaunch.train.precision import BF16_ON_CPU
+from alignlaunch.train.model.precision import BF16_ON_CPU
 from tests.matrix import matrix
 
 from .conftest import Runner

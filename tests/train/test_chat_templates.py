@@ -10,10 +10,10 @@ import trl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignlaunch.train import answers, chat_template
-from alignlaunch.train.answers import Text
-from alignlaunch.train.encoding import encode, encode_answers
-from alignlaunch.train.turns import FormatError, Message, Tools, is_learnt, linked
+from alignlaunch.train.data.encoding import answers, chat_template
+from alignlaunch.train.data.encoding.answers import Text
+from alignlaunch.train.data.encoding.tokens import encode, encode_answers
+from alignlaunch.train.data.formats.turns import FormatError, Message, Tools, is_learnt, linked
 
 FOLDER = Path(trl.__file__).parent / "chat_templates"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.jinja"))

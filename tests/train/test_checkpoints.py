@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.train import checkpoints
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.outputs import checkpoints
 
 
 @pytest.fixture

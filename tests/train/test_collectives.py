@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.train import collectives
-from alignlaunch.train.rendezvous import Rendezvous
+from alignlaunch.train.preflight import collectives
+from alignlaunch.train.processes.rendezvous import Rendezvous
 
 ROOT = Path(__file__).parents[2]
 #: As two nodes of two processes, though all are here.

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from torch.utils import cpp_extension
 
-from alignlaunch.train import compile_lock
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.processes import compile_lock
 
 FORK = multiprocessing.get_context("fork")  # what the imports take is paid once
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import shutil
@@ -16,13 +17,15 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.train import data, data_cache, sampling, sources
 from alignlaunch.train.config import Data, Role
-from alignlaunch.train.encoders import Encoder
-from alignlaunch.train.encoding import Encoded
+from alignlaunch.train.data import cache, preparation, sampling, sources
+from alignlaunch.train.data.encoding import encoders
+from alignlaunch.train.data.encoding.encoders import Encoder
+from alignlaunch.train.data.encoding.tokens import Encoded
+from alignlaunch.train.data.formats.preferences import preference
+from alignlaunch.train.data.formats.sft import example
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.preference_formats import preference
-from alignlaunch.train.sft_formats import example
+from alignlaunch.train.stages import registry
 
 GOOD = {"prompt": "p", "completion": "c"}
 
@@ -41,13 +44,15 @@ def prepare(
     processes: int = 1,
     seed: int = 3,
     **keys: Any,
-) -> tuple[list[list[int]], data.Report]:
+) -> tuple[list[list[int]], preparation.Report]:
     import datasets  # type: ignore[import-untyped]
     import msgspec
 
     job = msgspec.convert({"train": train, **keys}, Data)
-    todo = data.Preparation(role=role, data=job, stage="sft", encode=encode, key="k", seed=seed, processes=processes)
-    place, report = data.prepare(todo, folder / "cache")
+    todo = preparation.Preparation(
+        role=role, data=job, stage="sft", encode=encode, key="k", seed=seed, processes=processes
+    )
+    place, report = preparation.prepare(todo, folder / "cache")
     return datasets.Dataset.from_file(str(place / "data.arrow"))["input_ids"][:], report
 
 
@@ -83,7 +88,7 @@ def test_prepared_once_and_again_when_the_file_changes(tmp_path: Path, monkeypat
     path = lines(tmp_path / "x.jsonl", "a")
     assert prepare(tmp_path, [path])[0] == [[1]]
     calls: list[Any] = []
-    monkeypatch.setattr(data_cache, "write", lambda *args: calls.append(args))
+    monkeypatch.setattr(cache, "write", lambda *args: calls.append(args))
     assert prepare(tmp_path, [path])[0] == [[1]]
     assert calls == []
     monkeypatch.undo()
@@ -94,16 +99,16 @@ def test_prepared_once_and_again_when_the_file_changes(tmp_path: Path, monkeypat
 def test_another_job_that_was_faster_keeps_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be reading it already. Both prepare: the second one meets the first one's folder only at the end."""
     path = lines(tmp_path / "x.jsonl", "a", "bb")
-    write = data_cache.write
+    write = cache.write
     first: list[int] = []
 
     def slow_write(*args: Any) -> None:
         write(*args)
-        monkeypatch.setattr(data_cache, "write", write)
+        monkeypatch.setattr(cache, "write", write)
         prepare(tmp_path, [path])
         first.extend(file.stat().st_ino for file in (tmp_path / "cache").rglob("*.*"))
 
-    monkeypatch.setattr(data_cache, "write", slow_write)
+    monkeypatch.setattr(cache, "write", slow_write)
     assert prepare(tmp_path, [path])[0] == [[1], [2]]
     left = [file.stat().st_ino for file in (tmp_path / "cache").rglob("*.*")]
     assert len(left) == 2, "only data.arrow and report.json"
@@ -307,7 +312,7 @@ def fails(record: dict[str, Any]) -> Encoded:
 def test_the_same_bytes_with_any_number_of_processes(tmp_path: Path) -> None:
     path = Path(numbered(tmp_path / "x.jsonl", 450))
     path.write_text(path.read_text() + "{}\n" * 3 + json.dumps(GOOD | {"completion": "none"}))
-    found: list[tuple[bytes, data.Report]] = []
+    found: list[tuple[bytes, preparation.Report]] = []
     for processes in (1, 2, 5):
         cache = tmp_path / str(processes)
         rows, report = prepare(cache, [str(path)], processes=processes, skip_bad_records=True)
@@ -334,7 +339,7 @@ def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
 def test_no_process_outlives_the_one_that_waits(tmp_path: Path) -> None:
     """Else a job that is killed would leave them on the node."""
     code = (
-        "import os, sys, time; from pathlib import Path; from alignlaunch.train import workers\n"
+        "import os, sys, time; from pathlib import Path; from alignlaunch.train.data import workers\n"
         "def encode(record, folder):\n"
         "    os.write(1, b'%d\\n' % os.getpid()); time.sleep(600)\n"  # one write: print may make two
         "items = [((str(i), dict), Path()) for i in range(500)]\n"
@@ -362,31 +367,30 @@ def test_no_process_outlives_the_one_that_waits(tmp_path: Path) -> None:
 def test_the_name_follows_what_matters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code = "def f(x):\n    return x\n"
     same = '"""A module."""\n\ndef f(x):  # a comment\n    """What it does."""\n    return (x)\n'
-    assert data_cache._meaning(code) == data_cache._meaning(same) != data_cache._meaning("def f(x):\n    return -x\n")
-    before = data_cache.name(["k"])
-    assert data_cache.name(["k"]) == before != data_cache.name(["other"])
+    assert cache._meaning(code) == cache._meaning(same) != cache._meaning("def f(x):\n    return -x\n")
+    before = cache.name(["k"])
+    assert cache.name(["k"]) == before != cache.name(["other"])
     version = metadata.version
     monkeypatch.setattr(metadata, "version", lambda package: "0" if package == "tokenizers" else version(package))
-    assert data_cache.name(["k"]) != before
+    assert cache.name(["k"]) != before
 
 
 def test_every_module_that_makes_rows_is_in_the_name() -> None:
-    """Those that the readers and encoders import, but for what training, sharing and refusing is made of."""
-    others = set(
-        "adapter config data_cache errors merge model objectives multiplier precision rendezvous reporting "
-        "safe_dpo_config safety_eval score_columns scoring sharing spread stages vocabulary flops unused "
-        "pt sft rm dpo orpo safe_dpo outputs collectives checkpoints".split()
+    """Those that a stage's readers and encoders come from; what they import from elsewhere makes no rows."""
+    code = cache._code()
+    for function in (encoders.sft, encoders.dpo_images, registry.READERS["safe_dpo"], preparation.prepare):
+        assert cache._meaning(Path(inspect.getfile(function)).read_text()) in code
+    folder = Path(cache.__file__).parent
+    imported = {
+        alias.name if node.module in (None, "") else f"{node.module}"
+        for path in folder.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level == len(path.relative_to(folder).parts) + 1
+        for alias in node.names
+    }
+    assert imported <= {"config", "errors", "reporting", "stages.registry", "processes", "processes.rendezvous"}, (
+        imported
     )
-    folder = Path(data_cache.__file__).parent
-    imported: set[str] = set()
-    for module in data_cache.MODULES:
-        tree = ast.parse((folder / f"{module}.py").read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("alignlaunch.train"):
-                last = (node.module or "").rpartition(".")[2]
-                imported |= {alias.name for alias in node.names} if last == "train" else {last}
-    assert imported - others <= set(data_cache.MODULES)
-    assert set(data_cache.MODULES) <= imported | {"data", "workers"}
 
 
 def test_what_was_not_used_for_long_is_removed(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from alignlaunch.train import deepspeed_keys
+from alignlaunch.train.arguments import deepspeed_keys
 
 
 def test_the_file_is_up_to_date() -> None:
     pytest.importorskip("deepspeed")
     assert deepspeed_keys.FILE.read_text() == deepspeed_keys.text(), (
-        "python -m alignlaunch.train.deepspeed_keys --write"
+        "python -m alignlaunch.train.arguments.deepspeed_keys --write"
     )
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.train import orpo, rm, sft
-from alignlaunch.train.chat_template import FALLBACK_CHAT_TEMPLATE
-from alignlaunch.train.encoding import Tokens, encode
-from alignlaunch.train.turns import FormatError
+from alignlaunch.train.data.encoding.chat_template import FALLBACK_CHAT_TEMPLATE
+from alignlaunch.train.data.encoding.tokens import Tokens, encode
+from alignlaunch.train.data.formats.turns import FormatError
+from alignlaunch.train.stages import orpo, rm, sft
 from tests.tiny import CHAT_TEMPLATE, IMAGE_CHAT_TEMPLATE
 
 CHATML = (

@@ -178,7 +178,7 @@ def test_a_crash_leaves_its_traceback_and_torchrun_error_file(tmp_path: Path) ->
 
 def test_a_worker_dies_with_its_launcher() -> None:
     worker = (
-        "import os, time; from alignlaunch.train import rendezvous as r\n"
+        "import os, time; from alignlaunch.train.processes import rendezvous as r\n"
         "r.die_with_launcher(r.read(os.environ)); print(os.getpid(), flush=True); time.sleep(60)"
     )
     launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"

@@ -11,10 +11,12 @@ import pytest
 from bench import data_page
 from bench.data_samples import BAD, GOOD, QUESTION, REFUSED, SAMPLES, SYSTEM
 
-from alignlaunch.train import encoders, show, stages
+from alignlaunch.train import show
 from alignlaunch.train.config import Data, Stage, TrainConfig
-from alignlaunch.train.formats import choose
-from alignlaunch.train.turns import FormatError
+from alignlaunch.train.data.encoding import encoders
+from alignlaunch.train.data.formats.reading import choose
+from alignlaunch.train.data.formats.turns import FormatError
+from alignlaunch.train.stages import registry
 from tests.matrix import matrix
 from tests.tiny import TOOL_CHAT_TEMPLATE
 
@@ -38,8 +40,8 @@ def test_the_page_is_what_the_readers_say() -> None:
 
 @pytest.mark.parametrize("stage", SAMPLES)
 def test_every_format_has_an_example(stage: Stage) -> None:
-    read = [choose(record, stages.FORMATS[stage]) for record in SAMPLES[stage]]
-    assert [form.needs for form in stages.FORMATS[stage] if form not in read] == []
+    read = [choose(record, registry.FORMATS[stage]) for record in SAMPLES[stage]]
+    assert [form.needs for form in registry.FORMATS[stage] if form not in read] == []
 
 
 def shown(caller: Path, stage: Stage, record: dict[str, Any], folder: Path) -> list[dict[str, Any]]:

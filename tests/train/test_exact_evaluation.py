@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alignlaunch.train import encoders, sft
+from alignlaunch.train.data.encoding import encoders
+from alignlaunch.train.stages import sft
 from tests.matrix import matrix
 
 from . import tolerance

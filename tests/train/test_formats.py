@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from alignlaunch.train.config import Stage
-from alignlaunch.train.formats import text
-from alignlaunch.train.preference_formats import Preference, preference
-from alignlaunch.train.safety_formats import safe_preference
-from alignlaunch.train.sft_formats import Example, example
-from alignlaunch.train.stages import READERS
-from alignlaunch.train.turns import FormatError
+from alignlaunch.train.data.formats.preferences import Preference, preference
+from alignlaunch.train.data.formats.reading import text
+from alignlaunch.train.data.formats.safety import safe_preference
+from alignlaunch.train.data.formats.sft import Example, example
+from alignlaunch.train.data.formats.turns import FormatError
+from alignlaunch.train.stages.registry import READERS
 
 Q, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 B = {"role": "assistant", "content": "b"}

@@ -14,8 +14,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.train import export, merge, outputs
+from alignlaunch.train import export, trained_folder
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.outputs import merge
 
 from .conftest import ROOT, Runner
 
@@ -53,7 +54,7 @@ def adapter(workplace: Path, tmp_path: Path) -> Path:
 
 
 def test_the_merged_model_computes_what_base_and_adapter_do(workplace: Path, adapter: Path, tmp_path: Path) -> None:
-    assert outputs.kind(adapter) == "adapter"
+    assert trained_folder.kind(adapter) == "adapter"
     merge.merge_adapter(adapter, tmp_path / "whole")
     base = AutoModelForCausalLM.from_pretrained(workplace / "model")
     before = logits(base, workplace / "model")
@@ -62,7 +63,7 @@ def test_the_merged_model_computes_what_base_and_adapter_do(workplace: Path, ada
     assert (adapted - before).abs().max() > 0.1
     torch.testing.assert_close(whole, adapted, atol=1e-5, rtol=0)
 
-    assert outputs.kind(tmp_path / "whole") == "model"
+    assert trained_folder.kind(tmp_path / "whole") == "model"
     about = json.loads((tmp_path / "whole" / "provenance.json").read_text())
     assert about["job"] == "name: x"
     assert about["export"]["from"] == str(adapter)
@@ -170,7 +171,7 @@ def test_what_cannot_be(workplace: Path, adapter: Path, tmp_path: Path) -> None:
         merge.merge_adapter(adapter, tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "taken"]  # nothing half-made stays
     merge.merge_adapter(adapter, tmp_path / "new", base=str(workplace / "model"))
-    assert outputs.kind(tmp_path / "new") == "model"
+    assert trained_folder.kind(tmp_path / "new") == "model"
 
 
 def exported(workplace: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -228,7 +229,7 @@ def test_shards_alone_become_a_model(run_job: Runner, workplace: Path, tmp_path:
     (workplace / "zero3-shards.json").write_text(json.dumps(config))
     shards = run_job("shards", nproc=2, zero="zero3-shards.json")
     assert shards.code == 0, shards.stderr
-    assert outputs.kind(shards.output_dir) == "shards"
+    assert trained_folder.kind(shards.output_dir) == "shards"
     assert export.export(shards.output_dir, tmp_path / "joined", merge_it=False).endswith(str(shards.output_dir))
     torch.testing.assert_close(
         logits(AutoModelForCausalLM.from_pretrained(tmp_path / "joined"), tmp_path / "joined"),

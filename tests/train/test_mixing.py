@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignlaunch.train import mixing
+from alignlaunch.train.data import mixing
 
 weight = st.floats(min_value=0.01, max_value=100)
 sizes = st.lists(st.tuples(st.integers(1, 50), weight), min_size=1, max_size=4)

@@ -11,10 +11,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM, PhiConfig, PhiForCausalLM
 
-from alignlaunch.train import adapter, model, orpo, vocabulary
-from alignlaunch.train.chat_template import FALLBACK_CHAT_TEMPLATE
 from alignlaunch.train.config import Lora, TrainConfig
+from alignlaunch.train.data.encoding.chat_template import FALLBACK_CHAT_TEMPLATE
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.model import adapter, loading, vocabulary
+from alignlaunch.train.stages import orpo
 
 
 def job(workplace: Path, **changes: Any) -> TrainConfig:
@@ -32,8 +33,8 @@ def load(workplace: Path, *, train: dict[str, Any] | None = None, **changes: Any
     """The model of a job as the entrypoint loads it."""
     wanted = job(workplace, **changes)
     args = orpo.Config(output_dir="out", use_cpu=True, report_to="none", **(train or {}))
-    tokenizer = model.load_tokenizer(wanted)
-    network = model.load_model(wanted, args, tokenizer, "bf16")
+    tokenizer = loading.load_tokenizer(wanted)
+    network = loading.load_model(wanted, args, tokenizer, "bf16")
     new_tokens = vocabulary.grow(network, len(tokenizer))
     if wanted.lora is None:
         return network
@@ -114,7 +115,7 @@ def test_pad_token_and_chat_template_are_ensured(workplace: Path, tmp_path: Path
     bare = AutoTokenizer.from_pretrained(workplace / "model")
     bare.pad_token, bare.chat_template = None, None
     bare.save_pretrained(tmp_path)
-    tokenizer = model.load_tokenizer(job(workplace, tokenizer=str(tmp_path)))
+    tokenizer = loading.load_tokenizer(job(workplace, tokenizer=str(tmp_path)))
     assert tokenizer.pad_token == tokenizer.eos_token
     assert tokenizer.chat_template == FALLBACK_CHAT_TEMPLATE
 

@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from alignlaunch.train import export, merge, vocabulary
+from alignlaunch.train import export
+from alignlaunch.train.model import vocabulary
+from alignlaunch.train.outputs import merge
 from tests.matrix import matrix
 
 from .conftest import Finished, Runner

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from alignlaunch.train import objectives
+from alignlaunch.train.stages.safe_dpo import objectives
 
 RANDOM = random.Random(0)  # noqa: S311 - test data
 H = [RANDOM.gauss(0, 8) for _ in range(64)] + [0.0]

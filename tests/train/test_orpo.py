@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alignlaunch.train import orpo
+from alignlaunch.train.stages import orpo
 
 COMMON: dict[str, Any] = {
     "per_device_train_batch_size": 4,

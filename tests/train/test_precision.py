@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.train import precision
+from alignlaunch.train.model import precision
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from alignlaunch.train.config import Data, TrainConfig
-from alignlaunch.train.preflight import facts, gpus, network, samples
+from alignlaunch.train.preflight import facts, gpus, samples
 from alignlaunch.train.preflight.node import Node
+from alignlaunch.train.processes import network
 
 NODE = Node(node_rank=0, nnodes=2, nproc_per_node=2, master_addr="h", master_port=29500, run_id="", direct=False)
 

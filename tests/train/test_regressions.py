@@ -20,8 +20,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from alignlaunch.launchers.audit import drift
 from alignlaunch.launchers.job import job, jobfile
 from alignlaunch.launchers.submit import data_checks
-from alignlaunch.train import model, sft
 from alignlaunch.train.config import TrainConfig
+from alignlaunch.train.model import loading
+from alignlaunch.train.stages import sft
 from tests.tiny import WORDS
 
 from .conftest import Runner
@@ -111,14 +112,14 @@ def test_06_flash_attn_reaches_attn_implementation(tmp_path: Path, workplace: Pa
 def test_07_each_process_loads_onto_its_own_device_alone(workplace: Path) -> None:
     assert not hasattr(_network(workplace), "hf_device_map")
     quantized, args = _job(workplace, quantization="4bit", lora=LORA)
-    assert model._quantized(quantized, torch.float32, args)["device_map"] == {"": args.device}
+    assert loading._quantized(quantized, torch.float32, args)["device_map"] == {"": args.device}
 
 
 @pytest.mark.parametrize(("device", "zero", "there"), [("cuda:1", 0, True), ("cuda:1", 2, True), ("cuda:1", 3, False)])
 def test_07_a_gpus_weights_are_loaded_onto_it(device: str, zero: int, there: bool) -> None:
     plugin = SimpleNamespace(zero_stage=zero) if zero else None
     args = SimpleNamespace(device=torch.device(device), deepspeed_plugin=plugin)
-    assert model.placement(args) == ({"device_map": {"": torch.device(device)}} if there else {})
+    assert loading.placement(args) == ({"device_map": {"": torch.device(device)}} if there else {})
 
 
 def _job(workplace: Path, **changes: Any) -> tuple[TrainConfig, Any]:
@@ -135,7 +136,7 @@ def _job(workplace: Path, **changes: Any) -> tuple[TrainConfig, Any]:
 
 def _network(workplace: Path, **changes: Any) -> Any:
     wanted, args = _job(workplace, **changes)
-    return model.load_model(wanted, args, model.load_tokenizer(wanted), "fp32")
+    return loading.load_model(wanted, args, loading.load_tokenizer(wanted), "fp32")
 
 
 def test_08_lengths_are_counted_in_tokens_and_training_data_as_validation_is_told(workplace: Path) -> None:

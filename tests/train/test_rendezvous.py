@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.train import rendezvous
 from alignlaunch.train.errors import UserError
+from alignlaunch.train.processes import rendezvous
 from tests.ports import free_port
 
 MASTER = {"MASTER_ADDR": "node1", "MASTER_PORT": "20123"}
@@ -117,7 +117,7 @@ def test_torchrun_gives_the_processes_of_a_pod_true_ranks(tmp_path: Path, elasti
     """Two pods of two processes with the operator's variables: their own RANK and WORLD_SIZE count for nothing."""
     program = tmp_path / "program.py"
     program.write_text(
-        "import os, sys; from alignlaunch.train import rendezvous\n"
+        "import os, sys; from alignlaunch.train.processes import rendezvous\n"
         "p = rendezvous.read(os.environ)\n"
         # One write: the processes share the pipe, and python may be unbuffered.
         "sys.stdout.write(f'{p.rank} {p.local_rank} {p.world_size} {p.dialect} {p.run_id}\\n')\n"

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.train import rm
+from alignlaunch.train.stages import rm
 
 PAIR: dict[str, Any] = {"prompt": "the capital of", "chosen": " France", "rejected": " Paris is a good answer"}
 SAFE_BOTH = {"chosen": 1, "rejected": 1}

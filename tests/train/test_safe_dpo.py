@@ -13,11 +13,11 @@ import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.train import pairs, scoring
+from alignlaunch.train.data.encoding.pair_rows import SIDES
+from alignlaunch.train.data.formats.turns import FormatError
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.pair_rows import SIDES
-from alignlaunch.train.stages import safe_dpo
-from alignlaunch.train.turns import FormatError
+from alignlaunch.train.stages import pairs, safe_dpo
+from alignlaunch.train.stages.safe_dpo import scoring
 
 OBJECTIVES = ("dpo", "mm_dpo", "modpo", "safedpo", "bfpo", "lagrangian")
 BETA, W, K, WEIGHT, KL = 0.3, 0.6, 0.7, 0.4, 0.2

@@ -15,12 +15,15 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.train import data, image_pairs, model, score_columns, scoring, vision
 from alignlaunch.train.config import Data, TrainConfig
+from alignlaunch.train.data import preparation
+from alignlaunch.train.data.encoding import vision
+from alignlaunch.train.data.encoding.pair_rows import SIDES
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.pair_rows import SIDES
-from alignlaunch.train.safety_eval import SafetyEval
-from alignlaunch.train.stages import safe_dpo
+from alignlaunch.train.model import loading
+from alignlaunch.train.stages import image_pairs, safe_dpo
+from alignlaunch.train.stages.safe_dpo import score_columns, scoring
+from alignlaunch.train.stages.safe_dpo.evaluation import SafetyEval
 from tests.matrix import matrix
 
 from .conftest import Finished, Runner
@@ -98,7 +101,7 @@ def reader(gallery: Path) -> tuple[TrainConfig, Any]:
     job = TrainConfig(
         name="seen", stage="safe_dpo", model=str(gallery / "llava"), data=Data(train=["seen_safe.jsonl"]), output_dir=""
     )
-    return job, vision.load_processor(job, model.load_tokenizer(job))
+    return job, vision.load_processor(job, loading.load_tokenizer(job))
 
 
 def records(gallery: Path) -> list[dict[str, Any]]:
@@ -114,8 +117,9 @@ def read(gallery: Path, folder: Path, args: Any, found: list[dict[str, Any]] | N
     encode = vision.encoder(job, safe_dpo, processor.tokenizer, processor, args)
     file = folder / "read.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in found or records(gallery)))
-    made, _ = data.prepare(
-        data.Preparation(role="train", data=Data(train=[str(file)]), stage="safe_dpo", encode=encode, key=""), folder
+    made, _ = preparation.prepare(
+        preparation.Preparation(role="train", data=Data(train=[str(file)]), stage="safe_dpo", encode=encode, key=""),
+        folder,
     )
     rows = datasets.Dataset.from_file(str(made / "data.arrow"))
     return processor, rows.cast_column("images", datasets.List(datasets.Image(mode="RGB")))

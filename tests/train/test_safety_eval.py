@@ -10,15 +10,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from alignlaunch.train import safety_eval
-from alignlaunch.train.safety_eval import Judged
+from alignlaunch.train.stages.safe_dpo import evaluation
+from alignlaunch.train.stages.safe_dpo.evaluation import Judged
 
 from .conftest import Runner
 from .test_safe_dpo_parity import DATA, LORA, TRAIN
 
 
 def test_the_figures() -> None:
-    found = safety_eval.report(
+    found = evaluation.report(
         [
             Judged("fraud", helpful=(2, 1), harmless=(1, -1), told=(True, False)),
             Judged("fraud", helpful=(0, 1), harmless=(0, 1), told=(True,)),
@@ -50,14 +50,14 @@ def test_the_figures() -> None:
             },
         },
     }
-    assert safety_eval.flat(found)["categories/fraud/safe_rate/start"] == 0.5
+    assert evaluation.flat(found)["categories/fraud/safe_rate/start"] == 0.5
 
 
 def test_what_the_template_writes_after_an_answer() -> None:
     cut, whole = [7, 7, 8], [1, 9, 5, 6, 9, 3, 4]  # 9 ends a turn; the first answer was cut off
     rows = [{"a_input_ids": cut, "a_prompt_length": 1}, {"a_input_ids": whole, "a_prompt_length": 2}]
-    assert safety_eval._template_tail(rows, end=9) == [3, 4]
-    assert safety_eval._template_tail(rows[:1], end=9) == []
+    assert evaluation._template_tail(rows, end=9) == [3, 4]
+    assert evaluation._template_tail(rows[:1], end=9) == []
 
 
 def one_by_one(model: Any, tokenizer: Any, rewards: dict[str, Any], prompt: str) -> dict[str, float]:

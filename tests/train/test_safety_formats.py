@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.train.safety_formats import SafePreference, safe_preference
-from alignlaunch.train.turns import FormatError
+from alignlaunch.train.data.formats.safety import SafePreference, safe_preference
+from alignlaunch.train.data.formats.turns import FormatError
 
 PROMPT = [{"role": "user", "content": "q"}]
 A, B = [{"role": "assistant", "content": "a"}], [{"role": "assistant", "content": "b"}]

@@ -15,10 +15,10 @@ import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alignlaunch.train import pairs, score_columns, scoring
+from alignlaunch.train.data.encoding.pair_rows import SIDES
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.pair_rows import SIDES
-from alignlaunch.train.stages import safe_dpo
+from alignlaunch.train.stages import pairs, safe_dpo
+from alignlaunch.train.stages.safe_dpo import score_columns, scoring
 
 from .test_safe_dpo import OBJECTIVES, leave_reference
 

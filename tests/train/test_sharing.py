@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.train.sharing import _worker
+from alignlaunch.train.processes.sharing import _worker
 from tests.ports import free_port
 
 from .conftest import ROOT

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.train import model, show, stages
+from alignlaunch.train import show
 from alignlaunch.train.config import Data, TrainConfig
+from alignlaunch.train.model import loading
+from alignlaunch.train.stages import registry
 from tests.tiny import say
 
 from .conftest import DATA, ROOT
@@ -33,7 +35,7 @@ def test_every_stage_is_shown_as_its_trainer_encodes_it(workplace: Path, stage: 
     (source,) = found["data"]["train"]
     assert source["complete"]
     assert len(source["shown"]) == 2
-    loaded, tokenizer = stages.load(stage), model.load_tokenizer(job)
+    loaded, tokenizer = registry.load(stage), loading.load_tokenizer(job)
     options = {"objective": "dpo"} if stage == "safe_dpo" else {}
     args = loaded.Config(output_dir=str(tmp_path), use_cpu=True, bf16=False, **options)
     shown = vars(show.arguments(job))

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.train import sources
 from alignlaunch.train.config import Source
+from alignlaunch.train.data import sources
+from alignlaunch.train.data.formats.turns import FormatError
+from alignlaunch.train.data.sources import Selection
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.sources import Selection
-from alignlaunch.train.turns import FormatError
 
 
 def records(path: Path, columns: dict[str, str] | None = None) -> list[Any]:

@@ -14,15 +14,15 @@ import pytest
     "module",
     [
         "config",
-        "stages",
-        "rendezvous",
+        "stages.registry",
+        "processes.rendezvous",
         "finish",
-        "checkpoints",
-        "outputs",
-        "formats",
-        "sources",
-        "trainer_args",
-        "deepspeed_keys",
+        "outputs.checkpoints",
+        "trained_folder",
+        "data.formats.reading",
+        "data.sources",
+        "arguments.trainer_args",
+        "arguments.deepspeed_keys",
     ],
 )
 def test_no_torch(module: str) -> None:
@@ -38,9 +38,9 @@ def test_no_torch(module: str) -> None:
 def test_every_stage_is_a_module_with_its_names() -> None:
     from typing import get_args
 
-    from alignlaunch.train import stages
     from alignlaunch.train.config import Stage
+    from alignlaunch.train.stages import registry
 
-    assert set(stages.READERS) == set(get_args(Stage))
-    for stage in stages.READERS:
-        assert {"HEAD", "Config", "encoder", "trainer"} <= vars(stages.load(stage)).keys()
+    assert set(registry.READERS) == set(get_args(Stage))
+    for stage in registry.READERS:
+        assert {"HEAD", "Config", "encoder", "trainer"} <= vars(registry.load(stage)).keys()

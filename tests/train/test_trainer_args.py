@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
-from alignlaunch.train import trainer_args
+from alignlaunch.train.arguments import trainer_args
 
 
 def test_the_file_is_up_to_date() -> None:
-    assert trainer_args.FILE.read_text() == trainer_args.text(), "python -m alignlaunch.train.trainer_args --write"
+    assert trainer_args.FILE.read_text() == trainer_args.text(), (
+        "python -m alignlaunch.train.arguments.trainer_args --write"
+    )
 
 
 def test_what_the_file_says() -> None:

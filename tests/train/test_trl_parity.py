@@ -13,7 +13,7 @@ from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
 
-from alignlaunch.train import dpo, orpo
+from alignlaunch.train.stages import dpo, orpo
 
 from . import tolerance
 

@@ -15,8 +15,9 @@ from transformers import (
     MixtralConfig,
 )
 
-from alignlaunch.train import adapter, unused
 from alignlaunch.train.config import Lora
+from alignlaunch.train.model import adapter
+from alignlaunch.train.stages import unused
 
 CAUSAL: Any = AutoModelForCausalLM
 SCORER: Any = AutoModelForSequenceClassification

@@ -13,10 +13,14 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from alignlaunch.train import adapter, data, dpo, encoders, images, sft, vision
 from alignlaunch.train.config import Data, Lora, TrainConfig
+from alignlaunch.train.data import preparation
+from alignlaunch.train.data.encoding import encoders, vision
+from alignlaunch.train.data.formats import images
+from alignlaunch.train.data.formats.turns import FormatError
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.turns import FormatError
+from alignlaunch.train.model import adapter
+from alignlaunch.train.stages import dpo, sft
 from tests.matrix import matrix
 
 from .conftest import Finished, Runner
@@ -35,9 +39,9 @@ def job_of(place: Path, stage: str, **changes: Any) -> TrainConfig:
 
 
 def encoder_of(job: TrainConfig, **args: Any) -> tuple[encoders.Encoder, Any]:
-    from alignlaunch.train import model
+    from alignlaunch.train.model import loading
 
-    tokenizer = model.load_tokenizer(job)
+    tokenizer = loading.load_tokenizer(job)
     processor = vision.load_processor(job, tokenizer)
     given: dict[str, Any] = {"max_length": None, "truncation_mode": "keep_start", "packing": False} | args
     stage = {"sft": sft, "dpo": dpo}[job.stage]
@@ -192,8 +196,8 @@ def test_a_preference_between_conversations(gallery: Path) -> None:
 def test_rows_hold_paths(gallery: Path, tmp_path: Path) -> None:
     encode, _ = encoder_of(job_of(gallery, "dpo"))
     where = Data(train=[str(gallery / "seen_pairs.jsonl")])
-    folder, report = data.prepare(
-        data.Preparation(role="train", data=where, stage="dpo", encode=encode, key=""), tmp_path
+    folder, report = preparation.prepare(
+        preparation.Preparation(role="train", data=where, stage="dpo", encode=encode, key=""), tmp_path
     )
     assert report.sequences == [24]
     content = (folder / "data.arrow").read_bytes()
@@ -206,7 +210,7 @@ def test_a_missing_picture_is_told_by_its_line(gallery: Path, tmp_path: Path) ->
     good = json.loads((gallery / "seen.jsonl").read_text().splitlines()[0])
     good["images"] = [str(gallery / "pictures/0.png")]
     file = tmp_path / "bad.jsonl"
-    todo = data.Preparation(role="train", data=Data(train=[str(file)]), stage="sft", encode=encode, key="")
+    todo = preparation.Preparation(role="train", data=Data(train=[str(file)]), stage="sft", encode=encode, key="")
     for bad, reason in (
         ("none.png", "no such file"),
         ("/nowhere/x.png", "cannot be opened"),
@@ -214,7 +218,7 @@ def test_a_missing_picture_is_told_by_its_line(gallery: Path, tmp_path: Path) ->
     ):
         file.write_text("\n".join(json.dumps(good | {"images": [name]}) for name in (*good["images"], bad)))
         with pytest.raises(UserError, match=rf"bad\.jsonl:2: `images`: .*{bad}: {reason}"):
-            data.prepare(todo, tmp_path / "cache")
+            preparation.prepare(todo, tmp_path / "cache")
 
 
 def test_what_goes_with_no_images(gallery: Path) -> None:

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from alignlaunch.train import config
-from alignlaunch.train.config import TrainConfig
-from alignlaunch.train.errors import UserError
-from alignlaunch.train.preflight import compare, facts, meeting, node, passed, report
-from alignlaunch.train.preflight.facts import Facts
-from alignlaunch.train.preflight.findings import NO_RETRY, RETRY, FailedError, exit_code
-from alignlaunch.train.preflight.messages import Verdict
-from alignlaunch.train.preflight.node import Node
+from .. import config
+from ..config import TrainConfig
+from ..errors import UserError
+from . import compare, facts, meeting, node, passed, report
+from .facts import Facts
+from .findings import NO_RETRY, RETRY, FailedError, exit_code
+from .messages import Verdict
+from .node import Node
 
 #: Seconds that a node stays after a failure: the first to leave has srun end the others, and some still talk.
 _MANNERS = 1.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import NamedTuple
 
-from alignlaunch.train.preflight.facts import Facts
-from alignlaunch.train.preflight.findings import Finding
+from .facts import Facts
+from .findings import Finding
 
 _ENVIRONMENT = "use the same environment on every node: `python` or `container` of the cluster profile, or the image"
 _COPY = "start every node from the same launch folder, of one rendering"

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import msgspec
 
-from alignlaunch.train.config import TrainConfig
-from alignlaunch.train.preflight import gpus, network, samples, sockets
-from alignlaunch.train.preflight.findings import Finding
-from alignlaunch.train.preflight.gpus import Gpu
-from alignlaunch.train.preflight.node import Node
+from ..config import TrainConfig
+from ..processes import network
+from . import gpus, samples, sockets
+from .findings import Finding
+from .gpus import Gpu
+from .node import Node
 
 _PACKAGES = ("alignlaunch", "torch", "transformers", "trl", "accelerate", "peft", "deepspeed", "bitsandbytes")
 _GIB = 2**30

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from alignlaunch.train.preflight import links, network, sockets
-from alignlaunch.train.preflight.facts import Facts
-from alignlaunch.train.preflight.findings import FailedError, Finding
-from alignlaunch.train.preflight.messages import GREETING, LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdict
-from alignlaunch.train.preflight.node import Node
+from ..processes import network
+from . import links, sockets
+from .facts import Facts
+from .findings import FailedError, Finding
+from .messages import GREETING, LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdict
+from .node import Node
 
 _PAUSE = 0.5
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-from alignlaunch.train.preflight import compare, links, network, sockets
-from alignlaunch.train.preflight.facts import Facts
-from alignlaunch.train.preflight.findings import Finding
-from alignlaunch.train.preflight.messages import GREETING, LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdict
-from alignlaunch.train.preflight.node import Node
+from ..processes import network
+from . import compare, links, sockets
+from .facts import Facts
+from .findings import Finding
+from .messages import GREETING, LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdict
+from .node import Node
 
 #: Seconds; more confuses whatever compares times of files.
 _SKEW = 5.0

@@ -9,8 +9,8 @@ from contextlib import suppress
 from statistics import median
 from typing import Literal, NamedTuple
 
-from alignlaunch.train.preflight import sockets
-from alignlaunch.train.preflight.findings import Finding
+from . import sockets
+from .findings import Finding
 
 PAYLOAD = 8 * 2**20
 #: Seconds for one of them, to connect or to send all.

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from alignlaunch.train.preflight import guest, links, sockets
-from alignlaunch.train.preflight.facts import Facts
-from alignlaunch.train.preflight.findings import FailedError, Finding
-from alignlaunch.train.preflight.host import Meeting
-from alignlaunch.train.preflight.messages import Verdict
-from alignlaunch.train.preflight.node import Node
+from . import guest, links, sockets
+from .facts import Facts
+from .findings import FailedError, Finding
+from .host import Meeting
+from .messages import Verdict
+from .node import Node
 
 
 async def meet(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from alignlaunch.train.preflight.facts import Facts
-from alignlaunch.train.preflight.findings import Finding
-from alignlaunch.train.preflight.links import Link
+from .facts import Facts
+from .findings import Finding
+from .links import Link
 
 #: The first words of node 0 to whoever connects: by them it is told from any other program.
 GREETING = b"alignlaunch preflight\n"

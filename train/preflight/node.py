@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from alignlaunch.train.errors import UserError
-from alignlaunch.train.rendezvous import is_in_slurm_step
+from ..errors import UserError
+from ..processes.rendezvous import is_in_slurm_step
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

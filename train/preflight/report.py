@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from statistics import median
 
-from alignlaunch.train.preflight import compare, links
-from alignlaunch.train.preflight.messages import Verdict
+from . import compare, links
+from .messages import Verdict
 
 #: Of what is the same everywhere, that which a reader of the log will look for.
 _SHOWN = ("GPUs", "GPU type", "driver", "torch", "CUDA of torch", "NCCL", "transformers", "deepspeed")

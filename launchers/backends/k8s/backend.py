@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from alignlaunch.train import outputs
+from alignlaunch.train import trained_folder
 
 from ...errors import SchedulerError, UsageError
 from ...render.render import MANIFESTS
@@ -227,7 +227,7 @@ def _of_gone(run: Run) -> Status:
     """The state of a run that the cluster has forgotten: as cancelled here, or by what it left in its output folder."""
     if _was_cancelled(run):
         return replace(run.status, state="CANCELLED", reason="")
-    if run.made(outputs.provenance(Path(run.output_dir))):
+    if run.made(trained_folder.provenance(Path(run.output_dir))):
         return Status("COMPLETED", 0, f"as its results in {run.output_dir} say; the job is deleted")
     return _GONE  # most often the output is a pod's folder, which this machine does not see
 

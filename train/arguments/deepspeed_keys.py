@@ -1,0 +1,100 @@
+"""The keys that a DeepSpeed JSON may hold, as data: `deepspeed_keys.json`.
+
+The submitting side checks a user's own JSON with it and needs no DeepSpeed. After an update of DeepSpeed:
+    python -m alignlaunch.train.arguments.deepspeed_keys --write
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_suffix(".json")
+
+#: Read only once the process group is there, where `_top_level` does not see it.
+READ_LATER = {"sequence_parallel_size"}
+
+
+def describe() -> dict[str, Any]:
+    """What the installed DeepSpeed reads: keys by section ("" is the top level), and what replaced its older keys."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # no GPU need be looked for
+    precision_config: Any = import_module("deepspeed.runtime.precision_config")
+    config: Any = import_module("deepspeed.runtime.zero.config")
+    offload_config: Any = import_module("deepspeed.runtime.zero.offload_config")
+    zero = config.ZERO_OPTIMIZATION
+    models: dict[str, Any] = {
+        precision_config.BFLOAT16: precision_config.DeepSpeedBF16Config,
+        precision_config.FP16: precision_config.DeepSpeedFP16Config,
+        zero: config.DeepSpeedZeroConfig,
+        f"{zero}.offload_optimizer": offload_config.DeepSpeedZeroOffloadOptimizerConfig,
+        f"{zero}.offload_param": offload_config.DeepSpeedZeroOffloadParamConfig,
+    }
+    sections = {"": sorted(_top_level() - {precision_config.BFLOAT16_OLD})}
+    replaced = {precision_config.BFLOAT16_OLD: precision_config.BFLOAT16}
+    for section, model in models.items():
+        sections[section] = sorted(_names(model))
+        replaced |= {f"{section}.{name}": new for name, new in _deprecated(model).items()}
+    return {"replaced": replaced, "sections": sections}
+
+
+def text() -> str:
+    """The file's content: sorted, one key a line, so that a diff shows what an update changed."""
+    return json.dumps(describe(), indent=2, sort_keys=True) + "\n"
+
+
+def _top_level() -> set[str]:
+    """The top level has no class that lists its keys: have DeepSpeed read a configuration that notes what is asked."""
+    config: Any = import_module("deepspeed.runtime.config")
+    asked: set[str] = set()
+
+    class Asked(dict[str, Any]):
+        def __contains__(self, key: object) -> bool:
+            asked.add(str(key))
+            return super().__contains__(key)
+
+        def __getitem__(self, key: str) -> Any:
+            asked.add(key)
+            return super().__getitem__(key)
+
+        def get(self, key: str, default: Any = None) -> Any:
+            asked.add(key)
+            return super().get(key, default)
+
+        def keys(self) -> Any:
+            return self  # `in config.keys()` asks too
+
+    config.DeepSpeedConfig(Asked(train_batch_size=1))
+    refused: set[str] = set(config._REMOVED_TOP_LEVEL_CONFIG_KEYS)
+    return (asked | READ_LATER) - refused
+
+
+def _names(model: Any) -> set[str]:
+    """A section's keys under the names that users write."""
+    deprecated = _deprecated(model)
+    return {info.alias or name for name, info in model.model_fields.items() if name not in deprecated}
+
+
+def _deprecated(model: Any) -> dict[str, str]:
+    """Old key → new one, as the user writes it."""
+    fields = model.model_fields
+    notes = {name: info.json_schema_extra or {} for name, info in fields.items()}
+    found = {name: note["new_param"] for name, note in notes.items() if note.get("deprecated")}
+    return {name: (new in fields and fields[new].alias) or new for name, new in found.items()}
+
+
+def main() -> None:
+    """Print the file's content, or write it in place."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help=f"write {FILE.name} in place")
+    if parser.parse_args().write:
+        FILE.write_text(text(), encoding="utf-8")
+    else:
+        print(text(), end="")  # noqa: T201 - the command's output
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The columns of a record that its reading would leave out although they carry meaning. No torch here.
+
+A question that nobody reads is the worst that data can hide: training goes on and learns something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from .turns import FormatError, Record, are_turns
+
+#: Names of columns that say what is asked, in the formats of today's data sets. Lists of turns count under any name.
+MEANING = frozenset(
+    "conversations conversation messages dialogue dialog prompt question query instruction instructions input inputs "
+    "context history system system_prompt tools functions images image videos video audios audio".split()
+)
+#: Whether an answer is wanted at all: as true or false, KTO's data has it.
+VERDICTS = ("label", "kto_tag")
+
+
+def refuse_unused(record: Record, read: Collection[str], given: Iterable[Any]) -> None:
+    """Raise FormatError for a column with meaning that is not among those that were read.
+
+    given: the texts (or parts) that are read as question, system prompt and so on. A column that only says them again
+    adds nothing (as `prompt` beside `messages` in UltraChat), nor does one that is the same as one that was read.
+    """
+    unused = [name for name in record if name not in read and _has_meaning(name, record[name])]
+    if not unused:
+        return
+    known = {text for part in given for text in _texts(part)}
+    values = [record[name] for name in read if name in record]
+    for name in unused:
+        if record[name] not in values and not known.issuperset(_texts(record[name])):
+            raise FormatError(
+                f"`{name}` has a meaning and would be left out: read are {', '.join(n for n in record if n in read)}. "
+                f"Give it one by `columns`, or leave it out by `ignore_columns: [{name}]` (in `data`, or in the source)"
+            )
+
+
+def _has_meaning(name: str, value: Any) -> bool:
+    if value in (None, "", "[]", [], {}) or (isinstance(value, str) and not value.strip()):
+        return False
+    return name in MEANING or (name in VERDICTS and isinstance(value, bool)) or are_turns(value)
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts in a value, without names and roles; one that nothing says where the value holds no text."""
+    if isinstance(value, str):
+        return [value.strip()]
+    if isinstance(value, dict):
+        value = [v for k, v in value.items() if k not in ("role", "from", "type")]
+    if isinstance(value, (list, tuple)):
+        return [text for item in value for text in _texts(item)]
+    return [] if value is None else ["\0"]

@@ -1,0 +1,93 @@
+"""The parts of records that several formats share: system prompt, history and question, answers. No torch here."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from .turns import FormatError, Message, Record, Turns, message, turns
+
+#: Turns, or a list of them alone.
+T = TypeVar("T", bound=Turns)
+#: Columns with a system prompt.
+SYSTEM = ("system", "system_prompt")
+#: Characters of a prompt as text that no answer begins with by chance.
+SURELY_REPEATED = 8
+
+
+def shared_length(a: Turns, b: Turns) -> int:
+    """How many first characters (or messages) two texts (or conversations) share."""
+    differing = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    return next(differing, min(len(a), len(b)))
+
+
+def with_system(record: Record, messages: list[Message]) -> list[Message]:
+    """The messages after the system prompt that the record has beside them."""
+    given = {text for column in SYSTEM if (text := optional_text(record, column))}
+    if messages and messages[0]["role"] in ("system", "developer"):
+        given.discard(messages[0]["content"])
+        if given:
+            raise FormatError("the conversation begins with another system prompt than the record's own column says")
+        return messages
+    if len(given) > 1:
+        raise FormatError("`system` and `system_prompt` differ: which one is it?")
+    return [*(message("system", text) for text in given), *messages]
+
+
+def dialogue(record: Record, question: str) -> list[Message]:
+    """System, history and question of the documents' formats as messages."""
+    if not question.strip():
+        raise FormatError("the question is empty: there is nothing to answer")
+    messages: list[Message] = []
+    history = record.get("history") or []
+    pair_size = 2
+    if not isinstance(history, list) or not all(isinstance(p, (list, tuple)) and len(p) == pair_size for p in history):
+        raise FormatError("`history` must be a list of [question, answer] pairs")
+    for asked, answer in history:
+        messages += [message("user", asked), message("assistant", answer)]
+    return with_system(record, [*messages, message("user", question)])
+
+
+def instructed(record: Record) -> list[Message]:
+    """Alpaca's instruction and input as a question, after system and history."""
+    instruction, extra = optional_text(record, "instruction"), optional_text(record, "input")
+    return dialogue(record, f"{instruction}\n{extra}" if extra else instruction)
+
+
+def reply(value: Any, column: str) -> list[Message]:
+    """What is to be learnt or compared: text is an assistant's turn; or one turn, or turns. Never empty."""
+    if not isinstance(value, (str, list, dict)):
+        raise FormatError(f"`{column}` holds {type(value).__name__}, not text")
+    found = answered(turns(value, column), column)
+    return [message("assistant", found)] if isinstance(found, str) else found
+
+
+def answered(turns: T, column: str) -> T:
+    """`turns`, in which every assistant's turn says something, and there is one."""
+    if isinstance(turns, str):
+        if not turns.strip():
+            raise FormatError(f"`{column}` is empty: there is nothing to learn")
+        return turns
+    answers = [turn for turn in turns if turn["role"] == "assistant"]
+    if not answers:
+        raise FormatError(f"`{column}` has no assistant turn: there is nothing to learn")
+    for turn in answers:
+        blank = isinstance(turn["content"], str) and not turn["content"].strip()
+        if blank and not turn.keys() - {"role", "content", "weight"}:  # a call, or thoughts, need no words beside them
+            raise FormatError(f"`{column}` has an empty assistant turn: there is nothing to learn")
+    return turns
+
+
+def less(prompt: Any, rest: Any) -> Any:
+    """What follows a prompt, without that prompt once more at its beginning."""
+    certain = isinstance(prompt, list) or len(prompt.strip()) >= SURELY_REPEATED
+    return rest[len(prompt) :] if prompt and certain and rest[: len(prompt)] == prompt else rest
+
+
+def optional_text(record: Record, column: str) -> str:
+    """The text of a column; empty where it is missing or null."""
+    value = record.get(column)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise FormatError(f"`{column}` holds {type(value).__name__}, not text")
+    return value

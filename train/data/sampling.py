@@ -1,0 +1,48 @@
+"""Which records to use where a job wants only so many: a random part of every source, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import mixing
+from .formats.turns import FormatError, Record
+from .sources import Part
+
+#: Positions of records in a source, in their order.
+Positions = Sequence[int]
+
+
+def shares(limit: int, sizes: Sequence[int], weights: Sequence[float] | None) -> list[int]:
+    """How many records to take of sources with so many: by weight, else so that each record has the same chance.
+
+    At least one of each source that has some, if so many are wanted at all. With weights a source may be too small for
+    its share.
+    """
+    if weights is not None:
+        return [min(size, max(1, n)) for size, n in zip(sizes, mixing.apportion(limit, weights), strict=True)]
+    if sum(sizes) <= limit:
+        return list(sizes)
+    taken = mixing.apportion(limit, sizes)
+    for i, size in enumerate(sizes):
+        if size and not taken[i] and max(taken) > 1:
+            taken[taken.index(max(taken))] -= 1
+            taken[i] = 1
+    return taken
+
+
+def positions(parts: list[Part], belongs: Callable[[Record], bool] | None) -> Positions:
+    """Where the records stand that may be used; belongs: whether a record that can be read is one (None: all)."""
+    if belongs is None:
+        return range(sum(part.count() for part in parts))
+    items = (decode for part in parts for _, decode in part.unread())
+    found = ((at, decode()) for at, decode in enumerate(items))
+    return [at for at, record in found if not isinstance(record, FormatError) and belongs(record)]
+
+
+def drawn(usable: Positions, count: int, seed: int) -> set[int]:
+    """`count` of the positions, by chance."""
+    import numpy as np
+
+    random: Any = np.random.RandomState(seed)  # its numbers are the same in every version of numpy
+    return {usable[i] for i in random.permutation(len(usable))[:count]}

@@ -1,0 +1,65 @@
+"""Models beside the policy that no step changes, its start and reward models: under ZeRO-3 sharded as it is."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from . import vocabulary
+from .loading import placement, zero_stage
+
+
+def start_model(model: Any, args: Any) -> Any:
+    """What a model was before its training and without an adapter, in eval mode.
+
+    Under ZeRO-3 a collective, and each of its forwards too.
+    """
+    return settle(load_again(model, args), args)
+
+
+def load_again(model: Any, args: Any) -> Any:
+    """The model as it was loaded, without an adapter, and with as many rows for tokens.
+
+    In its own type, as it computes under the same autocast: a reference in bf16 beside a policy in fp32 is off by 1 or
+    2 nats an answer before the first step (bench/reference_precision.py).
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    again = type(base).from_pretrained(
+        base.config.name_or_path,
+        dtype=base.dtype,
+        attn_implementation=base.config._attn_implementation,
+        **placement(args),
+    )
+    vocabulary.grow(again, base.config.get_text_config().vocab_size)
+    return again
+
+
+def settle(model: Any, args: Any) -> Any:
+    """Make a model that was just loaded ready for its forwards on this process's device."""
+    model.eval().requires_grad_(False)
+    if zero_stage(args) != 3:
+        return model.to(args.device)
+    import deepspeed  # type: ignore[import-untyped]
+
+    asked = args.hf_deepspeed_config.config["zero_optimization"]
+    kept = ("stage", "offload_param", "stage3_param_persistence_threshold")
+    config = {
+        "train_micro_batch_size_per_gpu": 1,  # it has to be said, and nothing reads it
+        "zero_optimization": {name: asked[name] for name in kept if asked.get(name) not in (None, "auto")},
+        "bf16": {"enabled": args.bf16},
+        "fp16": {"enabled": args.fp16},
+    }
+    engine, *_ = deepspeed.initialize(model=model, config=config)
+    engine.eval()
+    return engine
+
+
+@contextlib.contextmanager
+def for_a_while(model: Any) -> Iterator[Any]:
+    """A settled model, given back in the end: DeepSpeed's engines hold on to theirs."""
+    try:
+        yield model
+    finally:
+        if hasattr(model, "destroy"):
+            model.destroy()

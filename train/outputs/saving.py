@@ -1,0 +1,123 @@
+"""The result of a run: the weights (or the adapter), the tokenizer and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+import alignlaunch
+
+from .. import trained_folder
+from ..model.loading import zero_stage
+from ..processes.rendezvous import Rendezvous
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "datasets")
+
+
+def save(trainer: Any, output_dir: Path, about: dict[str, Any]) -> None:
+    """Save model, tokenizer, the trainer's state and provenance.
+
+    A collective: with ZeRO-3 every process gives its part of the weights.
+    """
+    trainer.save_model(str(output_dir))
+    trainer.save_state()
+    if trainer.is_world_process_zero():
+        share(output_dir)
+        text = json.dumps(about, indent=2, sort_keys=True) + "\n"
+        (output_dir / trained_folder.PROVENANCE).write_text(text, encoding="utf-8")
+    trainer.accelerator.wait_for_everyone()
+
+
+def provenance(job_file: Path, place: Rendezvous, *, device: str, precision: str, deepspeed: Any) -> dict[str, Any]:
+    """Enough to know what ran and to run it again."""
+    return {
+        "alignlaunch": alignlaunch.__version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "working_dir": str(Path.cwd()),
+        "versions": versions(),
+        "host": platform.node(),
+        "device": device,
+        "precision": precision,
+        "world_size": place.world_size,
+        "dialect": place.dialect,
+        "restart_count": place.restart_count,
+        "run_id": place.run_id,
+        "job_file": str(job_file),
+        "job_sha256": hashlib.sha256(job_file.read_bytes()).hexdigest(),
+        "job": job_file.read_text(encoding="utf-8"),
+        "deepspeed": deepspeed,
+        "run": _run_record(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """The installed versions of what decides a run's figures."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _run_record() -> Any:
+    """What the submitting side wrote down, None when started by hand."""
+    folder = os.environ.get("ALIGNLAUNCH_RUN_DIR")
+    path = Path(folder) / "run.json" if folder else None
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path else None
+    except (OSError, ValueError) as error:
+        return {"unreadable": str(error)}
+
+
+class WriterTrainer:
+    """Mixin for a Trainer: under ZeRO-1 and 2, where every process has all weights, the one that writes copies them."""
+
+    args: Any
+    accelerator: Any
+    deepspeed: Any
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the weights. Transformers has every process copy the model to the host, an adapter's frozen base too."""
+        if zero_stage(self.args) not in (1, 2):
+            super().save_model(output_dir, _internal_call)  # type: ignore[misc]
+            return
+        trainer: Any = self
+        if self.args.should_save:
+            adapted = hasattr(self.accelerator.unwrap_model(self.deepspeed), "peft_config")
+            # Of an adapter PEFT takes the trained weights itself. All weights lie in one buffer, and need copies.
+            weights = None if adapted else self.accelerator.get_state_dict(self.deepspeed)
+            trainer._save(output_dir or self.args.output_dir, state_dict=weights)
+        if self.args.push_to_hub and not _internal_call:
+            trainer.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+
+class SharedCheckpoints(TrainerCallback):
+    """Let the group read checkpoints as well as the final weights."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """After each checkpoint."""
+        del control, kwargs
+        if state.is_world_process_zero:
+            share(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+def share(folder: Path) -> None:
+    """Give weight files the permissions of ordinary files; safetensors writes them readable by the owner only."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o666 & ~mask)

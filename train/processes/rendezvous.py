@@ -1,0 +1,257 @@
+"""Who am I among the processes of this run: the one reader of rank variables.
+
+`read` is a pure function of an environment and imports no torch; `initialise` acts on what it found.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from ..errors import UserError
+
+#: What names a run, the surest first. The first is set in pods alone.
+_RUN_IDS = ("ALIGNLAUNCH_RUN_ID", "ALIGNLAUNCH_RUN_DIR", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
+
+Dialect = Literal["torchrun", "deepspeed", "environment", "slurm", "single"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rendezvous:
+    """One process's place in the run."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    local_world_size: int
+    master_addr: str
+    master_port: int
+    dialect: Dialect
+    restart_count: int
+    #: The same for every attempt of a run, another for every run.
+    run_id: str
+    #: Whether a restart may come without being counted: torchrun counts none when a node joins an elastic job, and a
+    #: pod that takes another's place none at all. Then `run_id` alone tells that a run goes on.
+    restarts_uncounted: bool
+
+
+def read(env: Mapping[str, str]) -> Rendezvous:
+    """Read the process-level variables of whichever launcher started this process.
+
+    Raises UserError where they contradict each other: waiting for processes that never come helps nobody.
+    """
+    # Under `srun torchrun` both sets are there; torchrun's are the ones that are true for this process.
+    if "RANK" in env or "LOCAL_RANK" in env:
+        found = _standard(env)
+    elif _is_direct_slurm_task(env):
+        found = _slurm(env)
+    elif env.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            f"WORLD_SIZE={env['WORLD_SIZE']} is set, but neither RANK nor LOCAL_RANK: this process cannot know which "
+            "one it is. Start it with torchrun, the deepspeed launcher or srun, or unset WORLD_SIZE."
+        )
+    else:
+        found = _place(env, "single", rank=0, local_rank=0, world_size=1, local_world_size=1)
+    return _consistent(found)
+
+
+def _standard(env: Mapping[str, str]) -> Rendezvous:
+    if "LOCAL_RANK" not in env:
+        raise UserError(
+            f"RANK={env['RANK']} is set without LOCAL_RANK: that is a pod's or node's index, not a process's. "
+            "On Kubernetes the operator gives one RANK to each pod: start the processes inside it with "
+            "`torchrun -m alignlaunch.train ...`, or set LOCAL_RANK if each pod really holds one process."
+        )
+    # CROSS_SIZE is the deepspeed launcher's mark.
+    by_hand: Dialect = "deepspeed" if "CROSS_SIZE" in env else "environment"
+    dialect: Dialect = "torchrun" if "TORCHELASTIC_RUN_ID" in env else by_hand
+    world_size = _int(env, "WORLD_SIZE")
+    # The deepspeed launcher calls it LOCAL_SIZE.
+    local_size = next((name for name in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE") if name in env), None)
+    return _place(
+        env,
+        dialect,
+        rank=_int(env, "RANK"),
+        local_rank=_int(env, "LOCAL_RANK"),
+        world_size=world_size,
+        local_world_size=_int(env, local_size) if local_size else world_size,
+    )
+
+
+def _is_direct_slurm_task(env: Mapping[str, str]) -> bool:
+    return is_in_slurm_step(env) and {"SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS"} <= env.keys()
+
+
+def is_in_slurm_step(env: Mapping[str, str]) -> bool:
+    """Whether srun started this; a batch script's or salloc's shell has SLURM_* too, and even SLURM_PROCID=0."""
+    return env.get("SLURM_STEP_ID", env.get("SLURM_STEPID", "")).isdigit()
+
+
+def _slurm(env: Mapping[str, str]) -> Rendezvous:
+    world_size = _int(env, "SLURM_NTASKS")
+    return _place(
+        env,
+        "slurm" if world_size > 1 else "single",
+        rank=_int(env, "SLURM_PROCID"),
+        local_rank=_int(env, "SLURM_LOCALID"),
+        world_size=world_size,
+        local_world_size=_tasks_on_this_node(env, world_size),
+    )
+
+
+def _tasks_on_this_node(env: Mapping[str, str], world_size: int) -> int:
+    """Expand Slurm's `4(x2),3`: tasks on each node of the step in turn."""
+    text = env.get("SLURM_STEP_TASKS_PER_NODE", env.get("SLURM_TASKS_PER_NODE"))
+    if text is None:
+        return world_size
+    counts: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        if match is None:
+            raise UserError(f"SLURM_STEP_TASKS_PER_NODE={text}: not of the form 4(x2),3.")
+        counts += [int(match[1])] * int(match[2] or 1)
+    node = _int(env, "SLURM_NODEID") if "SLURM_NODEID" in env else 0
+    if node >= len(counts):
+        raise UserError(f"SLURM_NODEID={node} is beyond SLURM_STEP_TASKS_PER_NODE={text} ({len(counts)} nodes).")
+    return counts[node]
+
+
+def _place(
+    env: Mapping[str, str], dialect: Dialect, *, rank: int, local_rank: int, world_size: int, local_world_size: int
+) -> Rendezvous:
+    alone = world_size == 1
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not alone and not env.get(name):
+            raise UserError(
+                f"{name} is not set, but this run has {world_size} processes ({dialect}): they cannot find each other. "
+                f"Export {name} (the host of rank 0 and a free port on it), the same for all processes, before srun "
+                "or torchrun."
+            )
+    restarts = next((n for n in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT") if env.get(n, "0") != "0"), None)
+    return Rendezvous(
+        rank=rank,
+        local_rank=local_rank,
+        world_size=world_size,
+        local_world_size=local_world_size,
+        master_addr=env.get("MASTER_ADDR") or "127.0.0.1",
+        master_port=_int(env, "MASTER_PORT") if env.get("MASTER_PORT") else 0,
+        dialect=dialect,
+        restart_count=_int(env, restarts) if restarts else 0,
+        run_id=next((env[n] for n in _RUN_IDS if env.get(n)), ""),
+        restarts_uncounted=bool(env.get("ALIGNLAUNCH_RUN_ID")),
+    )
+
+
+def _int(env: Mapping[str, str], name: str) -> int:
+    value = env.get(name)
+    if value is None:
+        raise UserError(f"{name} is not set, but its companions are. Let the launcher set all of them, or unset all.")
+    try:
+        return int(value)
+    except ValueError:
+        raise UserError(f"{name}={value!r} is not a whole number. Set or unset it where the job starts.") from None
+
+
+def _consistent(place: Rendezvous) -> Rendezvous:
+    for name, value, limit_name, limit in (
+        ("rank", place.rank, "world size", place.world_size),
+        ("local rank", place.local_rank, "local world size", place.local_world_size),
+        ("local world size", place.local_world_size - 1, "world size", place.world_size),
+    ):
+        if not 0 <= value < limit:
+            raise UserError(
+                f"{name} {value} does not fit {limit_name} {limit} ({place.dialect}): {place}. "
+                "Something set rank variables by hand, or two launchers are nested; let one launcher set all of them."
+            )
+    return place
+
+
+def device_index(place: Rendezvous, visible_gpus: int) -> int | None:
+    """The GPU this process uses, None where there is none.
+
+    Raises UserError when more processes than GPUs were started on this node.
+    """
+    if visible_gpus == 0:
+        return None
+    # srun --gpus-per-task=1 shows each task its own GPU, as number 0.
+    if place.dialect == "slurm" and visible_gpus == 1:
+        return 0
+    if place.local_rank >= visible_gpus:
+        raise UserError(
+            f"local rank {place.local_rank} has no GPU: this process sees {visible_gpus} "
+            f"(CUDA_VISIBLE_DEVICES={os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}). Lower nproc_per_node to "
+            f"{visible_gpus} or ask for more GPUs a node."
+        )
+    return place.local_rank
+
+
+def initialise(place: Rendezvous, timeout_s: int) -> None:
+    """Make the process group ourselves, with the job's time-out, before any trainer does.
+
+    The trainer would ignore `ddp_timeout` on CPU, and DeepSpeed needs the group before the training arguments exist.
+    A lone process gets a group of one too: then ZeRO works, and several visible GPUs do not become DataParallel.
+    """
+    import torch
+    import torch.distributed as dist
+
+    gpu = device_index(place, torch.cuda.device_count())
+    os.environ |= {
+        "RANK": str(place.rank),
+        "LOCAL_RANK": str(place.local_rank if gpu is None else gpu),
+        "WORLD_SIZE": str(place.world_size),
+        "LOCAL_WORLD_SIZE": str(place.local_world_size),
+        "MASTER_ADDR": place.master_addr,
+        "MASTER_PORT": str(place.master_port),
+    }
+    timeout = timedelta(seconds=timeout_s)
+    backend = "gloo"
+    if gpu is not None:
+        # Not by `device_id`: NCCL would connect in here, where a connection that hangs is not told (`collectives`).
+        torch.cuda.set_device(gpu)
+        backend = "nccl"
+        _name_gloo_interface(place)
+    if place.world_size == 1:
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
+    else:
+        os.environ.setdefault("TORCH_DIST_INIT_BARRIER", "1")  # NCCL waits for nobody here, and a late process later
+        dist.init_process_group(backend, timeout=timeout)
+
+
+def _name_gloo_interface(place: Rendezvous) -> None:
+    """Have gloo, beside NCCL, take the interface towards the others where this host's own name leads to itself.
+
+    (Without a GPU gloo is all there is, and preflight tells.)
+    """
+    from . import network
+
+    if "GLOO_SOCKET_IFNAME" not in os.environ and network.is_loopback(network.resolved(platform.node())):
+        interface = network.interface_towards(place.master_addr)
+        if interface is not None:
+            os.environ["GLOO_SOCKET_IFNAME"] = interface
+
+
+def die_with_launcher(place: Rendezvous) -> None:
+    """Have the kernel kill this process when its launcher dies; otherwise an orphan trains on, holding the GPUs.
+
+    Only where the parent is a launcher: a lone process may well be meant to outlive its shell.
+    """
+    if place.dialect in ("torchrun", "deepspeed"):
+        die_with_parent()
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies."""
+    import ctypes
+    import signal
+
+    parent = os.getppid()
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os.kill(os.getpid(), signal.SIGKILL)

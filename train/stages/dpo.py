@@ -1,0 +1,124 @@
+"""Direct preference optimisation (arXiv 2305.18290) by TRL's DPOTrainer, with its losses and mixes (`loss_type`).
+
+The rows come tokenised from `encoding`, so that the prompt ends where the chat template ends it. The reference is the
+model without its adapter, or for a full fine-tune a frozen copy. Evaluation is a mean over all pairs: the same for any
+split into batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from ..data.encoding import encoders
+from ..model.frozen import load_again
+from ..reporting import say
+from .trainer import StageTrainer
+
+HEAD = "lm"
+Config = DPOConfig
+encoder, image_encoder = encoders.dpo, encoders.dpo_images
+
+
+@dataclass
+class Collator(DataCollatorForPreference):
+    """TRL's, but of an answer of several turns only the assistant's count, not the answers of tools between them."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """The batch; its `completion_mask` is (2 B, T), chosen before rejected."""
+        batch: dict[str, Any] = super().torch_call(examples)
+        sides = [(example, side) for side in ("chosen", "rejected") for example in examples]
+        for row, (example, side) in zip(batch["completion_mask"], sides, strict=True):
+            learnt = [False] * len(example["prompt_ids"]) + example[f"{side}_learnt"]
+            cut = (
+                slice(-self.max_length, None)
+                if self.truncation_mode == "keep_end" and self.max_length
+                else slice(None, self.max_length)
+            )
+            marks = torch.tensor(learnt[cut], dtype=row.dtype)
+            row[: len(marks)] *= marks
+        return batch
+
+
+class Trainer(StageTrainer, DPOTrainer):
+    """TRL's trainer on rows that are prepared already, with an exact evaluation; TRL's is a mean of batches' means."""
+
+    sequences_per_sample = 2
+    accelerator: Any
+    _signature_columns: Any
+    _metrics: Any
+    _evaluated: tuple[str, ...] = ()
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> Any:
+        """The loss and TRL's metrics of the one pair of a batch (1, M)."""
+        del prediction_loss_only, ignore_keys
+        inputs = self._prepare_inputs(inputs)
+        everyone, self.accelerator = self.accelerator, Alone(self.accelerator)
+        try:
+            with torch.no_grad(), self.compute_loss_context_manager():
+                loss = self.compute_loss(model, inputs)  # type: ignore[no-untyped-call]
+            found = {"loss": float(loss)}
+            found |= {name: values[-1] for name, values in self._metrics["eval"].items()}
+            self._metrics["eval"].clear()
+        finally:
+            self.accelerator = everyone
+        self._evaluated = tuple(found)
+        values = torch.tensor([[*found.values()]], dtype=torch.float64, device=self.args.device)
+        return None, values, values
+
+    def pair_means(self, prediction: Any) -> dict[str, float]:
+        """Means over all pairs, from their values (pairs, M)."""
+        return dict(zip(self._evaluated, prediction.predictions.mean(0).tolist(), strict=True))
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()  # type: ignore[no-untyped-call]
+        self._signature_columns += ["chosen_learnt", "rejected_learnt"]
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+
+class Alone:
+    """An accelerator that gathers nothing from other processes: then TRL's metrics are those of this one's batch."""
+
+    def __init__(self, accelerator: Any) -> None:
+        self._accelerator = accelerator
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._accelerator, name)
+
+    def gather(self, value: Any) -> Any:
+        """The value itself, as of a world of one."""
+        return value
+
+    gather_for_metrics = gather
+
+
+def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
+    """Make the trainer."""
+    collator = None
+    if "chosen_learnt" in train.column_names:
+        collator = Collator(tokenizer.pad_token_id, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
+    # TRL would load the reference without the rows of a larger tokenizer. `precompute_ref_log_probs` needs none.
+    reference = None if adapter or args.precompute_ref_log_probs else load_again(model, args)
+    if evaluation is not None and args.per_device_eval_batch_size != 1:
+        say(f"train.per_device_eval_batch_size: 1 instead of {args.per_device_eval_batch_size}: each pair by itself")
+    args.per_device_eval_batch_size = 1  # two sequences; each pair's loss is then its own
+    made = Trainer(
+        data_collator=collator,
+        model=model,
+        args=args,
+        processing_class=tokenizer,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        peft_config=adapter,
+        ref_model=reference,
+    )
+    made.compute_metrics = made.pair_means
+    return made

@@ -1,0 +1,140 @@
+"""What the trainers of ours share: two answers to one prompt, one forward, exact means.
+
+Every loss and metric is a sum over pairs divided by a count. The counts are those of the whole global step (all
+processes, all accumulated micro-batches), so that the split into processes and micro-batches changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+import transformers
+
+from ..data.encoding.tokens import Row
+from .trainer import StageTrainer
+
+#: Tensors by name; two names stand for more of them: `images`, and `text` (see `image_pairs`).
+Batch = dict[str, Any]
+Collate = Callable[[list[Row]], Batch]
+
+
+def collator(sides: tuple[str, str], pad_token_id: int) -> Collate:
+    """Batch the pairs for one forward: all sequences of the first side, then all of the second."""
+
+    def collate(rows: list[Row]) -> Batch:
+        sequences = [(row, side) for side in sides for row in rows]
+        longest = max(len(row[f"{side}_input_ids"]) for row, side in sequences)
+        input_ids = torch.full((len(sequences), longest), pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
+        answer_mask = torch.zeros_like(input_ids)
+        for i, (row, side) in enumerate(sequences):
+            ids = row[f"{side}_input_ids"]
+            input_ids[i, : len(ids)] = torch.tensor(ids)
+            attention_mask[i, : len(ids)] = 1
+            answer_mask[i, : len(ids)] = torch.tensor(row[f"{side}_learnt"])
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "answer_mask": answer_mask}
+
+    return collate
+
+
+def token_logps(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+    """log p of each token but the first (N, T - 1), in fp32: one forward for both sides.
+
+    Two forwards would reduce a parameter twice (DeepSpeed#988).
+    """
+    seen = inputs.get("images", {})
+    outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **seen, use_cache=False)
+    targets = inputs["input_ids"][:, 1:]
+    logits = outputs.logits[:, :-1].float()
+    return -F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+
+
+class PairTrainer(StageTrainer, transformers.Trainer):
+    """The Trainer with a loss made of means over pairs (or over what they hold)."""
+
+    sequences_per_sample = 2
+    # The loss below is already divided by the totals of all accumulated micro-batches.
+    loss_is_scaled_for_ga = True
+
+    args: Any  # the stage's own config; the base class declares a TrainingArguments
+    _signature_columns: Any
+
+    #: Columns of the rows that the collator reads.
+    columns: tuple[str, ...]
+    #: Names of the columns of `measure`, as they are logged.
+    metrics: tuple[str, ...]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, compute_metrics=self._evaluation_metrics)
+        self._sums: torch.Tensor | None = None
+        self._steps = 0
+        self._step_shares = torch.zeros(())
+
+    def measure(self, model: Any, inputs: Batch) -> torch.Tensor:
+        """The `metrics` of each pair (B, M), those of the loss with their gradient."""
+        raise NotImplementedError
+
+    def counts(self, inputs: Batch) -> torch.Tensor:
+        """How much each pair counts in the mean of each metric (B, M): once, where a stage says nothing else."""
+        ids = inputs["input_ids"]
+        return torch.ones(len(ids) // 2, len(self.metrics), dtype=torch.long, device=ids.device)
+
+    def loss_of(self, means: dict[str, Any]) -> Any:
+        """The loss from the metrics' means; linear in them."""
+        raise NotImplementedError
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = list(self.columns)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """The micro-batches of one step, and each metric's total count in them over all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._steps += 1
+        self._step_shares = torch.zeros(())
+        totals = torch.zeros(len(self.metrics), dtype=torch.long, device=device)
+        for batch in batches:
+            totals += self.counts(batch).sum(0)
+        return batches, self.accelerator.reduce(totals, "sum")
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """This process's share of the step's loss, times the number of processes, whose mean is taken afterwards."""
+        if num_items_in_batch is None or return_outputs:
+            raise NotImplementedError("the loss needs the step's totals and gives no outputs; see prediction_step")
+        shares = self.measure(model, inputs).sum(0) / num_items_in_batch.clamp(min=1)
+        self._step_shares = self._step_shares + shares.detach()
+        self._sums = shares.detach() if self._sums is None else self._sums + shares.detach()
+        return self.loss_of(self._named(shares)) * self.accelerator.num_processes
+
+    def step_mean(self, metric: str) -> float:
+        """The metric's mean over the step that is just done. A collective."""
+        return float(self.accelerator.reduce(self._step_shares[self.metrics.index(metric)], "sum"))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means since the last record; one small reduction over the processes, and only here."""
+        if "loss" in logs and self._sums is not None:
+            logs |= self._named((self.accelerator.reduce(self._sums, "sum") / self._steps).tolist())
+            self._sums, self._steps = None, 0
+        super().log(logs, start_time)
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> Any:
+        """Values of each pair instead of a loss of the batch, so that the evaluation's means are exact."""
+        del prediction_loss_only, ignore_keys
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            values = self.measure(model, inputs)
+        return None, values, self.counts(inputs)
+
+    def _evaluation_metrics(self, prediction: Any) -> dict[str, float]:
+        counts = prediction.label_ids.sum(0).clip(min=1)
+        means = self._named((prediction.predictions.sum(0, dtype="float64") / counts).tolist())
+        return {"loss": self.loss_of(means)} | means
+
+    def _named(self, values: Any) -> dict[str, Any]:
+        return dict(zip(self.metrics, values, strict=True))

@@ -1,0 +1,121 @@
+"""Reward models by TRL's RewardTrainer: one score a sequence, trained with -log sigmoid(r_chosen - r_rejected).
+
+Chosen and rejected answers go through the model in one forward. Evaluation reports the share of pairs in the right
+order (`eval_accuracy`) and their mean distance (`eval_margin`). A record's `margin` is the distance that is wanted:
+-log sigmoid(r_chosen - r_rejected - margin).
+
+Pairs say nothing about where 0 is, and a harmless score above 0 is to mean a harmless answer. A record's
+`safety_labels` say it: see `sign_loss`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from trl import RewardConfig, RewardTrainer  # type: ignore[attr-defined]
+from trl.trainer.reward_trainer import DataCollatorForPreference
+
+from ..data.encoding import encoders
+from .trainer import StageTrainer
+
+HEAD = "score"
+Config = RewardConfig
+encoder = encoders.rm
+SAFE = ("chosen_safe", "rejected_safe")
+
+
+def sign_loss(scores: torch.Tensor, safe: torch.Tensor) -> torch.Tensor:
+    """-log sigmoid(s r), summed over a pair's two answers, of the cost model of Safe RLHF (arXiv 2310.12773), eq. 6.
+
+    scores r, safe s (pairs, 2): 1 safe, -1 unsafe, 0 not judged, which costs nothing. Returns (pairs,).
+    """
+    return (-F.logsigmoid(safe * scores) * safe.abs()).sum(1)
+
+
+@dataclass
+class Collator(DataCollatorForPreference):
+    """TRL's, with the safety labels of those rows that have some: `safe` (pairs, 2)."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Batch the rows."""
+        batch: dict[str, Any] = super().torch_call(examples)
+        if SAFE[0] in examples[0]:
+            batch["safe"] = torch.tensor([[row[name] for name in SAFE] for row in examples], dtype=torch.float)
+        return batch
+
+
+class Trainer(StageTrainer, RewardTrainer):
+    """TRL's trainer on rows that are tokenised already, with its speed measured and an exact evaluation."""
+
+    sequences_per_sample = 2
+
+    _signature_columns: Any
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = ["chosen_ids", "rejected_ids", "margin", *SAFE]
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """TRL's mean over the pairs, and that of `sign_loss`."""
+        safe = inputs.pop("safe", None)
+        both: Any = super().compute_loss
+        loss, outputs = both(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if safe is not None:
+            loss = loss + sign_loss(_paired(outputs.logits), safe).mean()
+        return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(
+        self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> Any:
+        """Each pair's scores, margin and labels; TRL's means of batch means depend on how the pairs were dealt out."""
+        del prediction_loss_only, ignore_keys
+        inputs = self._prepare_inputs(inputs)
+        margin, safe = inputs.pop("margin", None), inputs.pop("safe", None)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            scores = _paired(model(**inputs, use_cache=False).logits)
+        margin = torch.zeros_like(scores[:, 0]) if margin is None else margin
+        safe = torch.zeros_like(scores) if safe is None else safe
+        return None, scores, torch.cat([margin[:, None], safe], dim=1)
+
+
+def _paired(logits: torch.Tensor) -> torch.Tensor:
+    """Scores of the chosen and the rejected (pairs, 2) from those of all chosen, then all rejected (2 pairs, 1)."""
+    return torch.cat(logits.float().chunk(2), dim=1)
+
+
+def pair_metrics(prediction: Any) -> dict[str, float]:
+    """Loss, accuracy and margin over all pairs, from scores (pairs, 2) and (pairs, 3): the wanted margin, two labels.
+
+    sign_accuracy: the share of labelled answers whose score is above 0 where they are safe, below where not.
+    """
+    scores, told = torch.tensor(prediction.predictions), torch.tensor(prediction.label_ids)
+    distance, safe = scores[:, 0] - scores[:, 1], told[:, 1:]
+    found = {
+        "loss": float((-F.logsigmoid(distance - told[:, 0]) + sign_loss(scores, safe)).mean()),
+        "accuracy": float((distance > 0).float().mean()),
+        "margin": float(distance.mean()),
+    }
+    if safe.any():
+        found["sign_accuracy"] = float((safe * scores > 0)[safe != 0].float().mean())
+    return found
+
+
+def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
+    """Make the trainer."""
+    return Trainer(
+        model=model,
+        args=args,
+        data_collator=Collator(tokenizer.pad_token_id, pad_to_multiple_of=args.pad_to_multiple_of),
+        processing_class=tokenizer,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        peft_config=adapter,
+        compute_metrics=pair_metrics,
+    )

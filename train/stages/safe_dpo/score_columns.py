@@ -1,0 +1,137 @@
+"""Scores as columns: computed once, ahead of the training, and kept beside the prepared data.
+
+Then neither the reference nor a reward model shares a device with the policy while it trains. The rows are scored shard
+by shard, each shard by all processes together, and each node's first process writes it: a run that was killed goes on
+where it stopped, with any number of processes. The folder's name is made from all that the scores depend on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device  # type: ignore[import-untyped]
+
+from ...data.encoding.tokens import Row
+from ...errors import UserError
+from ...processes import spread
+from ...reporting import say
+from .. import image_pairs, pairs
+from ..pairs import Batch
+from . import scoring
+from .scoring import Scorer
+
+ROWS_IN_SHARD = 1024
+
+Load = Callable[[], contextlib.AbstractContextManager[Scorer]]
+
+
+def identity(place: str, args: Any, *more: object, files: Iterable[Path] = ()) -> str:
+    """A digest of the model at `place` (a folder's content, or a hub id) and of what else decides its scores.
+
+    files: known by their time and size, as data files are.
+    """
+    digest = hashlib.sha256()
+    if args.process_index == 0:  # the others would read the same gigabytes once more
+        code = "".join(inspect.getsource(module) for module in (image_pairs, pairs, scoring))
+        digest.update("\0".join([code, place, *map(str, (args.bf16, args.fp16, *more))]).encode())
+        for path in _model_files(Path(place)):
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+        for path in files:
+            stat = path.stat()
+            digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return str(spread.gather(digest.hexdigest())[0][:32])
+
+
+def _model_files(folder: Path) -> list[Path]:
+    """Weights and configuration, an adapter's base too."""
+    patterns = ("*.safetensors", "*.bin", "config.json", "adapter_config.json")
+    files = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    adapter = folder / "adapter_config.json"
+    if adapter in files:
+        files += _model_files(Path(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]))
+    return files
+
+
+def add(
+    sets: list[Any], sides: tuple[str, str], name: str, identity: str, load: Load, collate: Any, args: Any
+) -> list[Any]:
+    """The data sets with `{side}_{name}` columns, scored now unless an earlier run has done it. A collective.
+
+    sets: prepared `datasets.Dataset`s, in whose folders the scores are kept. load: makes the scorer where there is work
+    to do. collate: from rows to the scorer's batch.
+    """
+    import datasets  # type: ignore[import-untyped]
+
+    shards = [_shards(rows, f"{name}-{identity}") for rows in sets]
+    wanted = [(i, k) for i, paths in enumerate(shards) for k in range(len(paths))]
+    absent = spread.gather([(i, k) for i, k in wanted if not shards[i][k].is_file()])  # a node may have its own disk
+    if missing := sorted({shard for found in absent for shard in found}):
+        with load() as score:
+            for done, (i, k) in enumerate(missing):
+                say(f"scoring {name}: shard {done + 1} of {len(missing)}")
+                part = range(k * ROWS_IN_SHARD, min((k + 1) * ROWS_IN_SHARD, len(sets[i])))
+                _write(shards[i][k], _score(sets[i], part, sides, name, score, collate, args), args)
+    spread.gather(None)  # the others wait for the writers
+    scores = [datasets.concatenate_datasets([datasets.Dataset.from_file(str(p)) for p in paths]) for paths in shards]
+    return [datasets.concatenate_datasets([a, b], axis=1) for a, b in zip(sets, scores, strict=True)]
+
+
+def _shards(rows: Any, folder: str) -> list[Path]:
+    # The fingerprint: several selections of rows may share one file.
+    place = Path(rows.cache_files[0]["filename"]).parent / f"{folder}-{rows._fingerprint}"
+    return [place / f"{index:05d}.arrow" for index in range(-(-len(rows) // ROWS_IN_SHARD))]
+
+
+def _score(
+    rows: Any, part: range, sides: tuple[str, str], name: str, score: Scorer, collate: Any, args: Any
+) -> list[Row]:
+    """The values of a part of the rows, on every process; each scores an equal share of it."""
+    mine = [part[i] for i in spread.share(len(part), args)]
+    found: list[Row] = []
+    for start in range(0, len(mine), args.per_device_eval_batch_size):
+        batch = collate([rows[i] for i in mine[start : start + args.per_device_eval_batch_size]])
+        with torch.no_grad():
+            values = score(send_to_device(batch, args.device))
+        lists = _as_lists(values.cpu(), batch)
+        half = len(lists) // 2
+        found += [
+            {f"{sides[0]}_{name}": a, f"{sides[1]}_{name}": b} for a, b in zip(lists[:half], lists[half:], strict=True)
+        ]
+    return spread.join(found, len(part), args)
+
+
+def _as_lists(values: torch.Tensor, batch: Batch) -> list[Any]:
+    """One number a sequence, or one for each of its answer's tokens."""
+    if values.dim() == 1:
+        return list(values.tolist())
+    answer = batch["answer_mask"][:, 1:].bool()
+    return [row[mask].tolist() for row, mask in zip(values, answer, strict=True)]
+
+
+def _write(path: Path, found: list[Row], args: Any) -> None:
+    """Whole or not at all; on a folder that nodes share, each node writes the same."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+    if args.local_process_index != 0:
+        return
+    kind = pa.list_(pa.float32()) if isinstance(next(iter(found[0].values())), list) else pa.float32()
+    schema = pa.schema([(name, kind) for name in found[0]])
+    work = path.with_name(f".{path.name}.{args.process_index}")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with pa.ipc.new_stream(str(work), schema) as writer:
+            writer.write_batch(pa.RecordBatch.from_pylist(found, schema=schema))
+        work.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"data.cache_dir: {path.parent}: {error.strerror or error}. Make room, or name another folder; "
+            "`train.scores: live` needs none."
+        ) from error

@@ -1,0 +1,203 @@
+"""What no training step changes: the reference's log-probabilities and the reward models' scores.
+
+A scorer turns a batch of pairs into values: `reference` (N, T - 1), the log-probability of each answer token and zero
+elsewhere; `helpful` and `harmless` (N,), a reward model's score of each sequence, with all of side a before side b. The
+reference sees the images of a batch that has some; a reward model reads its `text`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...data.encoding import chat_template, vision
+from ...data.encoding.tokens import Row, tokenizer_of
+from ...errors import UserError
+from ...model import frozen
+from ...model.loading import placement, zero_stage
+from ..pairs import Batch, token_logps
+
+Scorer = Callable[[Batch], torch.Tensor]
+NAMES = ("reference", "helpful", "harmless")
+
+
+def reference_logps(model: Any, inputs: Batch) -> torch.Tensor:
+    """log p of each answer token (N, T - 1), zero elsewhere."""
+    answer: torch.Tensor = inputs["answer_mask"][:, 1:]
+    return token_logps(model, inputs) * answer
+
+
+def collate(rows: list[Row], sides: tuple[str, str], answer_mask: torch.Tensor) -> Batch:
+    """The precomputed columns that the rows have, as a scorer would give them."""
+    batch: Batch = {}
+    for name in NAMES:
+        if f"{sides[0]}_{name}" in rows[0]:
+            values = [row[f"{side}_{name}"] for side in sides for row in rows]
+            if name == "reference":
+                batch[name] = torch.zeros(answer_mask[:, 1:].shape)
+                batch[name][answer_mask[:, 1:].bool()] = torch.tensor([v for logps in values for v in logps])
+            else:
+                batch[name] = torch.tensor(values)
+    return batch
+
+
+def has_adapter(model: Any) -> bool:
+    """Whether the model is its own reference once the adapter is switched off."""
+    return hasattr(model, "disable_adapter")
+
+
+@contextlib.contextmanager
+def without_adapter(model: Any, unwrapped: Any) -> Iterator[None]:
+    """The start model, in eval mode: the policy with its adapter, if it has one, switched off."""
+    was_training = model.training
+    model.eval()
+    try:
+        with unwrapped.disable_adapter() if has_adapter(unwrapped) else contextlib.nullcontext():
+            yield
+    finally:
+        model.train(was_training)
+
+
+@contextlib.contextmanager
+def start(model: Any, args: Any) -> Iterator[Any]:
+    """The start model, before its training begins: the policy itself, under ZeRO-3 another one. A collective there.
+
+    (Its shards are put together only by what makes it a trainer's.)
+    """
+    if zero_stage(args) == 3 and not getattr(model, "is_quantized", False):
+        with frozen.for_a_while(frozen.start_model(model, args)) as copy:
+            yield copy
+    else:
+        with whole(model, args), without_adapter(model, model):
+            yield model
+
+
+@contextlib.contextmanager
+def reference(model: Any, args: Any) -> Iterator[Scorer]:
+    """Score with the start model, before its training begins."""
+    with start(model, args) as begun, autocast(args):
+        yield lambda inputs: reference_logps(begun, inputs)
+
+
+def reference_copy(model: Any, args: Any) -> Scorer:
+    """A frozen copy of a model that is about to be trained."""
+    copy = frozen.start_model(model, args)
+
+    def score(inputs: Batch) -> torch.Tensor:
+        with autocast(args):
+            return reference_logps(copy, inputs)
+
+    return score
+
+
+@contextlib.contextmanager
+def reward(name: str, folder: str, reader: Any, args: Any) -> Iterator[Scorer]:
+    """Score with a reward model that nobody else keeps."""
+    yield reward_model(name, folder, reader, args)
+
+
+def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
+    """Load the output of an `rm` job: a LoRA adapter with its score head, or a full sequence classifier.
+
+    reader: the policy's tokenizer, or a vision-language model's processor. Raises UserError when the folder holds no
+    reward model, or one with another vocabulary or chat template: the policy's tokens are scored as they are. Only a
+    processor's placeholders of images may be missing there (or be there alone), as no text that is scored has them.
+    """
+    from transformers import AutoTokenizer
+
+    key = f"train.{name}_reward_model"
+    if not Path(folder).is_dir():
+        raise UserError(f"{key}: {folder}: no such folder (looked in {Path.cwd()}). Name the output of an `rm` job.")
+    try:
+        # (Under ZeRO-3 the session has merged it.)
+        model = _adapter(folder, args) if (Path(folder) / "adapter_config.json").is_file() else _full(folder, args)
+        own = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, RuntimeError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{key}: {folder}: no reward model could be loaded: {why} Name the output of an `rm` job."
+        ) from error
+    tokenizer = tokenizer_of(reader)
+    differing = {token for token, _ in own.get_vocab().items() ^ tokenizer.get_vocab().items()}
+    if found := sorted(differing.difference(vision.placeholders(reader))):
+        raise UserError(
+            f"{key}: {folder}: its tokenizer has another vocabulary than the policy's, whose tokens it is to score "
+            f"({len(found)} differ, such as {found[0]!r}). Train the reward model from a model of the same family, or "
+            "with the policy's as its job's `tokenizer`.",
+            everywhere=True,
+        )
+    own.chat_template = own.chat_template or chat_template.FALLBACK_CHAT_TEMPLATE
+    if differ := chat_template.difference(reader, own):
+        policy, reward = (text[:200] for text in differ)
+        raise UserError(
+            f"{key}: {folder}: it would score text of a kind that it never saw: its chat template writes a "
+            f"conversation as {reward!r}, and the policy's the same one as {policy!r}. Train the reward model with the "
+            "policy's as its job's `tokenizer`.",
+            everywhere=True,
+        )
+    config = model.config.get_text_config()
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id  # by it the model finds each sequence's last token
+    scorer = frozen.settle(model, args)
+
+    def score(inputs: Batch) -> torch.Tensor:
+        text = inputs.get("text", inputs)
+        ids = text["input_ids"].masked_fill(text["attention_mask"] == 0, config.pad_token_id)
+        outputs = scorer(input_ids=ids, attention_mask=text["attention_mask"], use_cache=False)
+        return outputs.logits[:, 0].float()  # type: ignore[no-any-return]
+
+    return score
+
+
+def _full(folder: str, args: Any) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=_dtype(args), output_loading_info=True, **placement(args)
+    )
+    if info["missing_keys"] or model.config.num_labels != 1:
+        raise ValueError("it has no score head with one output.")
+    return model
+
+
+def _adapter(folder: str, args: Any) -> Any:
+    from peft import AutoPeftModelForSequenceClassification
+    from safetensors import safe_open
+
+    with safe_open(Path(folder) / "adapter_model.safetensors", "pt") as weights:
+        if not any("score" in name for name in weights.keys()):  # noqa: SIM118 - not a dict
+            raise ValueError("the adapter has no score head (modules_to_save).")
+    make: Any = AutoPeftModelForSequenceClassification
+    return make.from_pretrained(folder, num_labels=1, dtype=_dtype(args), **placement(args))
+
+
+def _dtype(args: Any) -> torch.dtype:
+    return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
+
+
+def autocast(args: Any) -> Any:
+    """The precision in which the policy computes."""
+    return torch.autocast(args.device.type, dtype=_dtype(args), enabled=args.bf16 or args.fp16)
+
+
+@contextlib.contextmanager
+def whole(model: Any, args: Any) -> Iterator[None]:
+    """Let a model that no trainer has prepared yet compute on this process's device. A collective."""
+    with _gathered(model):
+        if model.device.type != args.device.type:
+            model.to(args.device)
+        yield
+
+
+def _gathered(model: Any) -> Any:
+    """Under ZeRO-3: all weights on every process for a while. A collective."""
+    parameters = [p for p in model.parameters() if hasattr(p, "ds_id")]
+    if not parameters:
+        return contextlib.nullcontext()
+    import deepspeed  # type: ignore[import-untyped]
+
+    return deepspeed.zero.GatheredParameters(parameters)
