@@ -14,10 +14,9 @@ from alignlaunch.train.config import Stage
 from alignlaunch.train.data import cache
 from alignlaunch.train.data.encoding.answers import Text, conversation, plain, reply
 from alignlaunch.train.data.encoding.chat_template import render
-from alignlaunch.train.data.formats import columns, images
+from alignlaunch.train.data.formats import columns, images, readers
 from alignlaunch.train.data.formats.reading import IMAGES, Format, choose
 from alignlaunch.train.data.formats.turns import Record, is_learnt
-from alignlaunch.train.stages import registry
 
 from .data_samples import REFUSED, SAMPLES
 
@@ -74,7 +73,7 @@ def _lines() -> Iterator[str]:
     yield HEAD
     for (stage, *_), title in TITLES.items():
         yield f"\n## {title}"
-        for form in registry.FORMATS[stage]:
+        for form in readers.FORMATS[stage]:
             yield f"\n### {', '.join(f'`{name}`' for name in form.needs)}{f' ({form.about})' if form.about else ''}"
             if form.may:
                 yield f"\nWith or without {', '.join(f'`{name}`' for name in form.may)}."
@@ -89,7 +88,7 @@ def _lines() -> Iterator[str]:
 
 def samples(stage: Stage, form: Format[Any]) -> list[Record]:
     """The example records that are read in a format."""
-    return [record for record in SAMPLES[stage] if choose(record, registry.FORMATS[stage]) is form]
+    return [record for record in SAMPLES[stage] if choose(record, readers.FORMATS[stage]) is form]
 
 
 def _json(record: Record) -> str:
@@ -99,7 +98,7 @@ def _json(record: Record) -> str:
 
 def _error(stage: Stage, record: Record, says: str) -> str:
     try:
-        registry.READERS[stage](record)
+        readers.READERS[stage](record)
     except ValueError as error:
         assert says in str(error)  # noqa: S101 - the page must not say what is not so
         return str(error)
@@ -108,7 +107,7 @@ def _error(stage: Stage, record: Record, says: str) -> str:
 
 def trained(stage: Stage, record: Record) -> str:
     """What becomes of a record: what is learnt stands in [[ ]]."""
-    found: Any = registry.READERS[stage](record)
+    found: Any = readers.READERS[stage](record)
     if stage == "pt":
         return f"[[{found}<end of sequence>]]"
     tokenizer = MadeUp()

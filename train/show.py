@@ -22,12 +22,12 @@ from .data import preparation
 from .data.encoding import vision
 from .data.encoding.encoders import IGNORED, STAGES
 from .data.encoding.tokens import Encoded, Row, tokenizer_of
+from .data.formats.readers import FORMATS
 from .data.formats.reading import choose
 from .data.formats.turns import FormatError
 from .data.preparation import Preparation, Report
 from .errors import UserError
 from .model import loading
-from .stages.registry import FORMATS
 
 QUANTILES = (0, 0.05, 0.5, 0.95, 1)
 #: A name, token ids, and which of them are learnt.

@@ -16,10 +16,10 @@ from typing import NamedTuple
 from alignlaunch.train.config import Role
 from alignlaunch.train.data import sources
 from alignlaunch.train.data.formats import images
+from alignlaunch.train.data.formats.readers import READERS
 from alignlaunch.train.data.formats.turns import FormatError, Record
 from alignlaunch.train.data.sources import Item
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.stages.registry import READERS
 
 from ..errors import UsageError
 from ..job.job import Job

@@ -22,10 +22,10 @@ from alignlaunch.train.data import cache, preparation, sampling, sources
 from alignlaunch.train.data.encoding import encoders
 from alignlaunch.train.data.encoding.encoders import Encoder
 from alignlaunch.train.data.encoding.tokens import Encoded
+from alignlaunch.train.data.formats import readers
 from alignlaunch.train.data.formats.preferences import preference
 from alignlaunch.train.data.formats.sft import example
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.stages import registry
 
 GOOD = {"prompt": "p", "completion": "c"}
 
@@ -378,7 +378,7 @@ def test_the_name_follows_what_matters(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_every_module_that_makes_rows_is_in_the_name() -> None:
     """Those that a stage's readers and encoders come from; what they import from elsewhere makes no rows."""
     code = cache._code()
-    for function in (encoders.sft, encoders.dpo_images, registry.READERS["safe_dpo"], preparation.prepare):
+    for function in (encoders.sft, encoders.dpo_images, readers.READERS["safe_dpo"], preparation.prepare):
         assert cache._meaning(Path(inspect.getfile(function)).read_text()) in code
     folder = Path(cache.__file__).parent
     imported = {
@@ -388,9 +388,7 @@ def test_every_module_that_makes_rows_is_in_the_name() -> None:
         if isinstance(node, ast.ImportFrom) and node.level == len(path.relative_to(folder).parts) + 1
         for alias in node.names
     }
-    assert imported <= {"config", "errors", "reporting", "stages.registry", "processes", "processes.rendezvous"}, (
-        imported
-    )
+    assert imported <= {"config", "errors", "reporting", "processes", "processes.rendezvous"}, imported
 
 
 def test_what_was_not_used_for_long_is_removed(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from bench.data_samples import BAD, GOOD, QUESTION, REFUSED, SAMPLES, SYSTEM
 from alignlaunch.train import show
 from alignlaunch.train.config import Data, Stage, TrainConfig
 from alignlaunch.train.data.encoding import encoders
+from alignlaunch.train.data.formats import readers
 from alignlaunch.train.data.formats.reading import choose
 from alignlaunch.train.data.formats.turns import FormatError
-from alignlaunch.train.stages import registry
 from tests.matrix import matrix
 from tests.tiny import TOOL_CHAT_TEMPLATE
 
@@ -40,8 +40,8 @@ def test_the_page_is_what_the_readers_say() -> None:
 
 @pytest.mark.parametrize("stage", SAMPLES)
 def test_every_format_has_an_example(stage: Stage) -> None:
-    read = [choose(record, registry.FORMATS[stage]) for record in SAMPLES[stage]]
-    assert [form.needs for form in registry.FORMATS[stage] if form not in read] == []
+    read = [choose(record, readers.FORMATS[stage]) for record in SAMPLES[stage]]
+    assert [form.needs for form in readers.FORMATS[stage] if form not in read] == []
 
 
 def shown(caller: Path, stage: Stage, record: dict[str, Any], folder: Path) -> list[dict[str, Any]]:

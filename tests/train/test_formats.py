@@ -9,11 +9,11 @@ import pytest
 
 from alignlaunch.train.config import Stage
 from alignlaunch.train.data.formats.preferences import Preference, preference
+from alignlaunch.train.data.formats.readers import READERS
 from alignlaunch.train.data.formats.reading import text
 from alignlaunch.train.data.formats.safety import safe_preference
 from alignlaunch.train.data.formats.sft import Example, example
 from alignlaunch.train.data.formats.turns import FormatError
-from alignlaunch.train.stages.registry import READERS
 
 Q, A = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 B = {"role": "assistant", "content": "b"}

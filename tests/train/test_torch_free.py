@@ -14,6 +14,7 @@ import pytest
     "module",
     [
         "config",
+        "data.formats.readers",
         "stages.registry",
         "processes.rendezvous",
         "finish",
@@ -39,8 +40,9 @@ def test_every_stage_is_a_module_with_its_names() -> None:
     from typing import get_args
 
     from alignlaunch.train.config import Stage
+    from alignlaunch.train.data.formats import readers
     from alignlaunch.train.stages import registry
 
-    assert set(registry.READERS) == set(get_args(Stage))
-    for stage in registry.READERS:
+    assert set(readers.READERS) == set(get_args(Stage))
+    for stage in readers.READERS:
         assert {"HEAD", "Config", "encoder", "trainer"} <= vars(registry.load(stage)).keys()

@@ -76,9 +76,10 @@ def text() -> str:
 
 
 def _configs() -> dict[str, Any]:
+    from ..data.formats import readers
     from ..stages import registry
 
-    return {stage: registry.load(stage).Config for stage in registry.READERS}
+    return {stage: registry.load(stage).Config for stage in readers.READERS}
 
 
 def _arguments(config: Any) -> dict[str, Any]:

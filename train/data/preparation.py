@@ -18,11 +18,11 @@ from typing import Any
 from ..config import Data, Role, Stage, TrainConfig
 from ..errors import UserError
 from ..processes.rendezvous import Rendezvous
-from ..stages.registry import READERS
 from . import cache, mixing, sampling, sources, workers
 from .encoding.encoders import Encoder
 from .encoding.tokens import Encoded
 from .formats import images
+from .formats.readers import READERS
 from .formats.turns import FormatError, Record
 from .sources import Part
 
