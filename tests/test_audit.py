@@ -15,6 +15,7 @@ import pytest
 from alignlaunch.launchers.audit import drift, provenance
 from alignlaunch.launchers.audit.drift import DriftError
 from alignlaunch.launchers.errors import UsageError
+from alignlaunch.launchers.files import write_atomic
 from alignlaunch.launchers.job import jobfile
 from alignlaunch.launchers.submit import submission
 
@@ -72,7 +73,7 @@ def test_scripts_can_be_executed_and_nothing_half_written_stays(tmp_path: Path) 
     assert os.access(tmp_path / "a.sh", os.X_OK)
     assert not os.access(tmp_path / "b.json", os.X_OK)
     with pytest.raises(UnicodeEncodeError):
-        drift.write_atomic(tmp_path / "a.sh", "new \ud800")
+        write_atomic(tmp_path / "a.sh", "new \ud800")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == FILES
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from alignlaunch.launchers.audit import drift
+from alignlaunch.launchers.files import write_atomic
 from alignlaunch.launchers.job import jobfile
 from alignlaunch.launchers.render import render
 from alignlaunch.launchers.render.render import LOCK
@@ -66,7 +67,7 @@ def test_goldens(case: str, pytestconfig: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            drift.write_atomic(folder / name, text)
+            write_atomic(folder / name, text)
     on_disk = {
         str(path.relative_to(folder)): path.read_bytes().decode() for path in folder.rglob("*") if path.is_file()
     }

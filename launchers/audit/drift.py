@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..errors import LaunchError, UsageError
+from ..files import unreadable, unwritable, write_atomic
 from ..job import jobfile, pipeline
 from ..job.job import Job
 from ..render import render
@@ -41,10 +41,6 @@ def diff(folder: Path, files: dict[str, str]) -> str:
         return _diff(folder, files)
     except OSError as error:
         raise unreadable(error) from error
-
-
-def unreadable(error: OSError) -> UsageError:
-    return UsageError(f"{error.filename}: cannot be read: {error.strerror}\n    remedy: check its rights")
 
 
 def _diff(folder: Path, files: dict[str, str]) -> str:
@@ -87,30 +83,6 @@ def _outdated(folder: Path, files: dict[str, str]) -> set[str]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
     return {name for name in listed if Path(name).name == name and (folder / name).is_file()} - set(files)
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        mode = 0o777 if path.suffix in (".sh", ".sbatch") else 0o666
-        Path(temporary).chmod(mode & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def unwritable(folder: Path, error: OSError) -> UsageError:
-    """The one wording for a folder that cannot be written: no rights, no space, a file in the way."""
-    place = error.filename or folder
-    return UsageError(
-        f"{folder}: cannot be written: {error.strerror} ({place})\n    remedy: check rights, space and quota"
-    )
 
 
 def ensure(folder: Path, files: dict[str, str], *, accept: bool, dry: bool = False) -> str | None:

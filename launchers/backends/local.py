@@ -15,8 +15,9 @@ from pathlib import Path
 
 from alignlaunch.train.config import PREFLIGHT_ONLY
 
-from ..audit import drift, provenance
+from ..audit import provenance
 from ..errors import LaunchError, UsageError
+from ..files import write_atomic
 from ..job.job import Job
 from ..render.render import DEEPSPEED, TORCHRUN
 from ..runs import processes, runfolder
@@ -105,7 +106,7 @@ def start(
 
 def _identify(run_dir: Path, pid: int) -> None:
     """Note the process that a run lives and dies with, whole at any moment: others read it."""
-    drift.write_atomic(run_dir / _PROCESS, json.dumps(processes.identity(pid)))
+    write_atomic(run_dir / _PROCESS, json.dumps(processes.identity(pid)))
 
 
 class LocalBackend(LogFile):

@@ -10,8 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ..audit import drift, provenance
+from ..audit import provenance
 from ..errors import UsageError
+from ..files import write_atomic
 from .records import Run, Status
 
 FILE = ".alignlaunch-run.json"
@@ -65,7 +66,7 @@ def update(run: Run) -> None:
     """Note what has become known of the run that has the folder."""
     with suppress(OSError):
         if (found := owner(run.output_dir)) and found.run_dir == run.run_dir:
-            drift.write_atomic(Path(run.output_dir) / FILE, _text(run))
+            write_atomic(Path(run.output_dir) / FILE, _text(run))
 
 
 def release(run: Run) -> None:

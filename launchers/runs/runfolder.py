@@ -13,6 +13,7 @@ from typing import Any
 
 from ..audit import drift, provenance
 from ..errors import LaunchError, LostJobError
+from ..files import unwritable, write_atomic
 from ..job.job import Job
 
 
@@ -32,9 +33,9 @@ def create(job: Job, files: dict[str, str]) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True)
         if not (runs / ".gitignore").exists():
-            drift.write_atomic(runs / ".gitignore", "*\n")
+            write_atomic(runs / ".gitignore", "*\n")
     except OSError as error:
-        raise drift.unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
     try:
         drift.write(folder, files)
         yield folder
@@ -47,9 +48,9 @@ def create(job: Job, files: dict[str, str]) -> Iterator[Path]:
 def write_provenance(folder: Path, data: dict[str, Any]) -> None:
     """Keep `data` as run.json, where the entrypoint finds it and copies it into the trained output."""
     try:
-        drift.write_atomic(folder / provenance.FILE, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        write_atomic(folder / provenance.FILE, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
-        raise drift.unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
 def exit_code(folder: Path) -> int | None:

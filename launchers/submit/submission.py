@@ -16,6 +16,7 @@ from ..backends import local
 from ..backends.slurm import submission as slurm
 from ..backends.slurm.backend import SCHEME as SLURM
 from ..errors import LaunchError, LostJobError, UsageError
+from ..files import write_atomic
 from ..job import cluster
 from ..job.job import Job
 from ..render import k8s_manifest
@@ -82,7 +83,7 @@ def submit_k8s(prepared: Prepared, say: Say, *, context: str | None, namespace: 
             submit.make_preflight_only(manifests)
         name, stored = submit.submit(api, manifests, run.label, say)
     try:
-        drift.write_atomic(folder / submit.STORED, json.dumps(stored, indent=2) + "\n")
+        write_atomic(folder / submit.STORED, json.dumps(stored, indent=2) + "\n")
     except OSError as error:  # the job is in the cluster: nothing of its run may go any more
         say(f"warning: {folder / submit.STORED}: not written: {error.strerror}")
     return _accepted(run, backend.handle_of(api, name), "")
@@ -124,7 +125,7 @@ def _opened(prepared: Prepared, place: str, chain: str) -> Iterator[Run]:
             chain=chain,
             status=Status("SUBMITTING"),
         )
-        drift.write_atomic(folder / states.SUBMITTER, json.dumps(processes.identity()))
+        write_atomic(folder / states.SUBMITTER, json.dumps(processes.identity()))
         try:
             # A pod's output folder is seen from here only where both see the same file system.
             if not prepared.preflight_only and (prepared.target != "k8s" or Path(run.output_dir).is_dir()):
