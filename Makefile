@@ -7,7 +7,7 @@
 # make lock         write those newest versions into constraints.txt; then run the tests
 # make test-matrix  every combination of stage, ZeRO and launcher, and the real model on two nodes; long
 # make test-slurm   all of tests/slurm on the installed Slurm, on another Debian's and on the newest packaged one
-# make lint         ruff, mypy, shellcheck, hadolint
+# make lint         ruff, mypy, the floors of the rooms (import-linter), shellcheck, hadolint
 # make bench        command line against torchx, in one run
 # make bench-train  the entrypoint against a hand-written TRL script, in one run
 # make bench-k8s    list beside the raw Kubernetes client, 2,000 jobs, in one run; root
@@ -94,6 +94,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/shellcheck tests/goldens/*/*/*.sh tests/goldens/*/*/*.sbatch .ci/run
 	$(BIN)/hadolint Dockerfile
 

@@ -9,7 +9,7 @@ import yaml
 
 from alignlaunch.launchers.audit import drift
 from alignlaunch.launchers.job import jobfile
-from alignlaunch.launchers.render import k8s_manifest
+from alignlaunch.launchers.render.manifests import load_manifests
 
 from .conftest import MINIMAL
 from .test_hostile import as_yaml
@@ -28,4 +28,4 @@ def rendered(folder: Path, **keys: Any) -> list[dict[str, Any]]:
     (folder / "job.yaml").write_text(as_yaml({**KEYS, **keys, "k8s": K8S | keys.get("k8s", {})}), encoding="utf-8")
     loaded = jobfile.load(folder / "job.yaml")
     drift.write(folder / "k8s", drift.artifacts(loaded, "k8s", folder / "k8s"))
-    return k8s_manifest.load(folder / "k8s")
+    return load_manifests(folder / "k8s")

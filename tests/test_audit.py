@@ -14,10 +14,12 @@ import pytest
 
 from alignlaunch.launchers.audit import drift, provenance
 from alignlaunch.launchers.audit.drift import DriftError
+from alignlaunch.launchers.backends import registry
 from alignlaunch.launchers.errors import UsageError
 from alignlaunch.launchers.files import write_atomic
-from alignlaunch.launchers.job import jobfile
-from alignlaunch.launchers.submit import submission
+from alignlaunch.launchers.job import jobfile, pipeline
+from alignlaunch.launchers.job.pipeline import Pipeline
+from alignlaunch.launchers.submit import steps
 
 from .conftest import MINIMAL, Cli
 
@@ -239,11 +241,17 @@ def test_the_copies_in_run_folders_do_not_count(folder: Path, job_file: Path) ->
     assert list(drift.locked_folders(job_file.parent)) == [folder]
 
 
+def agree(loaded: Pipeline) -> None:
+    """As a submission to this machine with --require-committed."""
+    rendered = steps.render(loaded, registry.of("local"))
+    steps.write(loaded, rendered, accept=False, committed=True, dry=False, say=lambda _: None)
+
+
 def test_require_committed(folder: Path, job_file: Path) -> None:
     place = job_file.parent
 
     def prepare() -> None:
-        submission.prepare(jobfile.load(job_file), "bash", write=False, require_committed=True, say=lambda _: None)
+        agree(pipeline.load(job_file))
 
     with pytest.raises(DriftError, match="is in no git repository"):
         prepare()
@@ -280,7 +288,7 @@ def test_the_cluster_profile_is_committed_too(folder: Path, job_file: Path) -> N
     git(place, "add", "launch", "job.yaml")
     git(place, "commit", "-m", "all but the profile")
     with pytest.raises(DriftError, match=r"not committed: clusters/lab\.yaml"):
-        submission.prepare(job, "bash", write=False, require_committed=True, say=lambda _: None)
+        agree(pipeline.load(job_file, (), "lab"))
 
 
 def test_what_git_ignores_is_not_committed(folder: Path, job_file: Path) -> None:

@@ -18,13 +18,14 @@ import pytest
 
 from alignlaunch.launchers import trained
 from alignlaunch.launchers.audit import provenance
+from alignlaunch.launchers.backends import registry
 from alignlaunch.launchers.backends.local import LocalBackend
 from alignlaunch.launchers.backends.slurm.backend import SlurmBackend
 from alignlaunch.launchers.errors import UsageError
-from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.job import pipeline
 from alignlaunch.launchers.runs import claim, processes, records
 from alignlaunch.launchers.runs.records import Run, Status
-from alignlaunch.launchers.submit import checks
+from alignlaunch.launchers.submit import steps
 from alignlaunch.launchers.watch import states
 
 from .conftest import MINIMAL
@@ -164,7 +165,7 @@ def test_a_local_run_of_another_machine_is_said_to_be_there(tmp_path: Path) -> N
     known = processes.identity() | {"host": "login2"}
     (folder / "process.json").write_text(json.dumps(known))
     there = Run("local://a", "job", run_dir=str(folder), log="", status=Status("RUNNING"))
-    backend = states.BACKENDS["local"]
+    backend = registry.of("local")
     assert backend.statuses([there])["local://a"] == Status(
         "RUNNING", reason="on login2, whose processes cannot be seen from here"
     )
@@ -259,9 +260,10 @@ def test_who_submitted_is_told_from_any_folder(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(LocalBackend, "statuses", lambda *_: {"local://a": Status("RUNNING")})
     (tmp_path / "job.yaml").write_text(MINIMAL)
-    loaded = jobfile.load(tmp_path / "job.yaml")
+    found = pipeline.load(tmp_path / "job.yaml")
+    (loaded,) = found.jobs.values()
     claim.take(replace(run(tmp_path), output_dir=loaded.output_path("bash")), None)
     with pytest.raises(
         UsageError, match=rf"output_dir: {tmp_path}/output/tiny: job .*, submitted by \S+ on \S+, writes"
     ):
-        checks.check(loaded, "bash", lambda _: None)
+        steps.check(found, steps.render(found, registry.of("local")), registry.of("local"), lambda _: None)

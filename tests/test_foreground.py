@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from alignlaunch.launchers.backends import local
-from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.backends.local import LocalBackend
+from alignlaunch.launchers.job import jobfile, pipeline
 from alignlaunch.launchers.runs import processes
 from alignlaunch.launchers.runs.records import Run
-from alignlaunch.launchers.submit import foreground
+from alignlaunch.launchers.submit import foreground, steps
 from alignlaunch.launchers.submit.foreground import _Progress
 
 from .conftest import MINIMAL
@@ -42,6 +43,7 @@ def test_progress_shows_whole_new_records_and_survives_what_it_cannot_read(
 def test_a_second_ctrl_c_ends_a_run_that_does_not_hear_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "job.yaml").write_text(MINIMAL)
     deaf = ["bash", "-c", f"trap '' TERM; : > {tmp_path}/deaf; while :; do sleep 1; done"]
     with subprocess.Popen(deaf, start_new_session=True) as process:
         while not (tmp_path / "deaf").exists():
@@ -57,7 +59,9 @@ def test_a_second_ctrl_c_ends_a_run_that_does_not_hear_the_first(
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
         monkeypatch.setattr(time, "sleep", sleep)
         said: list[str] = []
-        code = foreground.attend(run, process, follow=False, preflight_only=False, say=said.append)
+        monkeypatch.setattr(LocalBackend, "start", lambda *_: process)
+        rendered = steps.render(pipeline.load(tmp_path / "job.yaml"), LocalBackend())
+        code = foreground.run_all(rendered, {"tiny": run}, LocalBackend(), follow=False, say=said.append)
     assert (code, said[-1]) == (130, "stopped")
     assert process.returncode == -signal.SIGKILL
 
@@ -77,7 +81,7 @@ def test_a_local_run_sees_nothing_of_an_outer_allocation(tmp_path: Path, monkeyp
     (tmp_path / "job.yaml").write_text(MINIMAL)
     (tmp_path / "waiting").touch()
     (tmp_path / "show").write_text("env > seen\n")
-    with local.start(
+    with local._start(
         jobfile.load(tmp_path / "job.yaml"), tmp_path, tmp_path / "log", ["bash", str(tmp_path / "show")]
     ) as process:
         process.wait(timeout=60)

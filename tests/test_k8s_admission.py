@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignlaunch.launchers.job.k8s import patch
-from alignlaunch.launchers.render import k8s_lint, k8s_manifest
+from alignlaunch.launchers.render import k8s_lint
+from alignlaunch.launchers.render.manifests import _template_holders, load_manifests
 
 from .manifests import FOLDERS, rendered
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parent.name)
 def test_nothing_is_wrong_with_the_goldens(folder: Path) -> None:
-    assert [list(k8s_lint.refusals(one)) for one in k8s_manifest.load(folder)] == [[], []]
+    assert [list(k8s_lint.refusals(one)) for one in load_manifests(folder)] == [[], []]
 
 
 MASTER = "spec.pytorchReplicaSpecs.Master"
@@ -89,7 +90,7 @@ def test_a_trainjob(tmp_path: Path) -> None:
     assert list(k8s_lint.refusals(good)) == []
     good["spec"]["trainer"]["env"] += [{"name": "PET_NNODES", "value": "2"}, {"name": "MY_TOKEN", "value": "x"}]
     good["spec"]["runtimeRef"] = {}
-    (one,) = k8s_manifest._template_holders(good)
+    (one,) = _template_holders(good)
     one["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "1"}]
     assert [rule.partition(":")[0] for _, rule in k8s_lint.refusals(good)] == [
         "must be given",

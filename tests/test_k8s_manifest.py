@@ -17,7 +17,8 @@ from alignlaunch.launchers.audit import drift
 from alignlaunch.launchers.errors import UsageError
 from alignlaunch.launchers.job import jobfile
 from alignlaunch.launchers.job.k8s import patch
-from alignlaunch.launchers.render import k8s_manifest, render
+from alignlaunch.launchers.render import render
+from alignlaunch.launchers.render.manifests import _template_holders, load_manifests
 from alignlaunch.train import config
 
 from .conftest import Cli
@@ -50,7 +51,7 @@ def given_to_the_process(env: list[dict[str, Any]]) -> dict[str, str]:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parent.name)
 def test_goldens_are_what_the_schemas_the_models_and_kubectl_read(folder: Path) -> None:
-    manifests = k8s_manifest.load(folder)
+    manifests = load_manifests(folder)
     assert [complaints(one) for one in manifests] == [[], []]
     assert read_by_kubectl(folder) == manifests
 
@@ -65,7 +66,7 @@ def test_a_second_opinion_can_be_a_bad_one(tmp_path: Path) -> None:
             {"spec": {"trainer": {"nonsense": 1}, "pytorchReplicaSpecs": {"Master": {"nonsense": 1}}}},
         ):
             assert complaints(patch.over(good, change)), change
-        (replica, *_) = k8s_manifest._template_holders(good)
+        (replica, *_) = _template_holders(good)
         replica["template"]["spec"]["volumes"][0]["nonsense"] = 1
         assert complaints(good)
 
@@ -262,7 +263,7 @@ def test_check_knows_the_folder_without_its_lock(cli: Cli, tmp_path: Path) -> No
 def test_a_folder_that_is_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: [")
     with pytest.raises(UsageError, match="not a manifest"):
-        k8s_manifest.load(tmp_path)
+        load_manifests(tmp_path)
 
 
 # --- hostile values ---

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from alignlaunch.launchers.audit.drift import DriftError
+from alignlaunch.launchers.backends import registry
 from alignlaunch.launchers.backends.slurm import checks as slurm
-from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.job import jobfile, pipeline
 from alignlaunch.launchers.runs import records
 from alignlaunch.launchers.runs.records import Run, Status
-from alignlaunch.launchers.submit import checks, submission
+from alignlaunch.launchers.submit import checks, steps
 
 from .conftest import MINIMAL
 from .manifests import KEYS
@@ -43,27 +45,31 @@ def test_a_job_for_kubernetes_is_prepared_without_a_look_at_this_machine(tmp_pat
     (tmp_path / "job.yaml").write_text(
         as_yaml({**KEYS, "model": "/out/model", "secrets": ["ABSENT"], "k8s": {"image": "a:1", **k8s}})
     )
-    loaded = jobfile.load(tmp_path / "job.yaml")
+    loaded, backend = pipeline.load(tmp_path / "job.yaml"), registry.of("k8s")
     said: list[str] = []
-    checks.check(loaded, "k8s", said.append)
-    prepared = submission.prepare(loaded, "k8s", write=False, require_committed=False, say=said.append)
-    assert said == [f"wrote {prepared.folder} (commit it for the audit)"]
-    assert {path.name: path.read_text() for path in prepared.folder.iterdir()} == prepared.files
+    rendered = steps.render(loaded, backend)
+    steps.check(loaded, rendered, backend, said.append)
+    agree = partial(steps.write, loaded, rendered, accept=False, dry=False, say=said.append)
+    agree(committed=False)
+    (one,) = rendered.values()
+    assert said == [f"wrote {one.folder} (commit it for the audit)"]
+    assert {path.name: path.read_text() for path in one.folder.iterdir()} == one.files
     with pytest.raises(DriftError, match="is in no git repository"):
-        submission.prepare(loaded, "k8s", write=False, require_committed=True, say=said.append)
-    (prepared.folder / "job.pytorchjob.yaml").write_text("kind: PyTorchJob\n")
+        agree(committed=True)
+    (one.folder / "job.pytorchjob.yaml").write_text("kind: PyTorchJob\n")
     with pytest.raises(DriftError, match="accept it with --write"):
-        submission.prepare(loaded, "k8s", write=False, require_committed=False, say=said.append)
+        agree(committed=False)
 
 
 def test_a_run_of_a_cluster_that_is_gone_stops_no_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "job.yaml").write_text(MINIMAL)
-    loaded = jobfile.load(tmp_path / "job.yaml")
-    folder = loaded.output_path("bash")
+    loaded, backend = pipeline.load(tmp_path / "job.yaml"), registry.of("local")
+    folder = str(tmp_path / "output/tiny")
     records.save([Run("k8s://gone/lab/a", "a", "", "", output_dir=folder, status=Status("RUNNING"))])
     said: list[str] = []
-    checks.check(loaded, "bash", said.append, checks.Looks(data=False, memory=False))
+    wanted = checks.Wanted(data=False, memory=False)
+    steps.check(loaded, steps.render(loaded, backend), backend, said.append, wanted)
     assert "whether an earlier run still writes there cannot be asked" in said[-1]
 
 

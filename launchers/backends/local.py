@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,10 @@ from ..audit import provenance
 from ..errors import LaunchError, UsageError
 from ..files import write_atomic
 from ..job.job import Job
-from ..render.render import DEEPSPEED, TORCHRUN
+from ..render.render import DEEPSPEED, TORCHRUN, Target
 from ..runs import processes, runfolder
 from ..runs.records import Run, Status
+from .base import Rendered, Say
 from .logfile import LogFile
 
 SCHEME = "local"
@@ -53,13 +55,13 @@ def script_name(job: Job) -> str:
     return DEEPSPEED if job.spec.launcher == "deepspeed" else TORCHRUN
 
 
-def command(job: Job, script: str) -> list[str]:
+def _command(job: Job, script: str) -> list[str]:
     """The bash artifact with its arguments: every process of the job on this machine, so that the batch is the same."""
     stage = job.zero.stage if job.zero else 0
     return ["bash", script, str(stage), "1", str(job.world_size), "127.0.0.1", str(_free_port())]
 
 
-def check_machine(job: Job) -> None:
+def _check_machine(job: Job) -> None:
     """Raise UsageError if this machine has GPUs, but fewer than the job has processes."""
     gpus = 0 if job.cluster.device == "cpu" else _gpu_count()
     if 0 < gpus < job.world_size:
@@ -69,13 +71,13 @@ def check_machine(job: Job) -> None:
         )
 
 
-def wait_for_turn(run_dir: Path) -> None:
+def _wait_for_turn(run_dir: Path) -> None:
     """Mark a run that this process will start later; if this process ends before, it never will."""
     _identify(run_dir, os.getpid())
     (run_dir / _WAITING).touch()
 
 
-def start(
+def _start(
     job: Job, run_dir: Path, log: Path, arguments: list[str], *, preflight_only: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start the script in a session of its own, from the job's folder, writing to `log`."""
@@ -113,6 +115,36 @@ class LocalBackend(LogFile):
     """Status and cancel of runs on this machine. Any alignlaunch process of the user can ask."""
 
     scheme = SCHEME
+    target: Target = "bash"
+    orders_jobs = True  # alignlaunch itself starts one after the other
+
+    def check(self, rendered: Rendered, say: Say) -> None:
+        del say
+        _check_machine(rendered.job)
+
+    def script(self, rendered: Rendered) -> str:
+        return rendered.files[script_name(rendered.job)]
+
+    def dry_run(self, rendered: Rendered) -> str:
+        del rendered
+        return ""
+
+    def handle_prefix(self, job: Job) -> str:
+        del job
+        return f"{SCHEME}://"
+
+    def submit(self, rendered: Rendered, run: Run, after: Sequence[Run], say: Say) -> Run:
+        """Queue the run: `start` begins it once it is its turn."""
+        del rendered, after, say
+        folder = Path(run.run_dir)
+        _wait_for_turn(folder)
+        return replace(run, handle=f"{SCHEME}://{folder.name}", log=str(folder / f"{run.name}.log"))
+
+    def start(self, rendered: Rendered, run: Run) -> subprocess.Popen[bytes]:
+        job, folder = rendered.job, Path(run.run_dir)
+        arguments = _command(job, str(folder / script_name(job)))
+        runfolder.write_provenance(folder, provenance.describe(job, self.target, rendered.files, arguments))
+        return _start(job, folder, Path(run.log), arguments, preflight_only=rendered.preflight_only)
 
     def recover(self, handle: str) -> Run:
         """A run that the record does not know: its folder is looked for in ./runs."""

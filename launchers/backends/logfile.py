@@ -13,12 +13,15 @@ from ..runs.records import Run
 #: `srun --label` puts the task's number first; torchrun's line prefix (set by our scripts) says the rank.
 _LINE = re.compile(r"^(?:(?P<task>\d+): )?(?:\[rank(?P<rank>\d+)\]: ?)?")
 POLL_SECONDS = 0.5
+NO_LOG_YET = "no log yet\n    remedy: --follow waits for it"
 
 
 class LogFile:
     """Mixin of a backend whose runs write into a file that this machine sees, and whose scheduler is this machine's."""
 
+    shares_files = True
     requeues = False
+    labels_tasks = False
 
     def by_place(self, runs: list[Run]) -> list[list[Run]]:
         return [runs]
@@ -41,6 +44,10 @@ class LogFile:
             read = yield from tail(path, count, wanted, whole=is_over is not None)
         if is_over:
             yield from follow(path, read, wanted, is_over)
+
+    def why_no_log(self, run: Run) -> str:
+        del run
+        return NO_LOG_YET
 
     def keep_log(self, run: Run, say: Callable[[str], None]) -> None:
         """The file stays anyway."""

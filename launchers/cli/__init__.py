@@ -9,6 +9,7 @@ import click
 
 from alignlaunch import __version__
 
+from ..backends.registry import PLACES
 from ..errors import UsageError
 from . import data, files, plan, runs, submit, trained
 from .group import Group
@@ -34,7 +35,7 @@ def completion(shell: str) -> None:
 
 for command in (
     *(files.init, files.schema, files.render, files.check, plan.plan, data.data),
-    *(submit.slurm, submit.local, submit.k8s),
+    *map(submit.command_of, PLACES),
     *(runs.list_, runs.status, runs.logs, runs.diagnose, runs.cancel, runs.wait),
     *(trained.export, trained.evaluate, completion),
 ):

@@ -55,24 +55,27 @@ def show(runs: list[Run], as_json: bool) -> None:
 @JSON
 def logs(run: str, follow: bool, rank: int | None, node: int | None, tail: int | None, as_json: bool) -> None:
     """Print the log of RUN, all ranks in one view."""
+    from ..backends import registry
     from ..watch import states
 
-    found = [one for one in states.find(run) if follow or states.backend_of(one).has_log(one)]
+    found = [one for one in states.find(run) if follow or registry.of(one.scheme).has_log(one)]
     if not found:
-        raise LaunchError(f"{run}: {states.why_no_log(states.find(run)[-1])}")
+        last = states.refresh(states.find(run))[-1]
+        raise LaunchError(f"{run}: {registry.of(last.scheme).why_no_log(last)}")
     for one in found:
         print_log(one, follow, rank, node, tail, as_json)
 
 
 def print_log(run: Run, follow: bool, rank: int | None, node: int | None, count: int | None, as_json: bool) -> None:
-    from ..watch import states
+    from ..backends import registry
+    from ..watch import following, lines
 
-    wanted = states.selector(run, rank, node)
+    wanted = lines.selector(run, rank, node)
     if follow:
-        lines = states.follow(run, say, wanted, count)
+        shown = following.follow(run, say, wanted, count)
     else:
-        lines = states.backend_of(run).log(run, count, wanted, None, say)
-    for line in lines:
+        shown = registry.of(run.scheme).log(run, count, wanted, None, say)
+    for line in shown:
         click.echo(json.dumps({"line": line.rstrip("\n")}) if as_json else line, nl=as_json)
 
 
@@ -96,12 +99,13 @@ def diagnose(run: str, as_json: bool) -> None:
 @click.option("--keep", is_flag=True, help="On Kubernetes, where logs go with the pods: save them first.")
 def cancel(run: str, as_json: bool, keep: bool) -> None:
     """End RUN: every process of it; of a pipeline every step."""
+    from ..backends import registry
     from ..watch import states
 
     found = states.find(run)
     for one in reversed(found):  # a step that waits goes before the one it waits for
         if keep:
-            states.backend_of(one).keep_log(one, say)
+            registry.of(one.scheme).keep_log(one, say)
         states.cancel(one)
     show(states.refresh(found), as_json)
 

@@ -1,4 +1,4 @@
-"""slurm, local, k8s: from a job or pipeline file to runs."""
+"""A command for each place to run: from a job or pipeline file to runs."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ..backends import registry
+from ..backends.registry import PLACES
 from ..errors import UsageError
-from .options import DIGEST, JSON, exit_code, job_options, load, say
+from .options import JSON, exit_code, job_options, load, say
 
 if TYPE_CHECKING:
+    from ..backends.base import Backend
     from ..job.pipeline import Pipeline
-    from ..render.render import Target
     from ..runs.records import Run
-    from ..submit.submission import Prepared
 
 
 class Submission(NamedTuple):
-    """The options that `slurm`, `local` and `k8s` have in common."""
+    """The options that the commands of all places have in common."""
 
     job_file: Path
     overrides: tuple[str, ...]
@@ -38,29 +38,9 @@ class Submission(NamedTuple):
     wait: bool
     as_json: bool
 
-    def load(self) -> Pipeline:
-        return load(self.job_file, self.overrides, self.cluster)
-
-    def prepare(self, pipeline: Pipeline, target: Target) -> dict[str, Prepared]:
-        """Look at every step and agree on its artifacts, as far as these options want it."""
-        from ..submit import checks, steps
-
-        if self.preflight_only:
-            if pipeline.name:
-                raise UsageError(
-                    f"--preflight-only: {self.job_file} is a pipeline; its later steps read what is not made yet\n"
-                    "    remedy: give the job file of a step"
-                )
-            (job,) = pipeline.jobs.values()
-            checks.require_preflight(job, target)
-        looks = checks.Looks(data=not self.no_data_check, memory=not self.no_plan)
-        agreed = {"write": self.write, "require_committed": self.require_committed}
-        prepared = steps.prepare(pipeline, target, **agreed, say=say, looks=looks, dry=self.dry_run)
-        return {step: replace(one, preflight_only=self.preflight_only) for step, one in prepared.items()}
-
 
 def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the command a Submission, and behind it whatever other options it has."""
+    """Give the command a Submission, and the options of its own as keywords."""
     options = [
         click.option("--write", is_flag=True, help="Accept the new rendering where it differs from the one on disk."),
         click.option(
@@ -84,81 +64,48 @@ def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return job_options(with_submission)
 
 
-@click.command()
-@submit_options
-def slurm(asked: Submission) -> None:
-    """Submit JOB, a job or pipeline file, to Slurm: sbatch gets exactly the committed script."""
-    from ..audit import drift
-    from ..submit import steps, submission
+def command_of(scheme: str) -> click.Command:
+    """The command that submits to a place."""
+    place = PLACES[scheme]
 
-    pipeline = asked.load()
-    if asked.dry_run:
-        for job in pipeline.jobs.values():
-            files = drift.artifacts(job, "slurm", drift.folder_of(job, "slurm"))
-            click.echo(files["job.sbatch"], nl=False)
-    prepared = asked.prepare(pipeline, "slurm")
-    if asked.dry_run:
-        for one in prepared.values():
-            say(submission.dry_run(one.job, one.files))
-        return
-    runs = steps.submit_slurm(pipeline, prepared, say)
-    print_runs(pipeline, runs, asked.as_json)
-    watch_runs(pipeline, runs, asked)
+    @submit_options
+    def command(asked: Submission, **options: Any) -> None:
+        _submit(asked, registry.open_(scheme, **options))
+
+    for option in reversed(place.options):
+        kind: Any = {"metavar": option.metavar} if option.metavar else {"is_flag": True}
+        command = click.option(f"--{option.name.replace('_', '-')}", option.name, help=option.help, **kind)(command)
+    return click.command(scheme, help=place.help)(command)
 
 
-@click.command()
-@submit_options
-def local(asked: Submission) -> None:
-    """Run JOB, a job or pipeline file, on this machine: every process, step after step. Ctrl-C stops them all."""
-    from ..audit import drift
-    from ..backends import local
-    from ..submit import steps
+def _submit(asked: Submission, backend: Backend) -> None:
+    from ..backends.base import ForegroundBackend
+    from ..submit import checks, foreground, steps
 
-    pipeline = asked.load()
-    if asked.dry_run:
-        for job in pipeline.jobs.values():
-            files = drift.artifacts(job, "bash", drift.folder_of(job, "bash"))
-            click.echo(files[local.script_name(job)], nl=False)
-    prepared = asked.prepare(pipeline, "bash")
-    if asked.dry_run:
-        return
-    runs = steps.queue_local(pipeline, prepared)
-    print_runs(pipeline, runs, asked.as_json)
-    sys.exit(steps.run_local(prepared, runs, follow=asked.follow, say=say))
-
-
-@click.command()
-@submit_options
-@click.option("--context", metavar="NAME", help="Context of the kubeconfig; else its current one.")
-@click.option("--namespace", metavar="NAME", help="Instead of the job's or the context's.")
-@DIGEST
-def k8s(asked: Submission, context: str | None, namespace: str | None, require_digest: bool) -> None:
-    """Submit JOB to Kubernetes: its manifests, looked at by the server first."""
-    from ..audit import drift
-    from ..render import k8s_lint
-    from ..submit import submission
-
-    pipeline = asked.load()
-    if pipeline.name:
+    pipeline = load(asked.job_file, asked.overrides, asked.cluster)
+    if asked.preflight_only and pipeline.name:
         raise UsageError(
-            f"{asked.job_file}: Kubernetes knows no order between jobs\n"
-            "    remedy: submit the steps' job files one after the other with --wait, or the pipeline with `slurm`"
+            f"--preflight-only: {asked.job_file} is a pipeline; its later steps read what is not made yet\n"
+            "    remedy: give the job file of a step"
         )
-    (job,) = pipeline.jobs.values()
-    files = drift.artifacts(job, "k8s", drift.folder_of(job, "k8s"))
-    if require_digest:
-        k8s_lint.require_digest(job, files)
+    rendered = steps.render(pipeline, backend, preflight_only=asked.preflight_only)
     if asked.dry_run:
-        for name, text in files.items():
-            if name.endswith(".yaml"):
-                click.echo(f"---\n{text}", nl=False)
-    prepared = asked.prepare(pipeline, "k8s")
+        for one in rendered.values():
+            click.echo(backend.script(one), nl=False)
+    wanted = checks.Wanted(data=not asked.no_data_check, memory=not asked.no_plan)
+    steps.check(pipeline, rendered, backend, say, wanted)
+    agreed = {"accept": asked.write, "committed": asked.require_committed, "dry": asked.dry_run}
+    steps.write(pipeline, rendered, **agreed, say=say)
     if asked.dry_run:
-        say(submission.dry_run_k8s(job, files, context, namespace))
+        for one in rendered.values():
+            if answer := backend.dry_run(one):
+                say(answer)
         return
-    runs = [submission.submit_k8s(prepared[job.spec.name], say, context=context, namespace=namespace)]
-    print_runs(pipeline, runs, asked.as_json)
-    watch_runs(pipeline, runs, asked)
+    runs = steps.submit(pipeline, rendered, backend, say)
+    print_runs(pipeline, [*runs.values()], asked.as_json)
+    if isinstance(backend, ForegroundBackend):
+        sys.exit(foreground.run_all(rendered, runs, backend, follow=asked.follow, say=say))
+    watch_runs(pipeline, [*runs.values()], asked)
 
 
 def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
@@ -175,8 +122,7 @@ def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
 
 def watch_runs(pipeline: Pipeline, runs: list[Run], asked: Submission) -> None:
     """--follow and --wait after a submission. Ctrl-C leaves the jobs running, and says so."""
-    from ..watch import states
-    from . import summary
+    from ..watch import following, states, words
 
     if not (asked.follow or asked.wait):
         return
@@ -184,13 +130,13 @@ def watch_runs(pipeline: Pipeline, runs: list[Run], asked: Submission) -> None:
     try:
         for run in runs:
             if asked.follow:
-                for line in states.follow(run, say, lambda _: True):
+                for line in following.follow(run, say, lambda _: True):
                     click.echo(line, nl=False)
                 ended += states.refresh(states.find(run.handle))
             else:
                 ended.append(states.wait(run, say))
             if ended[-1].status.state == "COMPLETED":
-                say(summary.result(run, preflight_only=asked.preflight_only))
+                say(words.result(run, preflight_only=asked.preflight_only))
     except KeyboardInterrupt:
         say(f"stopped watching; the job goes on. To end it: alignlaunch cancel {pipeline.name or runs[0].handle}")
         sys.exit(130)

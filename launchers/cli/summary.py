@@ -25,11 +25,6 @@ def lines(job: Job) -> list[str]:
     ]
 
 
-def result(run: Run, *, preflight_only: bool) -> str:
-    """What a run that ended well has left."""
-    return "the nodes agree; nothing was trained" if preflight_only else f"result: {run.output_dir}"
-
-
 def table(runs: list[Run]) -> str:
     """One line a run: handle, name, state, exit code, nodes or reason."""
     if not runs:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..audit import provenance
+from ..backends import registry
 from ..errors import LaunchError, UsageError
 from ..runs import records, runfolder
 from ..runs.records import Run, Status
@@ -131,7 +132,7 @@ def _of_backend(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterat
 def _answers(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterator[str]:
     """What the backend gives, also where it gives up halfway."""
     try:
-        for text in states.backend_of(run).log(run, None, lambda _: True, None, say):
+        for text in registry.of(run.scheme).log(run, None, lambda _: True, None, say):
             yield text.rstrip("\n")[: lines.LONGEST_LINE]
     except (LaunchError, OSError) as error:
         found.notes.append(f"log: cannot be read ({str(error).splitlines()[0]})")

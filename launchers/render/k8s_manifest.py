@@ -6,14 +6,9 @@ import json
 import re
 from decimal import Decimal
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..errors import UsageError
 from ..job.job import Job, seconds
-from ..job.k8s import patch
 from ..job.k8s.rules import CONFIG_DIR, SHM_DIR
 from ..job.k8s.spec import K8s, Toleration, Volume
 
@@ -279,38 +274,3 @@ def _elastic_policy(job: Job, k8s: K8s) -> dict[str, Any] | None:
         # torchrun's own count of restarts after a failed process; that a node comes or goes is none.
         "maxRestarts": _first(k8s.backoff_limit, _BACKOFF_LIMIT),
     }
-
-
-# --- manifests as data ---
-
-
-def patched(job: dict[str, Any], k8s: K8s) -> dict[str, Any]:
-    """The job's manifest with `pod_patch` over each of its pod templates, then `patch` over the whole."""
-    job = json.loads(json.dumps(job))  # Master and Worker share one template until one of them changes
-    for holder in _template_holders(job):
-        holder["template"] = patch.over(holder["template"], k8s.pod_patch)
-    result: dict[str, Any] = patch.over(job, k8s.patch)
-    return result
-
-
-def _template_holders(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """What has a pod template: the replicas of a PyTorchJob, or the part of its runtime that a TrainJob patches."""
-    if job["kind"] == "PyTorchJob":
-        return list(job["spec"]["pytorchReplicaSpecs"].values())
-    patches = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]
-    return [patches["replicatedJobs"][0]["template"]["spec"]]
-
-
-def load(folder: Path) -> list[dict[str, Any]]:
-    """The manifests of a rendered folder, in the order in which `kubectl apply -f` creates them.
-
-    Raises UsageError for a file that cannot be read.
-    """
-    found = []
-    for path in sorted(folder.glob("*.yaml")):
-        try:
-            found += [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UsageError(f"{path}: not a manifest: {error}\n    remedy: render again") from error
-    manifests: list[dict[str, Any]] = json.loads(json.dumps(found))  # no two share a part through an anchor
-    return manifests

@@ -23,7 +23,7 @@ from ..job import zero
 from ..job.job import Job
 from ..job.k8s.spec import K8s
 from ..paths import PACKAGE
-from . import k8s_lint, k8s_manifest, yamltext
+from . import k8s_lint, k8s_manifest, manifests, yamltext
 
 Target = Literal["bash", "slurm", "k8s"]
 TARGETS: tuple[Target, ...] = ("bash", "slurm", "k8s")
@@ -98,7 +98,7 @@ def _k8s(job: Job) -> dict[str, str]:
     files = {file: _template(f"k8s/{file.removeprefix('job.')}.j2", job, **values) for file in (CONFIGMAP, name)}
     if k8s.patch or k8s.pod_patch:
         header = "".join(takewhile(lambda line: line.startswith("#"), files[name].splitlines(keepends=True)))
-        patched = k8s_manifest.patched(yaml.safe_load(files[name]), k8s)
+        patched = manifests.patched(yaml.safe_load(files[name]), k8s)
         files[name] = f"{header}# With `k8s.pod_patch` and `k8s.patch` in it.\n{yamltext.document(patched)}"
     k8s_lint.require(job, [yaml.safe_load(text) for text in files.values()])
     return files

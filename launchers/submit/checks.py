@@ -1,74 +1,76 @@
-"""What is looked at on the submitting machine before anything is written: this machine, paths, other runs, data."""
+"""The checks before anything is written: the place to run, paths, other runs in the output folder, memory, data."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import PurePath
 from typing import NamedTuple
 
-from ..backends import local
-from ..backends.slurm import checks as slurm
+from ..backends.base import Backend, ForegroundBackend, Rendered, Say
 from ..errors import LaunchError, UsageError
 from ..job.job import Job, looks_like_path
-from ..render.render import Target
 from ..runs import claim, records
 from ..watch import states
 from . import data_checks
 
 
-class Looks(NamedTuple):
-    """What may be left out: reading the data that this machine sees, and planning the memory."""
+class Wanted(NamedTuple):
+    """Checks that may be left out: reading the data that this machine sees, and planning the memory."""
 
     data: bool = True
     memory: bool = True
 
 
-EVERYTHING = Looks()
+EVERYTHING = Wanted()
 #: Longer than a pod or a Slurm step has between TERM and KILL.
 _ENDING_SECONDS = 60.0
 
 
-def check(job: Job, target: Target, say: Callable[[str], None], looks: Looks = EVERYTHING) -> None:
-    """Say what is doubtful about a job. Raises UsageError for what cannot work."""
-    if target == "bash":
-        local.check_machine(job)
-    if target != "k8s":  # a pod sees neither this shell nor this machine's folders
+def check(rendered: Rendered, backend: Backend, say: Say, wanted: Wanted = EVERYTHING) -> None:
+    """Report what is doubtful about a job. Raises UsageError for what cannot work."""
+    job = rendered.job
+    if rendered.preflight_only:
+        _require_preflight(rendered)
+    backend.check(rendered, say)
+    if backend.shares_files:
         for name in job.spec.secrets:
             if name not in os.environ:
                 say(f"warning: secrets: {name} is not set in your environment; the job will not have it")
-        missing = [f"{key}: {path} is not on this machine" for key, path in missing_paths(job)]
-        if missing and target == "bash":
-            told = "\n".join(missing)
-            raise UsageError(f"{told}\n    remedy: correct the path, as seen from {job.dir.resolve()}")
-        for one in missing:  # a node may see it
-            say(f"warning: {one} (as seen from {job.dir.resolve()})")
-    if target == "slurm":
-        for doubt in slurm.check(job):
-            say(f"warning: {doubt}")
-    _require_free(job.output_path(target), say)
-    if looks.memory:
+        _report_missing(job, say, here=isinstance(backend, ForegroundBackend))
+    _require_free(job.output_path(rendered.target), say)
+    if wanted.memory:
         _require_memory(job, say)
-    for line in data_checks.check(job) if looks.data else ():
+    for line in data_checks.check(job) if wanted.data else ():
         say(line)
 
 
-def require_preflight(job: Job, target: Target) -> None:
-    """For --preflight-only. Raises UsageError where the nodes would not meet."""
+def _report_missing(job: Job, say: Say, *, here: bool) -> None:
+    """here: the job runs on this machine, so that a path that is missing here cannot work."""
+    missing = [f"{key}: {path} is not on this machine" for key, path in missing_paths(job)]
+    if missing and here:
+        listed = "\n".join(missing)
+        raise UsageError(f"{listed}\n    remedy: correct the path, as seen from {job.dir.resolve()}")
+    for one in missing:  # a node may see it
+        say(f"warning: {one} (as seen from {job.dir.resolve()})")
+
+
+def _require_preflight(rendered: Rendered) -> None:
+    """For --preflight-only. Raises UsageError where the nodes would not be compared."""
+    job = rendered.job
     if job.elastic:
         raise UsageError(
             f"--preflight-only: nnodes {job.spec.nnodes} is elastic: its nodes come and go, and are never compared\n"
             f"    remedy: --set nnodes={job.nnodes}"
         )
-    if not job.preflight_seconds(target):
+    if not job.preflight_seconds(rendered.target):
         raise UsageError(
             "--preflight-only: preflight_timeout is 0: nothing would be compared\n"
             "    remedy: --set preflight_timeout=60"
         )
 
 
-def _require_memory(job: Job, say: Callable[[str], None]) -> None:
+def _require_memory(job: Job, say: Say) -> None:
     """A job that cannot fit would wait for hours in the queue to find out."""
     if job.cluster.gpu_memory_gib is None and job.cluster.host_memory_gib is None:
         return  # nothing to hold it against: the planner need not even be loaded
@@ -103,7 +105,7 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
     ]
 
 
-def _require_free(folder: str, say: Callable[[str], None]) -> None:
+def _require_free(folder: str, say: Say) -> None:
     """Two runs in one output folder would cut each other's metrics and set each other's checkpoints aside."""
     known = []
     try:

@@ -1,30 +1,52 @@
-"""A local run in the foreground: its progress, its end, and Ctrl-C."""
+"""Runs in the foreground, one after the other: their progress, their ends, and Ctrl-C."""
 
 from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..backends import logfile
-from ..backends.local import LocalBackend
-from ..cli import summary
+from ..backends.base import ForegroundBackend, Rendered, Say
 from ..runs.records import Run
-from ..watch import states
+from ..watch import states, words
 
 METRICS = "metrics.jsonl"
 POLL_SECONDS = 0.2
 
 
-def attend(
-    run: Run, process: subprocess.Popen[bytes], *, follow: bool, preflight_only: bool, say: Callable[[str], None]
+def run_all(
+    rendered: Mapping[str, Rendered], runs: Mapping[str, Run], backend: ForegroundBackend, *, follow: bool, say: Say
 ) -> int:
-    """Show the run until it ends; returns its exit code. Ctrl-C ends every process of it first."""
+    """Run the submitted steps one after the other, up to the first that fails. Returns its exit code, or 0."""
+    waiting = list(runs)
+    code = 0
+    try:
+        while waiting and not code:
+            step = waiting.pop(0)
+            run = states.refresh([runs[step]])[0]
+            if run.status.is_final:  # somebody cancelled it while it waited
+                say(words.describe(run))
+                code = run.status.process_code
+                continue
+            if len(runs) > 1:
+                say(f"{run.name}: {run.handle}")
+            code = _attend(rendered[step], run, backend, follow=follow, say=say)
+    finally:
+        for step in waiting:
+            backend.cancel(runs[step])
+            say(f"{runs[step].name}: never started")
+        states.refresh([runs[step] for step in waiting])
+    return code
+
+
+def _attend(rendered: Rendered, run: Run, backend: ForegroundBackend, *, follow: bool, say: Say) -> int:
+    """Start the run and show it until it ends; returns its exit code. Ctrl-C ends every process of it first."""
+    process = backend.start(rendered, run)
     began = time.time()
     log = Path(run.log)
     progress = _Progress(Path(run.output_dir) / METRICS, began)
@@ -44,16 +66,16 @@ def attend(
         progress.end_line()
         say("stopping every process of the run ... (Ctrl-C again: at once)")
         try:
-            states.backend_of(run).cancel(run)
+            backend.cancel(run)
         except KeyboardInterrupt:  # torchrun gives its processes half a minute
-            LocalBackend().kill(run)
+            backend.kill(run)
         process.wait()
         states.refresh([run])
         say("stopped")
         return 130
     run = states.refresh([run])[0]
     if run.status.state == "COMPLETED":
-        say(f"done in {time.time() - began:.0f} s; {summary.result(run, preflight_only=preflight_only)}")
+        say(f"done in {time.time() - began:.0f} s; {words.result(run, preflight_only=rendered.preflight_only)}")
         return 0
     if not follow:
         sys.stderr.writelines(logfile.tail(log, 20, lambda _: True))

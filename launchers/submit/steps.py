@@ -1,59 +1,94 @@
-"""From a pipeline to its runs: every step is prepared before the first is submitted. A job file has one step."""
+"""From a pipeline to its runs: every step is rendered and checked before the first is submitted.
+
+A job file is a pipeline of one step.
+"""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 from ..audit import drift
 from ..audit.drift import DriftError
-from ..backends.slurm import submission as slurm
+from ..backends import registry
+from ..backends.base import Backend, Rendered, Say
 from ..errors import LaunchError, UsageError
+from ..job import cluster
 from ..job.job import Job
 from ..job.pipeline import Pipeline
-from ..render.render import Target
 from ..runs.records import Run
-from ..watch import states
-from . import checks, foreground, submission
-from .checks import EVERYTHING, Looks
-from .submission import Prepared, Say
+from . import checks, submission
+from .checks import EVERYTHING, Wanted
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
-def prepare(
-    pipeline: Pipeline,
-    target: Target,
-    *,
-    write: bool,
-    require_committed: bool,
-    say: Say,
-    looks: Looks = EVERYTHING,
-    dry: bool = False,
-) -> dict[str, Prepared]:
-    """Look at every step, then make the committed folders and the steps agree; `dry`: without writing anything.
+def render(pipeline: Pipeline, backend: Backend, *, preflight_only: bool = False) -> dict[str, Rendered]:
+    """The files of every step for a place to run. Raises UsageError with all steps that cannot run there."""
+    if pipeline.name and not backend.orders_jobs:
+        raise UsageError(
+            f"{pipeline.path}: {backend.scheme} runs no job after another\n"
+            "    remedy: submit the steps' job files one after the other with --wait, or the pipeline with `slurm`"
+        )
+    target = backend.target
 
-    Raises UsageError with all that cannot work, before anything is written; DriftError with all that differs.
+    def of_step(job: Job) -> Rendered:
+        folder = drift.folder_of(job, target)
+        return Rendered(job, target, folder, drift.artifacts(job, target, folder), preflight_only)
+
+    return _each(pipeline, pipeline.jobs, UsageError, of_step)
+
+
+def check(
+    pipeline: Pipeline, rendered: dict[str, Rendered], backend: Backend, say: Say, wanted: Wanted = EVERYTHING
+) -> None:
+    """Check every step before anything is written. Raises UsageError with all that cannot work."""
+    reported: set[str] = set()
+
+    def once(message: str) -> None:  # steps have much in common
+        if message not in reported:
+            reported.add(message)
+            say(message)
+
+    _each(pipeline, rendered, UsageError, lambda one: checks.check(one, backend, once, wanted))
+
+
+def write(
+    pipeline: Pipeline, rendered: dict[str, Rendered], *, accept: bool, committed: bool, dry: bool, say: Say
+) -> None:
+    """Make the folders in git hold what was rendered. Raises DriftError with all that differs from it.
+
+    accept: overwrite what differs. committed: require that git has all of it, and the files it was made from.
+    dry: write nothing.
     """
-    _each(pipeline, UsageError, lambda job: checks.check(job, target, say, looks))
-    prepared = _each(
-        pipeline,
-        DriftError,
-        lambda job: submission.prepare(job, target, write=write, require_committed=require_committed, say=say, dry=dry),
-    )
-    if require_committed:
+
+    def agree(one: Rendered) -> None:
+        if done := drift.ensure(one.folder, one.files, accept=accept, dry=dry):
+            say(done)
+        if committed:
+            for path in _sources(one):
+                drift.require_committed(path)
+
+    _each(pipeline, rendered, DriftError, agree)
+    if committed:
         drift.require_committed(pipeline.path)
-    return prepared
 
 
-def _each(pipeline: Pipeline, error: type[LaunchError], do: Callable[[Job], T]) -> dict[str, T]:
-    """What `do` gives for every step. Raises one error with those of all steps."""
+def _sources(one: Rendered) -> list[Path]:
+    profile = [cluster.find(one.job.cluster_name, one.job.dir)] if one.job.cluster_name else []
+    return [one.folder, one.job.path, *profile]
+
+
+def _each(pipeline: Pipeline, steps: Mapping[str, S], error: type[LaunchError], do: Callable[[S], T]) -> dict[str, T]:
+    """What `do` returns for every step. Raises one error with those of all steps."""
     done: dict[str, T] = {}
     refused: list[str] = []
-    for step, job in pipeline.jobs.items():
+    for step, of_step in steps.items():
         try:
-            done[step] = do(job)
+            done[step] = do(of_step)
         except error as problem:
             refused.append(f"step {step}: {problem}" if pipeline.name and error is UsageError else str(problem))
     if refused:
@@ -61,61 +96,27 @@ def _each(pipeline: Pipeline, error: type[LaunchError], do: Callable[[Job], T]) 
     return done
 
 
-def submit_slurm(pipeline: Pipeline, prepared: dict[str, Prepared], say: Say) -> list[Run]:
+def submit(pipeline: Pipeline, rendered: dict[str, Rendered], backend: Backend, say: Say) -> dict[str, Run]:
     """Submit every step, each to wait for those it needs, or none: what was submitted before a failure is cancelled."""
-    for name in slurm.overriding_variables():
-        say(f"warning: {name} in your environment wins over the script; `unset {name}` to run what is committed")
-    chain, runs = _new_id(pipeline), dict[str, Run]()
+    of_pipeline = f"{pipeline.name}/{secrets.token_hex(4)}" if pipeline.name else ""
+    runs: dict[str, Run] = {}
+    step = ""
     try:
-        for step, one in prepared.items():
-            after = [runs[need].id for need in pipeline.needs[step]]
-            runs[step] = submission.submit_slurm(one, say, after=after, chain=chain)
+        for step, one in rendered.items():
+            after = [runs[needed] for needed in pipeline.needs[step]]
+            runs[step] = submission.submit(one, backend, say, after=after, pipeline=of_pipeline)
     except BaseException:
         if pipeline.name:
             say(f"{step} could not be submitted, so none shall be")
         for run in reversed(runs.values()):
             _take_back(run, say)
         raise
-    return list(runs.values())
+    return runs
 
 
 def _take_back(run: Run, say: Say) -> None:
     try:
-        states.backend_of(run).cancel(run)
+        registry.of(run.scheme).cancel(run)
         say(f"cancelled {run.handle} {run.name}")
     except LaunchError as error:
         say(f"{run.handle} {run.name} could not be cancelled ({error}); later: alignlaunch cancel {run.handle}")
-
-
-def queue_local(pipeline: Pipeline, prepared: dict[str, Prepared]) -> list[Run]:
-    """A run for every step, none of them started."""
-    chain = _new_id(pipeline)
-    return [submission.queue_local(one, chain=chain) for one in prepared.values()]
-
-
-def run_local(prepared: dict[str, Prepared], runs: list[Run], *, follow: bool, say: Say) -> int:
-    """Run the steps one after the other in the foreground, up to the first that fails. Returns its exit code, or 0."""
-    waiting = list(zip(prepared.values(), runs, strict=True))
-    code = 0
-    try:
-        while waiting and not code:
-            one, run = waiting.pop(0)
-            run = states.refresh([run])[0]
-            if run.status.is_final:  # somebody cancelled it while it waited
-                say(states.describe(run))
-                code = run.status.process_code
-                continue
-            if len(runs) > 1:
-                say(f"{run.name}: {run.handle}")
-            process = submission.start_local(one, run)
-            code = foreground.attend(run, process, follow=follow, preflight_only=one.preflight_only, say=say)
-    finally:
-        for _, run in waiting:
-            states.backend_of(run).cancel(run)
-            say(f"{run.name}: never started")
-        states.refresh([run for _, run in waiting])
-    return code
-
-
-def _new_id(pipeline: Pipeline) -> str:
-    return f"{pipeline.name}/{secrets.token_hex(4)}" if pipeline.name else ""

@@ -1,4 +1,4 @@
-"""Runs of any backend: find one, ask for states, wait for the end, follow the log."""
+"""Runs in any place: find one, ask for states, wait for the end, cancel."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
-from ..audit import provenance
-from ..backends import logfile
-from ..backends.k8s.backend import KubernetesBackend
-from ..backends.local import LocalBackend
-from ..backends.slurm.backend import SlurmBackend
+from ..backends import registry
+from ..backends.base import Say
+from ..backends.registry import PLACES
 from ..errors import LaunchError, SchedulerError, UsageError
 from ..runs import claim, processes, records
 from ..runs.records import Run, Status
-
-Say = Callable[[str], None]
-Wanted = Callable[[str], bool]
-IsOver = Callable[[], bool]
+from . import words
 
 #: In a run's folder: the process that submits it.
 SUBMITTER = "submitter.json"
@@ -31,65 +25,15 @@ FIRST_POLL, LAST_POLL = 1.0, 15.0
 PATIENCE_SECONDS = 600
 
 
-class Backend(Protocol):
-    """What every place to run offers."""
-
-    scheme: str
-    #: Whether what has ended may begin again under the same handle.
-    requeues: bool
-
-    def recover(self, handle: str) -> Run:
-        """A run that the record does not know."""
-
-    def by_place(self, runs: list[Run]) -> list[list[Run]]:
-        """The runs, those together that one scheduler answers for."""
-
-    def adopt(self, run: Run) -> Run | None:
-        """The run as its scheduler names it, of one whose submission was cut off; None where it never came there."""
-
-    def statuses(self, runs: list[Run]) -> dict[str, Status]:
-        """handle → status of runs of one place, with as few questions as it takes.
-
-        Raises SchedulerError where its scheduler does not answer, UsageError where it cannot be asked from here.
-        """
-
-    def require_here(self, run: Run) -> None:
-        """Raise UsageError if the run can be asked for elsewhere only."""
-
-    def cancel(self, run: Run) -> None:
-        """End the run. Ending one that has ended is fine."""
-
-    def keep_log(self, run: Run, say: Say) -> None:
-        """Save the log where ending the run would take it away."""
-
-    def pause(self, run: Run, seconds: float) -> None:
-        """Wait for so long, or until the run may have changed."""
-
-    def has_log(self, run: Run) -> bool:
-        """Whether there is anything to read."""
-
-    def log(self, run: Run, count: int | None, wanted: Wanted, is_over: IsOver | None, say: Say) -> Iterator[str]:
-        """The last `count` wanted lines (all for None); with `is_over` also what comes until then."""
-
-
-BACKENDS: dict[str, Backend] = {
-    backend.scheme: backend for backend in (LocalBackend(), SlurmBackend(), KubernetesBackend())
-}
-
-
-def backend_of(run: Run) -> Backend:
-    return BACKENDS[run.scheme]
-
-
 def find(text: str) -> list[Run]:
     """A run by handle, job name or "last"; all runs of a pipeline by its name. Raises UsageError if there is none."""
     if found := records.find(text):
         return [_named(run) for run in found]
     scheme, separator, _ = text.partition("://")
-    if separator and scheme in BACKENDS:
-        return [BACKENDS[scheme].recover(text)]
+    if separator and scheme in PLACES:
+        return [registry.of(scheme).recover(text)]
     if separator:
-        raise UsageError(f"{text}: no such kind of handle\n    remedy: {' or '.join(f'{s}://...' for s in BACKENDS)}")
+        raise UsageError(f"{text}: no such kind of handle\n    remedy: {' or '.join(f'{s}://...' for s in PLACES)}")
     remedy = "see `alignlaunch list`, or give the handle that the submission printed"
     what = "no run is recorded yet" if text == "last" else f"no run of a job or pipeline named {text!r} is recorded"
     raise UsageError(f"{what}\n    remedy: {remedy}")
@@ -103,8 +47,11 @@ def refresh(known: list[Run], unanswered: dict[str, LaunchError] | None = None) 
     """
     fresh: dict[str, Run] = {}
     known = [_named(run, unanswered) if run.is_submitting else run for run in known]
-    for scheme, backend in BACKENDS.items():
+    for scheme in PLACES:
         named = [run for run in known if run.scheme == scheme and not run.is_submitting]
+        if not named:
+            continue
+        backend = registry.of(scheme)
         open_ = [run for run in named if backend.requeues or not run.status.is_sure]
         for group in backend.by_place(open_) if open_ else ():
             try:
@@ -130,7 +77,7 @@ def _named(run: Run, unanswered: dict[str, LaunchError] | None = None) -> Run:
     if not run.is_submitting or processes.lives(submitter):
         return run
     try:
-        found = backend_of(run).adopt(run)
+        found = registry.of(run.scheme).adopt(run)
     except LaunchError as error:
         if unanswered is None:
             raise
@@ -154,7 +101,7 @@ def cancel(run: Run) -> None:
         submitter = processes.read(Path(run.run_dir) / SUBMITTER)
         reason = run.status.reason or f"by process {submitter.get('pid')}; end that one"
         raise UsageError(f"{run.handle}: {run.status.state} ({reason})\n    nothing was cancelled")
-    backend_of(run).cancel(run)
+    registry.of(run.scheme).cancel(run)
 
 
 def states(run: Run, say: Say, pause: Callable[[Run, float], None]) -> Iterator[Run | None]:
@@ -166,7 +113,7 @@ def states(run: Run, say: Say, pause: Callable[[Run, float], None]) -> Iterator[
     while True:
         try:
             if not here:
-                backend_of(run).require_here(run)
+                registry.of(run.scheme).require_here(run)
                 here = True
             run = refresh([run])[0]
         except SchedulerError as error:
@@ -178,7 +125,7 @@ def states(run: Run, say: Say, pause: Callable[[Run, float], None]) -> Iterator[
             last_answer = time.monotonic()
             if (run.status.state, run.status.reason) != seen:
                 seen = (run.status.state, run.status.reason)
-                say(describe(run))
+                say(words.describe(run))
             yield run
             if run.status.is_final:
                 return
@@ -188,54 +135,6 @@ def states(run: Run, say: Say, pause: Callable[[Run, float], None]) -> Iterator[
 
 def wait(run: Run, say: Say) -> Run:
     """Until the end."""
-    for now in states(run, say, backend_of(run).pause):
+    for now in states(run, say, registry.of(run.scheme).pause):
         run = now or run
     return run
-
-
-def follow(run: Run, say: Say, wanted: Wanted, count: int | None = None) -> Iterator[str]:
-    """The last `count` log lines, and then more as they come, until the run ends."""
-    due, delay = 0.0, FIRST_POLL
-    answers = states(run, say, lambda *_: None)  # `is_over` has its own pace
-
-    def is_over() -> bool:
-        nonlocal due, delay
-        if time.monotonic() < due:
-            return False
-        now = next(answers)
-        due, delay = time.monotonic() + delay, min(delay * 1.5, LAST_POLL)
-        return now is not None and now.status.is_final
-
-    yield from backend_of(run).log(run, count, wanted, is_over, say)
-
-
-def why_no_log(run: Run) -> str:
-    """Why there is nothing to read of a run, and where more may be."""
-    if run.scheme == KubernetesBackend.scheme and refresh([run])[0].status.is_final:
-        return (
-            "no log any more: its pods are gone, and nobody kept it\n"
-            f"    remedy: see {run.output_dir or 'its output_dir'}/logs, where that is mounted: what each process wrote"
-        )
-    return "no log yet\n    remedy: --follow waits for it"
-
-
-def describe(run: Run) -> str:
-    status = run.status
-    code = f" exit code {status.exit_code}" if status.exit_code is not None and status.is_final else ""
-    reason = f" ({status.reason})" if status.reason else ""
-    nodes = f" on {status.nodes}" if status.nodes else ""
-    return f"{run.handle} {run.name}: {status.state}{code}{nodes}{reason}"
-
-
-def selector(run: Run, rank: int | None, node: int | None) -> Wanted:
-    """Which lines of the run's log belong to a rank or a node."""
-    made_from = provenance.read(Path(run.run_dir)) if run.run_dir else {}
-    nodes, per_node = int(made_from.get("nnodes", 1)), int(made_from.get("nproc_per_node", 1))
-    launcher = made_from.get("launcher", "torchrun")
-    if nodes * per_node == 1 and rank == 0:
-        rank = None  # the one process marks nothing: every line is its own
-    tasks = nodes if launcher == "deepspeed" else nodes * per_node
-    ranks_are_tasks = run.scheme == "slurm" and launcher != "torchrun" and tasks == nodes * per_node
-    if rank is not None and launcher == "deepspeed" and not ranks_are_tasks:
-        raise UsageError("--rank: deepspeed's launcher does not mark its lines by rank\n    remedy: --node N")
-    return logfile.selector(rank, node, per_node if ranks_are_tasks else None)

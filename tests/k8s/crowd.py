@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from alignlaunch.launchers.backends.k8s.submit import RUN_LABEL
+from alignlaunch.launchers.backends.k8s.submission import RUN_LABEL
 from alignlaunch.launchers.runs.records import Run, Status
 
 from .resources import Obj

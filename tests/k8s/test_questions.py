@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers.backends.k8s.submit import RUN_LABEL
+from alignlaunch.launchers.backends.k8s.submission import RUN_LABEL
 from alignlaunch.launchers.runs import records
 
 from . import crowd

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from alignlaunch.train import trained_folder
 
+from ...audit import drift, provenance
 from ...errors import SchedulerError, UsageError
-from ...render.render import MANIFESTS
+from ...files import write_atomic
+from ...job.job import Job
+from ...render import k8s_lint
+from ...render.manifests import load_manifests
+from ...render.render import Target
+from ...runs import runfolder
 from ...runs.records import Run, Status
 from .. import logfile as files
-from . import logs, refusals, status
+from ..base import Rendered, Say
+from . import logs, objects, refusals, status, submission
 from .client import Api, Object, Refused
-from .submit import RUN_LABEL
+from .submission import RUN_LABEL
 
 SCHEME = "k8s"
 #: In the run's folder: the pods' lines, kept before they were deleted.
@@ -27,10 +36,6 @@ KEPT = "pods.log"
 #: Longer than a pod has between TERM and KILL, unless it asks for more.
 _ENDING_SECONDS = 40.0
 _CANCELLED = "cancelled"  # a file of the run's folder
-#: Of Kueue's objects: the uid of their job.
-_JOB_UID = "kueue.x-k8s.io/job-uid"
-#: Letters of a selector that names runs one by one; proxies refuse URLs of more than some 8,000.
-_LONGEST_SELECTOR = 4000
 _GONE = Status("UNKNOWN", reason="the cluster has no such job any more: deleted by hand, or by its ttl")
 
 
@@ -51,7 +56,59 @@ class KubernetesBackend:
     """State from conditions, pods and events; logs from the pods."""
 
     scheme = SCHEME
+    target: Target = "k8s"
+    orders_jobs = False
+    shares_files = False
     requeues = False
+    labels_tasks = False
+
+    def __init__(
+        self, *, context: str | None = None, namespace: str | None = None, require_digest: bool = False
+    ) -> None:
+        """context, namespace: of submissions; without them the kubeconfig's, and the job's or the context's."""
+        self._context, self._namespace, self._require_digest = context, namespace, require_digest
+
+    def check(self, rendered: Rendered, say: Say) -> None:
+        del say
+        if self._require_digest:
+            k8s_lint.require_digest(rendered.job, rendered.files)
+
+    def script(self, rendered: Rendered) -> str:
+        return "".join(f"---\n{text}" for name, text in rendered.files.items() if name.endswith(".yaml"))
+
+    def dry_run(self, rendered: Rendered) -> str:
+        try:
+            api = self._api(rendered.job)
+        except UsageError as error:
+            if self._context:
+                raise
+            return f"no cluster here ({str(error).splitlines()[0]}): rendered and validated only"
+        with TemporaryDirectory(prefix="alignlaunch-") as scratch:
+            drift.write(Path(scratch), rendered.files)
+            submission.check(api, submission.stamped(api, load_manifests(Path(scratch)), "dry-run"))
+        return f"the API server of context {api.context} would take it into namespace {api.namespace}"
+
+    def handle_prefix(self, job: Job) -> str:
+        return handle_of(self._api(job), "")
+
+    def submit(self, rendered: Rendered, run: Run, after: Sequence[Run], say: Say) -> Run:
+        """Store the manifests in the cluster, the job under a name of its own where its name is taken."""
+        del after
+        job, folder, api = rendered.job, Path(run.run_dir), self._api(rendered.job)
+        command = ["kubectl", f"--context={api.context}", f"--namespace={api.namespace}", "create", "-f", str(folder)]
+        runfolder.write_provenance(folder, provenance.describe(job, self.target, rendered.files, command))
+        manifests = load_manifests(folder)
+        if rendered.preflight_only:
+            submission.make_preflight_only(manifests)
+        name, stored = submission.submit(api, manifests, run.label, say)
+        try:
+            write_atomic(folder / submission.STORED, json.dumps(stored, indent=2) + "\n")
+        except OSError as error:  # the job is in the cluster: nothing of its run may be removed any more
+            say(f"warning: {folder / submission.STORED}: not written: {error.strerror}")
+        return replace(run, handle=handle_of(api, name))
+
+    def _api(self, job: Job) -> Api:
+        return Api(self._context, self._namespace or (job.spec.k8s.namespace if job.spec.k8s else None))
 
     def recover(self, handle: str) -> Run:
         """A run that the record does not know."""
@@ -71,7 +128,7 @@ class KubernetesBackend:
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
             selector = f"{RUN_LABEL}={run.label}"
-            found = [job for kind in _kinds(run) for job in _found(api, kind, label_selector=selector)]
+            found = [job for kind in objects.kinds(run) for job in objects.find_all(api, kind, label_selector=selector)]
         if not found:
             return None
         return replace(run, handle=handle_of(api, found[0]["metadata"]["name"]), status=Status("PENDING"))
@@ -90,10 +147,10 @@ class KubernetesBackend:
         """Delete the job, and with it pods and ConfigMap; return when its pods have ended, or soon will have."""
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
-            if job := _its_job(api, run):
+            if job := objects.job_of(api, run):
                 api.delete(job["kind"], run.id)
                 end = time.monotonic() + _ENDING_SECONDS
-                while _pods_of(api, run) and time.monotonic() < end:
+                while objects.pods_of(api, run) and time.monotonic() < end:
                     time.sleep(0.5)  # until then they write where the next job may
         if run.run_dir:
             (Path(run.run_dir) / _CANCELLED).touch()
@@ -102,19 +159,19 @@ class KubernetesBackend:
         """Save what the pods still have of their logs in the run's folder; here, where it has none."""
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
-            if not (job := _its_job(api, run)):
+            if not (job := objects.job_of(api, run)):
                 say("log: the job is not there any more")
                 return
             # A job of this name may come again, and has a log of its own.
             path = Path(run.run_dir, KEPT) if run.run_dir else Path(f"{run.id}-{job['metadata']['uid'][:8]}-{KEPT}")
-            logs.keep(api, _pods_of(api, run), path, say)
+            logs.keep(api, objects.pods_of(api, run), path, say)
 
     def pause(self, run: Run, seconds: float) -> None:
         """Wait until something of the job changes."""
         end = time.monotonic() + seconds
         with suppress(Refused, SchedulerError):
             api = api_of(run)
-            if job := _its_job(api, run):
+            if job := objects.job_of(api, run):
                 changes = api.changes(job["kind"], max(1, int(seconds)), field_selector=f"metadata.name={run.id}")
                 next(changes, None)  # as it is now
                 if next(changes, None):
@@ -128,7 +185,15 @@ class KubernetesBackend:
             return True
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
-            return any(logs.has_begun(pod) for pod in _pods_of(api, run))
+            return any(logs.has_begun(pod) for pod in objects.pods_of(api, run))
+
+    def why_no_log(self, run: Run) -> str:
+        if not run.status.is_final:
+            return files.NO_LOG_YET
+        return (
+            "no log any more: its pods are gone, and nobody kept it\n"
+            f"    remedy: see {run.output_dir or 'its output_dir'}/logs, where that is mounted: what each process wrote"
+        )
 
     def log(
         self,
@@ -145,12 +210,12 @@ class KubernetesBackend:
             return
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
-            if kept and not _pods_of(api, run):
+            if kept and not objects.pods_of(api, run):
                 yield from files.tail(kept, count, wanted)
             elif is_over is None:
-                yield from logs.tail(api, _pods_of(api, run), count, wanted, say)
+                yield from logs.tail(api, objects.pods_of(api, run), count, wanted, say)
             else:
-                yield from logs.follow(api, lambda: _pods_of(api, run), count, wanted, is_over, say)
+                yield from logs.follow(api, lambda: objects.pods_of(api, run), count, wanted, is_over, say)
 
 
 def _kept(run: Run) -> Path | None:
@@ -162,44 +227,14 @@ def _was_cancelled(run: Run) -> bool:
     return bool(run.run_dir) and (Path(run.run_dir) / _CANCELLED).exists()
 
 
-def _kinds(run: Run) -> list[str]:
-    """What the run's job may be: what its folder holds, or either."""
-    kinds = [kind for kind, name in MANIFESTS.items() if run.run_dir and (Path(run.run_dir) / name).is_file()]
-    return kinds or list(MANIFESTS)
-
-
-def _job(api: Api, kind: str, run: Run) -> Object | None:
-    try:
-        job = api.read(kind, run.id)
-    except Refused as refused:
-        if refused.code == 404:
-            return None  # a kind that this cluster does not know
-        raise
-    return job if job and _is_of(run, job) else None
-
-
-def _its_job(api: Api, run: Run) -> Object | None:
-    """The run's job; None where it is gone, also where another run's job has its name by now."""
-    return next(filter(None, (_job(api, kind, run) for kind in _kinds(run))), None)
-
-
-def _is_of(run: Run, job: Object) -> bool:
-    """Whether a job of the run's name, or its pod, is the run's: names come again.
-
-    What was applied by hand has no such label, and no run folder; nor has a TrainJob's pod, which its job tells.
-    """
-    label = (job["metadata"].get("labels") or {}).get(RUN_LABEL, "")
-    return not run.label or label == run.label or (not label and job["kind"] == "Pod")
-
-
 def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
-    jobs, now = _jobs(api, runs), datetime.now(UTC)
+    jobs, now = objects.jobs_of(api, runs), datetime.now(UTC)
     names: dict[str, list[str]] = defaultdict(list)
     for job in jobs.values():
         names[job["kind"]].append(job["metadata"]["name"])
     pods: dict[str, list[Object]] = defaultdict(list)
-    for pod in _pods(api, names):
-        pods[_job_name(pod)].append(pod)
+    for pod in objects.pods(api, names):
+        pods[objects.job_name(pod)].append(pod)
 
     @cache  # asked for where a job waits, and then once
     def warnings() -> dict[str, list[Object]]:
@@ -210,7 +245,7 @@ def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
 
     @cache
     def workloads() -> dict[str, Object]:
-        return _workloads(api, [job["metadata"]["uid"] for job in jobs.values() if status.queue_of(job)])
+        return objects.workloads(api, [job["metadata"]["uid"] for job in jobs.values() if status.queue_of(job)])
 
     found = {}
     for run in runs:
@@ -230,65 +265,3 @@ def _of_gone(run: Run) -> Status:
     if run.made(trained_folder.provenance(Path(run.output_dir))):
         return Status("COMPLETED", 0, f"as its results in {run.output_dir} say; the job is deleted")
     return _GONE  # most often the output is a pod's folder, which this machine does not see
-
-
-def _jobs(api: Api, runs: list[Run]) -> dict[str, Object]:
-    """Handle → job, of those that are there."""
-    found: dict[str, Object] = {}
-    for kind in MANIFESTS:
-        due = [run for run in runs if run.handle not in found and kind in _kinds(run)]
-        named = {job["metadata"]["name"]: job for job in _of_kind(api, kind, due)} if due else {}
-        found |= {run.handle: named[run.id] for run in due if run.id in named and _is_of(run, named[run.id])}
-    return found
-
-
-def _of_kind(api: Api, kind: str, runs: list[Run]) -> list[Object]:
-    if len(runs) == 1:
-        job = _job(api, kind, runs[0])
-        return [job] if job else []
-    ids = [run.label for run in runs]
-    # A run without a folder may have been applied by hand: then nothing but its name tells its job from others.
-    return _found(api, kind, **({"label_selector": _selector(RUN_LABEL, ids)} if all(ids) else {}))
-
-
-def _found(api: Api, kind: str, **selectors: str) -> list[Object]:
-    """All of a kind; none of one that this cluster does not know."""
-    try:
-        return api.find(kind, **selectors)
-    except Refused as refused:
-        if refused.code == 404:
-            return []
-        raise
-
-
-def _pods(api: Api, names: dict[str, list[str]]) -> list[Object]:
-    """Those of the jobs (kind → names), perhaps among others."""
-    return [
-        pod
-        for kind, some in names.items()
-        for pod in api.find("Pod", label_selector=_selector(status.JOB_LABELS[kind], some))
-    ]
-
-
-def _pods_of(api: Api, run: Run) -> list[Object]:
-    return [pod for pod in _pods(api, {kind: [run.id] for kind in _kinds(run)}) if _is_of(run, pod)]
-
-
-def _selector(label: str, values: Iterable[str]) -> str:
-    """Objects whose label is one of the values; where these are many, all that have the label."""
-    listed = f"{label} in ({','.join(sorted(set(values)))})"
-    return listed if len(listed) <= _LONGEST_SELECTOR else label
-
-
-def _job_name(pod: Object) -> str:
-    labels = pod["metadata"]["labels"]
-    return next(str(labels[label]) for label in status.JOB_LABELS.values() if label in labels)
-
-
-def _workloads(api: Api, uids: list[str]) -> dict[str, Object]:
-    """Kueue's objects by the uid of their job; none where there is no right to see them."""
-    try:
-        found = api.find("Workload", label_selector=_selector(_JOB_UID, uids))
-    except Refused:
-        return {}
-    return {one["metadata"]["labels"][_JOB_UID]: one for one in found}

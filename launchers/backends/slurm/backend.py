@@ -5,18 +5,21 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from ...audit import provenance
+from ...audit import drift, provenance
 from ...errors import SchedulerError, UsageError
+from ...job.job import Job
+from ...render.render import SBATCH, Target
 from ...runs import runfolder
 from ...runs.records import Run, Status
+from ..base import Rendered, Say
 from ..logfile import LogFile
-from . import client
+from . import checks, client, submission
 from .answers import Told
-
-SCHEME = "slurm"
 
 #: A job's number; of a task of an array its array's with its own behind it.
 _JOB_ID = re.compile(r"\d+(_\d+)?")
@@ -30,12 +33,42 @@ _LOST = Status("UNKNOWN", reason="Slurm has forgotten the job, keeps no accounts
 class SlurmBackend(LogFile):
     """State from squeue while Slurm remembers the job, then from sacct, then from what the script itself left."""
 
-    scheme = SCHEME
+    scheme = client.SCHEME
+    target: Target = "slurm"
+    orders_jobs = True
     requeues = True
+    labels_tasks = True
+
+    def check(self, rendered: Rendered, say: Say) -> None:
+        for name in submission.overriding_variables():
+            say(f"warning: {name} in your environment wins over the script; `unset {name}` to run what is committed")
+        for doubt in checks.check(rendered.job):
+            say(f"warning: {doubt}")
+
+    def script(self, rendered: Rendered) -> str:
+        return rendered.files[SBATCH]
+
+    def dry_run(self, rendered: Rendered) -> str:
+        with TemporaryDirectory(prefix="alignlaunch-") as scratch:
+            drift.write(Path(scratch), rendered.files)
+            answer = submission.test_only(rendered.job, Path(scratch))
+        return answer or "no sbatch here: rendered and validated only"
+
+    def handle_prefix(self, job: Job) -> str:
+        del job
+        return f"{self.scheme}://"
+
+    def submit(self, rendered: Rendered, run: Run, after: Sequence[Run], say: Say) -> Run:
+        job, folder = rendered.job, Path(run.run_dir)
+        ids = [one.id for one in after]
+        command = submission.command(job, folder, ids, preflight_only=rendered.preflight_only)
+        runfolder.write_provenance(folder, provenance.describe(job, self.target, rendered.files, command))
+        handle = submission.submit(command, folder, rendered.files[SBATCH], say)
+        return replace(run, handle=handle, log=str(folder / f"{run.name}-{handle.rpartition('/')[2]}.out"))
 
     def recover(self, handle: str) -> Run:
         """A run that the record does not know, from Slurm itself."""
-        cluster, _, job_id = handle.removeprefix(f"{SCHEME}://").partition("/")
+        cluster, _, job_id = handle.removeprefix(f"{client.SCHEME}://").partition("/")
         if not cluster or not _JOB_ID.fullmatch(job_id):
             raise UsageError(f"{handle}: not a Slurm handle\n    remedy: slurm://CLUSTER/JOBID")
         run = Run(handle, "", run_dir="", log="")
@@ -62,7 +95,7 @@ class SlurmBackend(LogFile):
             return None
         return replace(
             run,
-            handle=f"{SCHEME}://{client.here()}/{ids[0]}",
+            handle=f"{client.SCHEME}://{client.here()}/{ids[0]}",
             log=str(folder / f"{run.name}-{ids[0]}.out"),
             status=Status("PENDING"),
         )
@@ -132,7 +165,7 @@ class SlurmBackend(LogFile):
 
 
 def _cluster_of(run: Run) -> str:
-    return run.handle.removeprefix(f"{SCHEME}://").partition("/")[0]
+    return run.handle.removeprefix(f"{client.SCHEME}://").partition("/")[0]
 
 
 def _of(run: Run, told: list[Told]) -> Status | None:

@@ -11,6 +11,7 @@ from .. import shell
 from . import answers
 from .answers import Nodes, ShownJob, Told
 
+SCHEME = "slurm"
 _SQUEUE_FIELDS = ("JobArrayID", "State", "Reason", "exit_code", "NodeList", "Command")
 _SACCT_FIELDS = ("JobID", "State", "ExitCode", "Reason", "NodeList", "SubmitLine")
 SINFO = ("sinfo", "--noheader", "--exact", "--format=%P|%l|%D|%c|%G")

@@ -18,7 +18,6 @@ from ...render.render import SBATCH
 from .. import shell
 from . import answers, client
 from .answers import Submitted
-from .backend import SCHEME
 
 #: SLURM_* that sbatch itself needs to reach its controller.
 _CLIENT_SETTINGS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS"}
@@ -81,7 +80,7 @@ def submit(command: list[str], run_dir: Path, script: str, say: Callable[[str], 
         say(taken.words)
     if doubt:
         say(f"warning: sbatch took the job, though `sbatch --test-only` says: {doubt}; as things are now it will wait")
-    return f"{SCHEME}://{taken.cluster or here}/{taken.job_id}"
+    return f"{client.SCHEME}://{taken.cluster or here}/{taken.job_id}"
 
 
 def _sbatch(script: str, command: list[str], path: Path) -> Submitted:
