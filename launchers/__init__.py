@@ -1,0 +1,1 @@
+"""The submitting side: from a job file to a run, and what becomes of it. Neither torch nor transformers here."""

@@ -46,6 +46,12 @@ def test_every_command_has_help_and_is_in_the_readme(name: str) -> None:
     assert shown.output.startswith("Usage: ")
 
 
+def test_the_list_of_commands_is_whole() -> None:
+    """Each command has a first sentence that fits on its line."""
+    shown = CliRunner().invoke(cli.main, ["--help"], terminal_width=80).output
+    assert "..." not in shown.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize(("name", "option"), list(parameters()), ids=lambda value: getattr(value, "name", value))
 def test_every_option_has_help_and_is_in_the_readme(name: str, option: click.Option) -> None:
     assert option.help

@@ -40,10 +40,10 @@ def test_saved_runs_are_found_by_handle_name_and_last() -> None:
 
 
 def test_the_runs_of_a_pipeline_are_found_together() -> None:
-    once = [run(1, "sft", chain="both/1"), run(2, "rm", chain="both/1")]
+    once = [run(1, "sft", pipeline="both/1"), run(2, "rm", pipeline="both/1")]
     records.save(once)
-    again = [run(3, "sft", chain="both/2"), run(4, "rm", chain="both/2")]
-    records.save([*again, run(5, "both-x", chain="both-x/3")])
+    again = [run(3, "sft", pipeline="both/2"), run(4, "rm", pipeline="both/2")]
+    records.save([*again, run(5, "both-x", pipeline="both-x/3")])
     assert [records.find(text) for text in ("both", "both/1", "sft", "slurm://c/1")] == [
         again,
         once,
@@ -90,6 +90,14 @@ def test_a_row_of_another_version_is_said(record: Path, row: str) -> None:
         database.execute("UPDATE runs SET run = ?", (row,))
     with pytest.raises(UsageError, match="the record of runs cannot be read"):
         records.load()
+
+
+def test_a_row_of_before_0_1_is_read(record: Path) -> None:
+    """The column of the pipeline was `chain` then; losing the rows would lose runs that are still going."""
+    records.save([run(1, "sft", pipeline="both/1")])
+    with sqlite3.connect(record) as database:
+        database.execute("UPDATE runs SET run = replace(run, '\"pipeline\"', '\"chain\"')")
+    assert records.load() == [run(1, "sft", pipeline="both/1")]
 
 
 def test_a_home_that_cannot_be_written_is_a_warning(

@@ -1,0 +1,1 @@
+"""That the script which runs is the script in git: drift, git, provenance."""

@@ -1,0 +1,1 @@
+"""The places to run, behind one protocol: Slurm, Kubernetes, this machine."""

@@ -24,7 +24,7 @@ def main() -> None:
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script for SHELL; e.g. eval "$(alignlaunch completion bash)"."""
+    """Print the completion script for SHELL. For example: eval "$(alignlaunch completion bash)"."""
     from click.shell_completion import get_completion_class
 
     completer = get_completion_class(shell)

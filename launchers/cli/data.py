@@ -21,7 +21,7 @@ from .options import JSON, job_options, load
 def data(
     job_file: Path, overrides: tuple[str, ...], cluster: str | None, records: int, sample: int, as_json: bool
 ) -> None:
-    """Show records of JOB as they will be trained: their text, which tokens are learnt, what is cut or dropped."""
+    """Show records of JOB as they will be trained. Their text, which tokens are learnt, what is cut or dropped."""
     from .. import showdata
 
     pipeline = load(job_file, overrides, cluster)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("stage")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 def init(stage: str, output: Path | None) -> None:
-    """Write a commented starter job file for STAGE (pt, sft, rm, dpo, orpo, safe_dpo)."""
+    """Write a commented starter job file. STAGE: pt, sft, rm, dpo, orpo or safe_dpo."""
     from ..job import starter
 
     text = starter.text(stage)
@@ -35,7 +35,7 @@ def init(stage: str, output: Path | None) -> None:
 @click.command()
 @click.argument("kind", type=click.Choice(["job", "pipeline", "cluster"]), default="job")
 def schema(kind: Any) -> None:
-    """Print the JSON Schema of a job file, a pipeline file or a cluster profile, for editors."""
+    """Print the JSON Schema of a kind of file. With it editors complete and check a job, pipeline or cluster file."""
     from ..job import jsonschema
 
     click.echo(jsonschema.text(kind))
@@ -58,7 +58,7 @@ def render(
     targets: tuple[Target, ...],
     require_digest: bool,
 ) -> None:
-    """Write launch/<name>/<target>/: scripts or manifests, what the processes read, and a lock file."""
+    """Write the files that run JOB. Scripts or manifests, what the processes read, a lock: launch/NAME/TARGET/."""
     from ..audit import drift
     from ..render import k8s_lint
     from ..render import render as rendering

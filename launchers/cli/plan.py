@@ -43,7 +43,7 @@ def plan(
     as_json: bool,
     **figures: int | None,
 ) -> None:
-    """Tell whether JOB fits in memory, what would, and what a step moves. Exit 0: it may fit; 1: it does not."""
+    """Tell whether JOB fits in memory. Also what would, and what a step moves. Exit 0: it may fit; 1: it does not."""
     from ..planner import command
 
     wanted = command.Wanted(params, figures, gpu_memory, host_memory, precision)

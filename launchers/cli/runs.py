@@ -34,7 +34,7 @@ def list_(count: int, as_json: bool) -> None:
 @RUN
 @JSON
 def status(run: str, as_json: bool) -> None:
-    """Show the state of RUN: a handle, a job's or pipeline's name, or `last`."""
+    """Show the state of RUN. RUN: a handle, the name of a job or pipeline, or `last`."""
     from ..watch import states
 
     show(states.refresh(states.find(run)), as_json)
@@ -83,7 +83,7 @@ def print_log(run: Run, follow: bool, rank: int | None, node: int | None, count:
 @click.argument("run", metavar="[RUN|FOLDER]", default="last")
 @JSON
 def diagnose(run: str, as_json: bool) -> None:
-    """Tell why RUN failed, or the run whose logs lie in FOLDER: who failed first, the cause and the remedy."""
+    """Tell why RUN failed. Which rank failed first, the cause and the remedy; FOLDER: where the logs of a run are."""
     from ..diagnose import report
 
     found = report.diagnose(run, say)
@@ -98,7 +98,7 @@ def diagnose(run: str, as_json: bool) -> None:
 @JSON
 @click.option("--keep", is_flag=True, help="On Kubernetes, where logs go with the pods: save them first.")
 def cancel(run: str, as_json: bool, keep: bool) -> None:
-    """End RUN: every process of it; of a pipeline every step."""
+    """End RUN. Every process of it ends, of a pipeline every step."""
     from ..backends import registry
     from ..watch import states
 
@@ -114,7 +114,7 @@ def cancel(run: str, as_json: bool, keep: bool) -> None:
 @RUN
 @JSON
 def wait(run: str, as_json: bool) -> None:
-    """Wait for RUN to end; exit with the job's own code, of a pipeline with that of the first step that failed."""
+    """Wait for RUN to end. Exits with the job's own code, of a pipeline with that of the first step that failed."""
     from ..watch import states
 
     ended = [states.wait(one, say) for one in states.find(run)]

@@ -16,7 +16,7 @@ from .options import JSON, TRAINED
 @click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--base", metavar="DIR", help="The adapter's base, where it is not where it was.")
 def export(run: str, merge: bool, output: Path | None, base: str | None) -> None:
-    """Write the weights of RUN (or of a trained folder) to DIR, as a model folder of their own."""
+    """Write the weights of RUN to a model folder. RUN may also be a trained folder."""
     from .. import trained
 
     found = trained.find(run)
@@ -31,7 +31,7 @@ def export(run: str, merge: bool, output: Path | None, base: str | None) -> None
 @click.option("--data", metavar="PATH", multiple=True, help="Data to evaluate on instead of the job's validation data.")
 @JSON
 def evaluate(run: str, data: tuple[str, ...], as_json: bool) -> None:
-    """Evaluate RUN (or a trained folder) here, as its stage evaluates; also written to its eval.json."""
+    """Evaluate RUN on this machine. As its stage evaluates, also written to eval.json; RUN may be a trained folder."""
     from .. import trained
     from . import summary
 

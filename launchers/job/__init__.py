@@ -1,0 +1,1 @@
+"""What a job file, a pipeline file and a cluster profile say, with their rules and defaults."""

@@ -1,0 +1,1 @@
+"""What a run is: its folder, its row in the record, its claim on an output folder."""

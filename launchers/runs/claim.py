@@ -13,7 +13,7 @@ from typing import Any
 from ..audit import provenance
 from ..errors import UsageError
 from ..files import write_atomic
-from .records import Run, Status
+from .records import Run
 
 FILE = ".alignlaunch-run.json"
 
@@ -22,7 +22,7 @@ def owner(folder: str) -> Run | None:
     """The run that a folder was last given to, with its state of then; None where nobody has claimed it."""
     data = _read(Path(folder) / FILE)
     try:
-        return Run(**{**data["run"], "status": Status(**data["run"]["status"])}) if data else None
+        return Run.of(data["run"]) if data else None
     except (TypeError, KeyError):  # of another version
         return None
 

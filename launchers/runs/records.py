@@ -70,7 +70,7 @@ class Run:
     output_dir: str = ""
     job_file: str = ""
     submitted_at: str = ""
-    chain: str = ""  # PIPELINE/ID, the same for all runs of one submission of a pipeline
+    pipeline: str = ""  # NAME/ID, the same for all runs of one submission of a pipeline
     status: Status = Status("UNKNOWN")
 
     @property
@@ -96,6 +96,12 @@ class Run:
     def is_submitting(self) -> bool:
         """Whether the scheduler had not named it yet when this was written."""
         return self.id.startswith(_SUBMITTING)
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Run:
+        """A run from its fields, as `asdict` gives them. Raises TypeError or KeyError for those of another version."""
+        fields = {("pipeline" if name == "chain" else name): value for name, value in data.items()}  # until 0.1
+        return cls(**{**fields, "status": Status(**data["status"])})
 
     def with_status(self, status: Status) -> Run:
         return replace(self, status=status)
@@ -188,11 +194,11 @@ def find(text: str) -> list[Run]:
     if text == "last":
         latest = load(1)
     else:
-        of_chain = "instr(json_extract(run, '$.chain') || '/', ? || '/') = 1"
-        latest = _select(f"name = ? OR {of_chain} ORDER BY number DESC LIMIT 1", text, text)
-    chain = latest[0].chain if latest else ""
-    if chain and (text == "last" or f"{chain}/".startswith(f"{text}/")):
-        return _select("json_extract(run, '$.chain') = ? ORDER BY number", chain)
+        of_pipeline = "instr(json_extract(run, '$.pipeline') || '/', ? || '/') = 1"
+        latest = _select(f"name = ? OR {of_pipeline} ORDER BY number DESC LIMIT 1", text, text)
+    pipeline = latest[0].pipeline if latest else ""
+    if pipeline and (text == "last" or f"{pipeline}/".startswith(f"{text}/")):
+        return _select("json_extract(run, '$.pipeline') = ? ORDER BY number", pipeline)
     return latest
 
 
@@ -202,8 +208,7 @@ def _select(where: str, *values: Any) -> list[Run]:
 
 def _run(text: str) -> Run:
     try:
-        data = json.loads(text)
-        return Run(**{**data, "status": Status(**data["status"])})
+        return Run.of(json.loads(text))
     except (ValueError, TypeError, KeyError) as error:
         raise _unreadable(error) from error
 

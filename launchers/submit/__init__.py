@@ -1,0 +1,1 @@
+"""From rendered files to submitted runs: checks, one submission, the steps of a pipeline, the foreground."""

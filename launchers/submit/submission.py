@@ -46,7 +46,7 @@ def _opened(rendered: Rendered, backend: Backend, pipeline: str) -> Iterator[Run
             output_dir=job.output_path(rendered.target),
             job_file=str(job.path.resolve()),
             submitted_at=provenance.now(),
-            chain=pipeline,
+            pipeline=pipeline,
             status=Status("SUBMITTING"),
         )
         write_atomic(folder / states.SUBMITTER, json.dumps(processes.identity()))

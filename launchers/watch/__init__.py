@@ -1,0 +1,1 @@
+"""Runs in any place: their states, their logs, waiting for their end."""

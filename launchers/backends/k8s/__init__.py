@@ -1,0 +1,1 @@
+"""Kubernetes: PyTorchJobs and TrainJobs, through its API server."""

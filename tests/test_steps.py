@@ -1,7 +1,7 @@
 """Pipelines that run: on this machine, one step after the other, and what is submitted of them.
 
 One of them trains. In the others a shell script stands in for python; what it does is told by the job's environment.
-tests/slurm/test_chain.py has the real Slurm.
+tests/slurm/test_steps.py has the real Slurm.
 """
 
 from __future__ import annotations
