@@ -100,7 +100,8 @@ class Run:
     @classmethod
     def of(cls, data: dict[str, Any]) -> Run:
         """A run from its fields, as `asdict` gives them. Raises TypeError or KeyError for those of another version."""
-        fields = {("pipeline" if name == "chain" else name): value for name, value in data.items()}  # until 0.1
+        # `chain` until 0.1
+        fields = {("pipeline" if name == "chain" else name): value for name, value in {**data}.items()}
         return cls(**{**fields, "status": Status(**data["status"])})
 
     def with_status(self, status: Status) -> Run:
