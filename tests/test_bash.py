@@ -78,7 +78,12 @@ def alone(place: Path) -> list[float]:
 
 @pytest.mark.parametrize(
     ("script", "zero", "form"),
-    [matrix("torchrun.sh", "0", "arguments"), ("torchrun.sh", "2", "environment"), ("deepspeed.sh", "3", "arguments")],
+    [
+        matrix("torchrun.sh", "0", "arguments"),
+        matrix("torchrun.sh", "2", "environment"),
+        matrix("deepspeed.sh", "2", "arguments"),
+        ("deepspeed.sh", "3", "environment"),
+    ],
 )
 def test_two_nodes_by_hand(place: Path, alone: list[float], script: str, zero: str, form: str) -> None:
     """As the documents say it: the same command on each node, with its own NODE_RANK."""

@@ -49,7 +49,7 @@ def evaluate(run_job: Runner, workplace: Any) -> Any:
 @pytest.mark.parametrize(
     ("stage", "size", "nproc", "train"),
     [
-        ("sft", 2, 2, {}),
+        matrix("sft", 2, 2, {}),
         ("dpo", 4, 2, {}),
         matrix("pt", 4, 2, {}),
         matrix("sft", 4, 1, {}),

@@ -91,6 +91,7 @@ def test_two_processes_equal_one(
     assert (found.output_dir / "processor_config.json").is_file()
 
 
+@pytest.mark.matrix
 def test_an_adapter_is_on_the_language_model_alone(gallery: Path, run_job: Runner) -> None:
     found = see(run_job, "seen-lora", "dpo", train={"gradient_checkpointing": True}, lora=LORA, nproc=2)
     assert found.code == 0, found.stdout + found.stderr
