@@ -61,10 +61,12 @@ def timed(owner, function, before, name):
 mode, modules, *argv = sys.argv[1:]
 phases = json.loads(os.environ["PHASES"])
 start, trainer, stage, peft, deepspeed, model, data, step, rest = phases
-from alignlaunch.train import __main__ as entrypoint, finish, imports, rendezvous, stages
+from alignlaunch.train import __main__ as entrypoint, finish, imports
+from alignlaunch.train.processes import rendezvous
+from alignlaunch.train.stages import registry
 if mode == "--before":
     imports.keep_out = lambda names: None
-initialise, load = rendezvous.initialise, stages.load
+initialise, load = rendezvous.initialise, registry.load
 
 def first(*args):
     import torch
@@ -72,7 +74,7 @@ def first(*args):
     phase(start)
     from transformers import Trainer
     phase(trainer)
-    stages.load(os.environ["STAGE"])
+    registry.load(os.environ["STAGE"])
     phase(stage)
     for name, module in ((peft, "peft"), (deepspeed, "deepspeed")):
         if module in modules:
@@ -82,7 +84,7 @@ def first(*args):
     timed(models, "load_tokenizer", rest, model)
     timed(models, "load_model", rest, model)
     timed(session, "rows", rest, data)
-    timed(stages.load(os.environ["STAGE"]), "trainer", rest, step)
+    timed(registry.load(os.environ["STAGE"]), "trainer", rest, step)
     timed(Trainer, "train", rest, step)
 
 rendezvous.initialise = first

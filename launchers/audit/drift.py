@@ -1,4 +1,4 @@
-"""The promise that the script that runs is the script in git: writing artifacts, finding drift, asking git."""
+"""Keeps the promise that the script which runs is the script in git: writes rendered files, finds drift, asks git."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def folder_of(job_: Job, target: Target) -> Path:
 
 
 def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:
-    """What belongs into `folder`: {file name: text}."""
+    """The files that the job renders to, for `folder`: {file name: text}."""
     return render.render(job_, target, os.path.relpath(job_.path, folder))
 
 
 def diff(folder: Path, files: dict[str, str]) -> str:
-    """Unified diff from what lies in `folder` to `files`; empty if they agree. A file of an earlier rendering counts.
+    """Unified diff from what lies in `folder` to `files`; empty if they agree. Files left by an earlier rendering count too.
 
     Raises UsageError for a folder or file that cannot be read.
     """
@@ -61,7 +61,7 @@ def _diff(folder: Path, files: dict[str, str]) -> str:
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
-    """Put `files` into `folder` so that no reader, and no crash, ever sees half of one.
+    """Put `files` into `folder` each atomically: no reader sees half a file, not even after a crash.
 
     Files of an earlier rendering go; what anybody else put there stays.
     """
@@ -77,7 +77,7 @@ def write(folder: Path, files: dict[str, str]) -> None:
 
 
 def _outdated(folder: Path, files: dict[str, str]) -> set[str]:
-    """Names that the lock in `folder` lists, that lie there, and that are not in `files`."""
+    """Files that the lock in `folder` lists and that still exist there, but are no longer rendered."""
     try:
         listed = json.loads((folder / LOCK).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -116,7 +116,7 @@ def require_committed(folder: Path) -> None:
 
 
 def locked_folders(path: Path) -> Iterator[Path]:
-    """Every artifact folder at or below `path`, known by its lock file or a script of ours whose lock is gone.
+    """Every artifact folder at or below `path`, recognised by its lock file, or by our scripts if the lock was deleted.
 
     The copies in run folders, which hold a run.json, do not count.
     """
@@ -139,7 +139,7 @@ def check(folder: Path) -> str:
 
 
 def _job_again(folder: Path, lock: dict[str, Any]) -> Job:
-    """The job that was locked, as its files say it now."""
+    """The job that the lock was made from, read again from its files."""
     step = lock.get("pipeline")
     path = Path(os.path.normpath(folder / (step or lock["job"])["path"]))
     overrides, cluster = tuple(lock["set"]), lock["cluster"]["name"] if lock["cluster"] else None

@@ -1,4 +1,4 @@
-"""What git knows of the files that are launched. Every call works, and answers None, where there is no repository."""
+"""What git knows about the launched files. Outside a repository every call returns None instead of failing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def commit(folder: Path) -> str | None:
 
 
 def uncommitted(path: Path) -> list[str] | None:
-    """The file, or files below the folder, that git does not have as they are on disk, ignored ones too.
+    """The file, or files below the folder, whose content on disk is not committed; ignored files count too.
 
     None: no repository.
     """

@@ -1,4 +1,4 @@
-"""A cluster profile: what a place is like, so that the same job file runs on each."""
+"""A cluster profile: what differs between clusters, so that one job file runs on all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..paths import config_home
 from . import rules, schema, yamlfile
 from .k8s.spec import K8s
 
-#: sbatch reads these itself, no shell unquotes them: so no space, quote, backslash or comment sign may stand in one.
+#: sbatch parses `#SBATCH` lines itself, without a shell: values may hold no space, quote, backslash or comment sign.
 SbatchValue = Annotated[
     str,
     Meta(

@@ -1,4 +1,4 @@
-"""A job: its keys with every default filled in, and all that templates read of it. Frozen."""
+"""A job: its keys with every default filled in, and everything that templates need. Frozen."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Job:
     overrides: tuple[str, ...]
     zero: ZeroConfig | None
     notes: list[str] = field(default_factory=list)
-    step: Step | None = None  # where the pipeline file makes the job another one than its job file says
-    upcoming: tuple[str, ...] = ()  # outputs of the pipeline's earlier steps, as this job's paths name them
+    step: Step | None = None  # set if the pipeline file changes the job
+    upcoming: tuple[str, ...] = ()  # outputs of earlier steps of the pipeline: they need not exist yet
     refused: dict[str, list[Problem]] = field(default_factory=dict)  # target → why it cannot take this job
 
     @property
@@ -47,7 +47,7 @@ class Job:
         return self.path.parent
 
     def output_path(self, target: str) -> str:
-        """The output folder from the root: that of this file system, or on Kubernetes of a pod's."""
+        """The absolute output folder: on this file system, or on Kubernetes in a pod's."""
         if target == "k8s":
             home = self.spec.k8s.working_dir if self.spec.k8s else None
             return posixpath.normpath(posixpath.join(home or "/", self.spec.output_dir))
@@ -105,13 +105,13 @@ class Job:
 
     @property
     def signal_seconds(self) -> int:
-        """How long before the time limit Slurm warns; 0 where the whole job is shorter than that."""
+        """Seconds before the time limit at which Slurm sends the signal; 0 if the whole job is shorter."""
         limit = seconds(self.spec.time) if self.spec.time is not None else None
         wanted = self.spec.slurm.signal_seconds
         return 0 if limit is not None and limit <= wanted else wanted
 
     def preflight_seconds(self, target: str) -> int:
-        """For how long a node waits for the others before it starts the launcher; 0: it does not look for them."""
+        """How long preflight waits for the other nodes before the launcher starts; 0: no preflight."""
         if self.elastic:  # its nodes may come and go
             return 0
         asked = self.spec.preflight_timeout

@@ -1,4 +1,4 @@
-"""Argument names of the user's documents, and of transformers 4, that have another home today. They still work.
+"""Older argument names, of the documents' scripts and of transformers 4, that still work.
 
 A name under `train:` is moved to the key that does the same thing now, and a note says so; none is dropped in silence.
 """
@@ -19,7 +19,7 @@ class Move(NamedTuple):
     to: str | None  # dotted key today; None: nothing needs to be set any more
     why: str
     convert: Convert = lambda value: value
-    #: Of `to` None: a value that asks for what will not be, and the remedy.
+    #: For `to: None`: a value that can no longer be had, and the remedy.
     unless: Any = None
     remedy: str = ""
 

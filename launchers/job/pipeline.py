@@ -30,7 +30,7 @@ class PipelineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A step's own keys. All others are the job's: over those of the job file, or without one the whole job."""
+    """A step's own keys. All other keys are the job's: they override its job file, or are the whole job without one."""
 
     job: Annotated[NonEmptyStr, Meta(description="The step's job file.", examples=["sft.yaml"])] = ""
     after: Annotated[list[NonEmptyStr], Meta(description="Steps to wait for.", examples=[["sft"]])] = []
@@ -199,7 +199,7 @@ def _needs(entries: dict[str, Document], drafts: dict[str, Document], problems: 
 
 
 def _cycle(needs: dict[str, list[str]]) -> list[str]:
-    """Steps of which each is needed by the next, the last being the first again; empty if there is no cycle."""
+    """A cycle of steps that need each other, first step repeated at the end; empty if there is none."""
     try:
         TopologicalSorter(needs).prepare()
     except CycleError as error:
@@ -209,7 +209,7 @@ def _cycle(needs: dict[str, list[str]]) -> list[str]:
 
 
 def _output(owner: Job, folder: Path) -> str:
-    """The owner's output folder as a job in `folder` names it: the same text wherever the repository lies."""
+    """The owner's output folder relative to `folder`: the same text in every checkout."""
     output = owner.spec.output_dir
     if folder == owner.dir or Path(output).is_absolute():
         return output
@@ -230,7 +230,7 @@ def _collisions(document: Document, jobs: dict[str, Job]) -> list[Problem]:
 
 
 def _dependencies(document: Document, jobs: dict[str, Job], needs: dict[str, list[str]]) -> list[Problem]:
-    """sbatch options of a step that waits which the submission would silently put its own in place of."""
+    """sbatch options of a dependent step that the submission would silently override."""
     rule, remedy = "the pipeline decides this", "use the step's `after`"
     return [
         Problem(document.place((STEPS, step)), f"{STEPS}.{step}.slurm.extra", option, rule, remedy)

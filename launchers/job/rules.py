@@ -15,7 +15,7 @@ from .yamlfile import Document
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRET = re.compile(r"(^|_)(TOKEN|(API)?KEY|SECRET|PASS(WORD|WD)?|CREDENTIALS?|AUTH)\Z", re.IGNORECASE)
-#: Values that stand where a name is due: a Hugging Face token, an OpenAI-style key, a W&B key.
+#: Secrets given where the name of a variable is expected: a Hugging Face token, an OpenAI-style key, a W&B key.
 _SECRET_VALUE = re.compile(r"hf_\w{8,}|sk-.+|[0-9a-f]{40}")
 #: Set by the launcher on each node; a job that sets one of them breaks its own rendezvous.
 _RESERVED = re.compile(
@@ -247,12 +247,12 @@ def _broken_rule(key: str, value: Any, spec: dict[str, Any]) -> str | None:
         return None  # true: the last one there is; transformers' own annotation has paths alone
     words = spec["type"].split("|")
     if value is None:
-        return None if spec.get("optional") or "any" in words else f"a value of type {spec['type']} is due"
+        return None if spec.get("optional") or "any" in words else f"a value of type {spec['type']} is expected"
     if "choices" in spec and value not in spec["choices"]:
         return f"must be one of {', '.join(map(str, spec['choices']))}"
     allowed = {type_ for word in words for type_ in _TYPES.get(word, ())}
     is_flag = isinstance(value, bool)  # a bool is an int to Python, but never a count to a person
     if "any" not in words and (bool not in allowed if is_flag else not isinstance(value, tuple(allowed))):
-        return f"a value of type {spec['type']} is due"
+        return f"a value of type {spec['type']} is expected"
     rule, holds = _BOUNDS.get(key, ("", lambda _: True))
     return None if holds(value) else rule

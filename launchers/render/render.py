@@ -35,7 +35,7 @@ DEEPSPEED = "deepspeed.sh"
 CONFIGMAP = "job.configmap.yaml"
 #: The manifest of the job itself, by its kind.
 MANIFESTS = {"PyTorchJob": "job.pytorchjob.yaml", "TrainJob": "job.trainjob.yaml"}
-#: Line breaks to YAML: PyYAML writes them as they are, and reads them back as spaces.
+#: Characters that YAML counts as line breaks: PyYAML writes them unescaped and reads them back as spaces.
 _FOLDED = re.compile(r"[\x85\u2028\u2029]")
 
 
@@ -75,7 +75,7 @@ def render(job: Job, target: Target, job_path: str) -> dict[str, str]:
 
 
 def targets(job: Job) -> list[Target]:
-    """The targets that a job is written for: Kubernetes where an image is named; elastic jobs run nowhere else."""
+    """Targets that can run the job: Kubernetes if it names an image; an elastic job runs on Kubernetes only."""
     has_image = job.spec.k8s is not None and job.spec.k8s.image is not None
     return [target for target in TARGETS if (has_image or job.elastic if target == "k8s" else not job.elastic)]
 
@@ -91,7 +91,7 @@ def _config(job: Job) -> dict[str, str]:
 
 
 def _k8s(job: Job) -> dict[str, str]:
-    """Two manifests. What the processes read stands in the ConfigMap: `kubectl apply -f` takes every file for one."""
+    """Two manifests. The config files are in the ConfigMap, because `kubectl apply -f` takes every file for a manifest."""
     k8s = job.spec.k8s or K8s()
     values = k8s_manifest.values(job, _config(job))
     name = MANIFESTS[k8s.kind]
@@ -133,7 +133,7 @@ def _template(name: str, job: Job, **values: Any) -> str:
 
 
 def _exported(job: Job) -> list[str]:
-    """Variables that sbatch takes from the submitting shell: the run's own, where python is, secrets by name."""
+    """Variables that sbatch passes on from the submitting shell: those of the run, the python, secrets by name."""
     environment = [] if job.cluster.python or job.cluster.container else ["VIRTUAL_ENV", "CONDA_PREFIX"]
     return ["ALIGNLAUNCH_RUN_DIR", "ALIGNLAUNCH_PYTHON", *environment, PREFLIGHT_ONLY, *job.spec.secrets]
 

@@ -1,4 +1,4 @@
-"""Whose an output folder is: a file in it, so that no two submissions have it, nor those of two people or machines."""
+"""Which run owns an output folder: a file in the folder, so that two users or machines cannot both write to it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FILE = ".alignlaunch-run.json"
 
 
 def owner(folder: str) -> Run | None:
-    """The run that a folder was last given to, with its state of then; None where nobody has claimed it."""
+    """The run that last claimed the folder, with its state at that time; None if there is no claim."""
     data = _read(Path(folder) / FILE)
     try:
         return Run.of(data["run"]) if data else None
-    except (TypeError, KeyError):  # of another version
+    except (TypeError, KeyError):  # written by another version of alignlaunch
         return None
 
 
 def take(run: Run, over: Run | None) -> None:
-    """Give `run` its output folder, which `over`, a run that has ended, may have had.
+    """Claim the output folder for `run`. over: the ended run whose claim it replaces, if there was one.
 
     Raises UsageError where another run has it by now. A folder that cannot be written from here is left alone: the
     nodes may see it otherwise.
@@ -39,7 +39,7 @@ def take(run: Run, over: Run | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if over and path.exists():
             before = path.read_bytes()
-        # The file itself where there is none, else the one place of a successor of just this file.
+        # O_EXCL decides a race: on the claim itself, or on a successor that is named after the claim it replaces.
         place = path.with_name(f"{FILE}.{sha256(before).hexdigest()[:12]}") if before else path
         with os.fdopen(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "w", encoding="utf-8") as file:
             new = place
@@ -49,12 +49,12 @@ def take(run: Run, over: Run | None) -> None:
     except FileExistsError as error:
         raise taken(owner(run.output_dir), run.output_dir) from error
     except OSError:
-        if new:  # a full disk: a claim of which nobody can read whose it is would stay for ever
+        if new:  # disk full: an empty claim would block the folder, and nobody could tell whose it is
             new.unlink(missing_ok=True)
 
 
 def _succeed(new: Path, path: Path, before: bytes, over: Run | None) -> None:
-    """Put `new` in the place of `path`. Raises FileExistsError where another one was quicker."""
+    """Replace `path` by `new`. Raises FileExistsError if another submission replaced it first."""
     had = owner(str(path.parent))
     if path.read_bytes() != before or had is None or over is None or had.handle != over.handle:
         new.unlink()
@@ -63,21 +63,21 @@ def _succeed(new: Path, path: Path, before: bytes, over: Run | None) -> None:
 
 
 def update(run: Run) -> None:
-    """Note what has become known of the run that has the folder."""
+    """Update the claim of the run that owns the folder."""
     with suppress(OSError):
         if (found := owner(run.output_dir)) and found.run_dir == run.run_dir:
             write_atomic(Path(run.output_dir) / FILE, _text(run))
 
 
 def release(run: Run) -> None:
-    """Give the folder back: nothing was submitted."""
+    """Remove the claim: nothing was submitted."""
     with suppress(OSError):
         if (found := owner(run.output_dir)) and found.run_dir == run.run_dir:
             (Path(run.output_dir) / FILE).unlink()
 
 
 def taken(run: Run | None, folder: str) -> UsageError:
-    """The one wording for a folder that another run has."""
+    """The error for a folder that another run owns."""
     who = f"{run.name} ({run.handle}, {run.status.state})" if run else "another run"
     by = _read(Path(folder) / FILE).get("by")
     remedy = f"wait for its end, `alignlaunch cancel {run.handle}`, or " if run else ""

@@ -1,4 +1,4 @@
-"""A process by more than its number, which another process, and another machine, may have too."""
+"""The identity of a process: its pid alone is reused, and means nothing on another machine."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 
 def identity(pid: int | None = None) -> dict[str, Any]:
-    """What tells a process of this machine, this one by default, from all others, as plain data."""
+    """Pid, start time and host of a process of this machine (default: this process), as plain data."""
     pid = os.getpid() if pid is None else pid
     return {"pid": pid, "started": _start_time(pid), "host": platform.node()}
 
 
 def read(path: Path) -> dict[str, Any]:
-    """An identity in a file; empty where there is none that can be read."""
+    """The identity in a file; empty if there is none or it cannot be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -25,7 +25,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def elsewhere(known: dict[str, Any]) -> str:
-    """The machine of a process, where it is not this one: nothing can be told of it here."""
+    """The host of a process that runs on another machine, where its state cannot be seen; else ""."""
     host = str(known.get("host", ""))
     return host if host != platform.node() else ""
 

@@ -1,4 +1,4 @@
-"""The user's record of runs: one row each in a small SQLite file. Losing it loses no job: a handle is enough."""
+"""The user's record of runs: one row each in a small SQLite file. If it is lost, no job is: a handle is enough."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def handle_before(place: str, folder: str) -> str:
 
 @dataclass(frozen=True)
 class Status:
-    """What a run is doing. `exit_code` is the job's own, where it is known; `reason` is the scheduler's word."""
+    """State of a run. exit_code: the job's own, if known; reason: as the scheduler gives it."""
 
     state: str
     exit_code: int | None = None
@@ -48,7 +48,7 @@ class Status:
 
     @property
     def is_sure(self) -> bool:
-        """Whether it is final beyond doubt: PREEMPTED comes before a requeue, UNKNOWN before an answer."""
+        """Final for good: PREEMPTED may be requeued and UNKNOWN may be answered later, so those are asked for again."""
         return self.is_final and self.state not in ("UNKNOWN", "PREEMPTED")
 
     @property
@@ -88,13 +88,13 @@ class Run:
         return Path(self.run_dir).name.removeprefix(f"{self.name}-") if self.run_dir else ""
 
     def made(self, results: dict[str, Any]) -> bool:
-        """Whether results with this provenance are the run's: their `run_id` is its folder, of pods its label."""
+        """Whether results are this run's: the `run_id` in their provenance is its folder, or its label in a pod."""
         made_by = Path(str(results.get("run_id") or "")).name
         return bool(self.run_dir) and made_by in (Path(self.run_dir).name, self.label)
 
     @property
     def is_submitting(self) -> bool:
-        """Whether the scheduler had not named it yet when this was written."""
+        """Whether the scheduler had not given it a job id yet when this row was written."""
         return self.id.startswith(_SUBMITTING)
 
     @classmethod
@@ -142,7 +142,7 @@ def save(runs: list[Run]) -> None:
 
 
 def update(runs: list[Run]) -> None:
-    """Note what runs have become, of those that the record has: what is only looked at is not this user's."""
+    """Update the rows of runs that are recorded. Other runs are not added: they may be another user's."""
     try:
         with _database() as database:
             rows = [(json.dumps(asdict(run)), run.handle) for run in runs]
@@ -152,7 +152,7 @@ def update(runs: list[Run]) -> None:
 
 
 def replace_row(handle: str, run: Run) -> None:
-    """Put a run in the place of the row of `handle`. A row of the run's own handle goes: handles come again."""
+    """Replace the row of `handle` by `run`. An older row with the run's own handle is deleted: job ids are reused."""
     try:
         with _database() as database:
             if handle != run.handle:
@@ -166,7 +166,7 @@ def replace_row(handle: str, run: Run) -> None:
 
 
 def forget(handle: str) -> None:
-    """Take a row out: nothing was submitted."""
+    """Delete a row: nothing was submitted."""
     try:
         with _database() as database:
             database.execute("DELETE FROM runs WHERE handle = ?", (handle,))
@@ -175,7 +175,7 @@ def forget(handle: str) -> None:
 
 
 def _warn(error: Exception) -> None:
-    """The job itself is well."""
+    """Only a warning: the job itself is not affected."""
     sys.stderr.write(f"alignlaunch: warning: the record of runs cannot be written ({error}); keep the handle\n")
 
 

@@ -24,7 +24,7 @@ def new_id(name: str) -> str:
 
 @contextmanager
 def create(job: Job, files: dict[str, str]) -> Iterator[Path]:
-    """A new run folder with copies of `files`. If nothing was submitted, the folder goes again.
+    """A new run folder with copies of `files`. If nothing was submitted, it is deleted again.
 
     It stays after a LostJobError, and after whatever else may come when the scheduler already has the job.
     """

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
     import os, sys, time
     from dataclasses import replace
-    from alignlaunch.train import collectives, rendezvous
+    from alignlaunch.train.preflight import collectives
+    from alignlaunch.train.processes import rendezvous
     place = replace(rendezvous.read(os.environ), local_world_size=int(sys.argv[1]))
     rendezvous.initialise(place, 60)
     if place.rank == int(sys.argv[2]):

@@ -18,9 +18,10 @@ from .conftest import ROOT
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
-from alignlaunch.train import data, rendezvous, sharing
 from alignlaunch.train.config import Data
-from alignlaunch.train.encoding import Encoded
+from alignlaunch.train.data import preparation
+from alignlaunch.train.data.encoding.tokens import Encoded
+from alignlaunch.train.processes import rendezvous, sharing
 from alignlaunch.train.errors import UserError
 
 root, rank = Path(sys.argv[1]), os.environ["RANK"]
@@ -33,8 +34,8 @@ def encode(record):
     return Encoded([{"input_ids": [record["n"]]}])
 
 def work():
-    return data.prepare(
-        data.Preparation(role="train", data=Data(train=["x.jsonl"]), stage="sft", encode=encode, key="k"), root
+    return preparation.prepare(
+        preparation.Preparation(role="train", data=Data(train=["x.jsonl"]), stage="sft", encode=encode, key="k"), root
     )
 
 for _ in range(2):  # the second time it is there already
@@ -110,7 +111,7 @@ def test_who_works_for_whom(here: list[tuple[bool, str, int]], workers: list[int
 
 PATIENT = """
 import os, time
-from alignlaunch.train import rendezvous, sharing, spread
+from alignlaunch.train.processes import rendezvous, sharing, spread
 place = rendezvous.read(os.environ)
 rendezvous.initialise(place, 10)
 print(spread.gather(place.rank), sharing.by_rank_0(lambda: time.sleep(15) or "merged", place))
