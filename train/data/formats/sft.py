@@ -1,4 +1,4 @@
-"""The shapes that a record for supervised fine-tuning may have. No torch here."""
+"""The formats of records for supervised fine-tuning. No torch here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .turns import FormatError, Record, Tools, Turns, calls_in, conversation, is
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """For SFT: what is given and what is learnt (in a conversation: its assistant turns), and the tools it may call."""
+    """An SFT record: what is given, what is learnt (of a conversation, its assistant turns), and the tools on offer."""
 
     prompt: Turns
     completion: Turns
@@ -24,7 +24,7 @@ class Example:
         return [self.prompt, self.completion]
 
     def given(self) -> list[Any]:
-        """The texts that are read and not learnt."""
+        """The texts that the model is given and does not learn."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         said = [turn for part in self.parts() for turn in part if isinstance(turn, dict)]
