@@ -69,7 +69,7 @@ def start(model: Any, args: Any) -> Iterator[Any]:
     (Its shards are put together only by what makes it a trainer's.)
     """
     if zero_stage(args) == 3 and not getattr(model, "is_quantized", False):
-        with frozen.for_a_while(frozen.start_model(model, args)) as copy:
+        with frozen.temporary(frozen.start_model(model, args)) as copy:
             yield copy
     else:
         with whole(model, args), without_adapter(model, model):
