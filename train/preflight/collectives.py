@@ -72,7 +72,7 @@ def _words(seen: list[tuple[str, float]], place: Rendezvous, over_all: float) ->
 
 @contextmanager
 def _within(seconds: float, what: str) -> Iterator[None]:
-    """Exit with an error after `seconds`: a hanging collective cannot be interrupted, and says nothing for half an hour.
+    """Exit with an error after `seconds`: a hanging collective cannot be interrupted, and is silent for 30 minutes.
 
     what: its name in the message.
     """

@@ -60,7 +60,7 @@ def is_spoken_for(env: Mapping[str, str]) -> bool:
 
 
 def _slurm_job(env: Mapping[str, str]) -> str:
-    """The job id, but only in a step: a shell of salloc has one too, and nodes started from it may span several jobs."""
+    """The job id, in a step only: a shell of salloc has one too, and nodes started from it may span several jobs."""
     return env.get("SLURM_JOB_ID", "") if is_in_slurm_step(env) else ""
 
 
