@@ -198,7 +198,7 @@ def drawn(todo: Preparation, parts: list[list[Part]], report: Report) -> list[se
 
 
 def _is_usable(todo: Preparation, record: Record) -> bool:
-    """Whether a record may be drawn: it belongs to the role. A bad one only where bad records are an error."""
+    """Whether a record may be drawn: one of this role, or, unless bad ones are skipped, a bad one, to end the run."""
     try:
         READERS[todo.stage](record)
     except FormatError:

@@ -1,7 +1,7 @@
 """The LoRA adapter of a job: PEFT's configuration for it, and adding it to a model.
 
-TRL's trainers get the configuration and the bare model and add the adapter themselves: only so do they take the model
-without its adapter as DPO's reference. Our own trainers call `add`.
+TRL's trainers get the configuration and the bare model, and add the adapter themselves: so they know that DPO's
+reference is the model without its adapter. Our own trainers call `add`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def settle(model: Any, args: Any) -> None:
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
     if model.peft_config["default"].trainable_token_indices:
-        # The adapter holds the new rows; PEFT would also save the whole embedding matrices, which the base has.
+        # The adapter holds the new rows, the base the old ones; PEFT would also save both embedding matrices whole.
         model.save_pretrained = functools.partial(model.save_pretrained, save_embedding_layers=False)
 
 

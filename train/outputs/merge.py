@@ -66,7 +66,7 @@ def base_of(adapter: Path) -> str:
     """The base that an adapter was trained on: a folder, or a hub id.
 
     A relative path starts at the job's folder, which the provenance beside the adapter records, or else at the working
-    directory. Raises UserError if it exists at neither.
+    directory. A name that exists at neither is taken for a hub id; UserError if it cannot be one.
     """
     config = json.loads((adapter / trained_folder.ADAPTER).read_text(encoding="utf-8"))
     name = str(config["base_model_name_or_path"])

@@ -213,7 +213,7 @@ def initialise(place: Rendezvous, timeout_s: int) -> None:
     timeout = timedelta(seconds=timeout_s)
     backend = "gloo"
     if gpu is not None:
-        # Without `device_id`, or NCCL would connect here; `collectives` connects first and reports a hang.
+        # Without `device_id`: NCCL would connect here already, where a hang is not reported as in `collectives`.
         torch.cuda.set_device(gpu)
         backend = "nccl"
         _name_gloo_interface(place)
@@ -221,7 +221,7 @@ def initialise(place: Rendezvous, timeout_s: int) -> None:
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
     else:
-        os.environ.setdefault("TORCH_DIST_INIT_BARRIER", "1")  # NCCL's init does not wait for late ranks
+        os.environ.setdefault("TORCH_DIST_INIT_BARRIER", "1")  # wait for late ranks here, unlike NCCL's init
         dist.init_process_group(backend, timeout=timeout)
 
 

@@ -78,11 +78,11 @@ class PairTrainer(StageTrainer, transformers.Trainer):
         self._step_shares = torch.zeros(())
 
     def measure(self, model: Any, inputs: Batch) -> torch.Tensor:
-        """The `metrics` of each pair, (B, M); those that the loss is made of carry gradients."""
+        """What each pair adds to the numerator of each of `metrics`, (B, M); those in the loss carry gradients."""
         raise NotImplementedError
 
     def counts(self, inputs: Batch) -> torch.Tensor:
-        """The weight of each pair in the mean of each metric, (B, M); by default 1."""
+        """What each pair adds to the denominator of each metric's mean, (B, M); 1 unless a stage says otherwise."""
         ids = inputs["input_ids"]
         return torch.ones(len(ids) // 2, len(self.metrics), dtype=torch.long, device=ids.device)
 

@@ -25,7 +25,7 @@ EncodePair = Callable[[Record, Turns, dict[str, Turns], Tools], Encoded]
 def encode_pair(
     tokenizer: Any, args: Any, prompt: Turns, answers: dict[str, Turns], tools: Tools | None = None
 ) -> Encoded:
-    """Tokenise two answers, keyed by side, after their prompt: too long, it is cut at its start, an answer at its end.
+    """Tokenise two answers, keyed by side, after their prompt. A prompt is cut at its start, an answer at its end.
 
     The row holds `{side}_input_ids`, `{side}_prompt_length` (in tokens), and `{side}_learnt`: for each token whether it
     is the assistant's. No row if nothing is left of an answer.

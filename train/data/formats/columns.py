@@ -47,7 +47,7 @@ def _has_meaning(name: str, value: Any) -> bool:
 
 
 def _texts(value: Any) -> list[str]:
-    """The texts in a value, without names and roles; for a number or the like one that no record contains."""
+    """The texts in a value, without names and roles; a number or the like gives a text that equals no other."""
     if isinstance(value, str):
         return [value.strip()]
     if isinstance(value, dict):

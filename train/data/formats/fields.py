@@ -10,7 +10,7 @@ from .turns import FormatError, Message, Record, Turns, message, turns
 T = TypeVar("T", bound=Turns)
 #: Columns that may hold the system prompt.
 SYSTEM = ("system", "system_prompt")
-#: From this many characters on, an answer that begins with the prompt's text repeats it and not by coincidence.
+#: An answer that begins with a prompt of at least so many characters repeats the prompt; with less it may be chance.
 SURELY_REPEATED = 8
 
 
@@ -21,9 +21,9 @@ def shared_length(a: Turns, b: Turns) -> int:
 
 
 def with_system(record: Record, messages: list[Message]) -> list[Message]:
-    """The messages with the system prompt put first that the record holds in a column of its own, if any.
+    """The messages, preceded by the system prompt from the record's own column, if it has one.
 
-    Raises FormatError if it contradicts the one that the messages begin with.
+    Raises FormatError if it differs from a system prompt that the messages begin with.
     """
     given = {text for column in SYSTEM if (text := optional_text(record, column))}
     if messages and messages[0]["role"] in ("system", "developer"):
@@ -80,7 +80,7 @@ def answered(turns: T, column: str) -> T:
     return turns
 
 
-def less(prompt: Any, rest: Any) -> Any:
+def without_prompt(prompt: Any, rest: Any) -> Any:
     """`rest`, which follows the prompt, without the repetition of the prompt that it may begin with."""
     certain = isinstance(prompt, list) or len(prompt.strip()) >= SURELY_REPEATED
     return rest[len(prompt) :] if prompt and certain and rest[: len(prompt)] == prompt else rest

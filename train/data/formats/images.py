@@ -38,7 +38,7 @@ def located(record: Record, folder: Path, stage: str) -> Record:
 
 
 def placed(messages: list[Message], count: int) -> list[Message]:
-    """The messages with lists of parts as contents, as processors' chat templates take them; `count`: of images.
+    """The messages with lists of parts as contents, as processors' chat templates take them. count: number of images.
 
     An image goes where the messages have {type: image} or MARK; if they have neither, all images go before the first
     user turn's text. Raises FormatError unless there is exactly one place for each image, none in an assistant turn.

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import reading
-from .fields import SYSTEM, answered, dialogue, instructed, less, optional_text, reply, shared_length, with_system
+from .fields import (
+    SYSTEM,
+    answered,
+    dialogue,
+    instructed,
+    optional_text,
+    reply,
+    shared_length,
+    with_system,
+    without_prompt,
+)
 from .reading import Format, Reader
 from .turns import FormatError, Message, Record, Tools, Turns, calls_in, conversation, linked, tools, turns
 
@@ -49,7 +59,7 @@ def pair(
         if not all(isinstance(each, str) for each in both):
             raise FormatError(f"{', '.join(f'`{n}`' for n in names)} must both be text, as the prompt is")
         repeated = all(isinstance(each, str) and each.startswith(prompt) for each in both)
-        chosen, rejected = (less(prompt, each) if repeated else each for each in both)
+        chosen, rejected = (without_prompt(prompt, each) if repeated else each for each in both)
         both = answered(chosen, names[0]), answered(rejected, names[1])
         return Preference(prompt, *both, _margin(record), safe=safety(record))
     prompt = with_system(record, prompt)

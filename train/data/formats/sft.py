@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import reading
-from .fields import SYSTEM, answered, instructed, less, reply, with_system
+from .fields import SYSTEM, answered, instructed, reply, with_system, without_prompt
 from .reading import Format, Reader
 from .turns import FormatError, Record, Tools, Turns, calls_in, conversation, is_learnt, linked, tools, turns
 
@@ -44,10 +44,10 @@ def _chat(column: str) -> Reader[Example]:
 def _completion(record: Record) -> Example:
     prompt, completion = turns(record["prompt"], "prompt"), turns(record["completion"], "completion")
     if isinstance(prompt, str) and isinstance(completion, str):
-        return Example(prompt, answered(less(prompt, completion), "completion"))
+        return Example(prompt, answered(without_prompt(prompt, completion), "completion"))
     if isinstance(prompt, str) or isinstance(completion, str):
         raise FormatError("`prompt` and `completion` must both be text or both be lists of messages")
-    prompt, completion = with_system(record, prompt), answered(less(prompt, completion), "completion")
+    prompt, completion = with_system(record, prompt), answered(without_prompt(prompt, completion), "completion")
     return Example(linked(prompt), linked(completion, calls_in(prompt)), tools(record))
 
 

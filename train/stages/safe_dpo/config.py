@@ -13,7 +13,8 @@ Scores = Literal["precomputed", "live"]
 
 @dataclass
 class SafeDPOConfig(TrainingArguments):
-    """TrainingArguments and what safe_dpo adds. The defaults are those of the papers named in `objectives`."""
+    """TrainingArguments and what safe_dpo adds. The defaults are those of the Safe-MM-DPO recipe and of the papers that
+    `objectives` names."""
 
     objective: Objective = field(default="lagrangian", metadata={"help": "The loss, see `objectives`."})
     scores: Scores = field(

@@ -1,6 +1,6 @@
 """Preference optimisation with safety: six objectives over pairs that are ordered by helpfulness and by safety.
 
-`objectives` holds the formulas. `lagrangian` is Safe-MM-DPO:
+`objectives` holds the formulas. `lagrangian` is the loss of the Safe-MM-DPO recipe:
     loss = (L_H + lambda L_S) / (1 + lambda) + kl_coef KL
 L_H orders each pair by helpfulness, L_S by safety, each with a beta scaled by its own reward model's margin; lambda
 follows the expected cost (`multiplier`). The reference's log-probabilities and the rewards, which no training step
