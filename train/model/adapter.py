@@ -83,7 +83,7 @@ def _trained_rows(model: Any, lora: Lora, new_tokens: range) -> dict[str, list[i
             "leave out the bias. Train all weights (`lora: null`), or use the model's own tokenizer.",
             everywhere=True,
         )
-    vocabulary.mend_peft()
+    vocabulary.patch_peft()
     return {place: [*new_tokens] for place in places}
 
 

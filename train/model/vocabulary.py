@@ -30,7 +30,7 @@ def places(model: Any) -> list[str]:
     return [name for name, module in model.named_modules() if any(module is found for found in modules)]
 
 
-def mend_peft() -> None:
+def patch_peft() -> None:
     """Patch PEFT so that it trains single rows under ZeRO-3, and so that TRL can read the output head's bias."""
     from peft.tuners.trainable_tokens import layer
     from peft.utils import other

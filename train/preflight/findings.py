@@ -22,7 +22,7 @@ class Finding(NamedTuple):
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0 without errors; RETRY if a retry may mend all of them, else NO_RETRY."""
+    """0 without errors; RETRY if every error may be gone on a retry, else NO_RETRY."""
     errors = [finding for finding in findings if finding.error]
     if not errors:
         return 0
