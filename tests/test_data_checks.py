@@ -80,7 +80,7 @@ TURNS = [{"role": "user", "content": "q"}, {"role": "bot", "content": "a"}]
         ("dpo", PAIR | {"rejected": "good"}, "`chosen` and `rejected` are the same"),
         ("dpo", {"question": "q", "response_chosen": "a", "response_rejected": "a"}, "are the same"),
         ("rm", PAIR | {"chosen": ["a"]}, "`chosen` must be text or a list of {role, content} or"),
-        ("rm", PAIR | {"margin": "much"}, "`margin` is 'much'; a finite number is due"),
+        ("rm", PAIR | {"margin": "much"}, "`margin` is 'much'; expected a finite number"),
         ("rm", PAIR | {"rejected": TURNS}, "`rejected` has role: 'bot'"),
         ("safe_dpo", SAFE | {"response_1": "a"}, "`response_0` and `response_1` are the same"),
         ("safe_dpo", PAIR, "columns found: prompt, chosen, rejected"),

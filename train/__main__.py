@@ -21,7 +21,7 @@ from .preflight import passed
 from .processes import rendezvous
 
 REQUIRED = ("torch", "transformers", "trl", "accelerate", "datasets")
-#: The extra of what `alignlaunch[train]` leaves out.
+#: Packages that `alignlaunch[train]` does not install, and the extra that does.
 EXTRAS = {"bitsandbytes": "quantization", "wandb": "wandb"}
 
 
@@ -34,19 +34,19 @@ def main() -> None:
         if rank == "0" or not error.everywhere:
             print(f"alignlaunch.train: error: {error}", file=sys.stderr)  # noqa: T201 - the process's own words
         else:
-            time.sleep(1)  # the first to leave has the launcher end the others: let rank 0 speak
+            time.sleep(1)  # the first exit makes the launcher end all ranks: let rank 0 print first
         code = finish.BAD_INPUT
     except KeyboardInterrupt:
         print("alignlaunch.train: interrupted", file=sys.stderr)  # noqa: T201
         code = finish.FAILED
-    except Exception as error:  # noqa: BLE001 - the last stop: recorded, then out without waiting
+    except Exception as error:  # noqa: BLE001 - recorded for torchrun, then exit without waiting
         finish.record_failure(error)
         code = finish.FAILED
     finish.leave(code)
 
 
 def run(argv: list[str]) -> int:
-    """Train what the job file says. Returns the exit code."""
+    """Train, or with --eval evaluate, what the job file says. Returns the exit code. Raises UserError."""
     options = _parser().parse_args(argv)
     try:
         job = config.load(options.job)
@@ -55,7 +55,7 @@ def run(argv: list[str]) -> int:
     place = rendezvous.read(os.environ)
     rendezvous.die_with_launcher(place)
     if options.eval and place.world_size != 1:
-        raise UserError(f"--eval: runs in one process, here are {place.world_size}. Start it without a launcher.")
+        raise UserError(f"--eval: runs in one process, but {place.world_size} were started. Use no launcher.")
     zero = None if options.eval else _deepspeed_config(job, options)
     _require(job, deepspeed=zero is not None)
     imports.keep_out(imports.unneeded(job, deepspeed=zero is not None))
@@ -71,9 +71,9 @@ def run(argv: list[str]) -> int:
     if speed:
         say(speed)
     if os.environ.get(PREFLIGHT_ONLY):
-        say(f"{PREFLIGHT_ONLY} is set: all is well so far, nothing was trained")
+        say(f"{PREFLIGHT_ONLY} is set: preflight passed, nothing was trained")
         return finish.DONE
-    # Imported only now: a bad job or place is reported before these seconds are spent.
+    # Imported only now, as it takes seconds: a bad job or wrong rank variables are reported before.
     if options.eval:
         from .evaluate import evaluate
 
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--eval", metavar="DIR", type=Path, help="evaluate the weights in DIR; train nothing")
     parser.add_argument("--data", metavar="PATH", action="append", default=[], help="data for --eval, not the job's")
-    # The deepspeed launcher adds it, to older scripts' liking; LOCAL_RANK says the same.
+    # The deepspeed launcher adds it for older scripts; the variable LOCAL_RANK holds the same.
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)
     return parser
 

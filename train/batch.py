@@ -1,7 +1,7 @@
-"""The effective batch: the records of one optimizer step, over all processes and accumulated micro-batches.
+"""The global batch: the records of one optimizer step, over all ranks and accumulated micro-batches.
 
-Schedule and data order follow from it, so a run that goes on from a checkpoint keeps the one it began with. The records
-of a step are then the same ones, whatever the number of processes.
+Learning rate schedule and data order depend on it, so a run that resumes from a checkpoint keeps its batch. Then each
+step has the same records, whatever the number of ranks.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from transformers import TrainerCallback
 from .errors import UserError
 
 _KEY = "batch"  # in trainer_state.json, beside the states of transformers' own callbacks
-#: Arguments with the values by which another number of processes has the records in another order.
+#: Arguments with the values with which the order of the records depends on the number of ranks.
 _ORDERING = {"train_sampling_strategy": ("group_by_length", "batch_rebalance"), "dataloader_drop_last": (True,)}
 
 
 class StepBatch(NamedTuple):
-    """asked: per_device_train_batch_size and gradient_accumulation_steps as the job has them."""
+    """The batch of one optimizer step.
+
+    records: over all ranks and micro-batches. asked: the job's per_device_train_batch_size and
+    gradient_accumulation_steps. processes: the world size.
+    """
 
     records: int
     asked: Sequence[int]
@@ -29,13 +33,13 @@ class StepBatch(NamedTuple):
 
 
 class BatchRecorder(TrainerCallback):
-    """Leave the batch where each checkpoint takes it from."""
+    """Put the batch into the trainer's state, which each checkpoint saves."""
 
     def __init__(self, batch: StepBatch) -> None:
         self._batch = batch
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The state is a resumed checkpoint's by now, with the batch of the processes that wrote it."""
+        """Set the batch only now, because resuming has loaded the checkpoint's state, with the earlier run's batch."""
         del args, control, kwargs
         state.stateful_callbacks[_KEY] = self._batch._asdict()
 
@@ -47,18 +51,18 @@ def of(args: Any, processes: int) -> StepBatch:
 
 
 def saved(checkpoint: Path) -> StepBatch | None:
-    """The batch of the run that wrote a checkpoint; None where it does not tell."""
+    """The batch of the run that wrote a checkpoint; None if the checkpoint does not record it."""
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     found = state.get("stateful_callbacks", {}).get(_KEY)
     return StepBatch(**found) if found else None
 
 
 def keep(args: Any, before: StepBatch, now: StepBatch, checkpoint: Path) -> StepBatch:
-    """Set the micro-batch and the accumulation so that a step has as many records as before.
+    """Set micro-batch and gradient accumulation in `args` so that a step has as many records as `before`.
 
-    The micro-batch is at most the one asked for, which is known to fit. Returns the batch of this run. Raises UserError
-    where the records cannot be split evenly, where the job itself asks for another batch, and where the order of the
-    records follows from more than the batch.
+    The micro-batch is at most the one that the job asks for, which is known to fit into memory. Returns the batch of
+    this run. Raises UserError if the records cannot be split evenly over the ranks, if the job itself asks for another
+    batch, or if the order of the records would depend on the number of ranks.
     """
     if before.records == now.records and before.processes == now.processes:
         return now

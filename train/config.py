@@ -1,7 +1,7 @@
 """The part of a job that training needs: the one schema that the submitting side and the nodes share. No torch here.
 
-`job.resolved.yaml` is the whole job with every default filled in. The entrypoint reads it with `load` and takes from
-it what stands below; the keys that only matter for launching (time, slurm, ...) are left alone.
+`job.resolved.yaml` is the whole job with every default filled in. The entrypoint reads it with `load`, which takes the
+keys below and ignores those that only matter for launching (time, slurm, ...).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ REWARDS: dict[str, tuple[str, ...]] = {
 
 
 def rewards_read(train: dict[str, Any]) -> tuple[str, ...]:
-    """The reward models that a safe_dpo run reads; its evaluation by generation reads both."""
+    """The reward models that a safe_dpo run with this `train:` reads; its evaluation by generation reads both."""
     return ("helpful", "harmless") if train.get("eval_generate") else REWARDS.get(str(train.get("objective")), ())
 
 
@@ -96,9 +96,9 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return bool(self.validation) or self.validation_share is not None
 
     def sources(self, role: Role) -> list[Source]:
-        """`train` or `validation`, each entry as a map with its own columns and those that it leaves out.
+        """The sources of `train` or `validation`, each with its own `columns` and `ignore_columns`.
 
-        A text may be a comma-separated list, as the documents write it.
+        An entry that is text may be a comma-separated list of paths.
         """
         entries = self.train if role == "train" else self.validation
         sources: list[Source] = []
@@ -132,7 +132,7 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What one training process needs to know. Paths are relative to the working directory (the job file's folder)."""
+    """What a training process needs of a job. Paths are relative to the working directory (the job file's folder)."""
 
     name: str
     stage: Stage
@@ -146,13 +146,14 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: DeepSpeed JSON beside job.resolved.yaml; None trains with plain DDP.
     deepspeed: str | None = None
     lora: Lora | None = None
-    #: Seconds; 0: no preflight; None: as the launcher has it.
+    #: Seconds that nodes wait for each other, and a first all-reduce may take (at least 60); 0: no preflight; None: the
+    #: launcher's default.
     preflight_timeout: int | None = None
     #: Keyword arguments of the stage's trainer config, all checked against `trainer_args.json` before submitting.
     train: dict[str, Any] = {}
 
 
-#: Set by `alignlaunch ... --preflight-only`: end before the model loads.
+#: Environment variable that `alignlaunch ... --preflight-only` sets: end before the model loads.
 PREFLIGHT_ONLY = "ALIGNLAUNCH_PREFLIGHT_ONLY"
 
 

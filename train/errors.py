@@ -6,7 +6,7 @@ from __future__ import annotations
 class UserError(Exception):
     """Bad configuration, data or environment: exit 2 with this message (place, value, rule, remedy).
 
-    `everywhere` says that every process meets the same error, so that rank 0 alone need print it.
+    everywhere: every rank raises the same error, so that only rank 0 prints it.
     """
 
     def __init__(self, message: str, *, everywhere: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""A trained folder, evaluated as its stage evaluates during training: one process, on validation data or other data.
+"""Evaluating a trained folder as its stage evaluates during training: one process, on validation data or other data.
 
-The trainer is the one of training. Where the stage compares the model with what training started from, the trainer is
-made from that and then gets the trained weights: so the reference is the same as it was then. What a stage does once
-its weights are saved (safe_dpo's `eval_generate`) is done again.
+The trainer is that of training. If the stage has a reference, the trainer is made with the model that training started
+from, and then gets the trained weights: so the reference is the same as in training. What a stage does once its weights
+are saved (safe_dpo's `eval_generate`) is done again.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .reporting import say
 from .stages import registry
 
 TRAINER_STATE = "trainer_state.json"
-#: Stages with a reference, which is the model that training started from.
+#: Stages with a reference model, which is the model that training started from.
 COMPARING = ("dpo", "safe_dpo")
 
 
 def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[str]) -> int:
     """Evaluate the weights in `folder` on `sources` (empty: the job's validation data); write eval.json there.
 
-    Returns the exit code. Raises UserError where there is nothing to evaluate, or nothing to evaluate on.
+    Returns the exit code. Raises UserError if the folder has no weights, or there is no data to evaluate on.
     """
     kind = trained_folder.kind(folder)
     if kind not in ("model", "adapter"):
@@ -69,7 +69,7 @@ def evaluate(job: TrainConfig, folder: Path, place: Rendezvous, sources: list[st
     new_tokens = vocabulary.grow(network, len(tokenizer))
     lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     reader = processor if images else tokenizer
-    trainer = stage.trainer(args, network, lora, reader, rows, rows)  # TRL's want training data to be there
+    trainer = stage.trainer(args, network, lora, reader, rows, rows)  # TRL's require training data
     if lora:
         adapter.settle(trainer.model, args)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)

@@ -1,7 +1,7 @@
-"""`python -m alignlaunch.train.export FOLDER OUTPUT [--merge] [--base DIR]`: a trained folder as one to hand on.
+"""`python -m alignlaunch.train.export FOLDER OUTPUT [--merge] [--base DIR]`: export what a run trained.
 
-A whole model is copied, an adapter copied or merged into its base, and the shards that a ZeRO-3 run left ungathered are
-put together by DeepSpeed's own `zero_to_fp32`.
+A whole model is copied, an adapter is copied or merged into its base, and shards that a ZeRO-3 run did not gather are
+joined by DeepSpeed's `zero_to_fp32`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .outputs import checkpoints, merge
 
 
 def main() -> None:
-    """Run the command; a mistake is one sentence and exit code 2."""
+    """Run the command; a user's mistake gives one sentence and exit code 2."""
     parser = argparse.ArgumentParser(prog="python -m alignlaunch.train.export", description=__doc__)
     parser.add_argument("folder", type=Path, help="output_dir of a run, or one of its checkpoints")
     parser.add_argument("output", type=Path, help="folder to write")
     parser.add_argument("--merge", action="store_true", help="merge a LoRA adapter into its base")
-    parser.add_argument("--base", metavar="DIR", help="the adapter's base, where it is not where it was")
+    parser.add_argument("--base", metavar="DIR", help="the adapter's base, if it was moved")
     options = parser.parse_args()
     try:
         said = export(options.folder, options.output, merge_it=options.merge, base=options.base)
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def export(folder: Path, output: Path, *, merge_it: bool, base: str | None = None) -> str:
-    """Write what `folder` holds to `output`. Returns a sentence that says what was done."""
+    """Write what `folder` holds to `output`. Returns a sentence that says what was done. Raises UserError."""
     source = source_of(folder)
     kind = trained_folder.kind(source)
     if kind == "adapter" and merge_it:
@@ -51,13 +51,13 @@ def export(folder: Path, output: Path, *, merge_it: bool, base: str | None = Non
 
 
 def source_of(folder: Path) -> Path:
-    """The folder itself if it holds weights; else, for a run that did not come to its end, its last checkpoint."""
+    """The folder itself if it holds weights; else, for a run that did not finish, its last complete checkpoint."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. Name a run's output_dir or one of its checkpoints.")
     candidates = [folder, *reversed(checkpoints.complete_checkpoints(folder))]
     found = next((place for place in candidates if trained_folder.kind(place)), None)
     if found is None:
-        raise UserError(f"{folder}: no weights in it, and no complete checkpoint. Has the run ended, and well?")
+        raise UserError(f"{folder}: no weights in it, and no complete checkpoint. Did the run end without an error?")
     return found
 
 
@@ -69,14 +69,14 @@ def _join_shards(source: Path, folder: Path) -> None:
     config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=_trusted(source))
     model_class = getattr(transformers, (config.architectures or [""])[0], None)
     if model_class is None:
-        raise UserError(f"{source}: its config.json names no class of transformers, there is no model to fill.")
+        raise UserError(f"{source}: its config.json names no model class of transformers to load the weights into.")
     weights = zero_to_fp32.get_fp32_state_dict_from_zero_checkpoint(str(source))
     model: Any = model_class.from_pretrained(None, config=config, state_dict=weights, dtype=config.dtype)
     model.save_pretrained(folder)
 
 
 def _trusted(source: Path) -> bool:
-    """Whether the job that trained this allowed the model's own code."""
+    """Whether the job that trained this allowed the model's own code (`trust_remote_code`)."""
     import yaml
 
     job = yaml.safe_load(trained_folder.provenance(source).get("job") or "{}")

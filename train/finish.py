@@ -1,4 +1,4 @@
-"""Leaving the process, so that finished work is never reported as failed and a failed rank never hangs the others."""
+"""Exiting the process so that finished work is never reported as failed, and a failed rank never blocks the others."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import traceback
 from typing import Any, NoReturn
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-#: Stopped early with a good checkpoint: run me again.
+#: Training stopped early and left a complete checkpoint: it can be resumed.
 STOPPED_EARLY = 75
 
 
 def record_failure(error: BaseException) -> None:
-    """Show the traceback and leave it for torchrun, whose summary names the first rank that failed."""
+    """Print the traceback, and record it for torchrun, whose summary names the first rank that failed."""
     traceback.print_exception(error)
     if os.environ.get("TORCHELASTIC_ERROR_FILE") and "torch" in sys.modules:
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler
@@ -25,19 +25,19 @@ def record_failure(error: BaseException) -> None:
 def leave(code: int) -> NoReturn:
     """End this process now, with this exit code.
 
-    Python's own exit sometimes aborts after a gloo run (a gloo thread wants the GIL to free a tensor while the
-    interpreter goes away), and torchrun then calls the finished run failed: sleep, destroy, flush, `os._exit`.
+    Python's normal exit sometimes aborts after a gloo run (a gloo thread needs the GIL to free a tensor while the
+    interpreter shuts down), and torchrun then reports the finished run as failed: so sleep, destroy, flush, `os._exit`.
     """
-    wandb: Any = sys.modules.get("wandb")  # None, too, where it is kept out
+    wandb: Any = sys.modules.get("wandb")  # also None if it is kept out (`imports`)
     if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=code)  # its own exit hook never runs
+        wandb.finish(exit_code=code)  # os._exit skips its exit hook
     if code in (DONE, STOPPED_EARLY) and "torch" in sys.modules:
         import torch.distributed as dist
 
         if dist.is_initialized():
             time.sleep(0.3)  # lets gloo's threads drop their last tensors
             dist.destroy_process_group()
-    # After a failure the group is left alone: destroying it would wait for ranks that are stuck in a collective.
+    # After a failure the group is not destroyed: that would wait for ranks that hang in a collective.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

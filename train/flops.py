@@ -1,10 +1,10 @@
-"""The arithmetic of a training step and of a device, for model FLOPs utilisation (PaLM, arXiv 2204.02311, B)."""
+"""FLOPs of a training step and peak FLOP/s of a device, for model FLOPs utilisation (PaLM, arXiv 2204.02311, B)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: Dense bf16 FLOP/s of one device by a part of its name, specific names first (NVIDIA's data sheets, no sparsity).
+#: Dense bf16 FLOP/s of one device by a part of its name, specific names first (NVIDIA's data sheets, without sparsity).
 PEAKS = {
     "B200": 2250e12,
     "H100 PCIe": 756e12,
@@ -24,19 +24,19 @@ PEAKS = {
 
 
 def peak(device_name: str) -> float | None:
-    """Dense bf16 (V100: fp16) FLOP/s of one device; None for one that is not in the table."""
+    """Dense bf16 (V100: fp16) peak FLOP/s of one device; None if it is not in the table."""
     return next((flops for name, flops in PEAKS.items() if name in device_name), None)
 
 
 def per_token(model: Any, sequence_length: float) -> float | None:
-    """FLOPs of forward and backward for one token of a sequence of this length.
+    """FLOPs of forward and backward for one token of a sequence of this length (in tokens).
 
-        6 N + 12 L H Q T    every weight trained
-        4 N + 12 L H Q T    frozen weights (an adapter): no gradient of theirs is computed
+        6 N + 12 L H Q T    all weights trained
+        4 N + 12 L H Q T    weights frozen (with an adapter): their gradients are not computed
 
-    N: weights that multiply, so without the embedding table; L layers, H heads of size Q, T tokens of the sequence.
-    Recomputation for checkpointing is no progress and is not counted, nor is a reference model. None for a mixture of
-    experts, whose active weights are not known here.
+    N: weights that take part in a matrix product, so without the embedding table; L layers, H heads of size Q, T tokens
+    of the sequence. Recomputation by gradient checkpointing is not counted, nor is a reference model. None for a
+    mixture of experts, whose number of active weights is not known here.
     """
     config = model.config.get_text_config()
     if getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None):
@@ -44,17 +44,17 @@ def per_token(model: Any, sequence_length: float) -> float | None:
     table = model.get_input_embeddings().weight
     frozen = trained = 0
     for weight in model.parameters():
-        if weight is not table or config.tie_word_embeddings:  # a tied table multiplies as the head
+        if weight is not table or config.tie_word_embeddings:  # a tied table is multiplied as the head
             count = _size(weight)
             trained, frozen = (trained + count, frozen) if weight.requires_grad else (trained, frozen + count)
     heads = config.num_attention_heads
-    # Q is not always the hidden size over H: twice that in Qwen3-0.6B.
+    # Q is not always hidden_size / H: in Qwen3-0.6B it is twice that.
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
     attention = 12 * config.num_hidden_layers * width * sequence_length
     return float(6 * trained + 4 * frozen + attention)
 
 
 def _size(weight: Any) -> int:
-    """Elements of a weight, also where ZeRO-3 holds a part of it, or bitsandbytes two of them in each byte."""
+    """Elements of a weight, also if ZeRO-3 holds only a shard of it, or bitsandbytes packs two into each byte."""
     packed = 2 if type(weight).__name__ == "Params4bit" else 1
     return int(getattr(weight, "ds_numel", weight.numel())) * packed

@@ -1,9 +1,9 @@
-"""Packages that a job has no use for stay out of its processes. No torch here.
+"""Keeping optional packages that a job does not need from being imported. No torch here.
 
-Where PEFT is installed, transformers' Trainer imports it; where bitsandbytes is, PEFT imports that, which compiles a
-function and so brings torch's inductor along; where DeepSpeed is, accelerate imports it to see whether a model is one
-of its engines; where W&B is, TRL's trainers import it: CPU seconds of every process of every run (docs/startup.md). All
-of them are optional to those who import them, and here they are not to be had unless the job needs them.
+If they are installed, transformers' Trainer imports PEFT; PEFT imports bitsandbytes, which compiles a function and so
+loads torch's inductor; accelerate imports DeepSpeed to check whether a model is one of its engines; TRL's trainers
+import W&B. That costs CPU seconds in every process of every run (docs/startup.md). All of these imports are optional
+to the importing package, so here they fail unless the job needs them.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from pathlib import Path
 from . import trained_folder
 from .config import TrainConfig
 
-#: transformers' names of the optimizers that bitsandbytes makes; torchao makes adamw_torch_8bit.
+#: Transformers' names of optimizers from bitsandbytes; adamw_torch_8bit is torchao's.
 _BITSANDBYTES_OPTIMIZER = re.compile("(?!adamw_torch).*(8bit|32bit|bnb|paged|ademamix)")
 
 
 def keep_out(names: list[str]) -> None:
-    """Have these packages found as if they were not installed. Those imported already stay."""
+    """Make imports of these packages fail as if they were not installed. Packages imported already stay."""
     for name in names:
-        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # how Python itself marks what is not there
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None makes `import` raise ModuleNotFoundError
 
 
 def unneeded(job: TrainConfig, *, deepspeed: bool) -> list[str]:
     """The optional packages that this job does not need."""
-    # The reward models of safe_dpo are the job's too, and may be adapters or quantised.
+    # safe_dpo also loads reward models, which may be adapters or quantised.
     peft = job.lora is not None or needs_peft(job.model) or job.stage == "safe_dpo"
     bitsandbytes = (
         job.quantization != "none"
@@ -41,13 +41,13 @@ def unneeded(job: TrainConfig, *, deepspeed: bool) -> list[str]:
 
 
 def reports_to_wandb(job: TrainConfig) -> bool:
-    """Whether `train.report_to`, a name or several, has W&B in it."""
+    """Whether `train.report_to`, one name or a list, includes W&B."""
     asked = job.train.get("report_to") or []
     return any(name in ([asked] if isinstance(asked, str) else asked) for name in ("wandb", "all"))
 
 
 def has_bitsandbytes_optimizer(job: TrainConfig) -> bool:
-    """Whether `train.optim` names one of bitsandbytes."""
+    """Whether `train.optim` is one of bitsandbytes' optimizers."""
     return bool(_BITSANDBYTES_OPTIMIZER.match(str(job.train.get("optim", ""))))
 
 
@@ -57,7 +57,7 @@ def needs_peft(model: str) -> bool:
 
 
 def _may_be_quantized(model: str) -> bool:
-    """Whether the weights themselves are quantised; of a model on the hub, or an adapter's base, nobody knows yet."""
+    """Whether the model's weights may be quantised; True for a hub id or an adapter, whose config is not known yet."""
     try:
         config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

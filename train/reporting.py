@@ -1,6 +1,6 @@
-"""What a run says while it goes: records in `metrics.jsonl`, one plain line each, a bar only on a terminal.
+"""A run's log: records in `metrics.jsonl`, each also as a plain line; a progress bar only on a terminal.
 
-All of it on rank 0 only. The speed is counted in real tokens (no padding), over all processes; memory is rank 0's.
+All of it on rank 0 only. Speed counts real tokens (no padding) of all ranks; memory is that of rank 0.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from . import flops, trained_folder
 
 
 class MeasuredTrainer:
-    """Mixin for a Trainer: speed, MFU and memory beside each logged loss.
+    """Mixin for a Trainer: adds speed, MFU and memory to each logged loss.
 
-    Counting stays on the device; processes add up their counts only when there is something to log.
+    Counts stay on the device, and are summed over the ranks only when there is something to log.
     """
 
-    #: A preference pair is one sample of two sequences.
+    #: 2 for preference pairs: one sample, two sequences.
     sequences_per_sample = 1
 
-    _counts: Any = None  # [tokens, sequences] of this process since the last record
+    _counts: Any = None  # [tokens, sequences] of this rank since the last record
     _counting_since: float = 0.0
     args: Any
     accelerator: Any
@@ -42,13 +42,13 @@ class MeasuredTrainer:
         mask = inputs.get("attention_mask")
         if mask is not None:
             self._counts += torch.stack([mask.sum(), mask.new_tensor(len(mask))])
-        else:  # padding-free: all sequences in one row, each counting its positions from 0
+        else:  # padding-free: all sequences in one row, each with positions from 0
             self._counts[0] += inputs["input_ids"].numel()
             self._counts[1] += (inputs["position_ids"] == 0).sum()
         return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add what was measured since the last record of training."""
+        """Add what was measured since the last record of training. A collective."""
         if "loss" in logs and self._counts is not None:
             seconds = max(time.perf_counter() - self._counting_since, 1e-9)
             tokens, sequences = self.accelerator.reduce(self._counts, "sum").tolist()
@@ -70,21 +70,21 @@ class MeasuredTrainer:
 
 
 def _memory_peak() -> int:
-    """Bytes: the most that this process's tensors held on the GPU, or that the process held where there is none."""
+    """Peak memory in bytes: of this process's tensors on the GPU, or without a GPU of the whole process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class Recorder(TrainerCallback):
-    """Write each logged record to metrics.jsonl and, where there is no terminal, as one line to the log."""
+    """Write each logged record to metrics.jsonl and, without a terminal, as one line to the log."""
 
     def __init__(self, output_dir: Path) -> None:
         self._path = output_dir / trained_folder.METRICS
         self._file: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Begin the file; a resumed run keeps what was recorded up to the step it resumes from."""
+        """Start the file; a resumed run keeps the records up to the step from which it resumes."""
         del args, control, kwargs
         if not state.is_world_process_zero:
             return
@@ -111,7 +111,7 @@ class Recorder(TrainerCallback):
 
 
 def _records_up_to(path: Path, step: int) -> list[str]:
-    """The whole lines of an earlier attempt up to a step; a line cut short by a crash is left out."""
+    """The complete lines of an earlier attempt up to a step; a line that a crash truncated is left out."""
     kept = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -132,11 +132,11 @@ def _line(step: int, max_steps: int, record: dict[str, Any]) -> str:
 
 
 def say(message: str) -> None:
-    """Print one line of prose from rank 0."""
+    """Print one line to the log, on rank 0 only."""
     if os.environ.get("RANK", "0") == "0":
         print(f"alignlaunch: {message}", flush=True)  # noqa: T201 - the log
 
 
 def on_terminal() -> bool:
-    """Whether a progress bar has someone to look at it."""
+    """Whether stderr is a terminal, so that a progress bar makes sense."""
     return sys.stderr.isatty()

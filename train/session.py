@@ -36,7 +36,7 @@ REWARD_MODELS = ("helpful_reward_model", "harmless_reward_model")
 
 
 def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, Any] | None) -> int:
-    """Train, evaluate, save. Returns the exit code."""
+    """Train, evaluate, save. zero: the DeepSpeed configuration; None: DDP. Returns the exit code. Raises UserError."""
     cuda = torch.cuda.is_available()
     if zero is not None:
         _settle_deepspeed(zero, cuda=cuda)
@@ -49,7 +49,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     args = training_arguments(job, stage.Config, chosen, zero, cuda=cuda)
     transformers.set_seed(args.seed)
     if "wandb" in args.report_to:
-        os.environ.setdefault("WANDB_DIR", job.output_dir)  # W&B's own choice is the job's folder
+        os.environ.setdefault("WANDB_DIR", job.output_dir)  # W&B's default is the working directory
 
     _make_writable(output_dir)
     resume = _start(job, output_dir, args, place)
@@ -65,7 +65,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     new_tokens = vocabulary.grow(network, len(tokenizer))
     lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
-    transformers.set_seed(args.seed)  # loading draws other numbers with ZeRO-3, and a new adapter is to be the same
+    transformers.set_seed(args.seed)  # again: loading draws other numbers with ZeRO-3; new adapters must not differ
     trainer = stage.trainer(args, network, lora, processor if images else tokenizer, train_rows, eval_rows)
     if lora:
         adapter.settle(trainer.model, args)
@@ -88,7 +88,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
 
 
 def bf16_supported() -> bool:
-    """Whether this process is to train in bf16 where a job asks for it."""
+    """Whether to train in bf16 here if a job asks for it: the GPU supports it, or on a CPU a test asks for it."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     return bool(os.environ.get(precision.BF16_ON_CPU))
@@ -99,7 +99,7 @@ def _is_sharded(zero: dict[str, Any] | None) -> bool:
 
 
 def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> Path | None:
-    """Make the output folder this run's. Returns the checkpoint to go on from."""
+    """Make the output folder this run's. Returns the checkpoint to resume from; None: start afresh. A collective."""
     asked = args.resume_from_checkpoint
     attempt = (place.restart_count, place.run_id)
     uncounted = place.restarts_uncounted
@@ -110,20 +110,20 @@ def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> 
     if aside:
         say(f"set aside in {aside}: what an earlier run left in {output_dir}")
     if resume:
-        seen = spread.gather(checkpoints.zero_files(resume))  # an output folder may be a node's own
+        seen = spread.gather(checkpoints.zero_files(resume))  # nodes may have separate output folders
         checkpoints.refuse_other_split(resume, set().union(*seen), loading.zero_stage(args), place.world_size)
     say(f"resuming from {resume}" if resume else "starting afresh")
     return resume
 
 
 def _batch(args: Any, resume: Path | None, place: Rendezvous) -> batch.StepBatch:
-    """The batch of this run: that of the checkpoint it goes on from, if it does. Sets the arguments to it."""
+    """The global batch of this run: that of the checkpoint, if it resumes from one. Sets `args` to it. A collective."""
     now = batch.of(args, place.world_size)
     if resume is None:
         return now
     before = sharing.by_rank_0(lambda: batch.saved(resume), place)
     if before is None:
-        say(f"{resume} does not tell of its batch: it has to be {now.records} records a step here too")
+        say(f"{resume} does not record its batch; this run is right only if it was {now.records} records a step, too")
         return now
     kept = batch.keep(args, before, now, resume)
     if (kept.processes, now.records) != (before.processes, before.records):
@@ -136,10 +136,10 @@ def _batch(args: Any, resume: Path | None, place: Rendezvous) -> batch.StepBatch
 
 
 def with_whole_models(job: TrainConfig, place: Rendezvous, *, sharded: bool = False) -> TrainConfig:
-    """The job, with each adapter that it names as a model merged into its base: once, while the others wait.
+    """The job, with each adapter that it names as a model merged into its base: by one rank, while the others wait.
 
-    Reward models are merged where models are `sharded` while they load, as PEFT puts no adapter on shards. Call it
-    before the training arguments are made: with ZeRO-3 they would have the base sharded here.
+    Reward models are merged only if models are `sharded` while they load (ZeRO-3), because PEFT cannot load an adapter
+    onto shards. Call it before the training arguments are made: with ZeRO-3 these would make the base be sharded here.
     """
     job = msgspec.structs.replace(job, model=_whole("model", job.model, job, place))
     rewards = {key: job.train[key] for key in REWARD_MODELS if job.train.get(key)} if sharded else {}
@@ -148,7 +148,7 @@ def with_whole_models(job: TrainConfig, place: Rendezvous, *, sharded: bool = Fa
 
 
 def _whole(key: str, name: str, job: TrainConfig, place: Rendezvous) -> str:
-    """The model of this name, or the folder of the merged one."""
+    """The name itself, or if it is an adapter's folder that of the merged model. key: the job's, for messages."""
     folder = Path(name)
     if "adapter" not in spread.gather(trained_folder.kind(folder)):
         return name
@@ -160,14 +160,17 @@ def _whole(key: str, name: str, job: TrainConfig, place: Rendezvous) -> str:
             raise UserError(f"{key}: {error}") from error
 
     found = sharing.once(merged, folder.resolve().parent, place)
-    say(f"{key}: {folder} is an adapter; taking {found}, merged")
+    say(f"{key}: {folder} is an adapter; using the merged model {found}")
     return found
 
 
 def training_arguments(
     job: TrainConfig, config_class: Any, chosen: precision.Precision, zero: dict[str, Any] | None, *, cuda: bool
 ) -> Any:
-    """The stage's trainer config: the job's `train:` and what this place decides."""
+    """The stage's trainer config, from the job's `train:` and this machine (precision, device, terminal).
+
+    Raises UserError if the config refuses the arguments.
+    """
     known = {f.name for f in fields(config_class) if f.init}
     if unknown := sorted(job.train.keys() - known):
         raise UserError(
@@ -196,7 +199,10 @@ def training_arguments(
 
 
 def _stopped_early(state: Any, output_dir: Path) -> int:
-    """What stopped training left its checkpoint, or none: no weights that would look like a result. The exit code."""
+    """Report that training stopped early; final weights are not saved, as they would look like a result.
+
+    Returns the exit code: STOPPED_EARLY if there is a checkpoint to resume from, else FAILED.
+    """
     saved = checkpoints.complete_checkpoints(output_dir)
     goes_on = f"the last checkpoint is {saved[-1]}" if saved else "there is no checkpoint"
     say(f"stopped at step {state.global_step} of {state.max_steps}; {goes_on}, and no final weights are saved")
@@ -204,7 +210,7 @@ def _stopped_early(state: Any, output_dir: Path) -> int:
 
 
 def _make_writable(folder: Path) -> None:
-    """Find out now, and not after hours of training, that nothing can be saved."""
+    """Raise UserError now, and not after hours of training, if nothing can be saved in the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
@@ -215,7 +221,7 @@ def _make_writable(folder: Path) -> None:
 
 
 def quieten(place: Rendezvous) -> None:
-    """Warnings from one process are enough, and progress bars make no sense in a log file."""
+    """Warnings from rank 0 only, and no progress bars in a log file."""
     hf_logging: Any = transformers.utils.logging
     if place.rank != 0:
         hf_logging.set_verbosity_error()
@@ -226,13 +232,13 @@ def quieten(place: Rendezvous) -> None:
 
 
 def _settle_deepspeed(zero: dict[str, Any], *, cuda: bool) -> None:
-    """Make DeepSpeed use our process group; left to itself it would count a world of one under ZeRO-3.
+    """Make DeepSpeed use our process group; on its own it would assume a world size of 1 under ZeRO-3.
 
-    Raises UserError where it is to offload to a disk and cannot.
+    Raises UserError if it is to offload to NVMe and cannot.
     """
     if not cuda:
         os.environ["DS_ACCELERATOR"] = "cpu"
-        # DeepSpeed's shared-memory collectives for CPU would be compiled first: a minute, and a compiler on every node.
+        # DeepSpeed would first compile its shared-memory collectives for CPU: a minute, and each node needs a compiler.
         ops: Any = importlib.import_module("deepspeed.ops")
         ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed: Any = importlib.import_module("deepspeed")
@@ -250,13 +256,13 @@ def _settle_deepspeed(zero: dict[str, Any], *, cuda: bool) -> None:
 
 
 def rows(role: Role, job: TrainConfig, args: Any, reader: Any, encode: Encoder, place: Rendezvous) -> Any:
-    """The prepared rows of a role; `reader`: the tokenizer, or a vision-language model's processor."""
+    """The prepared rows of a role. reader: the tokenizer, or a vision-language model's processor. A collective."""
     key = f"{job.stage} {_identity(reader)} {[getattr(args, name, None) for name in LIMITS]}"
     return preparation.load(role, job, encode, key=key, args=args, place=place)
 
 
 def _identity(reader: Any) -> str:
-    """What decides the tokens that this tokenizer or processor makes."""
+    """All of a tokenizer or processor on which its tokens depend, as text for the cache's key."""
     if hasattr(reader, "image_processor"):
         return f"{reader.to_json_string()} {reader.chat_template} {_identity(reader.tokenizer)}"
     tokenizer = reader

@@ -1,6 +1,6 @@
 """`python -m alignlaunch.train.show JOB_RESOLVED_YAML`: a job's data as it will be trained, as JSON. Needs no torch.
 
-It reads, draws and encodes with the functions of training, so that what it shows is what they do.
+It reads, draws and encodes with the same functions as training, so that it shows what training does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .errors import UserError
 from .model import loading
 
 QUANTILES = (0, 0.05, 0.5, 0.95, 1)
-#: A name, token ids, and which of them are learnt.
+#: A name, token ids, and for each token whether it is learnt.
 Sequence = tuple[str, list[int], list[bool]]
 
 
@@ -46,7 +46,7 @@ def main() -> None:
             found = show(job, options.records, options.sample)
         except ModuleNotFoundError as error:
             raise UserError(
-                f"{sys.executable} has no {error.name}, which reads the model's tokenizer. Name the training python in "
+                f"{sys.executable} has no {error.name}, which is needed to tokenise. Name the training python in "
                 "ALIGNLAUNCH_PYTHON, or in the cluster profile."
             ) from error
         print(json.dumps(found, ensure_ascii=False))  # noqa: T201 - the output
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def show(job: TrainConfig, records: int, sample: int) -> dict[str, Any]:
-    """What becomes of the first `sample` records of each source (0: of all), and `records` of them whole."""
+    """Counts and lengths of the first `sample` records of each source (0: all), and `records` of them in full."""
     args = arguments(job)
     tokenizer = loading.load_tokenizer(job)
     processor = vision.load_processor(job, tokenizer)
@@ -78,7 +78,7 @@ def show(job: TrainConfig, records: int, sample: int) -> dict[str, Any]:
 
 
 def arguments(job: TrainConfig) -> SimpleNamespace:
-    """The training arguments that decide what becomes of a record, by their trainer's defaults and the job."""
+    """The training arguments that affect how records are encoded: the job's values, else their trainer's defaults."""
     known = json.loads(trainer_args.FILE.read_text(encoding="utf-8"))["stages"][job.stage]
     read = {name: spec["default"] for name, spec in known.items() if "default" in spec}
     return SimpleNamespace(**read | {name: job.train[name] for name in read.keys() & job.train.keys()})
@@ -144,7 +144,7 @@ def _source(
 
 
 def _quantiles(values: list[int]) -> list[int]:
-    """The smallest, at 5 %, the median, at 95 %, the largest; empty for none."""
+    """The minimum, 5th percentile, median, 95th percentile and maximum; empty without values."""
     ordered = sorted(values)
     return [ordered[round(q * (len(ordered) - 1))] for q in QUANTILES] if ordered else []
 
@@ -155,7 +155,7 @@ def _shown(became: Encoded, args: Any, tokenizer: Any) -> dict[str, Any]:
         for row in became.rows
         for name, ids, marks in _sequences(row, args)
     ]
-    if any("images" in row for row in became.rows):  # its text is tokenised when the batch is made, with the pixels
+    if any("images" in row for row in became.rows):  # their text is tokenised in the collator, with the pixels
         sequences = [
             {
                 "name": name,
@@ -180,7 +180,7 @@ def _sequences(row: Row, args: Any) -> list[Sequence]:
     found: list[Sequence] = []
     for side in sides:
         ids = row.get(f"{side}_input_ids") or [*row.get("prompt_ids", ()), *row[f"{side}_ids"]]
-        marks = row.get(f"{side}_learnt", [])  # of a reward model none: the score is of the whole
+        marks = row.get(f"{side}_learnt", [])  # none in stage rm: the score is of the whole sequence
         marks = [False] * (len(ids) - len(marks)) + marks
         cut = slice(None, args.max_length)
         if getattr(args, "truncation_mode", "keep_start") == "keep_end" and args.max_length:
@@ -190,7 +190,7 @@ def _sequences(row: Row, args: Any) -> list[Sequence]:
 
 
 def _texts(row: Row) -> list[tuple[str, str, str]]:
-    """Name, what is given and what is learnt, of a row with images."""
+    """For a row with images the name, the given text and the learnt text of each sequence."""
     if "completion" in row:
         return [("", row["prompt"], row["completion"])]
     if "chosen" in row:
@@ -199,7 +199,7 @@ def _texts(row: Row) -> list[tuple[str, str, str]]:
 
 
 def _parts(tokenizer: Any, ids: list[int], marks: list[bool]) -> list[dict[str, Any]]:
-    """The text, cut where learning begins and ends."""
+    """The text in parts that are either wholly learnt or wholly given."""
     runs = itertools.groupby(zip(ids, marks, strict=True), key=lambda pair: pair[1])
     return [{"text": tokenizer.decode([token for token, _ in run]), "learnt": mark} for mark, run in runs]
 

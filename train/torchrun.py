@@ -1,7 +1,7 @@
 """torchrun in a pod, with a signal's own exit code: `python -m alignlaunch.train.torchrun ARGUMENTS OF TORCHRUN`.
 
-torchrun itself ends with 1 when it is told to stop, as it does when the training fails: to Kubernetes a pod that was
-evicted would have failed for good. By 143 (128 + SIGTERM) it knows that another try is worth it.
+torchrun itself exits with 1 on SIGTERM, as after a failed training, so that Kubernetes would not restart an evicted
+pod. Exit code 143 (128 + SIGTERM) tells the operator that a retry is worthwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LOG_DIR = "PET_LOG_DIR"
 
 
 def run(arguments: list[str]) -> int:
-    """Run torchrun. Returns 128 + the number of the signal that ended it, else 0; a failure is torchrun's own exit."""
+    """Run torchrun. Returns 0, or 128 + the number of the signal that ended it; on a failure torchrun itself exits."""
     _settle_log_dir()
     try:
         main(arguments)
@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _settle_log_dir() -> None:
-    """Without a folder that can be written, the log goes to the pod's own alone; the training tells what is wrong."""
+    """Unset PET_LOG_DIR if the folder cannot be made: the log then goes to the pod's own only, and training starts."""
     wanted = os.environ.get(_LOG_DIR)
     try:
         if wanted:

@@ -1,4 +1,4 @@
-"""What a trained folder holds, and where it came from. No torch here."""
+"""What a trained folder (a run's output or checkpoint) contains, and its provenance. No torch here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 METRICS = "metrics.jsonl"
 EVALUATION = "eval.json"
 SAFETY = ("safety_eval.json", "safety_answers.jsonl")
-#: What a run leaves besides checkpoints: of one run, and moved aside together when another one begins.
+#: What a run leaves besides checkpoints; it is moved aside when another run starts in the same folder.
 RESULTS = (
     *(*WEIGHTS, "*.index.json", "adapter_*", "latest", "global_step*", "trainer_state.json", "training_args.bin"),
     *(PROVENANCE, METRICS, EVALUATION, *SAFETY),
@@ -21,9 +21,9 @@ RESULTS = (
 
 
 def kind(folder: Path) -> Kind | None:
-    """A whole model, a PEFT adapter, or the shards of a ZeRO-3 run whose weights were not gathered; None: no weights.
+    """Whether a folder holds a whole model, a PEFT adapter, or only ZeRO-3 shards (not gathered); None: no weights.
 
-    A checkpoint of a full fine-tune may hold a model and shards: then the model counts.
+    A checkpoint of a full fine-tune may hold a model and shards: then it is a model.
     """
     if any(any(folder.glob(pattern)) for pattern in WEIGHTS):
         return "model"
@@ -33,7 +33,7 @@ def kind(folder: Path) -> Kind | None:
 
 
 def provenance(folder: Path) -> dict[str, Any]:
-    """The provenance.json of a trained folder, or of the one that a checkpoint lies in; empty if there is none."""
+    """The provenance.json of a trained folder, or for a checkpoint that of the folder above; empty if there is none."""
     for place in (folder, folder.resolve().parent):
         try:
             found = json.loads((place / PROVENANCE).read_text(encoding="utf-8"))

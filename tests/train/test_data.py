@@ -182,7 +182,7 @@ def test_rows_must_be_alike(tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps(pair | {"margin": 0.5}) for pair in pairs))
     assert prepare(tmp_path, [str(path)], encode=with_margin)[0] == [[1], [1]]
     path.write_text("\n".join(map(json.dumps, [pairs[0], pairs[1] | {"margin": 2}])))
-    with pytest.raises(UserError, match=r"x\.jsonl:2: `margin` must stand in every record or in none"):
+    with pytest.raises(UserError, match=r"x\.jsonl:2: `margin` must be in every record or in none"):
         prepare(tmp_path, [str(path)], encode=with_margin)
 
 

@@ -220,7 +220,7 @@ GOOD: dict[Stage, dict[str, Any]] = {
     ],
 )
 def test_a_column_with_meaning_is_never_left_out(stage: Stage, name: str, value: Any) -> None:
-    with pytest.raises(FormatError, match=rf"^`{name}` has a meaning and would be left out: .*columns: \[{name}\]"):
+    with pytest.raises(FormatError, match=rf"^`{name}` has a meaning but would be ignored; .*columns: \[{name}\]"):
         READERS[stage](GOOD[stage] | {name: value})
 
 
@@ -241,7 +241,7 @@ def test_a_column_with_meaning_is_never_left_out(stage: Stage, name: str, value:
     ],
 )
 def test_nor_one_that_only_another_format_reads(read: Any, record: dict[str, Any], name: str) -> None:
-    with pytest.raises(FormatError, match=rf"^`{name}` has a meaning and would be left out"):
+    with pytest.raises(FormatError, match=rf"^`{name}` has a meaning but would be ignored"):
         read(record)
     assert read({column: value for column, value in record.items() if column != name})
 
@@ -280,15 +280,15 @@ def test_columns_about_the_record_are_no_matter(stage: Stage) -> None:
         ),
         (example, {"messages": [Q, A], "tools": "{cut"}, ["`tools` is not JSON"]),
         (example, {"messages": [Q, A], "tools": {"f": 1}}, ["`tools` holds dict"]),
-        (example, {"messages": [Q, A], "tools": [{"type": "browser"}]}, ["no function with a name"]),
+        (example, {"messages": [Q, A], "tools": [{"type": "browser"}]}, ["not a function with a name"]),
         (example, {"messages": [Q | {"content": [{"type": "image_url"}]}, A]}, ["a part of type 'image_url'"]),
         (example, {"messages": [Q | {"content": [{"type": "image"}]}, A]}, ["names no file of it in `images`"]),
         (preference, {"chosen": [A], "rejected": [B]}, ["what is answered?"]),
         (preference, {"chosen": A, "rejected": B}, ["what is answered?"]),
         (preference, {"conversations": [ASK, ANSWER], "chosen": "a", "rejected": "b"}, ["what is answered?"]),
         (preference, {"conversations": [ASK], "chosen": [Q], "rejected": "b"}, ["`chosen` has no assistant turn"]),
-        (preference, {"prompt": [Q], "chosen": [S, Q, A], "rejected": [B]}, ["goes on with a system turn"]),
-        (preference, {"prompt": "other", "chosen": [Q, A], "rejected": [Q, B]}, ["`prompt` is another text"]),
+        (preference, {"prompt": [Q], "chosen": [S, Q, A], "rejected": [B]}, ["continues with a system turn"]),
+        (preference, {"prompt": "other", "chosen": [Q, A], "rejected": [Q, B]}, ["`prompt` differs from the question"]),
         (example, {"instruction": "", "output": "a"}, ["the question is empty"]),
         (
             preference,
@@ -306,7 +306,7 @@ def test_columns_about_the_record_are_no_matter(stage: Stage) -> None:
         (
             preference,
             {"prompt": "p", "chosen": "a", "rejected": "b", "safety_labels": {"chosen": 1, "rejected": 0}},
-            ["`safety_labels.rejected` is 0; 1 (safe) or -1"],
+            ["`safety_labels.rejected` is 0; expected 1 (safe) or -1"],
         ),
         (example, {"text": "x", "id": 1}, ["columns found: text, id", "accepted: conversations"]),
         (example, {}, ["columns found: none"]),

@@ -40,6 +40,6 @@ def test_no_model_is_gathered_whole(
     job = write_job(workplace, f"frozen-{scores}-{bool(lora)}", stage="safe_dpo", lora=lora, train=train, data=data)
     done = run_program(workplace, PROGRAM, job, "--deepspeed", "zero3.json")
     assert done.returncode == 0, done.stderr
-    assert "train.harmless_reward_model: out/frozen-rm is an adapter; taking " in done.stdout
+    assert "train.harmless_reward_model: out/frozen-rm is an adapter; using the merged model " in done.stdout
     gathered = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("gathered ")]
     assert max(gathered) < 15_000, "more than half of a model at one time"

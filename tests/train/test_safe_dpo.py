@@ -203,9 +203,9 @@ def test_safedpo_drops_pairs_of_two_unsafe_responses(workplace: Path, records: l
     ("objective", "missing", "says"),
     [
         ("dpo", ("better_response_id",), "objective dpo orders pairs by helpfulness"),
-        ("bfpo", ("is_response_1_safe",), "objective bfpo reads safety labels, and a response has none"),
-        ("safedpo", ("is_response_0_safe",), "objective safedpo reads safety labels"),
-        ("lagrangian", ("better_response_id", "safer_response_id"), "nothing says which response is the more helpful"),
+        ("bfpo", ("is_response_1_safe",), "objective bfpo needs a safety label for each response, and one has none"),
+        ("safedpo", ("is_response_0_safe",), "objective safedpo needs a safety label"),
+        ("lagrangian", ("better_response_id", "safer_response_id"), "no label says which response is the more helpful"),
     ],
 )
 def test_a_missing_label(

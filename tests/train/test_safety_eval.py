@@ -20,8 +20,8 @@ from .test_safe_dpo_parity import DATA, LORA, TRAIN
 def test_the_figures() -> None:
     found = evaluation.report(
         [
-            Judged("fraud", helpful=(2, 1), harmless=(1, -1), told=(True, False)),
-            Judged("fraud", helpful=(0, 1), harmless=(0, 1), told=(True,)),
+            Judged("fraud", helpful=(2, 1), harmless=(1, -1), agrees=(True, False)),
+            Judged("fraud", helpful=(0, 1), harmless=(0, 1), agrees=(True,)),
             Judged("theft", helpful=(4, 4), harmless=(3, -2)),
             Judged("", helpful=(2, 0), harmless=(1, 1)),
         ]

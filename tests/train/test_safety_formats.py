@@ -74,10 +74,10 @@ def test_system_and_history_come_before_the_prompt() -> None:
         (PAIR | {"safety_labels": {"chosen": True, "rejected": -1}}, "`safety_labels.chosen` is True"),
         (PAIR | {"dimension": "style"}, "`dimension` is 'style'; known are helpful"),
         (PKU | {"response_1": "a"}, "`response_0` and `response_1` are the same"),
-        (PKU | {"better_response_id": 2}, "`better_response_id` is 2; 0 or 1 is due"),
-        (PKU | {"is_response_0_safe": "yes"}, "`is_response_0_safe` is 'yes'; true or false is due"),
+        (PKU | {"better_response_id": 2}, "`better_response_id` is 2; expected 0 or 1"),
+        (PKU | {"is_response_0_safe": "yes"}, "`is_response_0_safe` is 'yes'; expected true or false"),
         (PKU | {"response_0_harm_category": ["Fraud"]}, "must be maps of true and false"),
-        ({"prompt": "q", "response_0": "a", "response_1": "b"}, "nothing says which response"),
+        ({"prompt": "q", "response_0": "a", "response_1": "b"}, "no label says which response"),
     ],
 )
 def test_refused(record: dict[str, Any], says: str) -> None:

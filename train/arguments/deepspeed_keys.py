@@ -15,13 +15,13 @@ from typing import Any
 
 FILE = Path(__file__).with_suffix(".json")
 
-#: Read only once the process group is there, where `_top_level` does not see it.
+#: Keys that DeepSpeed reads only once the process group exists, so that `_top_level` does not see them.
 READ_LATER = {"sequence_parallel_size"}
 
 
 def describe() -> dict[str, Any]:
-    """What the installed DeepSpeed reads: keys by section ("" is the top level), and what replaced its older keys."""
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # no GPU need be looked for
+    """The keys that the installed DeepSpeed reads, by section ("": top level), and what replaces deprecated ones."""
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # no GPU is needed
     precision_config: Any = import_module("deepspeed.runtime.precision_config")
     config: Any = import_module("deepspeed.runtime.zero.config")
     offload_config: Any = import_module("deepspeed.runtime.zero.offload_config")
@@ -47,7 +47,7 @@ def text() -> str:
 
 
 def _top_level() -> set[str]:
-    """The top level has no class that lists its keys: have DeepSpeed read a configuration that notes what is asked."""
+    """Top-level keys. No class lists them, so DeepSpeed parses a configuration that records which keys it looks up."""
     config: Any = import_module("deepspeed.runtime.config")
     asked: set[str] = set()
 
@@ -65,7 +65,7 @@ def _top_level() -> set[str]:
             return super().get(key, default)
 
         def keys(self) -> Any:
-            return self  # `in config.keys()` asks too
+            return self  # so that `in config.keys()` is recorded too
 
     config.DeepSpeedConfig(Asked(train_batch_size=1))
     refused: set[str] = set(config._REMOVED_TOP_LEVEL_CONFIG_KEYS)
@@ -73,13 +73,13 @@ def _top_level() -> set[str]:
 
 
 def _names(model: Any) -> set[str]:
-    """A section's keys under the names that users write."""
+    """A section's keys, by the names that users write."""
     deprecated = _deprecated(model)
     return {info.alias or name for name, info in model.model_fields.items() if name not in deprecated}
 
 
 def _deprecated(model: Any) -> dict[str, str]:
-    """Old key → new one, as the user writes it."""
+    """Deprecated key → its replacement, as users write it."""
     fields = model.model_fields
     notes = {name: info.json_schema_extra or {} for name, info in fields.items()}
     found = {name: note["new_param"] for name, note in notes.items() if note.get("deprecated")}

@@ -19,7 +19,7 @@ from ..data.encoding.encoders import LIMITS
 
 FILE = Path(__file__).with_suffix(".json")
 
-#: Arguments that the job sets elsewhere, or that the entrypoint decides, with where that is.
+#: Arguments that are set by another key of the job (named here), or that the entrypoint decides (reason in brackets).
 OWNED = {
     "output_dir": "output_dir",
     "deepspeed": "zero",
@@ -52,13 +52,13 @@ OWNED = {
     "eos_token": "tokenizer",
     "pad_token": "tokenizer",
 }
-#: Those that `alignlaunch data` reads without the trainer, so with their defaults.
+#: Arguments that `alignlaunch data` needs without the trainer, so that their defaults are recorded too.
 READ = (*LIMITS, "seed")
 _WORDS = {int: "int", float: "float", bool: "bool", str: "str", dict: "dict", list: "list"}
 
 
 def describe() -> dict[str, Any]:
-    """What the installed trainers accept, by stage."""
+    """The arguments that the installed trainers accept, by stage, and those of OWNED."""
     return {"owned": OWNED, "stages": {name: _arguments(config) for name, config in sorted(_configs().items())}}
 
 
@@ -92,7 +92,7 @@ def _arguments(config: Any) -> dict[str, Any]:
 
 
 def _type(hint: Any) -> dict[str, Any]:
-    """`{"type": "int|float"}`, with `optional` and `choices` where they apply."""
+    """A type hint as data: `{"type": "int|float"}`, with `optional` and `choices` where they apply."""
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     members = list(typing.get_args(hint)) if is_union else [hint]
     words: set[str] = set()

@@ -1,7 +1,7 @@
-"""The cache of prepared data: one folder for each set of rows, named by all that the rows depend on.
+"""The cache of prepared data: one folder per prepared dataset, named by a hash of everything its rows depend on.
 
-A finished folder is never changed: another job may be reading it. One that no job has begun with for KEPT_DAYS is
-removed.
+A finished folder is never modified, because another job may be reading it. It is removed once no job has started with
+it for KEPT_DAYS.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from ..errors import UserError
 
 ROWS = "data.arrow"
 REPORT = "report.json"
-#: Written as one batch: many small ones would be slow to find a row in.
+#: Chunks that are written as one Arrow batch: finding a row among many small batches is slow.
 TABLES_AT_ONCE = 32
 KEPT_DAYS = 30
-#: Days after which what a killed run left half made is removed.
+#: Days after which the unfinished folder of a killed run is removed.
 ABANDONED_DAYS = 2
 _DAY = 24 * 3600
 PACKAGES = ("transformers", "tokenizers", "jinja2", "pillow")
 
 
 def name(settings: Iterable[str]) -> str:
-    """The name of the folder for some settings: that of their digest, of the code's and of the libraries' versions."""
+    """The folder's name: a hash of the settings, of the code in this package and of the libraries' versions."""
     versions = [f"{package} {metadata.version(package)}" for package in PACKAGES if _is_installed(package)]
     return hashlib.sha256("\0".join([_code(), *versions, *settings]).encode()).hexdigest()[:32]
 
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    """What this folder's modules do, whatever they are called: all that makes rows of records lies in it."""
+    """The code of this package, which makes rows from records. File names do not count, so files can be moved."""
     return "".join(sorted(_meaning(path.read_text(encoding="utf-8")) for path in Path(__file__).parent.rglob("*.py")))
 
 
 def _meaning(source: str) -> str:
-    """Python source without comments, layout and docstrings: what does not change the rows does not change the name."""
+    """Python source without comments, layout and docstrings: these change no row, so they must not change the name."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if ast.get_docstring(node, clean=False) if isinstance(node, _DOCUMENTED) else None:
@@ -66,9 +66,9 @@ def _is_installed(package: str) -> bool:
 
 
 def made(root: Path, name: str, make: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
-    """The folder of this name below `root`, and the report on it; `make` fills an empty one where it is not there yet.
+    """The folder `name` below `root` and its report. If it does not exist yet, `make` fills it and returns the report.
 
-    Raises UserError where the cache cannot be written.
+    Raises UserError if the cache cannot be written.
     """
     folder = root / name
     try:
@@ -88,7 +88,7 @@ def made(root: Path, name: str, make: Callable[[Path], dict[str, Any]]) -> tuple
 
 
 def write(path: Path, batches: Iterator[bytes]) -> None:
-    """One Arrow stream of many, which `datasets` can map; nothing where there are none."""
+    """Join Arrow streams into one file, which `datasets` can memory-map; writes no file if there are none."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
     tables = (pa.ipc.open_stream(batch).read_all() for batch in batches)
@@ -107,21 +107,21 @@ def _publish(work: Path, folder: Path) -> None:
     try:
         work.rename(folder)
     except OSError:
-        if (folder / REPORT).is_file():  # another job was faster: the same bytes
+        if (folder / REPORT).is_file():  # another job published the same content first
             return
-        folder.rename(work.with_suffix(".broken"))  # somebody removed a part of it
+        folder.rename(work.with_suffix(".broken"))  # the old folder is damaged: part of it was deleted
         work.rename(folder)
 
 
 def _mark_as_used(folder: Path) -> None:
     try:
         os.utime(folder / REPORT)
-    except OSError:  # another user's, and read only
+    except OSError:  # another user's folder, which we may only read
         return
 
 
 def _remove_old(root: Path) -> None:
-    """Remove what was not used for long, and what killed runs left; whatever cannot be removed stays."""
+    """Remove folders that are long unused and leftovers of killed runs; what cannot be removed stays."""
     now = time.time()
     for entry in root.iterdir():
         abandoned = entry.name.startswith(".")
@@ -133,5 +133,5 @@ def _remove_old(root: Path) -> None:
 def _time(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except OSError:  # it was removed a moment ago, or never there
+    except OSError:  # just removed, or never there: counts as new
         return time.time()

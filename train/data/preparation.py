@@ -1,7 +1,7 @@
 """From the job's data to token sequences on disk.
 
-Records are read, checked and tokenised once, into one Arrow file in the cache (`data_cache`); every process then maps
-that file into memory, so that all train on the same rows in the same order.
+Records are read, checked and tokenised once, into one Arrow file in the cache (`cache`); every rank then memory-maps
+that file, so that all train on the same rows in the same order.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from .formats.readers import READERS
 from .formats.turns import FormatError, Record
 from .sources import Part
 
-#: Bad records that are listed one by one; all are counted.
+#: How many bad records are listed individually; all are counted.
 LISTED = 20
 
 
 @dataclass(kw_only=True)
 class Report:
-    """What became of the records."""
+    """What happened to the records of one role (training or evaluation)."""
 
     records: int = 0
     truncated: int = 0
-    #: How many for each reason.
+    #: Dropped records, counted by reason.
     dropped: dict[str, int] = field(default_factory=dict)
     skipped: int = 0
-    #: Of each source of the job.
+    #: Sequences from each source of the job.
     sequences: list[int] = field(default_factory=list)
-    #: Records of each source that were not drawn where the job wants only so many.
+    #: Records of each source that were not drawn, where max_train_samples or max_eval_samples limits them.
     left_out: list[int] = field(default_factory=list)
-    #: The first LISTED of the records that were skipped: place and broken rule.
+    #: Place and broken rule of the first LISTED skipped records.
     bad: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """What is to be prepared, and how. key: what the encoder depends on. seed: for what is left to chance."""
+    """What to prepare, and how. key: names all that the encoder depends on. seed: for drawing records."""
 
     role: Role
     data: Data
@@ -72,40 +72,40 @@ class Preparation:
 
     @property
     def origin(self) -> Role:
-        """What is held out for evaluation comes from the training data."""
+        """The role whose sources are read: with `validation_share`, evaluation records come from the training data."""
         return self.role if self.data.validation_share is None else "train"
 
     @property
     def limit(self) -> int | None:
-        """How many records at most."""
+        """Maximum number of records; None: all."""
         return self.data.max_train_samples if self.role == "train" else self.data.max_eval_samples
 
     @property
     def weights(self) -> list[float] | None:
-        """Of the sources that are mixed by weight; None: they are not."""
+        """Weights of the sources; None if they are not mixed by weight."""
         weights = [source.weight for source in self.data.sources("train") if source.weight is not None]
         return weights if self.role == "train" and weights else None
 
     def parts(self) -> list[list[Part]]:
-        """The files of each source. Raises UserError where there are none."""
+        """The files of each source. Raises UserError if a source has none."""
         found = self.data.sources(self.origin)
         return [sources.find(s, self.origin, stage=self.stage, cache_dir=self.data.cache_dir) for s in found]
 
     def encoded(self, record: Record, folder: Path) -> Encoded | None:
-        """What becomes of a record of a file in this folder; None: it is not for this role."""
+        """The encoding of a record whose relative image paths start at `folder`; None if it is not for this role."""
         return self.encode(images.located(record, folder, self.stage)) if self.belongs(record) else None
 
     def belongs(self, record: Record) -> bool:
-        """Whether a record is for this role."""
+        """Whether a record is for this role, where `validation_share` splits the data between the two."""
         share = self.data.validation_share
         return share is None or _held_out(record, share) == (self.role == "validation")
 
 
 def load(role: Role, job: TrainConfig, encode: Encoder, *, key: str, args: Any, place: Rendezvous) -> Any:
-    """The rows to train or evaluate on, as a `datasets.Dataset`: the same in every process.
+    """The rows to train or evaluate on, as a `datasets.Dataset`: the same on every rank. A collective.
 
-    key: what the encoder depends on. args: the training arguments, for their seed and `dataset_num_proc`. Raises
-    UserError in every process.
+    key: names all that the encoder depends on. args: the training arguments, of which `seed` and `dataset_num_proc`
+    are read. Raises UserError on every rank.
     """
     import datasets  # type: ignore[import-untyped]
 
@@ -132,7 +132,7 @@ def load(role: Role, job: TrainConfig, encode: Encoder, *, key: str, args: Any, 
                 f"records were left out (data.max_{'train' if role == 'train' else 'eval'}_samples: {todo.limit})"
             )
     rows = datasets.Dataset.from_file(str(folder / cache.ROWS))
-    if "images" in rows.column_names:  # paths, read when a row is
+    if "images" in rows.column_names:  # file paths; the images are read with their row
         rows = rows.cast_column("images", datasets.List(datasets.Image(mode="RGB")))
     if (weights := todo.weights) is None:
         return rows
@@ -143,7 +143,7 @@ def load(role: Role, job: TrainConfig, encode: Encoder, *, key: str, args: Any, 
 
 
 def prepare(todo: Preparation, root: Path) -> tuple[Path, Report]:
-    """Tokenise the data of a role below `root`, unless that was done before. Returns its folder."""
+    """Tokenise the data of a role into the cache at `root`, unless it is there. Returns its folder and report."""
     data, parts = todo.data, todo.parts()
     settings = [todo.key, todo.role, data.validation_share, data.skip_bad_records, todo.limit, todo.weights]
     settings += [] if todo.limit is None else [todo.seed]
@@ -161,7 +161,7 @@ def prepare(todo: Preparation, root: Path) -> tuple[Path, Report]:
 
 
 def _batches(todo: Preparation, parts: list[list[Part]], report: Report) -> Iterator[bytes]:
-    """The rows of all sources in turn, as Arrow streams; fills the report."""
+    """The rows of all sources, one source after the other, as Arrow streams; fills the report."""
     chosen_of = drawn(todo, parts, report)
 
     columns: list[str] | None = None
@@ -183,7 +183,7 @@ def _batches(todo: Preparation, parts: list[list[Part]], report: Report) -> Iter
 
 
 def drawn(todo: Preparation, parts: list[list[Part]], report: Report) -> list[set[int] | None]:
-    """Of each source the positions of the records to read; None: all."""
+    """For each source the positions of the records to read; None: all. Sets `report.left_out`."""
     report.left_out = [0] * len(parts)
     if todo.limit is None:
         return [None] * len(parts)
@@ -198,7 +198,7 @@ def drawn(todo: Preparation, parts: list[list[Part]], report: Report) -> list[se
 
 
 def _is_usable(todo: Preparation, record: Record) -> bool:
-    """Whether a record belongs to the role and, where bad ones are skipped, is none of these."""
+    """Whether a record may be drawn: one of this role, or, unless bad ones are skipped, a bad one, to end the run."""
     try:
         READERS[todo.stage](record)
     except FormatError:
@@ -221,7 +221,7 @@ def items(source: list[Part], chosen: set[int] | None) -> Iterator[workers.Item]
 
 
 def _held_out(record: Record, share: float) -> bool:
-    """Whether a record is for evaluation: decided by its content alone, so that a copy of it is on the same side."""
+    """Whether a record is for evaluation: decided by a hash of its content, so that duplicates land on one side."""
     content = json.dumps(record, sort_keys=True, default=str).encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) < share * 2**64
 

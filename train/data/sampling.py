@@ -1,4 +1,4 @@
-"""Which records to use where a job wants only so many: a random part of every source, the same for the same seed."""
+"""Which records to use where a job limits their number: a random part of every source, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Positions = Sequence[int]
 
 
 def shares(limit: int, sizes: Sequence[int], weights: Sequence[float] | None) -> list[int]:
-    """How many records to take of sources with so many: by weight, else so that each record has the same chance.
+    """How many records to take from sources of these sizes: by weight, else so that each record has the same chance.
 
-    At least one of each source that has some, if so many are wanted at all. With weights a source may be too small for
-    its share.
+    At least one from each source that has any, where `limit` allows it. With weights, a source that is too small for
+    its share gives all it has.
     """
     if weights is not None:
         return [min(size, max(1, n)) for size, n in zip(sizes, mixing.apportion(limit, weights), strict=True)]
@@ -32,7 +32,7 @@ def shares(limit: int, sizes: Sequence[int], weights: Sequence[float] | None) ->
 
 
 def positions(parts: list[Part], belongs: Callable[[Record], bool] | None) -> Positions:
-    """Where the records stand that may be used; belongs: whether a record that can be read is one (None: all)."""
+    """Positions of the usable records. belongs: whether a readable record is usable; None: all records are."""
     if belongs is None:
         return range(sum(part.count() for part in parts))
     items = (decode for part in parts for _, decode in part.unread())
@@ -41,7 +41,7 @@ def positions(parts: list[Part], belongs: Callable[[Record], bool] | None) -> Po
 
 
 def drawn(usable: Positions, count: int, seed: int) -> set[int]:
-    """`count` of the positions, by chance."""
+    """`count` of the positions, drawn at random."""
     import numpy as np
 
     random: Any = np.random.RandomState(seed)  # its numbers are the same in every version of numpy

@@ -1,7 +1,7 @@
 """Where records come from: files, folders and hub data sets, read one record at a time. No torch here.
 
-A record that cannot be read is handed on as the FormatError that says why, so that whoever reads decides what becomes
-of it. A file that cannot be read at all raises UserError.
+A record that cannot be read is yielded as a FormatError, so that the caller decides whether to skip it. A file that
+cannot be read at all raises UserError.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ from ..config import Source
 from ..errors import UserError
 from .formats.turns import FormatError, Record
 
-#: What stands at a place ("file:line"; in parquet files and hub data sets "file: record N").
+#: A place ("file:line"; in parquet files and hub data sets "file: record N") and the record there.
 Item = tuple[str, Record | FormatError]
-#: The same, read when it is called: what nobody wants is never decoded, and another process may decode it.
+#: The same, decoded only when called: records that are not drawn never are, and a worker process may decode it.
 Unread = tuple[str, Callable[[], Record | FormatError]]
 JSON_SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 ROWS_AT_ONCE = 1000
-_MARK = b"\xef\xbb\xbf"  # Windows editors put it first
+_MARK = b"\xef\xbb\xbf"  # the byte order mark, which Windows editors write
 _VISIBLE = re.compile(r"[^ \t\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file, or one split of a hub data set. `identity` changes when its records do; paths start at `folder`."""
+    """One file, or one split of a hub data set.
+
+    identity: changes when the records do. folder: where relative paths in the records start.
+    """
 
     place: str
     identity: str
@@ -43,14 +46,14 @@ class Part:
 
 
 class Selection(NamedTuple):
-    """What a source calls its columns: pairs of the accepted name and its own; and which of its own it leaves out."""
+    """A source's columns to rename, as pairs (accepted name, the source's name), and those to ignore."""
 
     columns: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, source: Source) -> Selection:
-        """As the job says it."""
+        """The selection that the job file gives for this source."""
         return cls(tuple(sorted((source.columns or {}).items())), tuple(source.ignore_columns or ()))
 
 
@@ -66,7 +69,7 @@ def find(source: Source, role: str, *, stage: str, cache_dir: str | None) -> lis
 
 
 def suffixes(stage: str) -> tuple[str, ...]:
-    """Names of files that the stage reads end in these."""
+    """The file name endings that the stage reads."""
     return (*JSON_SUFFIXES, ".parquet", *([".txt"] if stage == "pt" else []))
 
 
@@ -84,7 +87,7 @@ def files(path: Path, role: str, *, stage: str) -> list[Path]:
 
 
 def read(path: Path, selection: Selection = WHOLE) -> Iterator[Item]:
-    """The records of a file, with the columns that were selected under their accepted names."""
+    """The records of a file, with their columns renamed and left out as selected."""
     for place, decode in _unread(path, selection):
         yield place, decode()
 
@@ -105,12 +108,12 @@ def _count(path: Path) -> int:
 
 
 def is_one_piece(path: Path) -> bool:
-    """Whether a file can only be read whole: text, or one JSON value (an array, whatever the file's name says)."""
+    """Whether a file can only be read whole: text, or one JSON value (an array or object), whatever its suffix."""
     if path.suffix in (".parquet", ".txt"):
         return path.suffix == ".txt"
     with _reading(path), _open(path) as file:
         first: bytes = next((line for line in file if line.strip()), b"")
-    # A pretty-printed object begins with a lone bracket; what else is no JSON is a broken line of many.
+    # A pretty-printed object begins with a lone `{`. Any other first line that is not JSON is a broken record of many.
     first = first.removeprefix(_MARK).strip()
     return first == b"{" or first.startswith(b"[")
 
@@ -161,20 +164,20 @@ def _json(path: Path) -> Iterator[Unread]:
 
 def _line(line: bytes) -> Record | FormatError:
     try:
-        text = line.rstrip(b"\r\n").decode()  # so that a cut line is not told to hold a line break
+        text = line.rstrip(b"\r\n").decode()  # else a truncated line's error blames its line break
         return _record(json.loads(text), text)
     except UnicodeDecodeError as error:
         return FormatError(f"not UTF-8 text: {error.reason} at byte {error.start + 1} of the line")
     except json.JSONDecodeError as error:
         return FormatError(f"not JSON: {error.msg} (column {error.colno})")
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; brackets nested as deep
+    except (ValueError, RecursionError) as error:  # thousands of digits, or of nested brackets
         return FormatError(f"not JSON that can be read: {error}")
 
 
 def _record(value: Any, text: str) -> Record | FormatError:
     if not isinstance(value, dict):
         return FormatError(f"holds a {type(value).__name__}; a record is an object with named columns")
-    if "\\ud" in text or "\\uD" in text:  # halves of characters: JSON can say them, no tokenizer can read a lone one
+    if "\\ud" in text or "\\uD" in text:  # a lone surrogate is valid JSON, but no tokenizer accepts it
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
@@ -204,7 +207,7 @@ def _decoded(path: Path, content: bytes) -> str:
 
 
 def _values(text: str) -> Iterator[tuple[int, int, Any]]:
-    """Beginning, end and value of each item of a JSON array; one object by itself is such an item."""
+    """Start, end and value of each item of a JSON array; a single object counts as one item."""
     decode = json.JSONDecoder().raw_decode
     at, opening = _skip(text, 0), "["
     if not text.startswith("[", at):
@@ -227,7 +230,7 @@ def _values(text: str) -> Iterator[tuple[int, int, Any]]:
 
 
 def _skip(text: str, at: int) -> int:
-    """Where the white space ends that begins at `at`."""
+    """The position of the first character from `at` on that is not white space."""
     found = _VISIBLE.search(text, at)
     return found.start() if found else len(text)
 
@@ -261,14 +264,14 @@ def _opened_parquet(path: Path) -> Any:
 
 
 def _without_fill(value: Any) -> Any:
-    """A row of a table without the nulls inside its values: there every map has the keys of all maps of its column."""
+    """A row of a table without the nulls inside its values: Arrow gives each map the keys of all maps of its column."""
     if isinstance(value, dict):
         return {key: _without_fill(inner) for key, inner in value.items() if inner is not None}
     return [_without_fill(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _hub(source: Source, role: str, cache_dir: str | None) -> Part:
-    """`owner/name` or `owner/name:split` on the hub."""
+    """A split of a hub data set, named `owner/name` or `owner/name:split`."""
     import datasets  # type: ignore[import-untyped]
 
     entry = source.path

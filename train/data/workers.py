@@ -1,6 +1,6 @@
-"""Records to rows in several processes: in order, and the same bytes for any number of them.
+"""Encoding records in several worker processes: in order, and to the same bytes for any number of them.
 
-Records travel in chunks of a fixed size, and each chunk becomes one Arrow batch wherever it is encoded.
+Records are sent in chunks of a fixed size, and each chunk becomes one Arrow batch, whichever process encodes it.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ from .formats.turns import FormatError, Record
 from .sources import Unread
 
 RECORDS_IN_CHUNK = 32
-#: A record that was not read yet, and the folder from which its paths start.
+#: A record that is not decoded yet, and the folder where its relative paths start.
 Item = tuple[Unread, Path]
-#: From a record and its folder to rows; None: it belongs elsewhere.
+#: From a record and its folder to rows; None: the record is not for this role.
 Encode = Callable[[Record, Path], Encoded | None]
 
 
 @dataclass(kw_only=True)
 class Chunk:
-    """What became of some records: counts (of what was dropped by reason), the place and rule of each bad one, and the
-    rows as an Arrow stream."""
+    """The result of encoding some records.
+
+    dropped: counts by reason. bad: place and broken rule of each bad record. rows: an Arrow stream.
+    """
 
     records: int = 0
     truncated: int = 0
@@ -41,31 +43,31 @@ class Chunk:
     sequences: int = 0
     bad: list[tuple[str, str]] = field(default_factory=list)
     rows: bytes = b""
-    #: Of the first row: its record's place and its columns.
+    #: The place of the first row's record, and the row's columns.
     first: tuple[str, list[str]] | None = None
 
 
 def encoded(items: Iterable[Item], encode: Encode, processes: int, *, skip_bad: bool) -> Iterator[Chunk]:
-    """The chunks in their order. Raises UserError for a bad record unless these are to be skipped."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one process, one core; and it must not fork with threads
+    """The encoded chunks, in order. Raises UserError for a bad record unless `skip_bad`, or if a worker is killed."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one core a process; and forking with threads may hang
     source = iter(items)
     chunks = iter(lambda: list(itertools.islice(source, RECORDS_IN_CHUNK)), [])
     if processes <= 1:
         yield from (_encode(chunk, encode, skip_bad) for chunk in chunks)
         return
-    # Forked, as the encoder cannot be sent: it is made of the tokenizer and whatever the stage needs.
+    # Forked, because the encoder cannot be pickled: it is a closure over the tokenizer and the stage's arguments.
     pool = ProcessPoolExecutor(processes, get_context("fork"), _begin, (encode, skip_bad))
     waiting: deque[Future[Chunk]] = deque()
     try:
         for chunk in chunks:
             waiting.append(pool.submit(_work, chunk))
-            if len(waiting) > 2 * processes:  # enough to keep all of them busy, and no more in memory
+            if len(waiting) > 2 * processes:  # enough to keep all busy, while bounding memory
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool as error:
         raise UserError(
-            f"data: one of the {processes} processes that tokenise was killed: for want of memory? Lower "
+            f"data: one of the {processes} processes that tokenise was killed, perhaps for lack of memory. Lower "
             "`train.dataset_num_proc`."
         ) from error
     finally:
@@ -76,14 +78,14 @@ _task: tuple[Encode, bool] | None = None
 
 
 def _begin(encode: Encode, skip_bad: bool) -> None:
-    global _task  # noqa: PLW0603 - what a worker works at is set once, as it begins
+    global _task  # noqa: PLW0603 - set once in each worker, when it starts
     rendezvous.die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that waits
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     _task = (encode, skip_bad)
 
 
 def _work(items: list[Item]) -> Chunk:
-    assert _task is not None  # noqa: S101 - by _begin
+    assert _task is not None  # noqa: S101 - set by _begin
     return _encode(items, *_task)
 
 
@@ -121,7 +123,7 @@ def _encode(items: list[Item], encode: Encode, skip_bad: bool) -> Chunk:
 def refuse_odd(place: str, columns: Iterable[str], expected: list[str]) -> None:
     """Raise UserError unless a row has the columns of the first one."""
     if odd := sorted(set(columns) ^ set(expected)):
-        raise UserError(f"{place}: `{odd[0]}` must stand in every record or in none.")
+        raise UserError(f"{place}: `{odd[0]}` must be in every record or in none.")
 
 
 def _arrow(rows: list[Row]) -> bytes:

@@ -1,0 +1,1 @@
+"""The tokenizer, the model and its adapter: loading, precision, quantisation, frozen copies."""

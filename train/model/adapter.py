@@ -1,7 +1,7 @@
-"""The LoRA adapter of a job: PEFT's configuration for it, and putting it on a model.
+"""The LoRA adapter of a job: PEFT's configuration for it, and adding it to a model.
 
-TRL's trainers are given the configuration and put it on themselves; with the bare model in hand they know that the
-reference of DPO is the model without its adapter. Our own trainers call `add`.
+TRL's trainers get the configuration and the bare model, and add the adapter themselves: so they know that DPO's
+reference is the model without its adapter. Our own trainers call `add`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from .loading import Head, zero_stage
 
 
 def configure(lora: Lora, model: Any, new_tokens: range, *, head: Head) -> Any:
-    """PEFT's LoraConfig for this model, whose rows of `new_tokens` are trained beside the adapter.
+    """PEFT's LoraConfig for this model. The embedding rows of `new_tokens` are trained beside the adapter.
 
-    Raises UserError when a target module does not exist, has rows that are to be trained, or cannot have dropout.
+    Raises UserError if a target module does not exist, contains such rows, or cannot have dropout, and if the output
+    head has both such rows and a bias.
     """
     import peft
 
@@ -30,15 +31,15 @@ def configure(lora: Lora, model: Any, new_tokens: range, *, head: Head) -> Any:
         lora_dropout=lora.dropout,
         use_dora=lora.dora,
         target_modules=_target_modules(model, lora),
-        # A new head is random: frozen, it would make noise of all that the adapter learns.
+        # A new score head is random: if it stayed frozen, the scores would be noise, whatever the adapter learns.
         modules_to_save=["score"] if head == "score" else None,
-        # So would the random rows of new tokens; the old rows stay as they are.
+        # The same holds for the rows of new tokens; the old rows stay frozen.
         trainable_token_indices=_trained_rows(model, lora, new_tokens) if new_tokens else None,
     )
 
 
 def add(model: Any, config: Any, args: Any) -> Any:
-    """The model with a new adapter on it; its own weights are frozen."""
+    """The model with a new adapter; its own weights are frozen."""
     import peft
 
     quantized = bool(getattr(model, "is_quantized", False))
@@ -47,21 +48,21 @@ def add(model: Any, config: Any, args: Any) -> Any:
         prepare: Any = peft.prepare_model_for_kbit_training
         model = prepare(model, use_gradient_checkpointing=args.gradient_checkpointing)
     elif args.gradient_checkpointing:
-        model.enable_input_require_grads()  # or nothing before the first adapter has a gradient to checkpoint
-    # PEFT would hold the adapter in fp32 over a bf16 base, which ZeRO-3 cannot gather together (DeepSpeed#8072).
+        model.enable_input_require_grads()  # checkpointing needs it, as the embeddings are frozen
+    # PEFT would keep the adapter in fp32 beside a bf16 base; ZeRO-3 cannot gather two dtypes together (DeepSpeed#8072).
     return peft.get_peft_model(model, config, autocast_adapter_dtype=not (zero3 and not quantized))
 
 
 def settle(model: Any, args: Any) -> None:
-    """Have an adapter that a trainer has put on trained and saved as here is meant."""
+    """After the trainer has added the adapter: set the dtype in which it is trained, and how it is saved."""
     if zero_stage(args) != 3 or getattr(model, "is_quantized", False):
-        # In bf16 small updates are lost. PEFT leaves modules_to_save, such as a score head, in the base's type, and TRL
-        # has the whole adapter of a quantised base in it. ZeRO-3 has fp32 weights of its own, and gathers one type.
+        # In bf16 small updates are lost. PEFT leaves modules_to_save, such as a score head, in the base's dtype, and
+        # TRL puts the adapter of a quantised base in bf16. ZeRO-3 keeps fp32 masters itself, and gathers one dtype.
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
     if model.peft_config["default"].trainable_token_indices:
-        # The adapter has the new rows, the base the old ones; PEFT would add both matrices whole.
+        # The adapter holds the new rows, the base the old ones; PEFT would also save both embedding matrices whole.
         model.save_pretrained = functools.partial(model.save_pretrained, save_embedding_layers=False)
 
 
@@ -79,10 +80,10 @@ def _trained_rows(model: Any, lora: Lora, new_tokens: range) -> dict[str, list[i
     if getattr(head, "bias", None) is not None:
         raise UserError(
             f"tokenizer: has {len(new_tokens)} tokens more than the model, whose output head has a bias: PEFT would "
-            "train its new rows without. Train all weights (`lora: null`), or use the model's own tokenizer.",
+            "leave out the bias. Train all weights (`lora: null`), or use the model's own tokenizer.",
             everywhere=True,
         )
-    vocabulary.mend_peft()
+    vocabulary.patch_peft()
     return {place: [*new_tokens] for place in places}
 
 
@@ -96,11 +97,11 @@ def _target_modules(model: Any, lora: Lora) -> str | list[str]:
                 "dropout. Set `lora.dropout: 0`, or name `lora.target_modules` without them.",
                 everywhere=True,
             )
-        return "all-linear"  # every linear layer but the output or score head
+        return "all-linear"  # PEFT's name for every linear layer but the output (or score) head
     wanted = lora.target_modules
     names = [part.strip() for part in wanted.split(",") if part.strip()] if isinstance(wanted, str) else wanted
     modules = [name for name, _ in model.named_modules()]
-    # PEFT complains only when not one of the names is there.
+    # PEFT itself only complains if none of the names exists.
     unknown = [n for n in names if not any(m == n or m.endswith(f".{n}") for m in modules)]
     if unknown:
         import torch
@@ -115,7 +116,7 @@ def _target_modules(model: Any, lora: Lora) -> str | list[str]:
 
 
 def _fused_experts(model: Any) -> str | None:
-    """The first module that holds the weights of several experts in one parameter: experts x rows x columns."""
+    """The first module with the weights of several experts in one parameter, of shape (experts, rows, columns)."""
     for name, module in model.named_modules():
         shapes = [getattr(weight, "ds_shape", weight.shape) for weight in module.parameters(recurse=False)]
         if name.endswith("experts") and any(len(shape) == 3 for shape in shapes):
@@ -124,7 +125,7 @@ def _fused_experts(model: Any) -> str | None:
 
 
 def _of_language_model(model: Any) -> str:
-    """A pattern of the linear layers between the embeddings and the output head; vision tower and projector stay."""
+    """A pattern for the linear layers of the language model's decoder; vision tower and projector get no adapter."""
     import torch
 
     decoder = model.get_decoder()

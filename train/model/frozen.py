@@ -1,4 +1,4 @@
-"""Models beside the policy that no step changes, its start and reward models: under ZeRO-3 sharded as it is."""
+"""Frozen models beside the policy: the model it started from and reward models; sharded under ZeRO-3, as it is."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from .loading import placement, zero_stage
 
 
 def start_model(model: Any, args: Any) -> Any:
-    """What a model was before its training and without an adapter, in eval mode.
+    """The model as it was before training and without an adapter, in eval mode, as DPO's reference.
 
-    Under ZeRO-3 a collective, and each of its forwards too.
+    A collective under ZeRO-3, and so is each of its forwards.
     """
     return settle(load_again(model, args), args)
 
 
 def load_again(model: Any, args: Any) -> Any:
-    """The model as it was loaded, without an adapter, and with as many rows for tokens.
+    """The model loaded once more, without an adapter, and with as many embedding rows.
 
-    In its own type, as it computes under the same autocast: a reference in bf16 beside a policy in fp32 is off by 1 or
-    2 nats an answer before the first step (bench/reference_precision.py).
+    It has the policy's dtype and computes under the same autocast: a reference in bf16 beside a policy in fp32 is off
+    by 1 or 2 nats per answer before the first step (bench/reference_precision.py).
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     again = type(base).from_pretrained(
@@ -36,7 +36,7 @@ def load_again(model: Any, args: Any) -> Any:
 
 
 def settle(model: Any, args: Any) -> Any:
-    """Make a model that was just loaded ready for its forwards on this process's device."""
+    """Prepare a model that was just loaded for forwards on this rank's device."""
     model.eval().requires_grad_(False)
     if zero_stage(args) != 3:
         return model.to(args.device)
@@ -45,7 +45,7 @@ def settle(model: Any, args: Any) -> Any:
     asked = args.hf_deepspeed_config.config["zero_optimization"]
     kept = ("stage", "offload_param", "stage3_param_persistence_threshold")
     config = {
-        "train_micro_batch_size_per_gpu": 1,  # it has to be said, and nothing reads it
+        "train_micro_batch_size_per_gpu": 1,  # DeepSpeed requires it; no forward uses it
         "zero_optimization": {name: asked[name] for name in kept if asked.get(name) not in (None, "auto")},
         "bf16": {"enabled": args.bf16},
         "fp16": {"enabled": args.fp16},
@@ -56,8 +56,8 @@ def settle(model: Any, args: Any) -> Any:
 
 
 @contextlib.contextmanager
-def for_a_while(model: Any) -> Iterator[Any]:
-    """A settled model, given back in the end: DeepSpeed's engines hold on to theirs."""
+def temporary(model: Any) -> Iterator[Any]:
+    """Yield a model from `settle` and free it in the end: otherwise DeepSpeed's engine would keep it in memory."""
     try:
         yield model
     finally:

@@ -1,7 +1,8 @@
-"""The tokenizer and the model: loading and quantisation. The adapter is put on in `adapter`.
+"""The tokenizer and the model: loading and quantisation. The adapter is added in `adapter`.
 
 Weights are loaded in fp32 for a full fine-tune (mixed precision then keeps fp32 master weights) and in the training
-precision under a LoRA adapter, whose frozen base needs no masters. `train.model_init_kwargs: {dtype: ...}` overrides.
+precision under a LoRA adapter, because a frozen base needs no masters. `train.model_init_kwargs: {dtype: ...}`
+overrides this.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Head = Literal["lm", "score"]
 
 
 def load_tokenizer(job: TrainConfig) -> Any:
-    """Load the tokenizer, with a pad token and a chat template ensured."""
+    """Load the tokenizer; add a pad token and a chat template if it has none. Raises UserError if it is unusable."""
     from transformers import AutoTokenizer
 
     place = job.tokenizer or job.model
@@ -41,11 +42,12 @@ def load_tokenizer(job: TrainConfig) -> Any:
 def load_model(
     job: TrainConfig, args: Any, tokenizer: Any, precision: Precision, *, head: Head = "lm", images: bool = False
 ) -> Any:
-    """Load the model: with head "lm" one that predicts tokens, with "score" one that gives a sequence one number.
+    """Load the model: with head "lm" a causal language model, with "score" a classifier with one output per sequence.
 
-    images: it is to see images; else a vision-language model may be loaded without its vision tower.
+    images: whether it must take images; otherwise a vision-language model may be loaded without its vision tower.
 
-    Call it after the training arguments are made: with ZeRO-3 they have the weights sharded while they load.
+    Call it after the training arguments are made: with ZeRO-3 these make the weights be sharded while they load.
+    Raises UserError if the model cannot be loaded.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSequenceClassification
@@ -54,7 +56,7 @@ def load_model(
     options: dict[str, Any] = {"dtype": dtypes[precision] if job.lora else torch.float32}
     options |= placement(args)
     options |= getattr(args, "model_init_kwargs", None) or {}
-    args.model_init_kwargs = None  # used up; a trainer would complain about it beside a loaded model
+    args.model_init_kwargs = None  # used here; a trainer refuses it together with a loaded model
     if job.attn_implementation:
         options["attn_implementation"] = job.attn_implementation
     if job.quantization != "none":
@@ -62,20 +64,20 @@ def load_model(
     auto: Any = AutoModelForImageTextToText if images else AutoModelForCausalLM
     if head == "score":
         auto = AutoModelForSequenceClassification
-        options["num_labels"] = 1  # the score; its head is new unless `model` is a reward model already
+        options["num_labels"] = 1  # the score; the head is new unless `model` is a reward model
     try:
         model = auto.from_pretrained(job.model, trust_remote_code=job.trust_remote_code, **options)
     except (OSError, ValueError, ImportError) as error:
         raise _unloadable("model", job.model, "model", error) from error
     if images and zero_stage(args) == 3:
-        # Loading shards notes every renaming that transformers knows, old ones too, and saving would undo them all;
-        # without notes it undoes the model's own.
+        # Under ZeRO-3, loading records every renaming of weights that transformers knows, obsolete ones too, and saving
+        # would revert them all. Without the record, saving reverts the model's own renamings only.
         model._weight_conversions = None
     model.config.pad_token_id = tokenizer.pad_token_id
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # On processors with avx512_bf16, bitsandbytes repacks 4-bit weights at the first evaluation, in a layout
-            # that fits no layer narrower than a block and rounds all others. Evaluation is to compute as training does.
+            # that fits no layer narrower than a block and rounds all others. Evaluation must compute as training does.
             module.support_avx512bf16_for_cpu = False
     if getattr(args, "disable_dropout", False):
         for module in model.modules():
@@ -92,7 +94,7 @@ def _quantized(job: TrainConfig, compute_dtype: Any, args: Any) -> dict[str, Any
             everywhere=True,
         )
     try:
-        import bitsandbytes  # noqa: F401 - asked for here, so that its absence has a name
+        import bitsandbytes  # noqa: F401 - imported here for a clear error if it is missing
     except Exception as error:  # it raises RuntimeError and OSError where its library does not load
         raise UserError(
             f"quantization: {job.quantization} needs bitsandbytes, which cannot be used here ({error}). "
@@ -119,15 +121,15 @@ def _quantized(job: TrainConfig, compute_dtype: Any, args: Any) -> dict[str, Any
 
 
 def placement(args: Any) -> dict[str, Any]:
-    """For `from_pretrained`: to load onto this process's GPU, and not as a copy for each process of a node in its host.
+    """Arguments for `from_pretrained` to load directly onto this rank's GPU, without a copy per rank in host memory.
 
-    ("auto" would spread each process's model over all GPUs. ZeRO-3 shards the weights while they load.)
+    ("auto" would spread each rank's model over all GPUs. ZeRO-3 shards the weights while they load.)
     """
     return {"device_map": {"": args.device}} if args.device.type == "cuda" and zero_stage(args) != 3 else {}
 
 
 def zero_stage(args: Any) -> int:
-    """The ZeRO stage of some training arguments; 0: plain DDP."""
+    """The ZeRO stage that the training arguments select; 0: plain DDP."""
     plugin = getattr(args, "deepspeed_plugin", None)
     return int(plugin.zero_stage) if plugin is not None else 0
 

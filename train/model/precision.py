@@ -1,4 +1,4 @@
-"""bf16, else fp16, else fp32: what the job asks for, as far as the device can."""
+"""The training precision: what the job asks for, as far as the device supports it (bf16, else fp16, else fp32)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 Precision = Literal["bf16", "fp16", "fp32"]
-#: Variable by which tests have a CPU train in bf16, so that autocast and bf16 bases run at all where there is no GPU.
+#: Environment variable by which tests make a CPU train in bf16, to run autocast and bf16 base models without a GPU.
 BF16_ON_CPU = "ALIGNLAUNCH_BF16_ON_CPU"
 
 
 def choose(train: Mapping[str, Any], *, cuda: bool, bf16_supported: bool) -> tuple[Precision, str]:
-    """Decide the training precision and say why.
+    """Decide the training precision. Returns it and a sentence that says why.
 
-    A job that says nothing wants bf16, as TRL's configs do; `bf16: false` (without `fp16`) wants fp32.
-    bf16_supported: a CPU can bf16 too, but slowly: it is said to only where the tests want that path (`BF16_ON_CPU`).
+    train: the job's `train:`. The default is bf16, as in TRL's configs; `bf16: false` without `fp16` means fp32.
+    bf16_supported: True for a CPU only where tests ask for it (`BF16_ON_CPU`), as bf16 is slow there.
     """
     half: Precision = "fp16" if train.get("fp16") else "bf16"
     wanted: Precision = "fp32" if half == "bf16" and train.get("bf16") is False else half
@@ -22,5 +22,5 @@ def choose(train: Mapping[str, Any], *, cuda: bool, bf16_supported: bool) -> tup
     if not can and not cuda:
         return "fp32", f"{wanted} was asked for; there is no GPU here, training in fp32"
     if not can:
-        return "fp16", "bf16 was asked for; this GPU cannot, training in fp16"
+        return "fp16", "bf16 was asked for; this GPU does not support it, training in fp16"
     return wanted, f"training in {wanted}"

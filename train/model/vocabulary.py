@@ -1,4 +1,4 @@
-"""Rows for the tokens that a separate tokenizer has beyond the model's own, and what PEFT lacks to train them."""
+"""Embedding rows for the tokens that a separate tokenizer adds to the model's, and patches that let PEFT train them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def grow(model: Any, size: int) -> range:
-    """Give the model a row for each of `size` tokens; returns the new ids, none where it has enough.
+    """Give the model an embedding row for each of `size` tokens. Returns the new ids; none if it has enough rows.
 
-    The new rows are the mean of the old ones (and transformers' tiny noise): always the same, so that every process, an
-    evaluation and a merge begin with what training began with.
+    The new rows are the mean of the old ones (with transformers' tiny noise, under a fixed seed): so every rank, an
+    evaluation and a merge get the rows that training started from.
     """
     import torch
 
@@ -24,20 +24,20 @@ def grow(model: Any, size: int) -> range:
 
 
 def places(model: Any) -> list[str]:
-    """Names of the modules with a row for each token: the embeddings, and an output head that is not tied to them."""
+    """Names of the modules with a row per token: the input embeddings, and the output head unless tied to them."""
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
     modules = [embeddings] if head is None or head.weight is embeddings.weight else [embeddings, head]
     return [name for name, module in model.named_modules() if any(module is found for found in modules)]
 
 
-def mend_peft() -> None:
-    """Let PEFT train single rows under ZeRO-3, and where TRL reads weight and bias of the output head."""
+def patch_peft() -> None:
+    """Patch PEFT so that it trains single rows under ZeRO-3, and so that TRL can read the output head's bias."""
     from peft.tuners.trainable_tokens import layer
     from peft.utils import other
     from transformers import integrations
 
     wrapper: Any = other.TrainableTokensWrapper
-    wrapper.bias = None  # it hides the head's own, and TRL asks for it
+    wrapper.bias = None  # TRL reads the head's bias, which the wrapper lacks
     deepspeed: Any = integrations.deepspeed
     if deepspeed.is_deepspeed_zero3_enabled():
         trained: Any = layer.TrainableTokensLayer
@@ -46,13 +46,13 @@ def mend_peft() -> None:
 
 
 def _rows(layer: Any, weight: Any, indices: list[int], width: int) -> Any:
-    """What PEFT collects over CUDA; but a matrix that has just grown is whole in every process."""
+    """Replaces PEFT's collection of rows, which needs CUDA: a matrix that has just grown is whole on every rank."""
     del layer, width
     return weight[indices].clone()
 
 
 def _weight(wrapper: Any, merged: Any, name: str, modules: Any) -> Any:
-    """The weight with the trained rows in it, which TRL asks whether it must be gathered."""
+    """The weight with the trained rows merged in, marked as available: TRL checks whether it must be gathered."""
     from deepspeed.runtime.zero.partition_parameters import ZeroParamStatus  # type: ignore[import-untyped]
 
     weight = merged(wrapper, name, modules)

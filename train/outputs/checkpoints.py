@@ -1,4 +1,4 @@
-"""Which checkpoint a run starts from, and whose checkpoints lie in its output folder. No torch here."""
+"""Which checkpoint a run starts from, and which run the checkpoints in an output folder belong to. No torch here."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 from .. import trained_folder
 from ..errors import UserError
 
+#: Transformers' mark of a checkpoint that is still being written.
 INCOMPLETE = "checkpoint-is-incomplete.txt"
-#: Names the run that the checkpoints of an output folder belong to.
+#: The file that names the run to which the checkpoints of an output folder belong.
 OWNER = ".run"
 
 
 class Start(NamedTuple):
-    """Where a run begins: resume, the checkpoint to go on from; aside, where what others left was moved."""
+    """How a run starts. resume: the checkpoint to resume from. aside: the folder to which old files were moved."""
 
     resume: Path | None
     aside: Path | None
@@ -33,14 +34,14 @@ def settle(
     uncounted: bool = False,
     inputs: Sequence[str] = (),
 ) -> Start:
-    """Make the output folder this run's.
+    """Make the output folder this run's, and choose the checkpoint to resume from.
 
-    A restarted run goes on from its own last checkpoint. One that starts resumes where it is `asked` to (a folder, or
-    true: the last there is). All other checkpoints are set aside, so that no restart takes them for this run's, and
-    with them an earlier run's results: weights that nobody overwrote would be taken for this one's.
-    uncounted: a run that has been here before is restarted, whatever its count says.
-    inputs: folders that the run reads, whose weights stay.
-    Raises UserError when the one asked for is not there or not complete.
+    A restarted run resumes from its own last complete checkpoint, if it has one; any other run from what is `asked` (a
+    folder, or true: the last complete checkpoint). All other checkpoints are moved aside, so that no restart takes them
+    for this run's, and so are an earlier run's results: weights that stayed would be taken for this run's.
+    restart_count: restarts that the launcher counted. uncounted: the launcher counts no restarts; if OWNER names this
+    run, treat it as one. inputs: folders that the run reads; their weights stay where they are.
+    Raises UserError if the checkpoint that was asked for is missing or incomplete.
     """
     found = complete_checkpoints(output_dir)
     restarted = (restart_count > 0 or uncounted) and _owner(output_dir) == run_id
@@ -65,19 +66,19 @@ def settle(
 
 
 def complete_checkpoints(output_dir: Path) -> list[Path]:
-    """The checkpoints that were written to their end, oldest first."""
+    """The checkpoints that were written completely, oldest first."""
     return [folder for folder in _folders(output_dir) if _is_complete(folder)]
 
 
 def zero_files(folder: Path) -> set[str]:
-    """What the processes of a ZeRO run wrote into a checkpoint, one or two files each; empty without ZeRO."""
+    """The names of a checkpoint's ZeRO files, one or two for each rank that wrote it; empty without ZeRO."""
     return {path.name for path in folder.glob("global_step*/*zero_pp_rank_*")}
 
 
 def refuse_other_split(folder: Path, files: set[str], zero_stage: int, world_size: int) -> None:
-    """Raise UserError where a checkpoint with these `zero_files` was not written by as many processes, under such ZeRO.
+    """Raise UserError unless a checkpoint with these `zero_files` was written with this world size and ZeRO stage.
 
-    zero_stage: 0 for DDP. DeepSpeed cannot split an optimizer's state anew, and without ZeRO it would be left aside.
+    zero_stage: 0 for DDP. DeepSpeed cannot re-shard an optimizer's state, and DDP would silently ignore it.
     """
     parts = sum(name.endswith("_optim_states.pt") for name in files)
     weights = any(name.endswith("_model_states.pt") for name in files)
@@ -94,7 +95,7 @@ def refuse_other_split(folder: Path, files: set[str], zero_stage: int, world_siz
 
 
 def _is_complete(folder: Path) -> bool:
-    # trainer_state.json is the last file that the trainer writes. The final output has one too, but no optimizer.
+    # trainer_state.json is the last file of a checkpoint. The final output has one too, but no optimizer state.
     final = (folder / trained_folder.PROVENANCE).exists()
     return not final and not (folder / INCOMPLETE).exists() and (folder / "trainer_state.json").is_file()
 
@@ -118,7 +119,7 @@ def _owner(output_dir: Path) -> str | None:
 
 
 def _other_checkpoints(output_dir: Path, resume: Path | None) -> list[Path]:
-    """All checkpoints but the one to resume from and those before it."""
+    """All checkpoints except the one to resume from and older ones of the same folder."""
     folders = _folders(output_dir)
     names = [folder.name for folder in folders]
     here = resume is not None and resume.resolve().parent == output_dir.resolve() and resume.name in names
@@ -126,9 +127,9 @@ def _other_checkpoints(output_dir: Path, resume: Path | None) -> list[Path]:
 
 
 def _results(output_dir: Path, resume: Path | None) -> list[Path]:
-    """What an earlier run left besides checkpoints; its metrics stay where this one goes on with them.
+    """An earlier run's files besides checkpoints; without its metrics if this run continues them.
 
-    Only in a folder that a run of ours had: there may be a model of the user's in any other.
+    Only in the output folder of an earlier run: any other folder may hold a model of the user's.
     """
     if not any((output_dir / name).exists() for name in (OWNER, trained_folder.PROVENANCE)):
         return []
@@ -138,7 +139,7 @@ def _results(output_dir: Path, resume: Path | None) -> list[Path]:
 
 
 def _set_aside(output_dir: Path, moved: list[Path]) -> Path | None:
-    """Move these into a folder of their own; None where there are none."""
+    """Move these into a new folder `previous-...`. Returns it; None if there was nothing to move."""
     if not moved:
         return None
     aside = output_dir / f"{time.strftime('previous-%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"

@@ -1,4 +1,4 @@
-"""A LoRA adapter merged into its base: a whole model that `from_pretrained` loads and the next stage can start from."""
+"""Merging a LoRA adapter into its base: a whole model that `from_pretrained` loads and the next stage can train."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .. import trained_folder
 from ..errors import UserError
 from ..model import vocabulary
 
-#: Files of a trained folder that say how it was trained, not what the model is.
+#: Files of a trained folder that belong to its training and not to the model.
 _OF_TRAINING: tuple[str, ...] = (
     *("training_args.bin", "trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state*.pth"),
     *("metrics.jsonl", "eval.json", "latest", "zero_to_fp32.py"),
@@ -33,11 +33,11 @@ def merge_adapter(
 ) -> dict[str, Any]:
     """Write the base with the adapter added to its weights, in the base's precision, with the tokenizer beside it.
 
-    The base is loaded unquantised, whatever the adapter was trained on. `base` replaces the one that the adapter names;
-    it may itself be an adapter. Returns the new provenance. Raises UserError if `output` is taken or the base cannot be
-    found.
+    The base is loaded unquantised, even if the adapter was trained on a quantised one. `base` replaces the one that the
+    adapter names; it may itself be an adapter. Returns the new provenance. Raises UserError if `output` is taken, the
+    base cannot be found, or the adapter cannot be merged into it.
     """
-    _refuse_taken(output)  # before minutes of loading
+    _refuse_taken(output)  # now, not after minutes of loading
     import peft
     import transformers
 
@@ -52,7 +52,7 @@ def merge_adapter(
     model.config.pad_token_id = tokenizer.pad_token_id
     try:
         model = peft.PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
-    except ValueError as error:  # not a number in the adapter, or an adapter that cannot be merged
+    except ValueError as error:  # a NaN in the adapter, or a kind of adapter that cannot be merged
         raise UserError(f"{adapter}: cannot be merged into {name}: {error}") from error
     with new_folder(output) as folder:
         copy_files(adapter, folder, leave_out=(*_OF_TRAINING, *_OF_ADAPTER))
@@ -65,7 +65,8 @@ def merge_adapter(
 def base_of(adapter: Path) -> str:
     """The base that an adapter was trained on: a folder, or a hub id.
 
-    A relative path is meant from the job's folder, which the provenance beside the adapter records.
+    A relative path starts at the job's folder, which the provenance beside the adapter records, or else at the working
+    directory. A name that exists at neither is taken for a hub id; UserError if it cannot be one.
     """
     config = json.loads((adapter / trained_folder.ADAPTER).read_text(encoding="utf-8"))
     name = str(config["base_model_name_or_path"])
@@ -76,7 +77,7 @@ def base_of(adapter: Path) -> str:
         looked = ", ".join(map(str, [*places, Path.cwd()]))
         raise UserError(
             f"{adapter / trained_folder.ADAPTER}: base_model_name_or_path: {name}: no such folder "
-            f"(seen from {looked}). Say where the base is now: `alignlaunch export ... --base DIR`."
+            f"(looked in {looked}). Say where the base is now: `alignlaunch export ... --base DIR`."
         )
     return str(found) if found else name
 
@@ -84,7 +85,7 @@ def base_of(adapter: Path) -> str:
 def merged(adapter: Path, *, trust_remote_code: bool = False) -> Path:
     """The merged model of an adapter folder, kept beside it: made on the first call, found again on later ones.
 
-    The folder's name holds a digest of the adapter: one that is trained anew is merged anew.
+    The folder's name contains a hash of the adapter, so that one that is trained again is merged again.
     """
     content = hashlib.sha256()
     for path in sorted(adapter.glob("adapter_*")):
@@ -120,7 +121,10 @@ def _load_base(name: str, task: str | None, *, trust_remote_code: bool) -> Any:
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """A folder that appears under its name when all of it is there. Raises UserError if the name is taken."""
+    """Fill a folder under a temporary name, which becomes `output` in the end: so `output` is never incomplete.
+
+    Raises UserError if `output` exists and is not empty, or cannot be written.
+    """
     _refuse_taken(output)
     work: Path | None = None
     try:
@@ -130,12 +134,12 @@ def new_folder(output: Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         for path in work.glob("*"):
-            path.chmod(0o666 & ~mask)  # safetensors and mkdtemp are for their owner alone
+            path.chmod(0o666 & ~mask)  # safetensors and mkdtemp give rights to the owner only
         work.chmod(0o777 & ~mask)
         try:
             work.rename(output)
         except OSError:
-            if not output.is_dir():  # else another process was faster: the same bytes
+            if not output.is_dir():  # else another process made the same folder first
                 raise
     except OSError as error:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The result of a run: the weights (or the adapter), the tokenizer and where they come from."""
+"""Saving the result of a run: the weights (or the adapter), the tokenizer and their provenance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "deepspeed", "accelerate", "
 def save(trainer: Any, output_dir: Path, about: dict[str, Any]) -> None:
     """Save model, tokenizer, the trainer's state and provenance.
 
-    A collective: with ZeRO-3 every process gives its part of the weights.
+    A collective: with ZeRO-3 every rank contributes its shard of the weights.
     """
     trainer.save_model(str(output_dir))
     trainer.save_state()
@@ -38,7 +38,7 @@ def save(trainer: Any, output_dir: Path, about: dict[str, Any]) -> None:
 
 
 def provenance(job_file: Path, place: Rendezvous, *, device: str, precision: str, deepspeed: Any) -> dict[str, Any]:
-    """Enough to know what ran and to run it again."""
+    """What is needed to know what ran, and to run it again: versions, place, the job, the submission's record."""
     return {
         "alignlaunch": alignlaunch.__version__,
         "python": platform.python_version(),
@@ -62,7 +62,7 @@ def provenance(job_file: Path, place: Rendezvous, *, device: str, precision: str
 
 
 def versions() -> dict[str, str | None]:
-    """The installed versions of what decides a run's figures."""
+    """The installed versions of the packages that a run's results depend on; None: not installed."""
     return {name: _version(name) for name in PACKAGES}
 
 
@@ -74,7 +74,7 @@ def _version(package: str) -> str | None:
 
 
 def _run_record() -> Any:
-    """What the submitting side wrote down, None when started by hand."""
+    """The record (run.json) that the submitting side wrote; None for a run that was started by hand."""
     folder = os.environ.get("ALIGNLAUNCH_RUN_DIR")
     path = Path(folder) / "run.json" if folder else None
     try:
@@ -84,21 +84,21 @@ def _run_record() -> Any:
 
 
 class WriterTrainer:
-    """Mixin for a Trainer: under ZeRO-1 and 2, where every process has all weights, the one that writes copies them."""
+    """Mixin for a Trainer: under ZeRO-1 and 2 every rank has all weights, and only the rank that writes copies them."""
 
     args: Any
     accelerator: Any
     deepspeed: Any
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the weights. Transformers has every process copy the model to the host, an adapter's frozen base too."""
+        """Save the weights. Transformers would copy the model, also an adapter's base, to host memory on every rank."""
         if zero_stage(self.args) not in (1, 2):
             super().save_model(output_dir, _internal_call)  # type: ignore[misc]
             return
         trainer: Any = self
         if self.args.should_save:
             adapted = hasattr(self.accelerator.unwrap_model(self.deepspeed), "peft_config")
-            # Of an adapter PEFT takes the trained weights itself. All weights lie in one buffer, and need copies.
+            # PEFT extracts the weights of an adapter itself. Those of a full model are views of one buffer: copy them.
             weights = None if adapted else self.accelerator.get_state_dict(self.deepspeed)
             trainer._save(output_dir or self.args.output_dir, state_dict=weights)
         if self.args.push_to_hub and not _internal_call:
@@ -106,7 +106,7 @@ class WriterTrainer:
 
 
 class SharedCheckpoints(TrainerCallback):
-    """Let the group read checkpoints as well as the final weights."""
+    """Let others read the weights of checkpoints, as `save` does for the final ones."""
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """After each checkpoint."""
@@ -116,7 +116,7 @@ class SharedCheckpoints(TrainerCallback):
 
 
 def share(folder: Path) -> None:
-    """Give weight files the permissions of ordinary files; safetensors writes them readable by the owner only."""
+    """Give weight files the permissions that the umask allows; safetensors makes them readable by the owner only."""
     mask = os.umask(0)
     os.umask(mask)
     for path in folder.glob("*.safetensors"):

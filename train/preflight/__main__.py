@@ -1,6 +1,6 @@
 """`python -m alignlaunch.train.preflight [--timeout S] JOB_RESOLVED_YAML -- LAUNCHER ...`, once on every node.
 
-Ends with 2 where a retry would meet the same again and 3 where it may succeed; else it becomes the launcher.
+Exits with 2 if a retry would fail in the same way, and with 3 if it may succeed; otherwise it becomes the launcher.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from .findings import NO_RETRY, RETRY, FailedError, exit_code
 from .messages import Verdict
 from .node import Node
 
-#: Seconds that a node stays after a failure: the first to leave has srun end the others, and some still talk.
-_MANNERS = 1.0
-#: Seconds that a pod of a run that has passed waits: either all its pods are new, or its peers are past preflight.
-_PATIENCE_AGAIN = 30.0
+#: Seconds before a node exits after a failure: the first exit makes srun end the other nodes, which may still report.
+_EXIT_DELAY = 1.0
+#: Seconds that a pod waits for the others if its run has passed before: these may all be new, or past preflight.
+_TIMEOUT_AFTER_PASS = 30.0
 
 
 def main() -> NoReturn:
-    """Look, meet, say, and become the launcher."""
+    """Check this node, meet the others, report, and become the launcher."""
     options = _parser().parse_args()
     if node.is_spoken_for(os.environ):
         _become(options.launcher)
@@ -49,7 +49,7 @@ def main() -> NoReturn:
 
 
 def say(text: str) -> None:
-    """To the log of this node."""
+    """Print a message to the log of this node."""
     print(f"alignlaunch: preflight: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the process's own words
 
 
@@ -61,7 +61,7 @@ def _check(options: argparse.Namespace) -> int:
         raise UserError(str(error)) from error
     place = node.read(os.environ)
     passed_before = passed.is_marked(job.output_dir)
-    timeout = min(options.timeout, _PATIENCE_AGAIN) if passed_before else options.timeout
+    timeout = min(options.timeout, _TIMEOUT_AFTER_PASS) if passed_before else options.timeout
     try:
         mine = facts.gather(place, job, options.job)
         verdict = _meet(place, mine, timeout, job, lambda found: _show(found, place, time.monotonic() - start))
@@ -77,7 +77,7 @@ def _check(options: argparse.Namespace) -> int:
     if code == 0 and place.node_rank == 0:
         passed.set_mark(job.output_dir)
     if code and place.node_rank != 0:
-        time.sleep(_MANNERS)
+        time.sleep(_EXIT_DELAY)
     return code
 
 
@@ -93,7 +93,7 @@ def _meet(place: Node, mine: Facts, timeout: float, job: TrainConfig, show: Call
 
 
 def _show(verdict: Verdict, place: Node, seconds: float) -> None:
-    """Node 0 shows all, the others only that it is over: in one log, a thousand copies hide what they say."""
+    """Node 0 prints everything, the others only a failure in one line: a thousand copies would flood a common log."""
     errors = [finding for finding in verdict.findings if finding.error]
     if place.node_rank != 0:
         if errors:

@@ -1,4 +1,4 @@
-"""The first collective of a run, before the model loads: do all processes answer, and how fast?"""
+"""The first collective of a run, before the model loads: do all ranks answer, and how fast is the network?"""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..processes.rendezvous import Rendezvous
 from .findings import RETRY
 
 _BYTES = 16 * 2**20
-#: Of the median node's bandwidth.
+#: A node is slow below this share of the median node's bandwidth.
 _SLOW = 0.25
 
 
 def check(place: Rendezvous, deadline: float) -> str:
-    """All-reduce within each node, then over all. Returns a line with the bandwidths.
+    """All-reduce within each node, then over all ranks. Returns a line with the bandwidths.
 
-    Call it when the process group has just been made: then no process is late. deadline: seconds for each of the two,
-    after which the process ends; a group's first collective opens all its connections.
+    Call it right after the process group was made, when no rank is late. deadline: seconds for each of the two
+    all-reduces, after which the process exits; a group's first collective opens all its connections.
     """
     device = torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
     own, within = None, 0.0
@@ -45,7 +45,7 @@ def check(place: Rendezvous, deadline: float) -> str:
 
 
 def _bandwidth(device: torch.device, group: Any) -> float:
-    """GB/s on the bus: 2 (n - 1) / n times the bytes per second, as nccl-tests counts an all-reduce."""
+    """Bus bandwidth in GB/s: 2 (n - 1) / n times the bytes per second, as nccl-tests defines it for an all-reduce."""
     count = dist.get_world_size(group)
     data = torch.zeros(_BYTES // 4, device=device)
     for _ in range(2):  # the first one opens the connections
@@ -58,7 +58,7 @@ def _bandwidth(device: torch.device, group: Any) -> float:
 
 
 def _words(seen: list[tuple[str, float]], place: Rendezvous, over_all: float) -> str:
-    """One line; a node that is far slower than the others is named."""
+    """The bandwidths in one line, which names nodes that are far slower than the others."""
     firsts = seen[:: place.local_world_size]
     speeds = {node: within for node, (_, within) in enumerate(firsts) if within}
     line = f"all-reduce: {over_all:.2f} GB/s over all"
@@ -72,7 +72,10 @@ def _words(seen: list[tuple[str, float]], place: Rendezvous, over_all: float) ->
 
 @contextmanager
 def _within(seconds: float, what: str) -> Iterator[None]:
-    """End this process with words: a collective that hangs cannot be left, and says nothing for half an hour."""
+    """Exit with an error after `seconds`: a hanging collective cannot be interrupted, and is silent for 30 minutes.
+
+    what: its name in the message.
+    """
 
     def end() -> None:
         rank = os.environ.get("RANK")

@@ -1,4 +1,4 @@
-"""Facts of all nodes → what differs."""
+"""Comparing the facts of all nodes: what differs between them, and what follows from it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _ENVIRONMENT = "use the same environment on every node: `python` or `container` 
 _COPY = "start every node from the same launch folder, of one rendering"
 _FILES = "let every node see the same files: a shared folder, or the same copy on each"
 _MIXED = "ask for one kind of node (Slurm: --constraint; Kubernetes: node_selector)"
-#: What may differ without harm but not without notice, and its remedy.
+#: Facts whose difference is a warning only, and its remedy.
 _WARNINGS = {
     "GPU type": f"the slowest GPU sets the pace; {_MIXED}",
     "driver": "tell the cluster's administrators",
     "InfiniBand ports": "tell the cluster's administrators; leave the node with fewer out (Slurm: --exclude)",
     "MTU": "tell the cluster's administrators; large messages may be lost on the way",
 }
-#: What must not differ, and the remedy where it is not that of the environment.
+#: Remedies for facts that must not differ; for those that are not listed see `_of_difference`.
 _ERRORS = {
     "nnodes": _COPY,
     "nproc_per_node": "start the same number of processes on every node",
@@ -30,14 +30,14 @@ _ERRORS = {
 
 
 class Difference(NamedTuple):
-    """One thing that is not the same everywhere."""
+    """One fact that is not the same on all nodes."""
 
     what: str
-    groups: list[tuple[str, list[int]]]  # (value, its node ranks), the commonest first
+    groups: list[tuple[str, list[int]]]  # (value, its node ranks), the most common first
 
 
 def differences(nodes: dict[int, Facts]) -> list[Difference]:
-    """What differs, in the order in which facts are gathered; a fact that a node lacks counts as one of its own."""
+    """What differs, in the order in which facts are gathered; a fact that a node lacks has the value "unknown"."""
     names = dict.fromkeys(name for facts in nodes.values() for name in facts.same)
     found = []
     for name in names:
@@ -50,7 +50,7 @@ def differences(nodes: dict[int, Facts]) -> list[Difference]:
 
 
 def findings(nodes: dict[int, Facts]) -> list[Finding]:
-    """All that is to be said of these nodes: what each said of itself, what differs, what cannot work together."""
+    """All findings about these nodes: each one's own, differences between them, and addresses that cannot work."""
     own = [
         finding._replace(text=f"{name(nodes, [rank])}: {finding.text}")
         for rank, facts in sorted(nodes.items())
@@ -60,7 +60,7 @@ def findings(nodes: dict[int, Facts]) -> list[Finding]:
 
 
 def name(nodes: dict[int, Facts], ranks: list[int]) -> str:
-    """ "node 3 (gpu-17)", "nodes 0, 1, 2"."""
+    """What to call some nodes in a message: "node 3 (gpu-17)", "nodes 0, 1, 2"."""
     if len(ranks) > 1:
         return f"nodes {', '.join(map(str, ranks))}"
     return f"node {ranks[0]} ({nodes[ranks[0]].host})" if ranks[0] in nodes else f"node {ranks[0]}"
@@ -77,9 +77,9 @@ def _of_difference(one: Difference, nodes: dict[int, Facts]) -> Finding:
 
 
 def _of_addresses(nodes: dict[int, Facts]) -> list[Finding]:
-    """gloo takes the address of the host's own name, which /etc/hosts of some systems makes loopback.
+    """gloo uses the address of the host's own name, which /etc/hosts maps to loopback on some systems.
 
-    One such node is reached all the same, as it calls the others; two never find each other.
+    One such node still works, because it connects to the others; two can never connect to each other.
     """
     lost = [rank for rank, facts in sorted(nodes.items()) if facts.gloo_loopback]
     if not lost or len({facts.machine for facts in nodes.values()}) == 1:

@@ -1,4 +1,4 @@
-"""What this node is: what must be the same on all (compared in `compare`), and what is wrong here already."""
+"""The facts of this node: those that must be the same on all nodes (see `compare`), and what is wrong on this one."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from .node import Node
 _PACKAGES = ("alignlaunch", "torch", "transformers", "trl", "accelerate", "peft", "deepspeed", "bitsandbytes")
 _GIB = 2**30
 _SHM = Path("/dev/shm")  # noqa: S108 - where NCCL and data loaders share memory
-#: Less does not even hold a small model's weights.
+#: With less, not even a small model's weights can be saved.
 _LEAST_DISK_GIB = 1.0
-#: What Docker gives a container that asks for nothing is 0.06; NCCL and data loaders need more.
+#: Docker's default is 0.06 (64 MiB); NCCL and data loaders need more.
 _LEAST_SHM_GIB = 0.5
 _LEAST_OPEN_FILES = 4096
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """One node, as it travels to node 0."""
+    """The facts of one node, as they are sent to node 0."""
 
     node_rank: int
     run_id: str
     host: str
-    #: The same for nodes that are really one machine.
+    #: The same for nodes that share one machine's network stack (`network.machine`).
     machine: str
-    #: Where the others reach this node for the test of the links; None: at the address that it calls from.
+    #: Where the others reach this node for the link test; None: at the address from which it connects to node 0.
     address: str | None
     link_port: int = 0
-    #: What gloo would have the others connect to, where that is no other node's way here.
+    #: The loopback address that gloo would give the others to connect to; None: it would give a usable one.
     gloo_loopback: str | None
-    #: {what: its value}, which is to be the same on every node.
+    #: {name: value} of all that should be the same on every node.
     same: dict[str, str]
     findings: list[Finding]
 
 
 def gather(node: Node, job: TrainConfig, job_file: Path) -> Facts:
-    """Look at this node. Nothing here waits for another one; reading is bounded."""
+    """Gather this node's facts. Waits for no other node; of data files it reads a bounded amount (`samples`)."""
     found = gpus.visible()
     wanted = network.chosen_interface()
     interface = network.interface_named(wanted) if wanted else None
@@ -99,7 +99,7 @@ def _versions() -> dict[str, str]:
 
 
 def _cuda_of_torch() -> str:
-    """From the file in which torch keeps it: importing torch takes seconds."""
+    """The CUDA version that torch was built for, read from its version.py, because importing torch takes seconds."""
     spec = find_spec("torch")
     try:
         text = Path(str(spec and spec.origin)).with_name("version.py").read_text(encoding="utf-8")
@@ -139,7 +139,7 @@ def _of_gpus(found: list[Gpu], node: Node) -> list[Finding]:
 
 
 def _of_port(node: Node) -> list[Finding]:
-    """The launcher's own port, on the node that will listen on it."""
+    """Whether the launcher's port is free, on node 0, which will listen on it."""
     if node.node_rank != 0 or node.nnodes * node.nproc_per_node == 1:
         return []
     obstacle = sockets.obstacle(node.master_port)
@@ -153,7 +153,7 @@ def _of_port(node: Node) -> list[Finding]:
 def _of_output(folder: Path) -> list[Finding]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # A name of its own: process ids are the same in many pods.
+        # A random name: process ids are not unique, as every pod has its own.
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".preflight-") as probe:
             probe.write(b"alignlaunch")
         free = shutil.disk_usage(folder).free / _GIB
@@ -195,6 +195,6 @@ def _no_interface(wanted: str) -> Finding:
 
 
 def _loopback() -> str | None:
-    """gloo takes the address of the host's own name where no interface is named."""
+    """The loopback address to which the host's own name resolves, which gloo uses if no interface is named; or None."""
     address = network.resolved(socket.gethostname())
     return address if network.is_loopback(address) else None

@@ -1,4 +1,4 @@
-"""The GPUs of this node, as nvidia-smi lists them: without torch, and without taking memory on them."""
+"""The GPUs of this node, as nvidia-smi lists them: without torch, and without allocating memory on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 from typing import NamedTuple
 
 _FIELDS = "name,memory.total,memory.free,compute_cap,driver_version"
-#: The compute capability from which a GPU counts in bf16 (Ampere).
+#: The compute capability from which a GPU supports bf16 (Ampere).
 _BF16 = 8.0
 
 
@@ -22,7 +22,7 @@ class Gpu(NamedTuple):
 
 
 def visible() -> list[Gpu]:
-    """Those that CUDA_VISIBLE_DEVICES allows; empty without a driver."""
+    """The GPUs that CUDA_VISIBLE_DEVICES allows; empty if there are none, or nvidia-smi fails."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None and allowed.strip() in ("", "-1"):
         return []
@@ -48,5 +48,5 @@ def _gib(mebibytes: str) -> float:
 def _number(text: str) -> float:
     try:
         return float(text)
-    except ValueError:  # "[N/A]", as some devices have it
+    except ValueError:  # some devices report "[N/A]"
         return 0.0

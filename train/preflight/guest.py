@@ -1,4 +1,4 @@
-"""A node's side of a meeting, node 0's own included."""
+"""The client's side of a meeting. Every node takes it, node 0 too (which is also the server: `host`)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ async def attend(
     payload: int = links.PAYLOAD,
     patience: float | None = None,
 ) -> Verdict:
-    """Take part. Raises FailedError where no verdict can be had: node 0 is not there, or not to be reached.
+    """Take part in the meeting. Raises FailedError if node 0 cannot be reached, or is lost before its verdict.
 
-    timeout: seconds that node 0 waits for the last node. patience: seconds to find node 0; by default the same.
+    timeout: seconds that node 0 waits for the last node. patience: seconds to reach node 0; by default the same.
+    payload: bytes of each link test.
     """
     listening = sockets.listening()
     link_port = listening.getsockname()[1]
@@ -67,7 +68,7 @@ async def _report(node: Node, go: Go, output_dir: Path, payload: int) -> Report:
 async def _connect(
     node: Node, timeout: float, say: Callable[[str], None]
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Try until node 0 greets: it may well start later. Raises FailedError with what came of the last try."""
+    """Retry until node 0 sends its greeting: it may start later. Raises FailedError with the last attempt's finding."""
     said = start = time.monotonic()
     while True:
         try:
@@ -92,7 +93,7 @@ async def _try_to_connect(node: Node) -> tuple[asyncio.StreamReader, asyncio.Str
     try:
         async with asyncio.timeout(PROMPT):
             reader, writer = await asyncio.open_connection(node.master_addr, node.port, limit=LONGEST_LINE)
-    except (socket.gaierror, UnicodeError) as error:  # an empty or endless label is no name at all
+    except (socket.gaierror, UnicodeError) as error:  # an empty or overlong label is not a host name
         remedy = "name node 0 as every node can resolve it (getent hosts NAME), or by its address"
         text = f"{place}: the name does not resolve: {getattr(error, 'strerror', error)}"
         no_answer = getattr(error, "errno", None) == socket.EAI_AGAIN
@@ -132,7 +133,7 @@ def _nobody_there(node: Node, text: str) -> Finding:
 
 
 async def _message(reader: asyncio.StreamReader, node: Node, timeout: float) -> Message:
-    """Node 0 itself gives up at its deadline, and then says so; later than that it is gone."""
+    """Node 0's next message. At its deadline node 0 gives up and says so; if nothing comes by then, it is gone."""
     try:
         async with asyncio.timeout(timeout + 2 * PROMPT):
             line = await reader.readline()

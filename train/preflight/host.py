@@ -1,4 +1,4 @@
-"""Node 0's side of a meeting."""
+"""The server's side of a meeting, on node 0."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .findings import Finding
 from .messages import GREETING, LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdict
 from .node import Node
 
-#: Seconds; more confuses whatever compares times of files.
+#: Seconds of clock difference between nodes; more misleads whatever compares the times of files.
 _SKEW = 5.0
-#: Seconds between the start of one node and that of another, where they start together.
+#: Seconds that nodes which are started together may start apart from each other.
 _GRACE = 10.0
 
 
 class Meeting:
-    """Node 0's side. `verdict` is set once all have come and reported, once something is wrong, or at the deadline."""
+    """The server on node 0. `verdict` is set once all nodes have reported, something is wrong, or time is up."""
 
     def __init__(
         self,
@@ -47,15 +47,15 @@ class Meeting:
         self.verdict: Verdict | None = None
 
     async def hold(self, listening: socket.socket) -> Verdict:
-        """Serve until the verdict is out."""
+        """Serve until all nodes have been sent the verdict."""
         async with sockets.serving(self._serve, listening, LONGEST_LINE):
             self.verdict = await self._lead()
-            is_early = bool(self.trouble)  # later ones are those of nodes that leave, as they should
-            self.show(self.verdict)  # before the others have it: the first that leaves has srun end this node too
+            is_early = bool(self.trouble)  # after the verdict nodes leave, which is no trouble
+            self.show(self.verdict)  # first: once another node exits, srun ends this one too
             for _, writer in self.writers:
                 writer.write(self._last_words())
             await self._flush()
-            if is_early:  # those who come a little later are told too
+            if is_early:  # nodes that come a little later get the verdict, too
                 await self._wait_for(self.heard, _GRACE)
         return self.verdict
 
@@ -83,7 +83,7 @@ class Meeting:
         return Verdict(findings=found, nodes=self.facts, links=measured)
 
     async def _wait_for(self, arrived: Collection[int], timeout: float, trouble: Sized = ()) -> list[int]:
-        """Until all are there, there is trouble, or time is up. Returns who is missing."""
+        """Wait until all nodes are in `arrived`, there is `trouble`, or time is up. Returns who is missing."""
         end = time.monotonic() + timeout
         said = time.monotonic()
         while self._missing(arrived) and not trouble and time.monotonic() < end:
@@ -123,7 +123,7 @@ class Meeting:
             self.changed.notify_all()
         try:
             report = msgspec.json.decode(await reader.readline(), type=Report)
-        except (OSError, ValueError):  # it ended; an empty line is no report
+        except (OSError, ValueError):  # the node ended: an empty line is not a report
             await self.give_up(_left(compare.name(self.facts, [rank])))
             return
         async with self.changed:
@@ -131,13 +131,13 @@ class Meeting:
             self.changed.notify_all()
 
     async def give_up(self, *trouble: Finding) -> None:
-        """Wait for nobody any more."""
+        """Stop waiting for other nodes, because of `trouble`."""
         async with self.changed:
             self.trouble += trouble
             self.changed.notify_all()
 
     def _trouble_with(self, facts: Facts) -> Finding | None:
-        """What makes waiting for more nodes useless."""
+        """What is wrong with a node that makes waiting for more of them useless; None: nothing."""
         other = self.facts.get(facts.node_rank)
         if facts.run_id and self.node.run_id and facts.run_id != self.node.run_id:
             return Finding(
@@ -181,7 +181,7 @@ class Meeting:
         return found
 
     def _last_words(self) -> bytes:
-        """The findings alone: the facts of a thousand nodes, told to a thousand nodes, are gigabytes."""
+        """The verdict, with the findings only: the facts of a thousand nodes, sent to as many, would be gigabytes."""
         return _line(Message(verdict=Verdict(findings=self.verdict.findings if self.verdict else [])))
 
     async def _flush(self) -> None:

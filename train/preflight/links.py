@@ -1,4 +1,4 @@
-"""Are the links between the nodes open and equally fast? Each node sends to log2(n) others, at 1, 2, 4, ... from it."""
+"""Testing whether the links between nodes are open and equally fast: each node sends to those 1, 2, 4, ... after it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from typing import Literal, NamedTuple
 from . import sockets
 from .findings import Finding
 
+#: Bytes of one link test.
 PAYLOAD = 8 * 2**20
-#: Seconds for one of them, to connect or to send all.
+#: Seconds for one link test, the connection included.
 DEADLINE = 5.0
-#: Of the median node's best link; networks of one kind differ by less.
+#: A node is slow if its best link is below this share of the median node's; nodes of one network differ by less.
 _SLOW = 0.25
-#: Bytes that one read may take.
+#: Bytes of one read.
 READ = 2**20
 
 
 class Link(NamedTuple):
-    """What became of sending PAYLOAD from one node to another. It travels as a JSON list."""
+    """The result of sending PAYLOAD from one node to another. It is sent as a JSON list."""
 
     source: int
     target: int
@@ -31,21 +32,24 @@ class Link(NamedTuple):
 
 
 def partners(node_rank: int, nnodes: int) -> list[int]:
-    """Whom a node sends to, one a round: 2 log2(n) links in all touch it, and no round has two sending to one."""
+    """The nodes to which a node sends, one a round, at distances 1, 2, 4, ... (modulo `nnodes`).
+
+    So each node takes part in 2 log2(n) links, and in no round do two nodes send to the same one.
+    """
     return list(dict.fromkeys((node_rank + (1 << k)) % nnodes for k in range((nnodes - 1).bit_length())))
 
 
 def longest(nnodes: int) -> float:
-    """Seconds that a node takes at most to send to all of its partners."""
+    """The most seconds that a node takes to send to all of its partners."""
     return len(partners(0, nnodes)) * DEADLINE
 
 
 async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Take what another node sends."""
-    with suppress(OSError, ValueError):  # the sender says it
+    """Receive what another node sends, and acknowledge it."""
+    with suppress(OSError, ValueError):  # the sender reports the failure
         left = int(await reader.readline())
         while left > 0:
-            left -= len(await reader.read(READ)) or left + 1  # the end of the stream ends it
+            left -= len(await reader.read(READ)) or left + 1  # at the end of the stream: leave the loop
         writer.write(b"ok\n")
         await writer.drain()
     writer.close()
@@ -72,9 +76,9 @@ async def send(source: int, target: int, address: str, port: int, payload: int =
 
 
 def findings(links: list[Link], names: dict[int, str]) -> list[Finding]:
-    """Name the node whose links all fail or are all slow; else the links.
+    """Findings about nodes whose links all fail, about single links that fail, and about slow nodes.
 
-    names: node rank → how to call it.
+    names: node rank → what to call it.
     """
     of: dict[int, list[Link]] = defaultdict(list)
     for link in links:
@@ -95,7 +99,7 @@ def findings(links: list[Link], names: dict[int, str]) -> list[Finding]:
 
 
 def _slow(links: list[Link], names: dict[int, str], end: Literal["source", "target"], way: str) -> list[Finding]:
-    """Nodes whose best link, of those that begin (or end) there, is far slower than the median node's."""
+    """Nodes whose best link out of them (or into them) is far slower than the median node's."""
     best: dict[int, float] = {}
     for link in links:
         if link.seconds is not None:
@@ -122,5 +126,5 @@ def _failed_node(node: int, links: list[Link], names: dict[int, str]) -> Finding
 
 
 def rate(seconds: float) -> float:
-    """GB/s of a transfer."""
+    """The rate in GB/s of a PAYLOAD that took so many seconds."""
     return PAYLOAD / seconds / 1e9

@@ -1,7 +1,7 @@
-"""The nodes meet at node 0: each sends its facts, gets the others' addresses, sends its links, gets the verdict.
+"""The nodes meet at node 0: each sends its facts, gets its partners' addresses, reports its links, gets the verdict.
 
-One connection a node, one JSON line a message; whatever happens, all get the verdict. Two exchanges for any number of
-nodes, and log2(n) rounds of links between them.
+One connection per node, one JSON line per message; all nodes get the verdict, also after a failure. There are two
+exchanges for any number of nodes, and between them log2(n) rounds of link tests.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ async def meet(
 ) -> Verdict:
     """Meet the other nodes, for at most about `timeout` seconds a step. `show` gets the verdict, the same on all nodes.
 
-    Raises FailedError where no verdict can be had: node 0 is not there, or not to be reached.
+    Raises FailedError if there is no verdict: node 0 cannot be reached, was lost, or cannot listen on its port.
     """
     if node.node_rank != 0:
         return _shown(await guest.attend(node, facts, timeout, output_dir, say, payload=payload), show)
     try:
         listening = sockets.listening(node.port)
     except OSError as error:
-        with suppress(FailedError):  # a second node 0 on this host: the first one tells everybody
+        with suppress(FailedError):  # perhaps a second node 0 on this host: ask the first one for a verdict
             return _shown(await guest.attend(node, facts, timeout, output_dir, say, patience=0), show)
         raise FailedError(_port_taken(node.port, error)) from error
     meeting = Meeting(node, timeout, output_dir, say, show)
     held = asyncio.create_task(meeting.hold(listening))
     try:
-        patience = timeout / 2  # so that, if it cannot reach itself, those who come hear of it
+        patience = timeout / 2  # if node 0 cannot reach itself, the nodes that come are still told why
         verdict = await guest.attend(node, facts, timeout, output_dir, say, payload=payload, patience=patience)
     except FailedError as error:
         await meeting.give_up(*error.findings)
         return await held
-    # Without a verdict of its own, MASTER_ADDR has led it to another node 0.
+    # If its own server has no verdict, MASTER_ADDR led this node to another node 0.
     return _shown(verdict, show) if meeting.verdict is None else await held
 
 

@@ -1,4 +1,4 @@
-"""What nodes say to node 0 and hear from it, one JSON line each."""
+"""The messages between the nodes and node 0, one JSON line each."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from .facts import Facts
 from .findings import Finding
 from .links import Link
 
-#: The first words of node 0 to whoever connects: by them it is told from any other program.
+#: What node 0 sends first on every connection, to be told apart from any other program.
 GREETING = b"alignlaunch preflight\n"
-#: Seconds for an answer that needs no waiting for others.
+#: Seconds for an answer that does not depend on other nodes.
 PROMPT = 5.0
-#: Seconds after which those who wait long say for what.
+#: Seconds between two log lines that say for whom a node is waiting.
 REMINDER = 60.0
-#: Bytes; facts have about two thousand, the addresses of a thousand nodes forty thousand.
+#: Limit in bytes. A node's facts are about 2 kB, the addresses of a thousand nodes 40 kB.
 LONGEST_LINE = 16 * 2**20
 
 
 class Go(msgspec.Struct, frozen=True, kw_only=True):
-    """All nodes are there and alike: now they try what lies between them."""
+    """All nodes are there and alike: the link tests begin."""
 
-    #: Those this node is to send to: node rank → (address, port).
+    #: The nodes that this one sends to: node rank → (address, port).
     peers: dict[int, tuple[str, int]]
-    #: Node 0's clock.
+    #: Node 0's clock, in seconds since 1970.
     time: float
-    #: A file that node 0 has written into the output folder.
+    #: The name of a file that node 0 has made in the output folder.
     token: str
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node found out once it knew the others."""
+    """A node's results of the link tests and of the checks of clock and output folder."""
 
     links: list[Link]
     #: Seconds that its clock is ahead of node 0's.
     skew: float
-    #: Whether it sees the file that node 0 wrote into the output folder.
+    #: Whether it sees the file that node 0 made in the output folder.
     sees_output: bool
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a meeting. The findings are the same on all nodes; node 0 has what led to them, too."""
+    """The result of a meeting. All nodes get the same findings; only node 0's has the facts and links, too."""
 
     findings: list[Finding]
     nodes: dict[int, Facts] = {}
@@ -48,7 +48,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """From node 0: one of the two."""
+    """A message from node 0: one of the two is set."""
 
     go: Go | None = None
     verdict: Verdict | None = None

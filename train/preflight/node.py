@@ -1,4 +1,4 @@
-"""Which node am I, of how many, and where do they meet: torchrun's own options, from the command line or `PET_*`."""
+"""This node's rank, the number of nodes and the rendezvous, from torchrun's environment variables `PET_*`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Node:
     nproc_per_node: int
     master_addr: str
     master_port: int
-    #: What tells one run from another; empty where nothing does.
+    #: What tells one run from another; empty if nothing does.
     run_id: str
-    #: Whether srun starts the processes, each perhaps with a GPU of its own.
+    #: Whether srun starts the training processes itself (no torchrun), perhaps each with a GPU of its own.
     direct: bool
 
     @property
     def port(self) -> int:
-        """Where preflight meets: by a fixed distance from the rendezvous, below the ephemeral ports as that is."""
+        """The port of preflight, at a fixed distance from the rendezvous port and, like it, below ephemeral ports."""
         return self.master_port - 10_000 if self.master_port > 11_024 else self.master_port + 10_000
 
 
 def read(env: Mapping[str, str]) -> Node:
-    """The node's place. Raises UserError where it cannot be known."""
+    """The node's place in the run. Raises UserError if a variable is missing or out of range."""
     count = _int(env, "PET_NNODES", 1, least=1)
     node_rank = _int(env, "PET_NODE_RANK", 0 if count == 1 else None, least=0)
     if node_rank >= count:
@@ -55,12 +55,12 @@ def read(env: Mapping[str, str]) -> Node:
 
 
 def is_spoken_for(env: Mapping[str, str]) -> bool:
-    """Whether another task of this node does the talking."""
+    """Whether another Slurm task on this node runs preflight for all of them."""
     return env.get("SLURM_LOCALID", "0") != "0"
 
 
 def _slurm_job(env: Mapping[str, str]) -> str:
-    """Of a step only: a shell of salloc has a job id too, and what is started from it may span several jobs."""
+    """The job id, in a step only: a shell of salloc has one too, and nodes started from it may span several jobs."""
     return env.get("SLURM_JOB_ID", "") if is_in_slurm_step(env) else ""
 
 

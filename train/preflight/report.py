@@ -1,4 +1,4 @@
-"""What node 0 shows of a meeting: one table of what differs, one line of what does not."""
+"""What node 0 prints of a meeting: a table of what differs, a line of what does not, a line of link speeds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from statistics import median
 from . import compare, links
 from .messages import Verdict
 
-#: Of what is the same everywhere, that which a reader of the log will look for.
+#: Facts to print even if they are the same everywhere, because readers of the log look for them.
 _SHOWN = ("GPUs", "GPU type", "driver", "torch", "CUDA of torch", "NCCL", "transformers", "deepspeed")
 
 
 def table(verdict: Verdict) -> list[str]:
-    """Lines: what differs, value by value with its nodes; what is the same; the links."""
+    """The lines to print. What differs is listed value by value, each with its nodes."""
     nodes = verdict.nodes
     differing = compare.differences(nodes)
     width = max((len(one.what) for one in differing), default=0)

@@ -1,4 +1,4 @@
-"""Do two nodes see the same files? Sizes of all, contents of a few: reading everything would take too long."""
+"""Whether two nodes see the same files, by all sizes and a few contents: reading everything would take too long."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _SAMPLED_BYTES = 256 * 1024
 
 
 def of(path: Path) -> str:
-    """ "3 files, 1.2 GiB, 1f0e3c" of a file or folder; "missing"; or why it cannot be read.
+    """A summary of a file or folder, such as "3 files, 1.2 GiB, 1f0e3c"; "missing"; or why it cannot be read.
 
-    The digest is that of every relative name and size, and of the begin and end of eight files spread over the list.
+    The hash covers every relative name and size, and the beginning and end of about eight files spread over the list.
     """
     try:
         if not path.exists():
@@ -33,7 +33,7 @@ def of(path: Path) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    """In an order that is the same everywhere; without what tools leave there, such as locks."""
+    """The first files below a folder, in the same order on every node; no hidden files (such as locks), no caches."""
     found: list[Path] = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")

@@ -1,4 +1,4 @@
-"""Listening on every address of this node, of both families, and what goes wrong with sockets."""
+"""Listening on all addresses of this node, IPv4 and IPv6, and errors of sockets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
-_BACKLOG = 1024  # nodes that call at the same moment
+_BACKLOG = 1024  # nodes that connect at the same moment
 
 
 def listening(port: int = 0) -> socket.socket:
-    """A socket that listens; on a free port if none is given. Raises OSError."""
+    """A listening socket; on any free port if none is given. Raises OSError."""
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
     return socket.create_server(("", port), backlog=_BACKLOG)
@@ -23,16 +23,16 @@ def listening(port: int = 0) -> socket.socket:
 async def serving(
     answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]], taken: socket.socket, limit: int
 ) -> AsyncIterator[None]:
-    """Answer each connection; those still open when the loop ends just end. limit: bytes that are read ahead.
+    """Call `answer` for each connection while the context lasts; limit: bytes that a reader buffers.
 
-    The server is no context manager of ours: from Python 3.12 on it would wait, at its end, for whoever is silent.
+    (asyncio's server as a context manager would wait at its end, from Python 3.12 on, for connections that are silent.)
     """
 
     async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.CancelledError):  # Python 3.11 would print it as an error
+        with suppress(asyncio.CancelledError):  # Python 3.11 would log it as an error
             await answer(reader, writer)
 
-    server = await asyncio.start_server(answered, sock=taken, limit=limit, backlog=_BACKLOG)  # its own would be 100
+    server = await asyncio.start_server(answered, sock=taken, limit=limit, backlog=_BACKLOG)  # asyncio's default is 100
     try:
         yield
     finally:
@@ -40,7 +40,7 @@ async def serving(
 
 
 def obstacle(port: int) -> OSError | None:
-    """Why this port cannot be listened on; None where it can. Nobody can connect to it meanwhile."""
+    """Why this port cannot be listened on; None if it can. The port is bound, not opened: nobody can connect to it."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the launcher: closed connections do not count
         try:
@@ -51,10 +51,10 @@ def obstacle(port: int) -> OSError | None:
 
 
 def is_final(error: OSError) -> bool:
-    """Whether a later attempt to listen would meet the same: no right to the port, no such address."""
+    """Whether a retry would fail in the same way: no permission for the port, or no such address."""
     return error.errno in (errno.EACCES, errno.EADDRNOTAVAIL)
 
 
 def words(error: OSError) -> str:
-    """What went wrong, without asyncio's wrapping."""
+    """The operating system's words for an error, without what asyncio puts around them."""
     return os.strerror(error.errno) if error.errno else str(error)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
-#: The remedy where MASTER_ADDR is one.
+#: The remedy if MASTER_ADDR is a loopback address.
 LOOPBACK = "{address} is a loopback address: every node finds itself there; give node 0's address as the others know it"
 
 _NET_NAMESPACE = Path("/proc/self/ns/net")
@@ -17,7 +17,7 @@ _INFINIBAND = Path("/sys/class/infiniband")
 
 
 def machine() -> str:
-    """The same for all that share one network stack: a host name tells nodes apart on some clusters only."""
+    """A name of this network stack, the same for all processes that share it. Host names are not unique everywhere."""
     try:
         return f"{_BOOT_ID.read_text().strip()} {_NET_NAMESPACE.readlink()}"
     except OSError:
@@ -25,7 +25,7 @@ def machine() -> str:
 
 
 def chosen_interface() -> str | None:
-    """The interface that torch is told to use; None where it chooses, or may choose among several."""
+    """The interface that NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME names; None if neither names exactly one."""
     for name in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"):
         value = os.environ.get(name, "").removeprefix("=")
         if value and not value.startswith("^") and "," not in value:
@@ -34,15 +34,15 @@ def chosen_interface() -> str | None:
 
 
 def interface_named(wanted: str) -> str | None:
-    """The interface of this node that NCCL would take for this name: it may be a prefix."""
+    """The interface of this node that NCCL would take for this name, which may be a prefix; None if there is none."""
     names = psutil.net_if_addrs()
     return wanted if wanted in names else next((name for name in sorted(names) if name.startswith(wanted)), None)
 
 
 def address_of(interface: str) -> str | None:
-    """Its address, IPv4 before IPv6; None while it has none."""
+    """The interface's address, IPv4 before IPv6; None if it has none."""
     found = psutil.net_if_addrs().get(interface, [])
-    # A link-local address means something with its scope only, which is this node's own.
+    # A link-local address is of no use to others: it needs a scope, which differs from node to node.
     usable = [one for one in found if not str(one.address).lower().startswith("fe80:")]
     for family in (socket.AF_INET, socket.AF_INET6):
         for one in usable:
@@ -52,6 +52,7 @@ def address_of(interface: str) -> str | None:
 
 
 def interface_of(address: str) -> str | None:
+    """The interface of this node with this address; None if no interface has it."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(one.address == address for one in addresses):
             return str(name)
@@ -59,9 +60,9 @@ def interface_of(address: str) -> str | None:
 
 
 def interface_towards(address: str) -> str | None:
-    """The interface by which this node reaches an address; None where it is this node's own loopback, or unreachable.
+    """The interface by which this node reaches an address; None if that is the loopback, or there is no route.
 
-    No packet is sent: a datagram socket that connects is only bound to the route.
+    No packet is sent: connecting a UDP socket only chooses the route.
     """
     try:
         family, kind, _, _, place = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)[0]
@@ -74,6 +75,7 @@ def interface_towards(address: str) -> str | None:
 
 
 def mtu(interface: str) -> int | None:
+    """The interface's MTU in bytes; None if there is no such interface."""
     found = psutil.net_if_stats().get(interface)
     return int(found.mtu) if found else None
 
@@ -90,11 +92,12 @@ def infiniband() -> dict[str, str]:
 
 
 def is_loopback(address: str) -> bool:
+    """Whether this is a loopback address (127.0.0.0/8 or ::1)."""
     return address.startswith("127.") or address == "::1"
 
 
 def resolved(name: str) -> str:
-    """The name's address here; the name itself where it has none."""
+    """The IPv4 address to which a name resolves on this node; the name itself if it does not resolve."""
     try:
         return socket.gethostbyname(name)
     except (OSError, UnicodeError):

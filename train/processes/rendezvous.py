@@ -1,6 +1,6 @@
-"""Who am I among the processes of this run: the one reader of rank variables.
+"""This process's rank, world size and rendezvous: the only reader of the launchers' environment variables.
 
-`read` is a pure function of an environment and imports no torch; `initialise` acts on what it found.
+`read` is a pure function of the environment and imports no torch; `initialise` makes the process group.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 
 from ..errors import UserError
 
-#: What names a run, the surest first. The first is set in pods alone.
+#: Variables that name a run, the most reliable first. The first is set in pods only.
 _RUN_IDS = ("ALIGNLAUNCH_RUN_ID", "ALIGNLAUNCH_RUN_DIR", "SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
 
 Dialect = Literal["torchrun", "deepspeed", "environment", "slurm", "single"]
@@ -23,7 +23,7 @@ Dialect = Literal["torchrun", "deepspeed", "environment", "slurm", "single"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rendezvous:
-    """One process's place in the run."""
+    """One process's place in the run, whichever launcher (`dialect`) started it."""
 
     rank: int
     local_rank: int
@@ -33,19 +33,19 @@ class Rendezvous:
     master_port: int
     dialect: Dialect
     restart_count: int
-    #: The same for every attempt of a run, another for every run.
+    #: The same for every restart of a run, different for every run; empty if no launcher named it.
     run_id: str
-    #: Whether a restart may come without being counted: torchrun counts none when a node joins an elastic job, and a
-    #: pod that takes another's place none at all. Then `run_id` alone tells that a run goes on.
+    #: Whether restarts may be missing from `restart_count`: torchrun does not count one when a node joins an elastic
+    #: job, nor when a pod replaces another. Then only `run_id` tells that this is a restart.
     restarts_uncounted: bool
 
 
 def read(env: Mapping[str, str]) -> Rendezvous:
-    """Read the process-level variables of whichever launcher started this process.
+    """Read the variables of the launcher that started this process.
 
-    Raises UserError where they contradict each other: waiting for processes that never come helps nobody.
+    Raises UserError if they contradict each other; otherwise the run would wait for processes that never come.
     """
-    # Under `srun torchrun` both sets are there; torchrun's are the ones that are true for this process.
+    # Under `srun torchrun` both sets of variables are there; torchrun's describe this process, Slurm's its parent.
     if "RANK" in env or "LOCAL_RANK" in env:
         found = _standard(env)
     elif _is_direct_slurm_task(env):
@@ -67,11 +67,11 @@ def _standard(env: Mapping[str, str]) -> Rendezvous:
             "On Kubernetes the operator gives one RANK to each pod: start the processes inside it with "
             "`torchrun -m alignlaunch.train ...`, or set LOCAL_RANK if each pod really holds one process."
         )
-    # CROSS_SIZE is the deepspeed launcher's mark.
+    # Only the deepspeed launcher sets CROSS_SIZE.
     by_hand: Dialect = "deepspeed" if "CROSS_SIZE" in env else "environment"
     dialect: Dialect = "torchrun" if "TORCHELASTIC_RUN_ID" in env else by_hand
     world_size = _int(env, "WORLD_SIZE")
-    # The deepspeed launcher calls it LOCAL_SIZE.
+    # The deepspeed launcher sets LOCAL_SIZE instead of LOCAL_WORLD_SIZE.
     local_size = next((name for name in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE") if name in env), None)
     return _place(
         env,
@@ -88,7 +88,7 @@ def _is_direct_slurm_task(env: Mapping[str, str]) -> bool:
 
 
 def is_in_slurm_step(env: Mapping[str, str]) -> bool:
-    """Whether srun started this; a batch script's or salloc's shell has SLURM_* too, and even SLURM_PROCID=0."""
+    """Whether srun started this process. A batch script and salloc's shell have SLURM_* too, even SLURM_PROCID=0."""
     return env.get("SLURM_STEP_ID", env.get("SLURM_STEPID", "")).isdigit()
 
 
@@ -105,7 +105,7 @@ def _slurm(env: Mapping[str, str]) -> Rendezvous:
 
 
 def _tasks_on_this_node(env: Mapping[str, str], world_size: int) -> int:
-    """Expand Slurm's `4(x2),3`: tasks on each node of the step in turn."""
+    """This node's entry in Slurm's list of tasks per node, such as `4(x2),3` for 4, 4 and 3."""
     text = env.get("SLURM_STEP_TASKS_PER_NODE", env.get("SLURM_TASKS_PER_NODE"))
     if text is None:
         return world_size
@@ -150,7 +150,9 @@ def _place(
 def _int(env: Mapping[str, str], name: str) -> int:
     value = env.get(name)
     if value is None:
-        raise UserError(f"{name} is not set, but its companions are. Let the launcher set all of them, or unset all.")
+        raise UserError(
+            f"{name} is not set, but the other rank variables are. Let the launcher set all of them, or unset all."
+        )
     try:
         return int(value)
     except ValueError:
@@ -172,9 +174,9 @@ def _consistent(place: Rendezvous) -> Rendezvous:
 
 
 def device_index(place: Rendezvous, visible_gpus: int) -> int | None:
-    """The GPU this process uses, None where there is none.
+    """The index of the GPU that this process uses; None if the node has no GPU.
 
-    Raises UserError when more processes than GPUs were started on this node.
+    Raises UserError if more processes than GPUs were started on this node.
     """
     if visible_gpus == 0:
         return None
@@ -191,10 +193,10 @@ def device_index(place: Rendezvous, visible_gpus: int) -> int | None:
 
 
 def initialise(place: Rendezvous, timeout_s: int) -> None:
-    """Make the process group ourselves, with the job's time-out, before any trainer does.
+    """Make the default process group with the job's time-out, before any trainer does. timeout_s: `ddp_timeout`.
 
     The trainer would ignore `ddp_timeout` on CPU, and DeepSpeed needs the group before the training arguments exist.
-    A lone process gets a group of one too: then ZeRO works, and several visible GPUs do not become DataParallel.
+    A single process gets a group of one: ZeRO needs it, and with it several visible GPUs do not lead to DataParallel.
     """
     import torch
     import torch.distributed as dist
@@ -211,7 +213,7 @@ def initialise(place: Rendezvous, timeout_s: int) -> None:
     timeout = timedelta(seconds=timeout_s)
     backend = "gloo"
     if gpu is not None:
-        # Not by `device_id`: NCCL would connect in here, where a connection that hangs is not told (`collectives`).
+        # Without `device_id`: NCCL would connect here already, where a hang is not reported as in `collectives`.
         torch.cuda.set_device(gpu)
         backend = "nccl"
         _name_gloo_interface(place)
@@ -219,14 +221,14 @@ def initialise(place: Rendezvous, timeout_s: int) -> None:
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1, timeout=timeout)
     else:
-        os.environ.setdefault("TORCH_DIST_INIT_BARRIER", "1")  # NCCL waits for nobody here, and a late process later
+        os.environ.setdefault("TORCH_DIST_INIT_BARRIER", "1")  # wait for late ranks here, unlike NCCL's init
         dist.init_process_group(backend, timeout=timeout)
 
 
 def _name_gloo_interface(place: Rendezvous) -> None:
-    """Have gloo, beside NCCL, take the interface towards the others where this host's own name leads to itself.
+    """Have gloo, beside NCCL, use the interface towards rank 0 if this host's own name resolves to loopback.
 
-    (Without a GPU gloo is all there is, and preflight tells.)
+    (Without a GPU gloo is the only backend, and preflight reports the problem.)
     """
     from . import network
 
@@ -237,9 +239,9 @@ def _name_gloo_interface(place: Rendezvous) -> None:
 
 
 def die_with_launcher(place: Rendezvous) -> None:
-    """Have the kernel kill this process when its launcher dies; otherwise an orphan trains on, holding the GPUs.
+    """Have the kernel kill this process when its launcher dies; otherwise it would train on and hold the GPUs.
 
-    Only where the parent is a launcher: a lone process may well be meant to outlive its shell.
+    Only if the parent is a launcher: a single process may be meant to outlive its shell (nohup).
     """
     if place.dialect in ("torchrun", "deepspeed"):
         die_with_parent()

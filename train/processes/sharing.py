@@ -1,4 +1,4 @@
-"""What one process does for others: a decision, or work whose result is shared through a folder."""
+"""What one rank does for all: a decision, or work whose result the others read from a folder."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 def by_rank_0(decide: Callable[[], T], place: Rendezvous) -> T:
-    """What rank 0 decides, in every process: each for itself, nodes may see different states of a shared folder.
+    """Rank 0's decision, on every rank. If each decided alone, a shared file system might show them different states.
 
-    A collective. Raises in all processes the UserError that rank 0 met.
+    A collective. A UserError on rank 0 is raised on all ranks.
     """
     outcomes = spread.gather(_attempt(decide) if place.rank == 0 else None)
     _raise_first(outcomes)
@@ -28,10 +28,10 @@ def by_rank_0(decide: Callable[[], T], place: Rendezvous) -> T:
 
 
 def once(work: Callable[[], T], folder: Path, place: Rendezvous) -> T:
-    """Do the work in rank 0, and in the first process of each node that does not see rank 0's `folder`.
+    """Do the work on rank 0, and on the first rank of each node that does not see rank 0's `folder`.
 
-    Returns in every process the result of the one that worked for it. The others wait for it in a collective, for as
-    long as it takes, and ask no file system. Raises UserError in all processes where one of them raised it.
+    Returns on every rank the result of the one that worked for it. The others wait in a collective, as long as it
+    takes, and do not poll the file system. A UserError on one rank is raised on all.
     """
     mark = by_rank_0(lambda: _mark(folder), place)
     here = spread.gather(((folder / mark).exists(), platform.node(), place.local_rank))
@@ -45,7 +45,10 @@ def once(work: Callable[[], T], folder: Path, place: Rendezvous) -> T:
 
 
 def _worker(here: list[tuple[bool, str, int]], rank: int) -> int:
-    """Which rank works for this one. A host name is not enough: several nodes of a test or of pods may share one."""
+    """Which rank works for this one: rank 0, or else the last local rank 0 of the same host name up to this rank.
+
+    (A host name alone is not unique: several pods, or nodes of a test, may share one.)
+    """
     sees_rank_0, node, _ = here[rank]
     if sees_rank_0:
         return 0
@@ -53,7 +56,7 @@ def _worker(here: list[tuple[bool, str, int]], rank: int) -> int:
 
 
 def _mark(folder: Path) -> str:
-    """The name of a new file in the folder, by which others tell whether theirs is the same."""
+    """Create a file in the folder, by which other ranks tell whether theirs is the same folder. Returns its name."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=".seen-by-rank-0.")

@@ -1,0 +1,1 @@
+"""The training stages: each one's trainer, losses and evaluation."""

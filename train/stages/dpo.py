@@ -1,8 +1,8 @@
 """Direct preference optimisation (arXiv 2305.18290) by TRL's DPOTrainer, with its losses and mixes (`loss_type`).
 
-The rows come tokenised from `encoding`, so that the prompt ends where the chat template ends it. The reference is the
-model without its adapter, or for a full fine-tune a frozen copy. Evaluation is a mean over all pairs: the same for any
-split into batches.
+The rows are already tokenised (`data.encoding`), so that the prompt ends where the chat template ends it. The reference
+is the model without its adapter, or for a full fine-tune a frozen copy. Evaluation is a mean over all pairs, which does
+not depend on how they are split into batches.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ encoder, image_encoder = encoders.dpo, encoders.dpo_images
 
 @dataclass
 class Collator(DataCollatorForPreference):
-    """TRL's, but of an answer of several turns only the assistant's count, not the answers of tools between them."""
+    """TRL's collator, but of an answer of several turns only the assistant's count, not tool results between them."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """The batch; its `completion_mask` is (2 B, T), chosen before rejected."""
+        """The batch of B pairs; its `completion_mask` has shape (2 B, T), all chosen before all rejected."""
         batch: dict[str, Any] = super().torch_call(examples)
         sides = [(example, side) for side in ("chosen", "rejected") for example in examples]
         for row, (example, side) in zip(batch["completion_mask"], sides, strict=True):
@@ -45,7 +45,7 @@ class Collator(DataCollatorForPreference):
 
 
 class Trainer(StageTrainer, DPOTrainer):
-    """TRL's trainer on rows that are prepared already, with an exact evaluation; TRL's is a mean of batches' means."""
+    """TRL's trainer on tokenised rows, with an exact evaluation. (TRL's is a mean of the batches' means.)"""
 
     sequences_per_sample = 2
     accelerator: Any
@@ -56,7 +56,7 @@ class Trainer(StageTrainer, DPOTrainer):
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> Any:
-        """The loss and TRL's metrics of the one pair of a batch (1, M)."""
+        """The loss and TRL's metrics, M in all, of the one pair of a batch: (1, M)."""
         del prediction_loss_only, ignore_keys
         inputs = self._prepare_inputs(inputs)
         everyone, self.accelerator = self.accelerator, Alone(self.accelerator)
@@ -73,7 +73,7 @@ class Trainer(StageTrainer, DPOTrainer):
         return None, values, values
 
     def pair_means(self, prediction: Any) -> dict[str, float]:
-        """Means over all pairs, from their values (pairs, M)."""
+        """The means over all pairs, from their values (pairs, M), by name."""
         return dict(zip(self._evaluated, prediction.predictions.mean(0).tolist(), strict=True))
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -85,7 +85,7 @@ class Trainer(StageTrainer, DPOTrainer):
 
 
 class Alone:
-    """An accelerator that gathers nothing from other processes: then TRL's metrics are those of this one's batch."""
+    """An accelerator that gathers nothing from other ranks, so that TRL's metrics are those of this rank's batch."""
 
     def __init__(self, accelerator: Any) -> None:
         self._accelerator = accelerator
@@ -105,11 +105,12 @@ def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, eva
     collator = None
     if "chosen_learnt" in train.column_names:
         collator = Collator(tokenizer.pad_token_id, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
-    # TRL would load the reference without the rows of a larger tokenizer. `precompute_ref_log_probs` needs none.
+    # TRL would load the reference without the rows that a larger tokenizer adds. With `precompute_ref_log_probs` the
+    # policy itself is the reference, before training.
     reference = None if adapter or args.precompute_ref_log_probs else load_again(model, args)
     if evaluation is not None and args.per_device_eval_batch_size != 1:
         say(f"train.per_device_eval_batch_size: 1 instead of {args.per_device_eval_batch_size}: each pair by itself")
-    args.per_device_eval_batch_size = 1  # two sequences; each pair's loss is then its own
+    args.per_device_eval_batch_size = 1  # one pair (two sequences), whose loss is the batch's
     made = Trainer(
         data_collator=collator,
         model=model,

@@ -1,4 +1,4 @@
-"""A loss or a gradient that is not a number ends the run at that step, before weights that it spoilt are saved."""
+"""A loss or gradient that is NaN or infinite ends the run at that step, before spoilt weights are saved."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from ..errors import UserError
 
 
 class FiniteTrainer:
-    """Mixin for a Trainer. Transformers would put the mean of the earlier losses in the place of this one and go on."""
+    """Mixin for a Trainer. Transformers would log the mean of the earlier losses in place of a NaN, and train on."""
 
     args: Any
     state: Any
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Train on a micro-batch. Raises UserError where its loss is not finite."""
+        """Train on a micro-batch. Raises UserError if its loss is not finite."""
         loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
         self._require_finite("loss", float(loss))
         return loss
 
     def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        """The gradient's norm, known just before the optimizer's step. Raises UserError where it is not finite."""
+        """The gradient norm, just before the optimizer's step. Raises UserError if it is not finite."""
         norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[misc]
-        # fp16's loss scaling tries how far it can go: it leaves out the steps whose gradient overflowed.
+        # Not with fp16: its dynamic loss scaling skips steps whose gradient overflowed, which is normal.
         if norm is not None and not self.args.fp16:
-            self._require_finite("gradient", math.nan if float(norm) < 0 else float(norm))  # -1 is DeepSpeed's word
+            # DeepSpeed reports a norm that is not finite as -1.
+            self._require_finite("gradient", math.nan if float(norm) < 0 else float(norm))
         return norm
 
     def _require_finite(self, what: str, value: float) -> None:

@@ -1,8 +1,8 @@
 """Two answers to one prompt with images: batches with the pixels, from rows of text and image files (`pair_rows`).
 
-A model that sees reads `{side}_prompt` and `{side}_answer`, tokenised as one text when the batch is made, each image as
-many tokens as it becomes. A reward model judges the words alone: the same conversation rendered without its images,
-tokenised in the row as `pairs` does.
+The policy and its reference read `{side}_prompt` and `{side}_answer`, tokenised as one text when the batch is made,
+with each image expanded to its tokens. A reward model reads text only: the same conversation rendered without images,
+whose tokens are in the row as for `pairs`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .pairs import Batch, Collate
 
 
 def collator(sides: tuple[str, str], processor: Any, max_length: int | None) -> Collate:
-    """Batch the pairs for one forward, as `pairs.collator` does: the images once for each side.
+    """A collator of pairs for one forward, as `pairs.collator`, with the images once for each side.
 
-    `images` in the batch is all that the processor returns beside tokens and mask (pixels, grids, kinds of tokens), for
-    the model's forward; `text` is the batch of the words alone.
+    `images` in the batch holds all that the processor returns besides tokens and mask (pixels, grids, token types), for
+    the model's forward; `text` is the batch without images, for reward models.
     """
     collate_words = pairs.collator(sides, processor.tokenizer.pad_token_id)
 
@@ -29,7 +29,7 @@ def collator(sides: tuple[str, str], processor: Any, max_length: int | None) -> 
         texts = [row[f"{side}_prompt"] + row[f"{side}_answer"] for side in sides for row in rows]
         read = vision.tokenised(processor, texts, [row["images"] for row in rows] * 2, padding_side="right")
         mask = read["attention_mask"]
-        # The answer ends its text: counted from there, it matters not how many tokens an image is.
+        # The answer is the end of the text: counted from there, the images' number of tokens does not matter.
         answers = torch.tensor([row[f"{side}_answer_length"] for side in sides for row in rows])
         start = (mask.sum(1) - answers)[:, None]
         read["answer_mask"] = mask * (torch.arange(mask.shape[1]) >= start)

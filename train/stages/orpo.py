@@ -2,9 +2,9 @@
 
     loss = NLL(chosen) - beta * log sigmoid(logodds(chosen) - logodds(rejected))
 
-As in TRL's experimental trainer, which is the oracle of the tests, the NLL counts the tokens of prompt and chosen
-answer, and the log-odds come from the mean log-probability of the answer's tokens. Unlike there, both means are taken
-over the global step (`pairs`).
+As in TRL's experimental trainer, against which the tests compare, the NLL is over the tokens of prompt and chosen
+answer, and the log-odds use the mean log-probability of the answer's tokens. Unlike there, both means are taken over
+the global step (`pairs`).
 """
 
 from __future__ import annotations
@@ -42,14 +42,17 @@ SIDES = ("chosen", "rejected")
 
 @dataclass
 class PairTerms:
-    """What the loss and every metric of a pair are made of, one value a pair."""
+    """What the loss and every metric of a pair are made of; each of shape (B,), in nats.
+
+    nll_sum: over the tokens of prompt and chosen answer. logps_...: mean log-probability of the answer's tokens.
+    """
 
     nll_sum: torch.Tensor
     logps_chosen: torch.Tensor
     logps_rejected: torch.Tensor
 
     def log_odds(self) -> torch.Tensor:
-        """The chosen answer's log-odds less the rejected one's."""
+        """The chosen answer's log-odds minus the rejected one's, (B,)."""
         return (self.logps_chosen - _log1mexp(self.logps_chosen)) - (
             self.logps_rejected - _log1mexp(self.logps_rejected)
         )
@@ -57,8 +60,8 @@ class PairTerms:
 
 def _log1mexp(x: torch.Tensor) -> torch.Tensor:
     """log(1 - exp(x)) for x < 0, without cancellation."""
-    x = x.clamp(max=-1e-7)  # an answer that is certain would have infinite odds
-    # Each branch gets values it can differentiate: where() would let the other's NaN through backward.
+    x = x.clamp(max=-1e-7)  # an answer of probability 1 would have infinite odds
+    # Each branch gets only values that it can differentiate: in backward, where() lets the unused branch's NaN through.
     near, far = x.clamp(min=-math.log(2)), x.clamp(max=-math.log(2))
     return torch.where(x > -math.log(2), torch.log(-torch.expm1(near)), torch.log1p(-torch.exp(far)))
 
@@ -76,13 +79,13 @@ METRICS = (
 
 
 class ORPOTrainer(PairTrainer):
-    """The Trainer with ORPO's loss."""
+    """PairTrainer with ORPO's loss."""
 
     columns = tuple(f"{side}_{column}" for side in SIDES for column in ("input_ids", "prompt_length", "learnt"))
     metrics = ("nll_loss", *METRICS)
 
     def measure(self, model: Any, inputs: Batch) -> torch.Tensor:
-        """The NLL's sum and the METRICS, under TRL's names."""
+        """The NLL's sum and the METRICS (named as in TRL) of each pair, (B, M)."""
         terms, beta = _terms(model, inputs), self.args.beta
         chosen, rejected, log_odds = terms.logps_chosen, terms.logps_rejected, terms.log_odds()
         columns = [
@@ -99,13 +102,13 @@ class ORPOTrainer(PairTrainer):
         return torch.stack(columns, dim=1)
 
     def counts(self, inputs: Batch) -> torch.Tensor:
-        """The NLL is a mean over the tokens of prompt and chosen answer."""
+        """1 for each pair; for the NLL the number of tokens of prompt and chosen answer."""
         counts = super().counts(inputs)
         counts[:, 0] = _chosen(inputs["attention_mask"])[:, 1:].sum(1)
         return counts
 
     def loss_of(self, means: dict[str, Any]) -> Any:
-        """NLL and odds ratio."""
+        """The module's formula."""
         return means["nll_loss"] - self.args.beta * means["log_odds_ratio"]
 
 

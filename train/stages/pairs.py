@@ -1,7 +1,7 @@
-"""What the trainers of ours share: two answers to one prompt, one forward, exact means.
+"""What our own preference trainers share: two answers to one prompt, one forward, exact means.
 
-Every loss and metric is a sum over pairs divided by a count. The counts are those of the whole global step (all
-processes, all accumulated micro-batches), so that the split into processes and micro-batches changes nothing.
+Every loss and metric is a sum over pairs divided by a count. The counts are those of the whole global step (all ranks,
+all accumulated micro-batches), so that results do not depend on how a step is split into ranks and micro-batches.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ import transformers
 from ..data.encoding.tokens import Row
 from .trainer import StageTrainer
 
-#: Tensors by name; two names stand for more of them: `images`, and `text` (see `image_pairs`).
+#: Tensors by name; under two names, `images` and `text`, it holds dicts of more tensors (see `image_pairs`).
 Batch = dict[str, Any]
 Collate = Callable[[list[Row]], Batch]
 
 
 def collator(sides: tuple[str, str], pad_token_id: int) -> Collate:
-    """Batch the pairs for one forward: all sequences of the first side, then all of the second."""
+    """A collator of pairs for one forward: all sequences of the first side, then all of the second.
+
+    For B pairs the batch has `input_ids`, `attention_mask` and `answer_mask` (1: a token of the answer) of shape
+    (2 B, T), padded on the right.
+    """
 
     def collate(rows: list[Row]) -> Batch:
         sequences = [(row, side) for side in sides for row in rows]
@@ -41,9 +45,9 @@ def collator(sides: tuple[str, str], pad_token_id: int) -> Collate:
 
 
 def token_logps(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-    """log p of each token but the first (N, T - 1), in fp32: one forward for both sides.
+    """log p of each token but the first, (N, T - 1), in nats and fp32, by one forward for both sides.
 
-    Two forwards would reduce a parameter twice (DeepSpeed#988).
+    Two forwards would reduce each gradient twice (DeepSpeed#988).
     """
     seen = inputs.get("images", {})
     outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **seen, use_cache=False)
@@ -53,10 +57,10 @@ def token_logps(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
 
 
 class PairTrainer(StageTrainer, transformers.Trainer):
-    """The Trainer with a loss made of means over pairs (or over what they hold)."""
+    """A Trainer whose loss is made of means over pairs (or over their tokens)."""
 
     sequences_per_sample = 2
-    # The loss below is already divided by the totals of all accumulated micro-batches.
+    # compute_loss already divides by the step's totals, so the Trainer must not divide by the accumulation steps.
     loss_is_scaled_for_ga = True
 
     args: Any  # the stage's own config; the base class declares a TrainingArguments
@@ -64,7 +68,7 @@ class PairTrainer(StageTrainer, transformers.Trainer):
 
     #: Columns of the rows that the collator reads.
     columns: tuple[str, ...]
-    #: Names of the columns of `measure`, as they are logged.
+    #: Names of the M columns of `measure`, as they are logged.
     metrics: tuple[str, ...]
 
     def __init__(self, **kwargs: Any) -> None:
@@ -74,23 +78,23 @@ class PairTrainer(StageTrainer, transformers.Trainer):
         self._step_shares = torch.zeros(())
 
     def measure(self, model: Any, inputs: Batch) -> torch.Tensor:
-        """The `metrics` of each pair (B, M), those of the loss with their gradient."""
+        """What each pair adds to the numerator of each of `metrics`, (B, M); those in the loss carry gradients."""
         raise NotImplementedError
 
     def counts(self, inputs: Batch) -> torch.Tensor:
-        """How much each pair counts in the mean of each metric (B, M): once, where a stage says nothing else."""
+        """What each pair adds to the denominator of each metric's mean, (B, M); 1 unless a stage says otherwise."""
         ids = inputs["input_ids"]
         return torch.ones(len(ids) // 2, len(self.metrics), dtype=torch.long, device=ids.device)
 
     def loss_of(self, means: dict[str, Any]) -> Any:
-        """The loss from the metrics' means; linear in them."""
+        """The loss from the means of the metrics. It must be linear in them, as it is applied to partial sums."""
         raise NotImplementedError
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = list(self.columns)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
-        """The micro-batches of one step, and each metric's total count in them over all processes."""
+        """The micro-batches of one step, and each metric's total count in them over all ranks (M,). A collective."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._steps += 1
         self._step_shares = torch.zeros(())
@@ -102,7 +106,10 @@ class PairTrainer(StageTrainer, transformers.Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """This process's share of the step's loss, times the number of processes, whose mean is taken afterwards."""
+        """Local sum / global count x world size, because DDP and DeepSpeed average gradients over the ranks.
+
+        num_items_in_batch: the counts (M,) of the whole step, from `get_batch_samples`.
+        """
         if num_items_in_batch is None or return_outputs:
             raise NotImplementedError("the loss needs the step's totals and gives no outputs; see prediction_step")
         shares = self.measure(model, inputs).sum(0) / num_items_in_batch.clamp(min=1)
@@ -111,11 +118,11 @@ class PairTrainer(StageTrainer, transformers.Trainer):
         return self.loss_of(self._named(shares)) * self.accelerator.num_processes
 
     def step_mean(self, metric: str) -> float:
-        """The metric's mean over the step that is just done. A collective."""
+        """The metric's mean over the global step that has just ended. A collective."""
         return float(self.accelerator.reduce(self._step_shares[self.metrics.index(metric)], "sum"))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means since the last record; one small reduction over the processes, and only here."""
+        """Add the means of the metrics over the steps since the last record, with one small all-reduce."""
         if "loss" in logs and self._sums is not None:
             logs |= self._named((self.accelerator.reduce(self._sums, "sum") / self._steps).tolist())
             self._sums, self._steps = None, 0
@@ -124,7 +131,7 @@ class PairTrainer(StageTrainer, transformers.Trainer):
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> Any:
-        """Values of each pair instead of a loss of the batch, so that the evaluation's means are exact."""
+        """The metrics of each pair and their counts, instead of a batch's loss, so that evaluation means are exact."""
         del prediction_loss_only, ignore_keys
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():

@@ -1,6 +1,6 @@
-"""Continued pretraining: SFT's trainer with every token learnt and the texts packed into blocks of `max_length` tokens.
+"""Continued pretraining: SFT's trainer, with the loss on every token and the texts packed into blocks.
 
-Texts follow one another, each ended by the end-of-sequence token, and are cut every `max_length` tokens.
+Texts are concatenated, each followed by the end-of-sequence token, and cut every `max_length` tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ encoder = encoders.pt
 
 @dataclass
 class Config(SFTConfig):
-    """SFTConfig that packs by itself."""
+    """SFTConfig with packing as the default."""
 
-    packing: bool = field(default=True, metadata={"help": "Fill each block; false: a text a block, cut."})
+    packing: bool = field(default=True, metadata={"help": "Fill each block; false: one text a block, truncated."})
     packing_strategy: str = field(default="wrapped", metadata={"help": "wrapped: cut texts where a block ends."})

@@ -1,11 +1,11 @@
-"""Reward models by TRL's RewardTrainer: one score a sequence, trained with -log sigmoid(r_chosen - r_rejected).
+"""Reward models by TRL's RewardTrainer: one score per sequence, trained with -log sigmoid(r_chosen - r_rejected).
 
 Chosen and rejected answers go through the model in one forward. Evaluation reports the share of pairs in the right
-order (`eval_accuracy`) and their mean distance (`eval_margin`). A record's `margin` is the distance that is wanted:
--log sigmoid(r_chosen - r_rejected - margin).
+order (`eval_accuracy`) and the mean of r_chosen - r_rejected (`eval_margin`). A record's `margin` is the wanted
+difference: -log sigmoid(r_chosen - r_rejected - margin).
 
-Pairs say nothing about where 0 is, and a harmless score above 0 is to mean a harmless answer. A record's
-`safety_labels` say it: see `sign_loss`.
+Pairs determine scores only up to a constant, but safe_dpo takes a harmless score above 0 for a safe answer. A record's
+`safety_labels` fix the sign: see `sign_loss`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ SAFE = ("chosen_safe", "rejected_safe")
 
 
 def sign_loss(scores: torch.Tensor, safe: torch.Tensor) -> torch.Tensor:
-    """-log sigmoid(s r), summed over a pair's two answers, of the cost model of Safe RLHF (arXiv 2310.12773), eq. 6.
+    """-log sigmoid(s r), summed over a pair's two answers: from the cost model of Safe RLHF (arXiv 2310.12773), eq. 6.
 
-    scores r, safe s (pairs, 2): 1 safe, -1 unsafe, 0 not judged, which costs nothing. Returns (pairs,).
+    scores: r (pairs, 2). safe: s (pairs, 2), 1 safe, -1 unsafe, 0 not judged (no loss). Returns (pairs,).
     """
     return (-F.logsigmoid(safe * scores) * safe.abs()).sum(1)
 
 
 @dataclass
 class Collator(DataCollatorForPreference):
-    """TRL's, with the safety labels of those rows that have some: `safe` (pairs, 2)."""
+    """TRL's collator, with the safety labels, if the rows have them, as `safe` (pairs, 2)."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         """Batch the rows."""
@@ -48,7 +48,7 @@ class Collator(DataCollatorForPreference):
 
 
 class Trainer(StageTrainer, RewardTrainer):
-    """TRL's trainer on rows that are tokenised already, with its speed measured and an exact evaluation."""
+    """TRL's trainer on tokenised rows, with the loss of safety labels and an exact evaluation."""
 
     sequences_per_sample = 2
 
@@ -63,7 +63,7 @@ class Trainer(StageTrainer, RewardTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """TRL's mean over the pairs, and that of `sign_loss`."""
+        """TRL's mean loss over the pairs, plus the mean of `sign_loss`."""
         safe = inputs.pop("safe", None)
         both: Any = super().compute_loss
         loss, outputs = both(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
@@ -74,7 +74,10 @@ class Trainer(StageTrainer, RewardTrainer):
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> Any:
-        """Each pair's scores, margin and labels; TRL's means of batch means depend on how the pairs were dealt out."""
+        """Each pair's scores (B, 2), and its margin and labels (B, 3).
+
+        (TRL's means of batch means depend on how the pairs are split into batches.)
+        """
         del prediction_loss_only, ignore_keys
         inputs = self._prepare_inputs(inputs)
         margin, safe = inputs.pop("margin", None), inputs.pop("safe", None)
@@ -86,19 +89,20 @@ class Trainer(StageTrainer, RewardTrainer):
 
 
 def _paired(logits: torch.Tensor) -> torch.Tensor:
-    """Scores of the chosen and the rejected (pairs, 2) from those of all chosen, then all rejected (2 pairs, 1)."""
+    """Scores (pairs, 2) of chosen and rejected answers from those of all chosen, then all rejected, (2 pairs, 1)."""
     return torch.cat(logits.float().chunk(2), dim=1)
 
 
 def pair_metrics(prediction: Any) -> dict[str, float]:
-    """Loss, accuracy and margin over all pairs, from scores (pairs, 2) and (pairs, 3): the wanted margin, two labels.
+    """Loss, accuracy and margin over all pairs. From predictions: scores (pairs, 2); from label_ids (pairs, 3): the
+    wanted margin and both safety labels.
 
-    sign_accuracy: the share of labelled answers whose score is above 0 where they are safe, below where not.
+    sign_accuracy: the share of labelled answers whose score is above 0 if they are safe, below 0 if not.
     """
-    scores, told = torch.tensor(prediction.predictions), torch.tensor(prediction.label_ids)
-    distance, safe = scores[:, 0] - scores[:, 1], told[:, 1:]
+    scores, given = torch.tensor(prediction.predictions), torch.tensor(prediction.label_ids)
+    distance, safe = scores[:, 0] - scores[:, 1], given[:, 1:]
     found = {
-        "loss": float((-F.logsigmoid(distance - told[:, 0]) + sign_loss(scores, safe)).mean()),
+        "loss": float((-F.logsigmoid(distance - given[:, 0]) + sign_loss(scores, safe)).mean()),
         "accuracy": float((distance > 0).float().mean()),
         "margin": float(distance.mean()),
     }

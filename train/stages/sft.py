@@ -1,8 +1,8 @@
 """Supervised fine-tuning by TRL's SFTTrainer; the loss is on the assistant's turns (or the completion) only.
 
-The rows come tokenised and labelled from `encoding`, so that the mask is right for every chat template (TRL's own
-`assistant_only_loss` needs templates with generation marks). TRL packs, pads and trains. Its loss is the mean over the
-tokens of the global step, and in evaluation over the tokens of all records: the same for any split into batches.
+The rows are already tokenised and labelled (`data.encoding`), so that the mask is right for every chat template (TRL's
+own `assistant_only_loss` needs templates with generation marks). TRL packs, pads and trains. The loss is the mean over
+the tokens of the global step, in evaluation over the tokens of all records; neither depends on the split into batches.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ encoder, image_encoder = encoders.sft, encoders.sft_images
 
 
 class Trainer(StageTrainer, SFTTrainer):
-    """TRL's trainer, with an exact evaluation; TRL's own is a mean of the batches' means."""
+    """TRL's trainer, with an exact evaluation. (TRL's own is a mean of the batches' means.)"""
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> Any:
-        """Of each record the sums over its learnt tokens of what is evaluated (B, 3), and how many these are (B, 1)."""
+        """Each record's sums of loss, accuracy and entropy over its learnt tokens (B, 3), and their number (B, 1)."""
         del prediction_loss_only, ignore_keys
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -43,7 +43,7 @@ class Trainer(StageTrainer, SFTTrainer):
 
 
 def token_means(prediction: Any) -> dict[str, float]:
-    """Means over all learnt tokens, from the records' sums (records, 3) and counts (records, 1)."""
+    """The means over all learnt tokens, from the records' sums (records, 3) and counts (records, 1)."""
     means = prediction.predictions.sum(0) / max(prediction.label_ids.sum(), 1)
     return dict(zip(("loss", "mean_token_accuracy", "entropy"), means.tolist(), strict=True))
 
@@ -51,9 +51,9 @@ def token_means(prediction: Any) -> dict[str, float]:
 def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
     """Make the trainer."""
     if args.packing and args.packing_strategy != "wrapped":
-        args.eval_packing = False  # a row of several whole records could not be told from several rows
+        args.eval_packing = False  # the records in a packed row could not be told apart
     if args.padding_free and not args.packing:
-        args.max_length = None  # TRL would refuse it, as it cuts nothing then; the rows are cut already
+        args.max_length = None  # TRL refuses it here, as it truncates nothing; the rows are truncated
     return Trainer(
         model=model,
         args=args,

@@ -1,4 +1,4 @@
-"""What the trainer of every stage adds to TRL's or transformers'."""
+"""What the trainers of all stages add to TRL's or transformers'."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from .finite import FiniteTrainer
 
 
 class StageTrainer(FiniteTrainer, WriterTrainer, MeasuredTrainer):
-    """Mixin for a Trainer: stops at a loss that is not finite, measures its speed, saves without needless copies."""
+    """Mixin for a Trainer: stops at a loss that is not finite, measures speed, saves without needless copies."""

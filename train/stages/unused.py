@@ -1,26 +1,26 @@
-"""Trained parameters that a step may leave without a gradient, for which DDP has to look.
+"""DDP's `find_unused_parameters`: on only for models whose trained parameters may get no gradient in a step.
 
-DDP waits for the gradient of every parameter unless it is told to walk each step's graph and find those that get none.
-transformers has it walk under every adapter, and for every model without gradient checkpointing.
+DDP waits for the gradient of every parameter, unless this option makes it search each step's graph for those that get
+none, which takes time. Transformers turns it on for every adapter, and for every model without gradient checkpointing.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-#: What configurations call the number of their experts, of which a token sees a few.
+#: Names of a configuration's number of experts, only a few of which process a token.
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 def settle(trainer: Any) -> None:
-    """Have DDP look only where there may be some, unless `ddp_find_unused_parameters` said what to do."""
+    """Turn the search on where it may be needed, else off; unless the job sets `ddp_find_unused_parameters`."""
     handler = trainer.accelerator.ddp_handler
     if handler is not None and trainer.args.ddp_find_unused_parameters is None:
         handler.find_unused_parameters = possible(trainer.model)
 
 
 def possible(model: Any) -> bool:
-    """Whether a step may leave a trained parameter out: an expert, or a vision tower in a batch of words alone."""
+    """Whether a step may not use a trained parameter: an expert, or a vision tower in a batch without images."""
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     text = model.config.get_text_config()
     if any(getattr(text, name, None) for name in EXPERTS):

@@ -1,6 +1,6 @@
-"""Where in a rendered conversation the assistant's answers stand, for any chat template.
+"""Where the assistant's answers are in a rendered conversation, for any chat template.
 
-A chat template is a program: it says nowhere which of its characters are an answer. So each answer is found by
+A chat template is a program that does not mark which of its output is an answer. So each answer is located by
 rendering the conversation with and without it.
 """
 
@@ -19,7 +19,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text and the stretches of it that are to be learnt; plain: without a chat template."""
+    """A text and its spans of characters that are to be learnt; plain: rendered without a chat template."""
 
     text: str
     spans: list[Span]
@@ -27,14 +27,14 @@ class Text:
 
 
 def plain(prompt: str, rest: str) -> Text:
-    """Text after text; the second is learnt."""
+    """A prompt and the text that follows it, which is learnt; without a chat template."""
     return Text(prompt + rest, [(len(prompt), len(prompt) + len(rest))], plain=True)
 
 
 def reply(tokenizer: Any, prompt: list[Message], asked: str, turns: list[Message], tools: Tools | None = None) -> Text:
-    """A prompt and a reply to it, of which all that the assistant says is learnt.
+    """A prompt and a reply to it, of which all assistant turns are learnt.
 
-    asked: the prompt, rendered to where the assistant begins.
+    asked: the prompt, rendered with the generation prompt.
     """
     messages = [*prompt, *turns]
     whole = render(tokenizer, messages, tools)
@@ -51,9 +51,9 @@ def reply(tokenizer: Any, prompt: list[Message], asked: str, turns: list[Message
 
 
 def _end(rest: str, last: str) -> int:
-    """Characters of an answer in a text that goes on, from how it was written when it was `last`.
+    """The length of an answer at the beginning of `rest`, given its rendering as the last turn of a conversation.
 
-    As the last one it may begin with more (Qwen3 writes empty thoughts), but it ends in the same way.
+    As the last turn it may begin with more (Qwen3 adds an empty reasoning block), but it ends in the same way.
     """
     for begin in range(len(last)):
         if rest.startswith(last[begin:]):
@@ -62,7 +62,10 @@ def _end(rest: str, last: str) -> int:
 
 
 def conversation(tokenizer: Any, messages: list[Message], learnt: list[int], tools: Tools | None = None) -> list[Text]:
-    """The texts in which the turns at `learnt` are learnt: one, or one for each turn where later turns change it."""
+    """The texts in which the turns at `learnt` are learnt.
+
+    One text, or one for each of these turns if the template renders a turn differently once others follow it.
+    """
     whole = render(tokenizer, messages, tools)
     spans = _by_pattern(tokenizer, messages, learnt, whole, tools)
     texts = {}
@@ -73,7 +76,7 @@ def conversation(tokenizer: Any, messages: list[Message], learnt: list[int], too
     if all(whole.startswith(text) for text in texts.values()):
         _refuse_lost(messages, whole, spans)
         return [Text(whole, [spans[i] for i in learnt])]
-    # For example Qwen3 drops the thoughts of earlier turns: each answer is learnt in the text that it was given in.
+    # Qwen3, for example, drops the reasoning of earlier turns: each answer is learnt in the text that ends with it.
     for i in learnt:
         _refuse_lost(messages[: i + 1], texts[i], {i: spans[i]})
     return [Text(texts[i], [spans[i]]) for i in learnt]
@@ -82,10 +85,10 @@ def conversation(tokenizer: Any, messages: list[Message], learnt: list[int], too
 def _by_pattern(
     tokenizer: Any, messages: list[Message], learnt: list[int], whole: str, tools: Tools | None
 ) -> dict[int, Span] | None:
-    """The spans of the answers of a long plain conversation, from what stands around words in its second round.
+    """The spans of the answers in a long plain conversation, from the template's text around its second round.
 
-    Else a conversation would be rendered for each of its answers. Only where the words, set into the same frame round
-    after round, give the whole text; else None.
+    This saves one rendering of the conversation for each answer. None unless repeating that frame, filled with each
+    round's messages, gives exactly the whole text.
     """
     first = next((i for i, turn in enumerate(messages) if turn["role"] == "user"), 0)
     talk = messages[first:]
@@ -105,7 +108,7 @@ def _by_pattern(
     if not (two.startswith(one) and two.startswith(asked) and len(asked) >= len(one)):
         return None
     around = (two[len(one) : len(asked)].split(words[2]), two[len(asked) :].split(words[3]))
-    if any(len(frame) != 2 for frame in around):  # its words stand in the frame itself, too
+    if any(len(frame) != 2 for frame in around):  # the frame itself contains the message's text
         return None
     spans = {first + 1: (answer_start(tokenizer, messages, first + 1, one, tools), len(one))}
     text = one
@@ -125,7 +128,10 @@ def answer_start(
     *,
     asked: str | None = None,
 ) -> int:
-    """Where the answer at `index` begins in a text that has it; asked: what asks for it, where that was rendered."""
+    """The position in the rendered `text` where the answer, the message at `index`, begins.
+
+    asked: the messages before it, rendered with the generation prompt, if that was done already.
+    """
     before = messages[:index]
     asked = render(tokenizer, before, tools, ask=True) if asked is None else asked
     if text.startswith(asked):
@@ -133,12 +139,12 @@ def answer_start(
     without = render(tokenizer, before, tools)
     if not text.startswith(without):
         raise FormatError("the tokenizer's chat template changes the question when the answer is added to it")
-    # The prompt that asks may go further than the answer does (an opening <think>): only what they share is given.
+    # The generation prompt may end with what the answer lacks (an opening <think>): only what both share is given.
     return max(shared_length(asked, text), len(without))
 
 
 def _refuse_lost(messages: Sequence[Message], text: str, spans: dict[int, Span]) -> None:
-    """Raise FormatError for a turn that is learnt and not in its span, or given and not in the text at all."""
+    """Raise FormatError if a turn to be learnt is missing from its span, or a given turn from the whole text."""
     for i, turn in enumerate(messages):
-        if i in spans or turn["role"] != "assistant":  # of other answers the thoughts may have been dropped
+        if i in spans or turn["role"] != "assistant":  # other answers may lose their reasoning
             refuse_lost(turn, text[slice(*spans[i])] if i in spans else text)

@@ -1,7 +1,8 @@
-"""Rendering a conversation by a tokenizer's chat template, which is a program and may leave things out without a word.
+"""Rendering a conversation by a tokenizer's chat template, a program that may silently leave things out.
 
-So each template is tried once with a made-up conversation: whether it wants contents as lists of parts, how it wants a
-tool call, and whether it writes calls, answers of tools and offered tools at all. What it leaves out is refused.
+So each template is probed once with a made-up conversation: whether it takes contents as lists of parts, in which form
+it takes a tool call, and whether it renders calls, tool results and offered tools at all. Records with anything that it
+would leave out are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import jinja2
 
 from ..formats.turns import FormatError, Message, Tools
 
-#: For tokenizers without a chat template of their own; it is saved with the tokenizer, so inference uses the same.
+#: For tokenizers without a chat template. It is saved with the tokenizer, so that inference uses the same one.
 FALLBACK_CHAT_TEMPLATE = (
     "{% for m in messages %}"
     "{% if m.role == 'system' %}{{ m.content }}\n\n"
@@ -28,15 +29,15 @@ FALLBACK_CHAT_TEMPLATE = (
 )
 
 
-#: What a template may raise, whatever it was given.
+#: What a template may raise.
 REFUSALS = (jinja2.TemplateError, ValueError, TypeError, LookupError, AttributeError)
 
 
 def render(tokenizer: Any, messages: Sequence[Message], tools: Tools | None = None, *, ask: bool = False) -> str:
-    """Apply the chat template; `ask` ends the text where the assistant would begin.
+    """Apply the chat template; with `ask`, the generation prompt is added.
 
-    tokenizer: or a vision-language model's processor. Raises FormatError where the template refuses the messages, or
-    leaves tools, calls or their answers out.
+    tokenizer: or a vision-language model's processor. Raises FormatError if the template refuses the messages, or
+    leaves out tools, calls or their results.
     """
     return render_each(tokenizer, [messages], tools, ask=ask)[0]
 
@@ -44,7 +45,7 @@ def render(tokenizer: Any, messages: Sequence[Message], tools: Tools | None = No
 def render_each(
     tokenizer: Any, conversations: Sequence[Sequence[Message]], tools: Tools | None = None, *, ask: bool = False
 ) -> list[str]:
-    """The same for several conversations that are offered the same tools."""
+    """`render` for several conversations that are offered the same tools."""
     wanted = [_as_wanted(tokenizer, messages, tools) for messages in conversations if messages]
     try:
         found = iter(_apply(tokenizer, wanted, tools, ask=ask) if wanted else [])
@@ -55,9 +56,9 @@ def render_each(
 
 
 def difference(one: Any, other: Any) -> tuple[str, str] | None:
-    """What two tokenizers (or processors) write for the same conversation, where their templates do not agree.
+    """What two tokenizers (or processors) render for the same conversation, if that differs; None if they agree.
 
-    Templates that differ and write the same are the same. Tools are compared where both can write them.
+    Only what the templates write is compared, not their source; tools only if both templates can render them.
     """
     talk = [{"role": role, "content": f"probe {role}"} for role in ("user", "assistant") * 2]
     system = [{"role": "system", "content": "probe system"}]
@@ -76,7 +77,7 @@ def _attempt(reader: Any, messages: list[Message], tools: Tools | None) -> str |
 
 
 def refuse_lost(turn: Message, text: str) -> None:
-    """Raise FormatError where a text that the chat template wrote has not got what the turn says and calls."""
+    """Raise FormatError if `text`, as rendered by the chat template, lacks the turn's text or one of its tool calls."""
     for words in _words(turn):
         if words not in text:
             raise FormatError(
@@ -90,12 +91,12 @@ def refuse_lost(turn: Message, text: str) -> None:
 
 
 def _words(turn: Message) -> list[str]:
-    """What must be found in the text. Not a tool's answer, which templates write in many ways; see `_tool_manner`."""
+    """The texts that the rendering must contain. Not a tool's result, which takes many forms; see `_tool_manner`."""
     if turn["role"] == "tool":
         return []
     parts = turn["content"] if isinstance(turn["content"], list) else [{"text": turn["content"] or ""}]
     texts = [str(part.get("text", "")) for part in parts]
-    return [text.rpartition("</think>")[2].strip() for text in texts]  # thoughts may be written elsewhere, or dropped
+    return [text.rpartition("</think>")[2].strip() for text in texts]  # reasoning may be moved or dropped
 
 
 def _apply(tokenizer: Any, talks: list[list[Message]], tools: Tools | None, *, ask: bool = False) -> list[str]:
@@ -131,7 +132,7 @@ def _in_parts(messages: Sequence[Message]) -> list[Message]:
 
 @lru_cache(maxsize=8)
 def _takes_parts_only(tokenizer: Any, _template: str) -> bool:
-    """Whether the template leaves a plain text out, as those of some vision-language models do, without a word."""
+    """Whether the template silently leaves out contents that are plain text, as some vision-language models' do."""
     probe = "a text that no template has"
     turns = [{"role": "user", "content": probe}, {"role": "assistant", "content": f"{probe} either"}]
     for wanted in (turns, _in_parts(turns)):
@@ -139,7 +140,7 @@ def _takes_parts_only(tokenizer: Any, _template: str) -> bool:
             (text,) = _apply(tokenizer, [wanted], None)
         except REFUSALS:
             continue
-        # A list that is printed as it is would do for neither.
+        # A template that prints the Python list of parts does not support parts.
         if text.count(probe) == len(turns) and "{'type'" not in text:
             return wanted is not turns
     return False
@@ -147,7 +148,11 @@ def _takes_parts_only(tokenizer: Any, _template: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ToolManner:
-    """How a template wants tool calls, and which of the three kinds of words it cannot write; why: as it said."""
+    """How a template takes tool calls.
+
+    arguments_as_text: as a JSON string, not a map. no_words: the content of a turn that only calls. lost: what the
+    template cannot render, of offered tools, calls and results. why: the error that it raised.
+    """
 
     arguments_as_text: bool = False
     no_words: str | None = ""
@@ -155,7 +160,7 @@ class ToolManner:
     why: str = ""
 
     def apply(self, turn: Message) -> Message:
-        """A turn as the template wants it."""
+        """A turn in the form that the template takes."""
         if "tool_calls" not in turn:
             return turn
         calls = turn["tool_calls"]
@@ -168,7 +173,7 @@ def _with_text(function: dict[str, Any]) -> dict[str, Any]:
     return function | {"arguments": json.dumps(function["arguments"], ensure_ascii=False)}
 
 
-#: A conversation in which every word is found again. Mistral wants ids of nine letters.
+#: A conversation whose every part can be recognised in the rendering. Mistral requires ids of nine characters.
 _OFFERED: Tools = [
     {
         "type": "function",
@@ -194,7 +199,7 @@ _PROBE: list[Message] = [
 
 @lru_cache(maxsize=8)
 def _tool_manner(tokenizer: Any, template: str, offers: bool) -> ToolManner:
-    """The first manner in which nothing is lost; else that in which the least is."""
+    """The first form of tool calls in which the template loses nothing; else the one in which it loses least."""
     found: list[ToolManner] = []
     for arguments_as_text, no_words in product((False, True), ("", None)):
         manner = ToolManner(arguments_as_text, no_words)
@@ -205,7 +210,7 @@ def _tool_manner(tokenizer: Any, template: str, offers: bool) -> ToolManner:
             (text,) = _apply(tokenizer, [turns], _OFFERED if offers else None)
         except REFUSALS as error:
             text, why = "", f" ({error})"
-        # Printed as python would, or as JSON within JSON, no model could be asked for it again.
+        # Python's repr, and JSON encoded twice, are not the format in which the model was trained to call.
         odd = "{'probe_key'" in text or '\\"probe_key' in text
         called = not odd and all(word in text for word in ("probe_called", "probe_key", "probe_value"))
         written = {

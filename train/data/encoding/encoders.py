@@ -1,7 +1,7 @@
 """From a record to the rows that a stage trains on. No torch here: `alignlaunch data` shows them without it.
 
-Each function makes an encoder, from the tokenizer (or, for records with images, the processor) and the training
-arguments, of which `LIMITS` are read.
+Each function makes an encoder for a tokenizer (or, for records with images, a processor) and the training arguments, of
+which only LIMITS are read.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from .pair_rows import SIGN, encode_image_pair, encode_pair, labelled
 from .tokens import Encoded, Row, encode, encode_answers
 
 Encoder = Callable[[Record], Encoded]
-#: The training arguments that decide what becomes of a record.
+#: The training arguments that affect how a record is encoded.
 LIMITS = ("max_length", "max_prompt_length", "truncation_mode", "packing", "objective")
+#: The label of tokens that do not count in the loss.
 IGNORED = -100
 
 
 def sft(tokenizer: Any, args: Any) -> Encoder:
-    """Tokenise and truncate as `args` says (`max_length`, `truncation_mode`). Packing cuts for itself."""
+    """Tokenise and truncate (`max_length`, `truncation_mode`). With packing nothing is truncated: it cuts blocks."""
     limit = None if args.packing else args.max_length
     cut = slice(None, limit) if args.truncation_mode == "keep_start" or limit is None else slice(-limit, None)
 
@@ -46,7 +47,10 @@ def sft(tokenizer: Any, args: Any) -> Encoder:
 
 
 def sft_images(processor: Any, args: Any) -> Encoder:
-    """One row an answer, after all that comes before it: TRL's collator learns the end of a row only, and cuts it."""
+    """One row for each answer, after all that precedes it: TRL's collator trains on the end of a row only.
+
+    The collator truncates (`max_length`).
+    """
     limit = args.max_length
 
     def encode_record(record: Record) -> Encoded:
@@ -66,7 +70,7 @@ def sft_images(processor: Any, args: Any) -> Encoder:
 
 
 def pt(tokenizer: Any, args: Any) -> Encoder:
-    """Tokenise a text and end it."""
+    """Tokenise a text, add the end-of-sequence token and truncate (`max_length`; not with packing)."""
     limit = None if args.packing else args.max_length
 
     def encode_record(record: Record) -> Encoded:
@@ -77,14 +81,14 @@ def pt(tokenizer: Any, args: Any) -> Encoder:
 
 
 def dpo(tokenizer: Any, args: Any) -> Encoder:
-    """Tokenise both answers after their prompt. TRL's collator cuts (`max_length`, `truncation_mode`)."""
+    """Tokenise both answers after their prompt. TRL's collator truncates (`max_length`, `truncation_mode`)."""
     limit = args.max_length
 
     def encode_record(record: Record) -> Encoded:
         found = preference(record)
         chosen, rejected = encode_answers(tokenizer, found.prompt, [found.chosen, found.rejected], found.tools)
         truncated = limit is not None and max(len(chosen.ids), len(rejected.ids)) > limit
-        # Where the answers differ from each other a token merges prompt and answer: the prompt ends before it.
+        # The answers may begin at different tokens (only one of them with a <think>): the earlier one ends the prompt.
         start = min(tokens.learnt.index(True) if any(tokens.learnt) else 0 for tokens in (chosen, rejected))
         if start == 0 or chosen.ids[:start] != rejected.ids[:start]:
             return Encoded([], truncated, "no prompt that both answers share")
@@ -103,7 +107,7 @@ def dpo(tokenizer: Any, args: Any) -> Encoder:
 
 
 def dpo_images(processor: Any, args: Any) -> Encoder:
-    """Render both answers after their prompt. TRL's collator tokenises and cuts (`max_length`)."""
+    """Render both answers after their prompt. TRL's collator tokenises and truncates (`max_length`)."""
     limit = args.max_length
 
     def encode_record(record: Record) -> Encoded:
@@ -121,7 +125,7 @@ def dpo_images(processor: Any, args: Any) -> Encoder:
         truncated = limit is not None and max(chosen.length, rejected.length) > limit
         if limit is not None and max(chosen.prompt_length, rejected.prompt_length) >= limit:
             return Encoded([], truncated, f"the prompt alone fills max_length {limit}")
-        # An answer may begin within what the template asks with (an opening <think>); the other decides then.
+        # An answer may begin within the generation prompt (before an opening <think>): both get the shorter prompt.
         given = min(chosen.prompt, rejected.prompt, key=len)
         row = {
             "prompt": given,
@@ -135,7 +139,7 @@ def dpo_images(processor: Any, args: Any) -> Encoder:
 
 
 def rm(tokenizer: Any, args: Any) -> Encoder:
-    """Tokenise prompt and answer together. A pair longer than `max_length` is dropped: half an answer has no score."""
+    """Tokenise prompt and answers together. A pair longer than `max_length` is dropped: half an answer has no score."""
     limit = args.max_length
 
     def encode_record(record: Record) -> Encoded:
@@ -177,7 +181,7 @@ def safe_dpo_images(processor: Any, args: Any) -> Encoder:
 
 
 class Encoders(NamedTuple):
-    """What makes a stage's encoders; image_encoder: None where it takes no images."""
+    """The functions that make a stage's encoders; image_encoder: None if the stage takes no images."""
 
     encoder: Callable[[Any, Any], Encoder]
     image_encoder: Callable[[Any, Any], Encoder] | None = None

@@ -1,4 +1,4 @@
-"""Rows of two answers to one prompt: of tokens, of text and image files, with the labels of safe-DPO. No torch here."""
+"""Rows of two answers to one prompt: tokens, or text and image files, and the labels of safe-DPO. No torch here."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from .tokens import Encoded, Row, Tokens, encode_answers
 
 #: The responses of a safe-DPO record.
 SIDES = ("a", "b")
-#: Columns of a row for each side that has images, beside those of tokens.
+#: Columns that a row with images has for each side, beside those of tokens.
 IMAGE_COLUMNS = ("prompt", "answer", "answer_length")
 _ORDER: dict[int | None, int] = {0: 1, 1: -1, None: 0}
-#: Safe, not safe, not judged.
+#: The label of a response that is safe, not safe, not judged.
 SIGN: dict[bool | None, int] = {True: 1, False: -1, None: 0}
-#: From a record, its prompt, its two responses, named by side, and the tools that they may call, to a row.
+#: From a record, its prompt, its two responses by side, and the tools that they may call, to a row.
 EncodePair = Callable[[Record, Turns, dict[str, Turns], Tools], Encoded]
 
 
 def encode_pair(
     tokenizer: Any, args: Any, prompt: Turns, answers: dict[str, Turns], tools: Tools | None = None
 ) -> Encoded:
-    """Tokenise two answers, named by side, after their prompt; the prompt loses its beginning, an answer its end.
+    """Tokenise two answers, keyed by side, after their prompt. A prompt is cut at its start, an answer at its end.
 
-    The row holds `{side}_input_ids`, `{side}_prompt_length`, and as `{side}_learnt` which of its tokens the assistant
-    said; no row where nothing of an answer is left.
+    The row holds `{side}_input_ids`, `{side}_prompt_length` (in tokens), and `{side}_learnt`: for each token whether it
+    is the assistant's. No row if nothing is left of an answer.
     """
     row: Row = {}
     cut = empty = False
@@ -57,10 +57,10 @@ def _shorten(tokens: Tokens, max_prompt_length: int | None, max_length: int | No
 def encode_image_pair(
     processor: Any, args: Any, record: Record, prompt: Turns, answers: dict[str, Turns], tools: Tools
 ) -> Encoded:
-    """Render two answers, named by side, after their prompt; `{side}_answer_length` is in tokens.
+    """Render two answers, keyed by side, after their prompt; `{side}_answer_length` is in tokens.
 
-    An answer loses its end (in the collator). A prompt with images is never cut: no row where it is longer than
-    `max_prompt_length`, or leaves nothing of `max_length` to an answer.
+    The collator truncates an answer at its end. A prompt with images is never truncated: no row if it is longer than
+    `max_prompt_length`, or leaves nothing of `max_length` for an answer.
     """
     turns = {side: vision.conversation(record, prompt, answer) for side, answer in answers.items()}
     start = len(prompt)
@@ -90,10 +90,10 @@ def _fits(part: vision.Rendered, args: Any) -> bool:
 
 
 def labelled(args: Any, encode: EncodePair) -> Callable[[Record], Encoded]:
-    """The encoder of pairs with their labels.
+    """The encoder of safe-DPO pairs, which adds the labels to the rows of `encode`.
 
-    better, safer: 1 response a, -1 response b, 0 not judged. a_safe, b_safe: 1 safe, -1 not safe, 0 not judged. safedpo
-    drops pairs of two unsafe responses here.
+    better, safer: 1 for response a, -1 for b, 0 not judged. a_safe, b_safe: 1 safe, -1 not safe, 0 not judged. The
+    objective safedpo drops pairs of two unsafe responses here.
     """
 
     def encode_record(record: Record) -> Encoded:
@@ -112,11 +112,11 @@ def labelled(args: Any, encode: EncodePair) -> Callable[[Record], Encoded]:
 def _require_labels(objective: str, found: SafePreference) -> None:
     if objective == "lagrangian":
         if found.better is None and found.safer is None:
-            raise FormatError("objective lagrangian: nothing says which response is the more helpful or the safer one")
+            raise FormatError("objective lagrangian: no label says which response is the more helpful or the safer one")
         return
     if found.better is None:
         raise FormatError(
-            f"objective {objective} orders pairs by helpfulness, and nothing says which response is the more helpful"
+            f"objective {objective} orders pairs by helpfulness, but no label says which response is the more helpful"
         )
     if objective in ("safedpo", "bfpo") and None in found.safe:
-        raise FormatError(f"objective {objective} reads safety labels, and a response has none")
+        raise FormatError(f"objective {objective} needs a safety label for each response, and one has none")

@@ -1,7 +1,7 @@
-"""From turns to tokens, with the tokens to learn marked, for any chat template.
+"""From turns to tokens, each marked as learnt (it counts in the loss) or given, for any chat template.
 
-A text is tokenised once, as a whole, and a token is learnt when its characters lie in an answer (`answers`): no token
-differs from what the model sees at inference.
+A text is tokenised once, as a whole, and a token is learnt if it begins in an answer (`answers`): so no token differs
+from what the model sees at inference.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What became of one record: rows to train on (none: dropped, and why) and whether something was cut off."""
+    """The result of encoding one record: rows to train on (none: it was dropped; why), and whether it was truncated."""
 
     rows: list[Row]
     truncated: bool = False
@@ -31,19 +31,19 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A token sequence and which of its tokens are to be learnt."""
+    """A token sequence, and for each token whether it is learnt."""
 
     ids: list[int]
     learnt: list[bool]
 
 
 def tokenizer_of(reader: Any) -> Any:
-    """The tokenizer of a vision-language model's processor; a tokenizer is its own."""
+    """The tokenizer of a vision-language model's processor; a tokenizer is returned as it is."""
     return getattr(reader, "tokenizer", reader)
 
 
 def encode(tokenizer: Any, prompt: Turns, completion: Turns, tools: Tools | None = None) -> list[Tokens]:
-    """Tokenise a prompt and what follows it. More than one sequence only where the template rewrites earlier turns.
+    """Tokenise a prompt and what follows it. More than one sequence only if the template rewrites earlier turns.
 
     tokenizer: or a processor, for conversations without images whose contents are lists of parts.
     """
@@ -55,9 +55,9 @@ def encode(tokenizer: Any, prompt: Turns, completion: Turns, tools: Tools | None
 
 
 def encode_answers(tokenizer: Any, prompt: Turns, replies: Sequence[Turns], tools: Tools | None = None) -> list[Tokens]:
-    """Tokenise several replies to one prompt, each after it. What an assistant says or calls is learnt, all else given.
+    """Tokenise several replies to one prompt, each after it. Assistant turns of a reply are learnt, all else is given.
 
-    Also where a reply has several turns and the template rewrites the earlier ones: it is the last text that counts.
+    Always one sequence a reply: if the template rewrites earlier turns of it, they are learnt as finally rendered.
     """
     if isinstance(prompt, str):
         return tokenise(tokenizer, [answers.plain(prompt, reply) for reply in replies if isinstance(reply, str)])
@@ -67,9 +67,9 @@ def encode_answers(tokenizer: Any, prompt: Turns, replies: Sequence[Turns], tool
 
 
 def tokenise(tokenizer: Any, texts: Sequence[Text]) -> list[Tokens]:
-    """Tokenise texts; learnt are the tokens that begin in one of the spans.
+    """Tokenise texts; the tokens that begin in one of the spans are learnt.
 
-    Plain text gets the tokenizer's own special tokens and an end of sequence; a template writes its own.
+    Plain text gets the tokenizer's special tokens and an end-of-sequence token; a chat template writes its own.
     """
     tokenizer = tokenizer_of(tokenizer)
     plain = texts[0].plain if texts else False
@@ -96,9 +96,9 @@ def tokenise(tokenizer: Any, texts: Sequence[Text]) -> list[Tokens]:
 
 
 def _within(offsets: list[Span], spans: list[Span]) -> list[bool]:
-    """For each token whether it begins in a span and is not empty; spans in their order, apart from each other."""
+    """For each token whether it begins in a span and is not empty. The spans are sorted and do not overlap."""
     learnt = [False] * len(offsets)
-    begins = list(accumulate((begin for begin, _ in offsets), max))  # an added end of sequence stands at 0
+    begins = list(accumulate((begin for begin, _ in offsets), max))  # an added end-of-sequence token begins at 0
     for begin, end in spans:
         first, last = bisect_left(begins, begin), bisect_left(begins, end)
         learnt[first:last] = [b > a for a, b in offsets[first:last]]
@@ -106,7 +106,7 @@ def _within(offsets: list[Span], spans: list[Span]) -> list[bool]:
 
 
 def _counted(tokenizer: Any, text: Text, size: int) -> list[bool]:
-    """The same without offsets: the tokens before each boundary are counted."""
+    """The same for slow tokenizers, which give no offsets: the tokens before each boundary are counted."""
     learnt = [False] * size
     for span in text.spans:
         first, last = (len(tokenizer(text.text[:end], add_special_tokens=text.plain)["input_ids"]) for end in span)

@@ -1,7 +1,7 @@
 """Vision-language models: the processor, and rows of rendered text and image files.
 
-The pixels are read when a batch is made, by TRL's collators, which tokenise the prompt and each answer apart and learn
-the answer only, or by that of `image_pairs`.
+The pixels are read when a batch is collated: by TRL's collators, which tokenise the prompt and each answer separately
+and train on the answer only, or by the one in `stages/image_pairs`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from .tokens import Encoded
 
 
 def load_processor(job: TrainConfig, tokenizer: Any) -> Any:
-    """The processor of a vision-language model, with this tokenizer in it; None where model or stage see no images."""
+    """The processor of a vision-language model, with this tokenizer in it; None if model or stage take no images.
+
+    Raises UserError if the processor cannot be loaded.
+    """
     from transformers import AutoConfig, AutoProcessor
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -36,10 +39,10 @@ def load_processor(job: TrainConfig, tokenizer: Any) -> Any:
     except (OSError, ValueError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"model: {job.model}: no processor could be loaded: {reason}") from error
-    if not hasattr(processor, "image_processor"):  # trained on text only, and saved without one
+    if not hasattr(processor, "image_processor"):  # trained on text only: saved without image processor
         return None
     if tokenizer.chat_template == FALLBACK_CHAT_TEMPLATE and processor.chat_template:
-        tokenizer.chat_template = processor.chat_template  # of older models it stands in the processor's file alone
+        tokenizer.chat_template = processor.chat_template  # older models have it in the processor only
     processor.tokenizer = tokenizer
     return processor
 
@@ -53,7 +56,7 @@ def encoder(job: TrainConfig, stage: Any, tokenizer: Any, processor: Any, args: 
         if not record.get("images"):
             return with_text(record)  # type: ignore[no-any-return]
         if with_images is None:
-            raise FormatError(f"`images`: the model {job.model} takes none: it is no vision-language model")
+            raise FormatError(f"`images`: the model {job.model} takes none: it is not a vision-language model")
         refuse_arguments(processor, args)
         return with_images(record)  # type: ignore[no-any-return]
 
@@ -61,7 +64,7 @@ def encoder(job: TrainConfig, stage: Any, tokenizer: Any, processor: Any, args: 
 
 
 def refuse_arguments(processor: Any, args: Any) -> None:
-    """Raise UserError for a training argument that does not go with images."""
+    """Raise UserError for a training argument, or a processor, that does not work with images."""
     for name in ("packing", "padding_free", "precompute_ref_log_probs", "pad_to_multiple_of"):
         if getattr(args, name, None):
             raise UserError(f"train.{name}: {getattr(args, name)}: not possible with images. Remove it from the job.")
@@ -79,15 +82,15 @@ def refuse_arguments(processor: Any, args: Any) -> None:
 
 
 def sees(train: Any, evaluation: Any) -> bool:
-    """Whether the rows have images: those of training and evaluation, or neither."""
+    """Whether the rows have images. Raises UserError unless training and evaluation agree."""
     found = {"images" in rows.column_names for rows in (train, evaluation) if rows is not None}
     if len(found) > 1:
-        raise UserError("data: of data.train and data.validation one has images and one has none.", everywhere=True)
+        raise UserError("data: only one of data.train and data.validation has images.", everywhere=True)
     return found.pop()
 
 
 def with_paths(rows: Any) -> Any:
-    """Rows whose `images` are {path, bytes} in place of the pixels; rows without images as they are."""
+    """Rows whose `images` are {path, bytes} instead of decoded pixels; rows without images as they are."""
     import datasets  # type: ignore[import-untyped]
 
     if "images" not in rows.column_names:
@@ -96,18 +99,18 @@ def with_paths(rows: Any) -> Any:
 
 
 def pictures(rows: Any) -> Iterator[Path]:
-    """The image files that rows name, each once; none where the rows have no images."""
+    """The image files that the rows name, each once; none if the rows have no images."""
     if "images" in rows.column_names:
         yield from sorted({Path(image["path"]) for shown in with_paths(rows)["images"] for image in shown})
 
 
 def placeholders(reader: Any) -> list[str]:
-    """The tokens of a processor that stand for images, video or audio, and are never read as text."""
+    """The processor's placeholder tokens of images, video and audio, which are never read as text."""
     return list(getattr(reader, "all_special_multimodal_tokens", []))
 
 
 def tokenised(processor: Any, texts: list[str], shown: list[Any], *, padding_side: str) -> dict[str, Any]:
-    """What the model's forward takes for texts and the images of each, every image as many tokens as it becomes."""
+    """The model's inputs for texts and the images of each, with each image's placeholder expanded to all its tokens."""
     found = processor(
         text=texts,
         images=shown,
@@ -121,9 +124,9 @@ def tokenised(processor: Any, texts: list[str], shown: list[Any], *, padding_sid
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as text, the part of it before the answer, and what that part shows.
+    """A conversation as text, the part of it before the answer (prompt), and the image files in that part.
 
-    Lengths are in tokens, each image counted as the model sees it.
+    Lengths are in tokens, each image counted as the number of tokens that the model sees.
     """
 
     text: str
@@ -134,7 +137,7 @@ class Rendered:
 
 
 def conversation(record: Record, prompt: Turns, completion: Turns) -> list[Message]:
-    """Prompt and completion of a record with images, each image in its place."""
+    """Prompt and completion of a record with images as one conversation, each image in its place."""
     if isinstance(prompt, str) or isinstance(completion, str):
         raise FormatError("with `images` a record must be a conversation (lists of messages, or question and answers)")
     return images.placed([*prompt, *completion], len(record["images"]))
@@ -143,27 +146,27 @@ def conversation(record: Record, prompt: Turns, completion: Turns) -> list[Messa
 def rendered(
     processor: Any, messages: list[Message], answer: int, files: list[str], tools: Tools | None = None
 ) -> Rendered:
-    """The conversation, with what comes before the message at `answer` apart.
+    """Render a conversation, and separately what comes before the message at `answer`.
 
-    Raises FormatError where an image cannot be opened, or stands after the beginning of the answer.
+    Raises FormatError if an image cannot be opened or comes after the beginning of the answer, or a tool answers there.
     """
     if any(turn["role"] == "tool" for turn in messages[answer:]):
-        raise FormatError("with `images` an answer ends where a tool answers: TRL would learn the tool's words")
+        raise FormatError("with `images` no tool may answer after the answer begins: TRL would train on its result")
     text = render(processor, messages, tools)
     prompt = text[: answer_start(processor, messages, answer, text, tools)]
     for turn in messages:
         refuse_lost(turn, text)
     shown = files[: images.images_in(messages)]
     if images.images_in(messages[:answer]) != len(shown):
-        raise FormatError("an image stands after the first answer; TRL wants all of them in the prompt")
-    # A template writes one token a place, which the processor makes as many as the image has.
+        raise FormatError("an image comes after the first answer; TRL requires all of them in the prompt")
+    # The template writes one placeholder for each image; the processor expands it to all tokens of the image.
     pixels = sum(_image_tokens(processor, shown)) - len(shown)
     length, before = (len(processor.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (text, prompt))
     return Rendered(text, prompt, shown, length + pixels, before + pixels)
 
 
 def _image_tokens(processor: Any, files: list[str]) -> list[int]:
-    """Tokens of each image, from its size alone."""
+    """The number of tokens of each image, from its size in pixels alone."""
     from PIL import Image
 
     sizes = []

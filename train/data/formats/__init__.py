@@ -1,0 +1,1 @@
+"""The accepted formats of data: records in any of them read into one type for each stage. No torch here."""

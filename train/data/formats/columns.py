@@ -1,6 +1,6 @@
-"""The columns of a record that its reading would leave out although they carry meaning. No torch here.
+"""Refusing records with a meaningful column that their format would ignore. No torch here.
 
-A question that nobody reads is the worst that data can hide: training goes on and learns something else.
+A question that is ignored is the worst fault that data can have: training goes on and learns something else.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ from typing import Any
 
 from .turns import FormatError, Record, are_turns
 
-#: Names of columns that say what is asked, in the formats of today's data sets. Lists of turns count under any name.
+#: Names of columns that hold the prompt or its context in common data sets. Lists of turns count under any name.
 MEANING = frozenset(
     "conversations conversation messages dialogue dialog prompt question query instruction instructions input inputs "
     "context history system system_prompt tools functions images image videos video audios audio".split()
 )
-#: Whether an answer is wanted at all: as true or false, KTO's data has it.
+#: Columns of KTO data that say whether an answer is wanted. They have a meaning if they are true or false.
 VERDICTS = ("label", "kto_tag")
 
 
 def refuse_unused(record: Record, read: Collection[str], given: Iterable[Any]) -> None:
-    """Raise FormatError for a column with meaning that is not among those that were read.
+    """Raise FormatError for a meaningful column that was not read.
 
-    given: the texts (or parts) that are read as question, system prompt and so on. A column that only says them again
-    adds nothing (as `prompt` beside `messages` in UltraChat), nor does one that is the same as one that was read.
+    read: the columns that were read. given: the texts (or parts) read as question, system prompt and so on. A column
+    that only repeats these is harmless (such as `prompt` beside `messages` in UltraChat), and so is one that equals a
+    column that was read.
     """
     unused = [name for name in record if name not in read and _has_meaning(name, record[name])]
     if not unused:
@@ -33,8 +34,9 @@ def refuse_unused(record: Record, read: Collection[str], given: Iterable[Any]) -
     for name in unused:
         if record[name] not in values and not known.issuperset(_texts(record[name])):
             raise FormatError(
-                f"`{name}` has a meaning and would be left out: read are {', '.join(n for n in record if n in read)}. "
-                f"Give it one by `columns`, or leave it out by `ignore_columns: [{name}]` (in `data`, or in the source)"
+                f"`{name}` has a meaning but would be ignored; read are {', '.join(n for n in record if n in read)}. "
+                f"Rename it to a column of the format by `columns`, or drop it by `ignore_columns: [{name}]` (in "
+                "`data`, or in the source)"
             )
 
 
@@ -45,7 +47,7 @@ def _has_meaning(name: str, value: Any) -> bool:
 
 
 def _texts(value: Any) -> list[str]:
-    """The texts in a value, without names and roles; one that nothing says where the value holds no text."""
+    """The texts in a value, without names and roles; a number or the like gives a text that equals no other."""
     if isinstance(value, str):
         return [value.strip()]
     if isinstance(value, dict):

@@ -6,27 +6,30 @@ from typing import Any, TypeVar
 
 from .turns import FormatError, Message, Record, Turns, message, turns
 
-#: Turns, or a list of them alone.
+#: Text or a list of messages; a function that is given one of them returns the same.
 T = TypeVar("T", bound=Turns)
-#: Columns with a system prompt.
+#: Columns that may hold the system prompt.
 SYSTEM = ("system", "system_prompt")
-#: Characters of a prompt as text that no answer begins with by chance.
+#: An answer that begins with a prompt of at least so many characters repeats the prompt; with less it may be chance.
 SURELY_REPEATED = 8
 
 
 def shared_length(a: Turns, b: Turns) -> int:
-    """How many first characters (or messages) two texts (or conversations) share."""
+    """The length of the common beginning of two texts (in characters) or conversations (in messages)."""
     differing = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
     return next(differing, min(len(a), len(b)))
 
 
 def with_system(record: Record, messages: list[Message]) -> list[Message]:
-    """The messages after the system prompt that the record has beside them."""
+    """The messages, preceded by the system prompt from the record's own column, if it has one.
+
+    Raises FormatError if it differs from a system prompt that the messages begin with.
+    """
     given = {text for column in SYSTEM if (text := optional_text(record, column))}
     if messages and messages[0]["role"] in ("system", "developer"):
         given.discard(messages[0]["content"])
         if given:
-            raise FormatError("the conversation begins with another system prompt than the record's own column says")
+            raise FormatError("the conversation begins with another system prompt than the record's system column")
         return messages
     if len(given) > 1:
         raise FormatError("`system` and `system_prompt` differ: which one is it?")
@@ -34,7 +37,7 @@ def with_system(record: Record, messages: list[Message]) -> list[Message]:
 
 
 def dialogue(record: Record, question: str) -> list[Message]:
-    """System, history and question of the documents' formats as messages."""
+    """System prompt, `history` (pairs of question and answer) and question as messages."""
     if not question.strip():
         raise FormatError("the question is empty: there is nothing to answer")
     messages: list[Message] = []
@@ -48,13 +51,13 @@ def dialogue(record: Record, question: str) -> list[Message]:
 
 
 def instructed(record: Record) -> list[Message]:
-    """Alpaca's instruction and input as a question, after system and history."""
+    """Alpaca's instruction and input as a question, after the system prompt and the history."""
     instruction, extra = optional_text(record, "instruction"), optional_text(record, "input")
     return dialogue(record, f"{instruction}\n{extra}" if extra else instruction)
 
 
 def reply(value: Any, column: str) -> list[Message]:
-    """What is to be learnt or compared: text is an assistant's turn; or one turn, or turns. Never empty."""
+    """Read an answer: text (which becomes an assistant turn), one turn or a list. Raises FormatError if it is empty."""
     if not isinstance(value, (str, list, dict)):
         raise FormatError(f"`{column}` holds {type(value).__name__}, not text")
     found = answered(turns(value, column), column)
@@ -62,7 +65,7 @@ def reply(value: Any, column: str) -> list[Message]:
 
 
 def answered(turns: T, column: str) -> T:
-    """`turns`, in which every assistant's turn says something, and there is one."""
+    """`turns`, checked: there is an assistant turn and none is empty. Raises FormatError otherwise."""
     if isinstance(turns, str):
         if not turns.strip():
             raise FormatError(f"`{column}` is empty: there is nothing to learn")
@@ -72,13 +75,13 @@ def answered(turns: T, column: str) -> T:
         raise FormatError(f"`{column}` has no assistant turn: there is nothing to learn")
     for turn in answers:
         blank = isinstance(turn["content"], str) and not turn["content"].strip()
-        if blank and not turn.keys() - {"role", "content", "weight"}:  # a call, or thoughts, need no words beside them
+        if blank and not turn.keys() - {"role", "content", "weight"}:  # tool calls and reasoning need no text
             raise FormatError(f"`{column}` has an empty assistant turn: there is nothing to learn")
     return turns
 
 
-def less(prompt: Any, rest: Any) -> Any:
-    """What follows a prompt, without that prompt once more at its beginning."""
+def without_prompt(prompt: Any, rest: Any) -> Any:
+    """`rest`, which follows the prompt, without the repetition of the prompt that it may begin with."""
     certain = isinstance(prompt, list) or len(prompt.strip()) >= SURELY_REPEATED
     return rest[len(prompt) :] if prompt and certain and rest[: len(prompt)] == prompt else rest
 

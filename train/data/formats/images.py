@@ -1,4 +1,4 @@
-"""Records with images: where the files are, and where in the conversation each stands. No torch here."""
+"""Records with images: where the files are, and where in the conversation each image goes. No torch here."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from .reading import IMAGES
 from .turns import FormatError, Message, Record
 
 STAGES = ("sft", "dpo", "safe_dpo")
-#: Where an image stands in a text, as LLaVA's data sets write it.
+#: The placeholder of an image in a text, as in LLaVA's data sets.
 MARK = "<image>"
 
 
 def located(record: Record, folder: Path, stage: str) -> Record:
-    """The record with absolute paths as `images`, in place of its `images` or `image`; unchanged where it has none.
+    """The record with its `images` or `image` replaced by `images`, a list of absolute paths; unchanged without images.
 
-    folder: what relative paths start from. Raises FormatError where the stage takes no images, and for a file that is
-    not there; an absolute path into a folder that this machine does not see is left to the nodes.
+    folder: where relative paths start. Raises FormatError if the stage takes no images or a file does not exist. An
+    absolute path into a folder that this machine does not see is left for the nodes to check.
     """
     column, *more = [name for name in IMAGES if record.get(name)] or [""]
     if not column:
         return record
     if more:
-        raise FormatError("`images` and `image` both name files; one of them is read")
+        raise FormatError("`images` and `image` both name files; only one of them can be read")
     if stage not in STAGES:
         raise FormatError(f"`{column}`: stage {stage} takes no images; stages {', '.join(STAGES)} do")
     named = record[column] if isinstance(record[column], list) else [record[column]]
     if odd := [name for name in named if not isinstance(name, str) or not name]:
-        raise FormatError(f"`{column}` holds {type(odd[0]).__name__}; paths of image files are due")
+        raise FormatError(f"`{column}` holds {type(odd[0]).__name__}; expected paths of image files")
     files = [folder / name for name in named]
     for name, file in zip(named, files, strict=True):
         if not file.is_file() and (file.parent.is_dir() or not Path(name).is_absolute()):
@@ -38,10 +38,10 @@ def located(record: Record, folder: Path, stage: str) -> Record:
 
 
 def placed(messages: list[Message], count: int) -> list[Message]:
-    """The messages with lists of parts as contents, as processors' chat templates want them; `count` are images.
+    """The messages with lists of parts as contents, as processors' chat templates take them. count: number of images.
 
-    An image stands where the messages have {type: image} or MARK; where they have neither, all stand before the first
-    user's text. Raises FormatError unless there is one place an image, outside the answers.
+    An image goes where the messages have {type: image} or MARK; if they have neither, all images go before the first
+    user turn's text. Raises FormatError unless there is exactly one place for each image, none in an assistant turn.
     """
     turns = [turn | {"content": _parts(turn["content"])} for turn in messages]
     first = next((turn for turn in turns if turn["role"] == "user"), None)
@@ -50,17 +50,17 @@ def placed(messages: list[Message], count: int) -> list[Message]:
     if images_in(turns) != count:
         raise FormatError(f"{count} images for {images_in(turns)} places ({{type: image}} or {MARK}) in the messages")
     if images_in([turn for turn in turns if turn["role"] == "assistant"]):
-        raise FormatError("an image stands in an assistant turn, which is to be learnt")
+        raise FormatError("an assistant turn contains an image; answers to be learnt must be text")
     return turns
 
 
 def images_in(turns: list[Message]) -> int:
-    """How many images stand in messages that were `placed`."""
+    """The number of images in messages from `placed`."""
     return sum(part["type"] == "image" for turn in turns for part in turn["content"])
 
 
 def without(turns: list[Message]) -> list[Message]:
-    """Messages that were `placed`, less their images."""
+    """Messages from `placed` without their images."""
     return [turn | {"content": [part for part in turn["content"] if part["type"] != "image"]} for turn in turns]
 
 

@@ -1,4 +1,4 @@
-"""The shapes that a record with two answers to one prompt may have, for rm, dpo and orpo. No torch here."""
+"""The formats of preference records, two answers to one prompt, for rm, dpo and orpo. No torch here."""
 
 from __future__ import annotations
 
@@ -7,17 +7,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import reading
-from .fields import SYSTEM, answered, dialogue, instructed, less, optional_text, reply, shared_length, with_system
+from .fields import (
+    SYSTEM,
+    answered,
+    dialogue,
+    instructed,
+    optional_text,
+    reply,
+    shared_length,
+    with_system,
+    without_prompt,
+)
 from .reading import Format, Reader
 from .turns import FormatError, Message, Record, Tools, Turns, calls_in, conversation, linked, tools, turns
 
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """For preference training: two answers to one prompt, and the tools that they may call.
+    """A preference record: two answers to one prompt, and the tools that they may call.
 
-    margin: by how much the chosen answer is the better one, on the scale of whoever judged; None where nobody did.
-    safe: whether each answer is harmless by itself; None where nobody judged.
+    margin: by how much the chosen answer is better, on the annotator's scale; None if it was not rated.
+    safe: whether the chosen and the rejected answer are each harmless; None if that was not judged.
     """
 
     prompt: Turns
@@ -39,9 +49,9 @@ class Preference:
 def pair(
     record: Record, prompt: Turns, names: tuple[str, str], replies: tuple[Turns, Turns] | None = None
 ) -> Preference:
-    """Two answers, in these columns, to a prompt; what they repeat of it is read once.
+    """The answers in the columns `names` to a prompt, without what they repeat of it.
 
-    replies: what the columns hold, where that was read already.
+    replies: the contents of these columns, if they were read already.
     """
     _differ(record, *names)
     both = replies or (turns(record[names[0]], names[0]), turns(record[names[1]], names[1]))
@@ -49,7 +59,7 @@ def pair(
         if not all(isinstance(each, str) for each in both):
             raise FormatError(f"{', '.join(f'`{n}`' for n in names)} must both be text, as the prompt is")
         repeated = all(isinstance(each, str) and each.startswith(prompt) for each in both)
-        chosen, rejected = (less(prompt, each) if repeated else each for each in both)
+        chosen, rejected = (without_prompt(prompt, each) if repeated else each for each in both)
         both = answered(chosen, names[0]), answered(rejected, names[1])
         return Preference(prompt, *both, _margin(record), safe=safety(record))
     prompt = with_system(record, prompt)
@@ -64,16 +74,16 @@ def pair(
 
 
 def _after(prompt: list[Message], answer: list[Message], column: str) -> list[Message]:
-    """An answer without the end of the prompt that it begins with; then the assistant speaks."""
+    """An answer without the end of the prompt that it may repeat. The rest must begin with an assistant turn."""
     sizes = range(min(len(prompt), len(answer)), 0, -1)
     repeated = next((size for size in sizes if prompt[-size:] == answer[:size]), 0)
     rest = answer[repeated:]
     if not rest:
-        raise FormatError(f"`{column}` only says the prompt again: no answer follows it")
+        raise FormatError(f"`{column}` only repeats the prompt: no answer follows it")
     if rest[0]["role"] != "assistant":
         raise FormatError(
-            f"`{column}` goes on with a {rest[0]['role']} turn that the prompt does not have; an answer begins with "
-            "the assistant's turn"
+            f"`{column}` continues with a {rest[0]['role']} turn that is not in the prompt; an answer must begin with "
+            "an assistant turn"
         )
     return answered(rest, column)
 
@@ -95,21 +105,21 @@ def _prompted(record: Record) -> Preference:
         raise FormatError("`chosen` and `rejected` must both be text or both be lists of messages")
     if all(each[0]["role"] == "assistant" for each in both if isinstance(each, list) and each):
         return pair(record, dialogue(record, prompt), CHOICE, both)
-    # UltraFeedback: the conversation, and as text its question once more.
+    # UltraFeedback: `chosen` and `rejected` are whole conversations, whose question `prompt` repeats as text.
     found = _common(record)
     if not any(turn["content"].strip() == prompt.strip() for turn in found.prompt if isinstance(turn, dict)):
-        raise FormatError("`prompt` is another text than the question that `chosen` and `rejected` begin with")
+        raise FormatError("`prompt` differs from the question that `chosen` and `rejected` begin with")
     return found
 
 
 def _common(record: Record) -> Preference:
-    """The common beginning is the prompt."""
+    """The prompt is the common beginning of `chosen` and `rejected`."""
     _differ(record, *CHOICE)
     chosen, rejected = turns(record["chosen"], "chosen"), turns(record["rejected"], "rejected")
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise FormatError("`chosen` and `rejected` must both be text or both be lists of messages")
     size = shared_length(chosen, rejected)
-    if size and isinstance(chosen, str) and chosen[size - 1] == " ":  # it belongs to the word after it, as in TRL
+    if size and isinstance(chosen, str) and chosen[size - 1] == " ":  # a space belongs to the next word, as in TRL
         size -= 1
     if not chosen[size:] or not rejected[size:]:
         raise FormatError("one of `chosen` and `rejected` is the beginning of the other: no answer follows the prompt")
@@ -170,12 +180,12 @@ def _margin(record: Record) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
-        raise FormatError(f"`margin` is {value!r}; a finite number is due")
+        raise FormatError(f"`margin` is {value!r}; expected a finite number")
     return float(value)
 
 
 def safety(record: Record) -> tuple[bool | None, bool | None]:
-    """`safety_labels`, of the chosen answer and the rejected: 1 is safe, -1 unsafe, null or missing not judged."""
+    """`safety_labels` of the chosen and the rejected answer: 1 (safe) is True, -1 False, null or missing None."""
     value = record.get("safety_labels")
     if value is None:
         return None, None
@@ -183,6 +193,6 @@ def safety(record: Record) -> tuple[bool | None, bool | None]:
         raise FormatError("`safety_labels` must be {chosen: 1 or -1, rejected: 1 or -1}")
     for side in ("chosen", "rejected"):
         if value[side] not in (1, -1, None) or isinstance(value[side], bool):
-            raise FormatError(f"`safety_labels.{side}` is {value[side]!r}; 1 (safe) or -1 (unsafe) is due")
+            raise FormatError(f"`safety_labels.{side}` is {value[side]!r}; expected 1 (safe) or -1 (unsafe)")
     chosen, rejected = (None if value[side] is None else value[side] == 1 for side in ("chosen", "rejected"))
     return chosen, rejected

@@ -1,4 +1,4 @@
-"""What reads the records of each stage. No torch here: the submitting side checks a job's data with it."""
+"""The reader and the formats of each stage. No torch here: the submitting side checks a job's data with them."""
 
 from __future__ import annotations
 

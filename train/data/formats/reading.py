@@ -1,7 +1,7 @@
-"""What a format of data is: the shapes that a record may have, turned into one shape a stage. No torch here.
+"""What a data format is: the columns of a record, and how they are read into the stage's own type. No torch here.
 
-The formats themselves stand in `sft_formats`, `preference_formats` and `safety_formats`; that of pretraining is here.
-Text stays text: a chat template is applied later, and only where the record is a conversation.
+The formats themselves are in `sft`, `preferences` and `safety`; that of pretraining is here. Text stays text: a chat
+template is applied later, and only if the record is a conversation.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from .turns import FormatError, Record, Turns
 
 T = TypeVar("T")
 Reader = Callable[[Record], T]
-#: Read in every format, by the stages that take images.
+#: Columns that are read in every format, by the stages that take images.
 IMAGES = ("images", "image")
 
 
 @dataclass(frozen=True, slots=True)
 class Format(Generic[T]):
-    """One shape of a record: the columns that it needs and those that it may have beside them.
+    """One format of a record: the columns that it needs and those that it may have besides.
 
-    when: what must be true besides. about: what the columns' names do not say. Beside these a stage that takes images
-    reads `images` or `image`.
+    when: a further condition. about: what the names of the columns do not tell, for messages. A stage that takes
+    images also reads `images` or `image`.
     """
 
     needs: tuple[str, ...]
@@ -35,7 +35,7 @@ class Format(Generic[T]):
     when: Reader[bool] = lambda _: True
 
     def fits(self, record: Record) -> bool:
-        """Whether a record has this shape."""
+        """Whether a record has this format."""
         return all(record.get(name) is not None for name in self.needs) and self.when(record)
 
     def __str__(self) -> str:
@@ -43,20 +43,20 @@ class Format(Generic[T]):
 
 
 class Read(Protocol):
-    """What a record of a conversation is read as."""
+    """What `read` makes of a record: `Example`, `Preference` or `SafePreference`."""
 
     def parts(self) -> list[Turns]:
         """All turns or texts."""
 
     def given(self) -> list[Any]:
-        """The texts that are read and not learnt."""
+        """The texts that the model is given and does not learn."""
 
 
 R = TypeVar("R", bound=Read)
 
 
 def choose(record: Record, formats: Sequence[Format[T]]) -> Format[T]:
-    """The first of the formats that a record has. Raises FormatError where it has none."""
+    """The first of the formats that fits a record. Raises FormatError if none does."""
     for form in formats:
         if form.fits(record):
             return form
@@ -65,13 +65,13 @@ def choose(record: Record, formats: Sequence[Format[T]]) -> Format[T]:
 
 
 def read(record: Record, formats: Sequence[Format[R]]) -> R:
-    """Read a record in the format that it has. Raises FormatError where something of it would be left out."""
+    """Read a record by the first format that fits. Raises FormatError if something meaningful would be ignored."""
     form = choose(record, formats)
     found = form.read(record)
     columns.refuse_unused(record, {*form.needs, *form.may, *IMAGES}, found.given())
     contents = [turn["content"] for part in found.parts() for turn in part if isinstance(turn, dict)]
     if any(isinstance(content, list) for content in contents) and not any(record.get(name) for name in IMAGES):
-        raise FormatError("a turn shows an image, and the record names no file of it in `images`")
+        raise FormatError("a turn contains an image, but the record names no file of it in `images`")
     return found
 
 

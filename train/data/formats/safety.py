@@ -1,6 +1,6 @@
-"""The shapes that a safe-DPO record may have: two responses to one prompt, ordered by helpfulness and by safety apart.
+"""The formats of safe-DPO records: two responses to one prompt, compared separately by helpfulness and by safety.
 
-No torch here. Responses keep their places: what is said of them refers to response 0 (`response_a`) and 1.
+No torch here. The responses keep their order: labels refer to response 0 (`response_a`) and 1 (`response_b`).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _HARMLESS = ("harmless", "harmlessness", "safety")
 
 @dataclass(frozen=True, slots=True)
 class SafePreference:
-    """Two responses to one prompt and what is known of them; None: not judged.
+    """Two responses to one prompt and their labels; None: not judged.
 
     prompt, response_a, response_b: lists of messages, so that a chat template applies.
-    better: the more helpful response. safer: the less harmful one. safe: whether each is harmless by itself.
-    category: the kind of harm that the prompt invites.
+    better: index of the more helpful response. safer: index of the less harmful one. safe: whether each response is
+    harmless by itself. category: the kind of harm that the prompt invites.
     """
 
     prompt: Turns
@@ -49,7 +49,7 @@ class SafePreference:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """What is said of response 0 and 1, as in SafePreference."""
+    """The labels of responses 0 and 1, as in SafePreference."""
 
     better: Index | None
     safer: Index | None
@@ -64,7 +64,7 @@ def _reader(names: tuple[str, str], judge: Callable[[Record], _Judged]) -> Reade
         if safer is None and None not in said.safe and said.safe[0] != said.safe[1]:
             safer = 0 if said.safe[0] else 1
         if said.better is None and safer is None and said.safe == (None, None):
-            raise FormatError("nothing says which response is the better, the safer or a safe one")
+            raise FormatError("no label says which response is the better, the safer or a safe one")
         prompt = turns(record["prompt"], "prompt")
         if isinstance(prompt, str):
             prompt = dialogue(record, prompt)
@@ -114,10 +114,10 @@ SAFETY_FORMATS = (
 
 
 def safe_preference(record: Record) -> SafePreference:
-    """Read one record in any of SAFETY_FORMATS. Raises FormatError for all else.
+    """Read one record in any of SAFETY_FORMATS. Raises FormatError if none fits.
 
-    In the first format `dimension` says what chosen and rejected were judged by; without it, by helpfulness.
-    Where nobody judged which response is safer, a safe one is safer than an unsafe one.
+    In the first format `dimension` names the criterion by which one response was chosen; the default is helpfulness.
+    Where a record does not say which response is safer, a safe one counts as safer than an unsafe one.
     """
     return reading.read(record, SAFETY_FORMATS)
 
@@ -136,19 +136,19 @@ def _index(record: Record, column: str) -> Index | None:
     if value is None:
         return None
     if value not in (0, 1) or isinstance(value, bool):
-        raise FormatError(f"`{column}` is {value!r}; 0 or 1 is due")
+        raise FormatError(f"`{column}` is {value!r}; expected 0 or 1")
     return 0 if value == 0 else 1
 
 
 def _flag(record: Record, column: str) -> bool | None:
     value = record.get(column)
     if value is not None and not isinstance(value, bool):
-        raise FormatError(f"`{column}` is {value!r}; true or false is due")
+        raise FormatError(f"`{column}` is {value!r}; expected true or false")
     return value
 
 
 def _harm(record: Record) -> str | None:
-    """The first kind of harm that either response does, in the data's order."""
+    """The first kind of harm that is true of either response, in the data's order."""
     harms = [record.get(f"response_{i}_harm_category") or {} for i in (0, 1)]
     if not all(isinstance(harm, dict) for harm in harms):
         raise FormatError("`response_0_harm_category` and `response_1_harm_category` must be maps of true and false")

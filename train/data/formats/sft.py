@@ -1,4 +1,4 @@
-"""The shapes that a record for supervised fine-tuning may have. No torch here."""
+"""The formats of records for supervised fine-tuning. No torch here."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import reading
-from .fields import SYSTEM, answered, instructed, less, reply, with_system
+from .fields import SYSTEM, answered, instructed, reply, with_system, without_prompt
 from .reading import Format, Reader
 from .turns import FormatError, Record, Tools, Turns, calls_in, conversation, is_learnt, linked, tools, turns
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """For SFT: what is given and what is learnt (in a conversation: its assistant turns), and the tools it may call."""
+    """An SFT record: what is given, what is learnt (of a conversation, its assistant turns), and the tools on offer."""
 
     prompt: Turns
     completion: Turns
@@ -24,7 +24,7 @@ class Example:
         return [self.prompt, self.completion]
 
     def given(self) -> list[Any]:
-        """The texts that are read and not learnt."""
+        """The texts that the model is given and does not learn."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         said = [turn for part in self.parts() for turn in part if isinstance(turn, dict)]
@@ -44,10 +44,10 @@ def _chat(column: str) -> Reader[Example]:
 def _completion(record: Record) -> Example:
     prompt, completion = turns(record["prompt"], "prompt"), turns(record["completion"], "completion")
     if isinstance(prompt, str) and isinstance(completion, str):
-        return Example(prompt, answered(less(prompt, completion), "completion"))
+        return Example(prompt, answered(without_prompt(prompt, completion), "completion"))
     if isinstance(prompt, str) or isinstance(completion, str):
         raise FormatError("`prompt` and `completion` must both be text or both be lists of messages")
-    prompt, completion = with_system(record, prompt), answered(less(prompt, completion), "completion")
+    prompt, completion = with_system(record, prompt), answered(without_prompt(prompt, completion), "completion")
     return Example(linked(prompt), linked(completion, calls_in(prompt)), tools(record))
 
 

@@ -1,7 +1,7 @@
-"""The turns of a conversation in every accepted spelling, turned into one: messages as chat templates take them.
+"""Conversation turns in every accepted spelling, read into one: messages as chat templates take them. No torch here.
 
-ShareGPT's {from, value} with `function_call` and `observation`, and OpenAI's {role, content} with `tool_calls` and role
-`tool`, mean the same. No torch here.
+ShareGPT's {from, value} with `function_call` and `observation` is equivalent to OpenAI's {role, content} with
+`tool_calls` and role `tool`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Turns = list[Message] | str
 #: Function schemas as chat templates take them: {type: function, function: {name, description, parameters}}.
 Tools = list[dict[str, Any]]
 
-#: Who speaks, in each spelling, and the role of it.
+#: The speaker's name in each spelling, and its role.
 ROLES = {
     **{name: name for name in ("system", "developer", "user", "assistant", "tool")},
     **{"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool", "function": "tool"},
 }
-#: By these an assistant's turn says whether it is learnt (OpenAI, Axolotl, ms-swift).
+#: Keys by which an assistant turn says whether it is learnt (OpenAI, Axolotl, ms-swift).
 _WEIGHTS = ("weight", "train", "loss")
 
 
 class FormatError(ValueError):
-    """A record that cannot be read; the message says which rule it breaks."""
+    """A record that cannot be read. The message says which rule it breaks."""
 
 
 def are_turns(value: Any) -> bool:
@@ -47,7 +47,7 @@ def conversation(value: Any, column: str) -> list[Message]:
     for turn in value:
         read = _message(turn, column)
         before = messages[-1] if messages else None
-        # Words, then a call; or two calls at once: one turn of the assistant, which ShareGPT writes as two.
+        # ShareGPT writes text followed by a call, or two parallel calls, as two turns: they are one assistant turn.
         if turn.get("from") == "function_call" and before is not None and before["role"] == "assistant":
             before["tool_calls"] = [*before.get("tool_calls", ()), *read["tool_calls"]]
         else:
@@ -74,7 +74,7 @@ def _message(turn: Message, column: str) -> Message:
     if not isinstance(turn[key], str) or turn[key] not in ROLES:
         raise FormatError(f"`{column}` has {key}: {turn[key]!r}; known are {', '.join(ROLES)}")
     role, content = ROLES[turn[key]], turn.get(said)
-    # Columns of parquet files hold every key for every turn; a key without a value was not there.
+    # In parquet files every turn has every key: one without a value was absent from the original turn.
     rest = {name: value for name, value in turn.items() if name not in (key, said) and value not in (None, [])}
     calls = [*_listed(rest.pop("tool_calls", [])), *_listed(rest.pop("function_call", []))]
     if turn[key] == "function_call":
@@ -88,16 +88,16 @@ def _message(turn: Message, column: str) -> Message:
 
 
 def _content(content: Any, role: str, column: str) -> Any:
-    """Text, or parts where some are images."""
+    """The content as text, or as a list of parts if some are images."""
     if content is None:
         return ""
     if isinstance(content, list) and all(isinstance(part, dict) and "type" in part for part in content):
         if odd := [part["type"] for part in content if part["type"] not in ("text", "image")]:
-            raise FormatError(f"`{column}`: a {role} turn has a part of type {odd[0]!r}; text and image are read")
+            raise FormatError(f"`{column}`: a {role} turn has a part of type {odd[0]!r}; only text and image are read")
         if all(part["type"] == "text" for part in content):
             return "".join(str(part.get("text", "")) for part in content)
         return content
-    if role == "tool" and isinstance(content, (dict, list)):  # an answer of a tool that was never made text
+    if role == "tool" and isinstance(content, (dict, list)):  # a tool's result that is not serialised
         return json.dumps(content, ensure_ascii=False)
     if not isinstance(content, str):
         raise FormatError(f"`{column}`: a {role} turn holds {type(content).__name__}, not text")
@@ -105,17 +105,17 @@ def _content(content: Any, role: str, column: str) -> Any:
 
 
 def _weighed(read: Message, column: str) -> Message:
-    """The message with `weight: 0` where it is given and not learnt, and without any other word of it."""
+    """The message with `weight: 0` if it is an assistant turn not to be learnt, and without all other such keys."""
     said = [read.pop(name) for name in _WEIGHTS if name in read]
     if read["role"] != "assistant":
         return read
     if odd := [weight for weight in said if weight not in (0, 1)]:
-        raise FormatError(f"`{column}`: an assistant turn has weight {odd[0]!r}; 0 (not learnt) or 1 is due")
+        raise FormatError(f"`{column}`: an assistant turn has weight {odd[0]!r}; expected 0 (not learnt) or 1")
     return read | {"weight": 0} if 0 in said else read
 
 
 def is_learnt(turn: Message) -> bool:
-    """Whether a turn is an assistant's, and not there to be read only."""
+    """Whether a turn is to be learnt: an assistant turn that does not have weight 0."""
     return turn["role"] == "assistant" and turn.get("weight") != 0
 
 
@@ -124,7 +124,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _parsed(value: Any, what: str) -> Any:
-    """The value of a JSON text; what is no text as it is."""
+    """The value of a JSON text; a value that is not text as it is."""
     if not isinstance(value, str):
         return value
     try:
@@ -134,24 +134,24 @@ def _parsed(value: Any, what: str) -> Any:
 
 
 def _call(value: Any) -> dict[str, Any]:
-    """{type, function: {name, arguments}}, with the arguments as a map, as chat templates want them."""
+    """A tool call as chat templates take it: {type, function: {name, arguments}}, with the arguments as a map."""
     inner = value.get("function", value) if isinstance(value, dict) else value
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
         raise FormatError(f"a tool call must be {{name, arguments}}, not {json.dumps(value, default=str)[:80]}")
     arguments = inner.get("arguments")
     arguments = _parsed(arguments, f"arguments of {inner['name']}") if arguments not in (None, "") else {}
     if not isinstance(arguments, dict):
-        raise FormatError(f"the arguments of {inner['name']} are a {type(arguments).__name__}; a map is due")
+        raise FormatError(f"the arguments of {inner['name']} are a {type(arguments).__name__}; expected a map")
     given = {"id": value["id"]} if value.get("id") else {}
     return {"type": "function", "function": {"name": inner["name"], "arguments": arguments}} | given
 
 
 def tools(record: Record) -> Tools:
-    """The functions that a record offers, from a list or its JSON text; none where it offers none."""
+    """The functions that a record offers, from a list or its JSON text; empty if it offers none."""
     found = record.get("tools")
     if not found or not (isinstance(found, (str, list)) and (listed := _listed(_parsed(found or "[]", "tools")))):
         if found and not isinstance(found, (str, list)):
-            raise FormatError(f"`tools` holds {type(found).__name__}; a list of functions, or its JSON text, is due")
+            raise FormatError(f"`tools` holds {type(found).__name__}; expected a list of functions or its JSON text")
         return []
     return [_tool(tool) for tool in listed if tool is not None]
 
@@ -159,14 +159,14 @@ def tools(record: Record) -> Tools:
 def _tool(value: Any) -> dict[str, Any]:
     inner = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
-        raise FormatError(f"`tools`: {json.dumps(value, default=str)[:80]}: no function with a name")
+        raise FormatError(f"`tools`: {json.dumps(value, default=str)[:80]}: not a function with a name")
     return {"type": "function", "function": inner}
 
 
 def linked(messages: Iterable[Message], known: int = 0) -> list[Message]:
-    """The messages with what ShareGPT leaves out: calls get ids, a tool's answer the id and name of its call.
+    """The messages with what ShareGPT leaves out: an id for each call; for a tool's result the id and name of its call.
 
-    known: calls that came before. Some templates print ids, and want them to have nine characters.
+    known: how many calls came before. Ids have nine characters, because some templates print them and demand that.
     """
     linked: list[Message] = []
     waiting: list[dict[str, Any]] = []
@@ -186,5 +186,5 @@ def linked(messages: Iterable[Message], known: int = 0) -> list[Message]:
 
 
 def calls_in(messages: Iterable[Message]) -> int:
-    """How many tool calls the messages make."""
+    """The number of tool calls in the messages."""
     return sum(len(turn.get("tool_calls", ())) for turn in messages)

@@ -13,13 +13,14 @@ Scores = Literal["precomputed", "live"]
 
 @dataclass
 class SafeDPOConfig(TrainingArguments):
-    """TrainingArguments and what safe_dpo adds; the defaults are the papers' and the documents'."""
+    """TrainingArguments and what safe_dpo adds. The defaults are those of the Safe-MM-DPO recipe and of the papers that
+    `objectives` names."""
 
     objective: Objective = field(default="lagrangian", metadata={"help": "The loss, see `objectives`."})
     scores: Scores = field(
         default="precomputed",
         metadata={
-            "help": "Reference and rewards: once ahead, into columns; or live, a copy of each model on every rank."
+            "help": "Reference and rewards: precomputed once into columns; or live, a copy of each model on every rank."
         },
     )
     helpful_reward_model: str | None = field(
@@ -45,11 +46,11 @@ class SafeDPOConfig(TrainingArguments):
         default=3.0, metadata={"help": "bfpo: how much the preferred response's safety weighs against the other's."}
     )
     bfpo_alpha: float = field(default=0.5, metadata={"help": "bfpo: shift of the target."})
-    lambda_init: float = field(default=1.0, metadata={"help": "lagrangian: the multiplier's first value."})
+    lambda_init: float = field(default=1.0, metadata={"help": "lagrangian: initial value of the multiplier lambda."})
     lambda_lr: float = field(default=0.01, metadata={"help": "lagrangian: step size of ln lambda."})
     lambda_max: float = field(default=10.0, metadata={"help": "lagrangian: upper bound of lambda."})
     lambda_ema: float = field(
-        default=0.95, metadata={"help": "lagrangian: share of the old value in the running mean of the cost."}
+        default=0.95, metadata={"help": "lagrangian: weight of the old value in the moving average of the cost."}
     )
     cost_budget: float = field(
         default=0.0,
@@ -61,7 +62,7 @@ class SafeDPOConfig(TrainingArguments):
         default=0.1, metadata={"help": "lagrangian: weight of KL(policy || reference) on the responses."}
     )
     eval_generate: int = field(
-        default=0, metadata={"help": "After training, have this many held-out prompts answered and judged."}
+        default=0, metadata={"help": "After training, answer this many held-out prompts and judge the answers."}
     )
     eval_max_new_tokens: int = field(default=256, metadata={"help": "Longest answer in that evaluation, in tokens."})
     max_length: int | None = field(default=1024, metadata={"help": "Tokens of prompt and response; responses are cut."})

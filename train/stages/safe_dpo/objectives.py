@@ -1,8 +1,8 @@
-"""The losses of safe_dpo, one value a pair, as pure functions.
+"""The losses of safe_dpo as pure functions, one value per pair: each returns (B,).
 
-Everywhere h (B,) is the pair's difference of log-ratios, in nats, summed over the response's tokens:
+h (B,) is always the pair's difference of log-ratios, in nats, summed over the response's tokens:
     h = [log pi(y_w|x) - log pi_ref(y_w|x)] - [log pi(y_l|x) - log pi_ref(y_l|x)]
-with y_w the response to prefer and y_l the other. `margin` is a reward model's score of y_w less that of y_l.
+with y_w the preferred response and y_l the other. `margin` (B,) is a reward model's score of y_w minus that of y_l.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ def dpo(h: Tensor, *, beta: float) -> Tensor:
 
 def scaled_beta(margin: Tensor, *, beta: float, w: float, k: float) -> Tensor:
     """beta (1 + w (1 - exp(-k margin))), clamped to [beta, (1 + w) beta] (arXiv 2502.10391, dynamic reward scaling)."""
-    # Clamping the margin clamps the value, and no exp can overflow.
+    # Clamping the margin at 0 clamps the value at beta, and exp cannot overflow.
     return beta * (1 + w * -torch.expm1(-k * margin.clamp(min=0)))
 
 
 def mm_dpo(h: Tensor, margin: Tensor, *, beta: float, w: float, k: float) -> Tensor:
-    """-log sigmoid(scaled_beta(margin) h) (arXiv 2502.10391): surer pairs weigh more."""
+    """-log sigmoid(scaled_beta(margin) h) (arXiv 2502.10391): pairs with a larger margin weigh more."""
     return -F.logsigmoid(scaled_beta(margin, beta=beta, w=w, k=k) * h)
 
 
 def modpo(h: Tensor, weighted_margin: Tensor, *, beta: float, weight: float) -> Tensor:
     """-log sigmoid((beta h - weighted_margin) / weight) (arXiv 2310.03708).
 
-    weight: that of the preference which orders the pair, in (0, 1]. weighted_margin (B,): the sum over the other
-    preferences' reward models of weight_k * margin_k.
+    weight: of the preference by which the pair is ordered, in (0, 1]. weighted_margin (B,): the sum of
+    weight_k * margin_k over the other preferences' reward models.
     """
     return -F.logsigmoid((beta * h - weighted_margin) / weight)
 
@@ -62,9 +62,10 @@ def bfpo(h: Tensor, safe_w: Tensor, safe_l: Tensor, *, beta: float, b1: float, a
 
 
 def lagrangian(helpful: Tensor, safe: Tensor, *, multiplier: float) -> Tensor:
-    """(L_H + lambda L_S) / (1 + lambda), as Safe RLHF (arXiv 2310.12773) joins its two objectives.
+    """(L_H + lambda L_S) / (1 + lambda), as Safe RLHF (arXiv 2310.12773) combines its two objectives.
 
-    helpful: the loss of pairs ordered by helpfulness; safe: of pairs ordered by safety; each mm_dpo with |margin|.
+    helpful: the loss L_H of pairs ordered by helpfulness. safe: L_S of pairs ordered by safety. Both are `mm_dpo` with
+    |margin|. multiplier: lambda.
     """
     return (helpful + multiplier * safe) / (1 + multiplier)
 
@@ -75,33 +76,32 @@ def updated_multiplier(multiplier: float, cost: float, *, lr: float, budget: flo
     cost: the expected cost, the negative of the harmless score.
     """
     log = min(math.log(multiplier) + lr * multiplier * (cost - budget), math.log(maximum))
-    return max(math.exp(log), sys.float_info.min)  # 0 has no logarithm to go on from
+    return max(math.exp(log), sys.float_info.min)  # never 0, as ln 0 is not finite
 
 
 def expected_cost(h: Tensor, harmless_w: Tensor, harmless_l: Tensor) -> Tensor:
-    """The policy's expected cost over the pair's two responses (`expected`).
+    """The policy's expected cost over the pair's two responses, (B,): minus the harmless score, averaged by `expected`.
 
-    A plain mean over the data's responses would be the same number whatever the policy has learnt, and lambda could
-    never react to it.
+    A plain mean over the two responses would not depend on the policy, so lambda could not react to what it learns.
     """
     return -expected(h, harmless_w, harmless_l)
 
 
 def expected(h: Tensor, of_w: Tensor, of_l: Tensor) -> Tensor:
-    """The policy's expectation of a quantity that is known of the pair's two responses.
+    """The policy's expectation (B,) of a quantity that is known for both responses of a pair.
 
-    sigmoid(h) and sigmoid(-h) are their shares: self-normalised importance sampling with pi / pi_ref as weights. They
-    are constants to the gradient.
+    Their weights are sigmoid(h) and sigmoid(-h): self-normalised importance sampling with the ratios pi / pi_ref. No
+    gradient flows through the weights.
     """
     share = torch.sigmoid(h.detach())
     return share * of_w + (1 - share) * of_l
 
 
 def kl(logps: Tensor, reference_logps: Tensor) -> Tensor:
-    """KL(pi || pi_ref) of each response (N,), estimated on its tokens: the sum of (log pi - log pi_ref)^2 / 2.
+    """KL(pi || pi_ref) of each response, (N,) in nats, estimated on its tokens: the sum of (log pi - log pi_ref)^2 / 2.
 
-    logps, reference_logps (N, T), zero outside the response. This is Schulman's k2 (joschu.net/blog/kl-approx): never
-    negative, and in the mean over responses that the policy writes (`expected`) its gradient is the KL's own. In a
-    plain mean over the data's it is not: what the policy has unlearnt to say would weigh most, without bound.
+    logps, reference_logps: (N, T), zero outside the response. This is Schulman's k2 (joschu.net/blog/kl-approx): never
+    negative, and averaged over responses as the policy writes them (`expected`), its gradient is that of the KL. In a
+    plain mean over the data it is not: responses that the policy no longer gives would weigh most, without bound.
     """
     return ((logps - reference_logps) ** 2).sum(1) / 2

@@ -1,8 +1,8 @@
-"""Scores as columns: computed once, ahead of the training, and kept beside the prepared data.
+"""Scores as columns: computed once, before training, and kept beside the prepared data.
 
-Then neither the reference nor a reward model shares a device with the policy while it trains. The rows are scored shard
-by shard, each shard by all processes together, and each node's first process writes it: a run that was killed goes on
-where it stopped, with any number of processes. The folder's name is made from all that the scores depend on.
+So neither the reference nor a reward model takes GPU memory while the policy trains. The rows are scored in shards,
+each by all ranks together and written by the first rank of each node: so a run that was killed continues with the next
+shard, with any number of ranks. The folder's name contains a hash of all that the scores depend on.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Load = Callable[[], contextlib.AbstractContextManager[Scorer]]
 
 
 def identity(place: str, args: Any, *more: object, files: Iterable[Path] = ()) -> str:
-    """A digest of the model at `place` (a folder's content, or a hub id) and of what else decides its scores.
+    """A hash of the model at `place` (a folder's content, or a hub id) and of what else its scores depend on.
 
-    files: known by their time and size, as data files are.
+    args: of which the precision counts. files: counted by path, size and time, as data files are. A collective.
     """
     digest = hashlib.sha256()
-    if args.process_index == 0:  # the others would read the same gigabytes once more
+    if args.process_index == 0:  # the others would only read the same gigabytes again
         code = "".join(inspect.getsource(module) for module in (image_pairs, pairs, scoring))
         digest.update("\0".join([code, place, *map(str, (args.bf16, args.fp16, *more))]).encode())
         for path in _model_files(Path(place)):
@@ -51,7 +51,7 @@ def identity(place: str, args: Any, *more: object, files: Iterable[Path] = ()) -
 
 
 def _model_files(folder: Path) -> list[Path]:
-    """Weights and configuration, an adapter's base too."""
+    """The files of weights and configuration; for an adapter also its base's."""
     patterns = ("*.safetensors", "*.bin", "config.json", "adapter_config.json")
     files = sorted(path for pattern in patterns for path in folder.glob(pattern))
     adapter = folder / "adapter_config.json"
@@ -65,14 +65,14 @@ def add(
 ) -> list[Any]:
     """The data sets with `{side}_{name}` columns, scored now unless an earlier run has done it. A collective.
 
-    sets: prepared `datasets.Dataset`s, in whose folders the scores are kept. load: makes the scorer where there is work
-    to do. collate: from rows to the scorer's batch.
+    sets: prepared `datasets.Dataset`s, in whose folders the scores are kept. load: makes the scorer, if there is work
+    to do. collate: makes the scorer's batch from rows.
     """
     import datasets  # type: ignore[import-untyped]
 
     shards = [_shards(rows, f"{name}-{identity}") for rows in sets]
     wanted = [(i, k) for i, paths in enumerate(shards) for k in range(len(paths))]
-    absent = spread.gather([(i, k) for i, k in wanted if not shards[i][k].is_file()])  # a node may have its own disk
+    absent = spread.gather([(i, k) for i, k in wanted if not shards[i][k].is_file()])  # nodes may have separate disks
     if missing := sorted({shard for found in absent for shard in found}):
         with load() as score:
             for done, (i, k) in enumerate(missing):
@@ -85,7 +85,7 @@ def add(
 
 
 def _shards(rows: Any, folder: str) -> list[Path]:
-    # The fingerprint: several selections of rows may share one file.
+    # With the fingerprint, because several selections of rows may come from one file.
     place = Path(rows.cache_files[0]["filename"]).parent / f"{folder}-{rows._fingerprint}"
     return [place / f"{index:05d}.arrow" for index in range(-(-len(rows) // ROWS_IN_SHARD))]
 
@@ -93,7 +93,7 @@ def _shards(rows: Any, folder: str) -> list[Path]:
 def _score(
     rows: Any, part: range, sides: tuple[str, str], name: str, score: Scorer, collate: Any, args: Any
 ) -> list[Row]:
-    """The values of a part of the rows, on every process; each scores an equal share of it."""
+    """The values of a part of the rows, on every rank; each rank scores an equal share."""
     mine = [part[i] for i in spread.share(len(part), args)]
     found: list[Row] = []
     for start in range(0, len(mine), args.per_device_eval_batch_size):
@@ -109,7 +109,7 @@ def _score(
 
 
 def _as_lists(values: torch.Tensor, batch: Batch) -> list[Any]:
-    """One number a sequence, or one for each of its answer's tokens."""
+    """For each sequence one number, or a list with one for each token of its answer."""
     if values.dim() == 1:
         return list(values.tolist())
     answer = batch["answer_mask"][:, 1:].bool()
@@ -117,7 +117,7 @@ def _as_lists(values: torch.Tensor, batch: Batch) -> list[Any]:
 
 
 def _write(path: Path, found: list[Row], args: Any) -> None:
-    """Whole or not at all; on a folder that nodes share, each node writes the same."""
+    """Write a shard atomically, once per node; nodes that share the folder write the same content."""
     import pyarrow as pa  # type: ignore[import-untyped]
 
     if args.local_process_index != 0:

@@ -1,8 +1,8 @@
-"""What no training step changes: the reference's log-probabilities and the reward models' scores.
+"""Scores that no training step changes: the reference's log-probabilities and the reward models' scores.
 
 A scorer turns a batch of pairs into values: `reference` (N, T - 1), the log-probability of each answer token and zero
-elsewhere; `helpful` and `harmless` (N,), a reward model's score of each sequence, with all of side a before side b. The
-reference sees the images of a batch that has some; a reward model reads its `text`.
+elsewhere; `helpful` and `harmless` (N,), a reward model's score of each sequence; all of side a come before side b. The
+reference sees the images of a batch that has any; a reward model reads its `text`, which is without them.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ NAMES = ("reference", "helpful", "harmless")
 
 
 def reference_logps(model: Any, inputs: Batch) -> torch.Tensor:
-    """log p of each answer token (N, T - 1), zero elsewhere."""
+    """log p of each answer token, zero elsewhere: (N, T - 1) in nats."""
     answer: torch.Tensor = inputs["answer_mask"][:, 1:]
     return token_logps(model, inputs) * answer
 
 
 def collate(rows: list[Row], sides: tuple[str, str], answer_mask: torch.Tensor) -> Batch:
-    """The precomputed columns that the rows have, as a scorer would give them."""
+    """The precomputed columns that the rows have, in the shape in which a scorer returns them."""
     batch: Batch = {}
     for name in NAMES:
         if f"{sides[0]}_{name}" in rows[0]:
@@ -46,13 +46,13 @@ def collate(rows: list[Row], sides: tuple[str, str], answer_mask: torch.Tensor) 
 
 
 def has_adapter(model: Any) -> bool:
-    """Whether the model is its own reference once the adapter is switched off."""
+    """Whether the model has an adapter, without which it is its own reference."""
     return hasattr(model, "disable_adapter")
 
 
 @contextlib.contextmanager
 def without_adapter(model: Any, unwrapped: Any) -> Iterator[None]:
-    """The start model, in eval mode: the policy with its adapter, if it has one, switched off."""
+    """Within the context the model is the start model, in eval mode: its adapter, if it has one, is switched off."""
     was_training = model.training
     model.eval()
     try:
@@ -64,12 +64,12 @@ def without_adapter(model: Any, unwrapped: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def start(model: Any, args: Any) -> Iterator[Any]:
-    """The start model, before its training begins: the policy itself, under ZeRO-3 another one. A collective there.
+    """Yield the start model, before training begins: the policy itself, or under ZeRO-3 a copy (then a collective).
 
-    (Its shards are put together only by what makes it a trainer's.)
+    (Under ZeRO-3 only the trainer's engine can gather the policy's shards in a forward, and there is none yet.)
     """
     if zero_stage(args) == 3 and not getattr(model, "is_quantized", False):
-        with frozen.for_a_while(frozen.start_model(model, args)) as copy:
+        with frozen.temporary(frozen.start_model(model, args)) as copy:
             yield copy
     else:
         with whole(model, args), without_adapter(model, model):
@@ -78,13 +78,13 @@ def start(model: Any, args: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def reference(model: Any, args: Any) -> Iterator[Scorer]:
-    """Score with the start model, before its training begins."""
+    """Yield a scorer by the start model, before training begins."""
     with start(model, args) as begun, autocast(args):
         yield lambda inputs: reference_logps(begun, inputs)
 
 
 def reference_copy(model: Any, args: Any) -> Scorer:
-    """A frozen copy of a model that is about to be trained."""
+    """A scorer by a frozen copy of a model that is about to be trained."""
     copy = frozen.start_model(model, args)
 
     def score(inputs: Batch) -> torch.Tensor:
@@ -96,16 +96,16 @@ def reference_copy(model: Any, args: Any) -> Scorer:
 
 @contextlib.contextmanager
 def reward(name: str, folder: str, reader: Any, args: Any) -> Iterator[Scorer]:
-    """Score with a reward model that nobody else keeps."""
+    """Yield a scorer by a reward model that nothing else keeps in memory."""
     yield reward_model(name, folder, reader, args)
 
 
 def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
-    """Load the output of an `rm` job: a LoRA adapter with its score head, or a full sequence classifier.
+    """A scorer by the output of an `rm` job: a LoRA adapter with its score head, or a full sequence classifier.
 
-    reader: the policy's tokenizer, or a vision-language model's processor. Raises UserError when the folder holds no
-    reward model, or one with another vocabulary or chat template: the policy's tokens are scored as they are. Only a
-    processor's placeholders of images may be missing there (or be there alone), as no text that is scored has them.
+    reader: the policy's tokenizer, or a vision-language model's processor. Raises UserError if the folder holds no
+    reward model, or one with another vocabulary or chat template, because it scores the policy's tokens as they are.
+    Only image placeholder tokens may exist in just one of the two vocabularies, as no scored text contains them.
     """
     from transformers import AutoTokenizer
 
@@ -113,7 +113,7 @@ def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
     if not Path(folder).is_dir():
         raise UserError(f"{key}: {folder}: no such folder (looked in {Path.cwd()}). Name the output of an `rm` job.")
     try:
-        # (Under ZeRO-3 the session has merged it.)
+        # (Under ZeRO-3 there is no adapter: the session has merged it into its base.)
         model = _adapter(folder, args) if (Path(folder) / "adapter_config.json").is_file() else _full(folder, args)
         own = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError) as error:
@@ -134,14 +134,14 @@ def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
     if differ := chat_template.difference(reader, own):
         policy, reward = (text[:200] for text in differ)
         raise UserError(
-            f"{key}: {folder}: it would score text of a kind that it never saw: its chat template writes a "
-            f"conversation as {reward!r}, and the policy's the same one as {policy!r}. Train the reward model with the "
-            "policy's as its job's `tokenizer`.",
+            f"{key}: {folder}: it was trained on text of another form: its chat template writes a conversation as "
+            f"{reward!r}, and the policy's the same one as {policy!r}. Train the reward model with the policy's as its "
+            "job's `tokenizer`.",
             everywhere=True,
         )
     config = model.config.get_text_config()
     if config.pad_token_id is None:
-        config.pad_token_id = tokenizer.pad_token_id  # by it the model finds each sequence's last token
+        config.pad_token_id = tokenizer.pad_token_id  # the model needs it to find each sequence's last token
     scorer = frozen.settle(model, args)
 
     def score(inputs: Batch) -> torch.Tensor:
@@ -180,13 +180,13 @@ def _dtype(args: Any) -> torch.dtype:
 
 
 def autocast(args: Any) -> Any:
-    """The precision in which the policy computes."""
+    """A context in which models compute in the policy's precision."""
     return torch.autocast(args.device.type, dtype=_dtype(args), enabled=args.bf16 or args.fp16)
 
 
 @contextlib.contextmanager
 def whole(model: Any, args: Any) -> Iterator[None]:
-    """Let a model that no trainer has prepared yet compute on this process's device. A collective."""
+    """Within the context, a model that no trainer has prepared yet can compute on this rank's device. A collective."""
     with _gathered(model):
         if model.device.type != args.device.type:
             model.to(args.device)
@@ -194,7 +194,7 @@ def whole(model: Any, args: Any) -> Iterator[None]:
 
 
 def _gathered(model: Any) -> Any:
-    """Under ZeRO-3: all weights on every process for a while. A collective."""
+    """Under ZeRO-3, a context in which every rank has all weights. A collective."""
     parameters = [p for p in model.parameters() if hasattr(p, "ds_id")]
     if not parameters:
         return contextlib.nullcontext()

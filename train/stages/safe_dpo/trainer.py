@@ -1,10 +1,10 @@
 """Preference optimisation with safety: six objectives over pairs that are ordered by helpfulness and by safety.
 
-`objectives` holds the formulas. `lagrangian` is the documents' Safe-MM-DPO:
+`objectives` holds the formulas. `lagrangian` is the loss of the Safe-MM-DPO recipe:
     loss = (L_H + lambda L_S) / (1 + lambda) + kl_coef KL
-L_H orders each pair by helpfulness, L_S by safety, each with the beta of its own reward model's margin; lambda follows
-the expected cost (`multiplier`). What no training step changes (the reference's log-probabilities, the rewards) comes
-from `scoring`, precomputed or live.
+L_H orders each pair by helpfulness, L_S by safety, each with a beta scaled by its own reward model's margin; lambda
+follows the expected cost (`multiplier`). The reference's log-probabilities and the rewards, which no training step
+changes, come from `scoring`, precomputed or live.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LABELS = ("better", "safer", "a_safe", "b_safe")
 
 
 def collator(collate_pairs: Collate) -> Collate:
-    """Batch the pairs with their labels; with precomputed columns also `scoring`'s values."""
+    """A collator that adds the labels and any precomputed scores to the batches of `collate_pairs`."""
 
     def collate(rows: list[Row]) -> Batch:
         batch = collate_pairs(rows)
@@ -51,7 +51,7 @@ def collator(collate_pairs: Collate) -> Collate:
 
 
 class SafeDPOTrainer(PairTrainer):
-    """The Trainer with the losses of `objectives`."""
+    """PairTrainer with the losses of `objectives`."""
 
     columns = (
         *(
@@ -63,7 +63,10 @@ class SafeDPOTrainer(PairTrainer):
     )
 
     def __init__(self, live: dict[str, Scorer], after_training: SafetyEval | None, **kwargs: Any) -> None:
-        """live: what is scored with each batch; `reference` missing there and in the rows: the adapter switched off."""
+        """live: scorers that run on each batch. after_training: the evaluation by generation, if one is asked for.
+
+        If neither `live` nor the rows have `reference`, it is the policy with its adapter switched off.
+        """
         super().__init__(**kwargs)
         self._live = live
         self._safety_eval = after_training
@@ -77,7 +80,7 @@ class SafeDPOTrainer(PairTrainer):
         self.metrics = (*losses, "kl", "rewards/margins", "rewards/accuracies", *safety)
 
     def measure(self, model: Any, inputs: Batch) -> torch.Tensor:
-        """The losses' terms, the KL, and beta h with its sign in either order (as TRL's rewards)."""
+        """The objective's losses, the KL, and for each order TRL's reward margin (beta h) and accuracy: (B, M)."""
         inputs = self._scored(model, inputs)
         answer = inputs["answer_mask"][:, 1:]
         logps = pairs.token_logps(model, inputs) * answer
@@ -91,7 +94,7 @@ class SafeDPOTrainer(PairTrainer):
         return torch.stack(columns, dim=1)
 
     def counts(self, inputs: Batch) -> torch.Tensor:
-        """A pair that was not judged counts in no mean over pairs of that order."""
+        """1 for each pair; 0 in the metrics of an order (helpfulness, safety) by which the pair was not judged."""
         counts = super().counts(inputs)
         for i, name in enumerate(self.metrics):
             if name in ("helpful_loss", "rewards/margins", "rewards/accuracies"):
@@ -101,20 +104,20 @@ class SafeDPOTrainer(PairTrainer):
         return counts
 
     def loss_of(self, means: dict[str, Any]) -> Any:
-        """The objective's loss at the present lambda."""
+        """The objective's loss at the current lambda."""
         if self.multiplier is None:
             return means["pair_loss"]
         joined = objectives.lagrangian(means["helpful_loss"], means["safe_loss"], multiplier=self.multiplier.value)
         return joined + self.args.kl_coef * means["kl"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add lambda."""
+        """Add lambda to each record of training."""
         if "loss" in logs and self.multiplier is not None:
             logs["lambda"] = self.multiplier.value
         super().log(logs, start_time)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The loss is that at the state's lambda: the last one of a trained folder that is evaluated later."""
+        """Evaluate at the lambda of the trainer's state: for a trained folder, the last one of its training."""
         if self.multiplier is not None:
             self.multiplier.restore(self.state)
         return super().evaluate(*args, **kwargs)
@@ -122,7 +125,7 @@ class SafeDPOTrainer(PairTrainer):
     def evaluate_safety(self, output_dir: Path) -> None:
         """Answer and judge the held-out prompts that `eval_generate` asks for. A collective.
 
-        The figures go into safety_eval.json, the answers and their scores into safety_answers.jsonl.
+        Writes the metrics to safety_eval.json, the answers and their scores to safety_answers.jsonl.
         """
         if self._safety_eval is None:
             return
@@ -139,7 +142,7 @@ class SafeDPOTrainer(PairTrainer):
                 (output_dir / name).write_text(text, encoding="utf-8")
 
     def _losses(self, h: torch.Tensor, inputs: Batch) -> list[torch.Tensor]:
-        """h and the margins are those of a over b; a pair's order turns them round."""
+        """The losses of each pair. h and the margins are of a over b; where b is preferred, the label -1 flips them."""
         args, better, safer = self.args, inputs["better"], inputs["safer"]
         scale = {"beta": args.beta, "w": args.mm_w, "k": args.mm_k}
         if args.objective == "lagrangian":
@@ -164,13 +167,13 @@ class SafeDPOTrainer(PairTrainer):
         return [objectives.bfpo(h, *safe, beta=args.beta, b1=args.bfpo_b1, alpha=args.bfpo_alpha)]
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
-        """The Trainer's, but with DeepSpeed it would round the scores to the precision of the weights."""
+        """The Trainer's inputs, with unrounded scores: under DeepSpeed it would cast them to the weights' dtype."""
         scores = {name: inputs[name].to(self.args.device) for name in scoring.NAMES if name in inputs}
         prepared: Batch = super()._prepare_inputs(inputs)
         return prepared | scores
 
     def _scored(self, model: Any, inputs: Batch) -> Batch:
-        """The batch with its scores, wherever they come from."""
+        """The batch with all scores, precomputed or live."""
         with torch.no_grad():
             inputs = inputs | {name: score(inputs) for name, score in self._live.items()}
             if "reference" not in inputs:
@@ -180,15 +183,15 @@ class SafeDPOTrainer(PairTrainer):
 
 
 def _margin(scores: torch.Tensor) -> torch.Tensor:
-    """The scores of side a less those of side b."""
+    """The scores of side a minus those of side b, (B,)."""
     a, b = scores.chunk(2)
     return a - b
 
 
 def trainer(args: Any, model: Any, adapter: Any, reader: Any, train: Any, evaluation: Any) -> Any:
-    """Make the trainer; with `scores: precomputed` score all rows first.
+    """Make the trainer; with `scores: precomputed`, score all rows first. A collective.
 
-    reader: the tokenizer; the processor where the rows have images.
+    reader: the tokenizer; the processor if the rows have images.
     """
     model = add(model, adapter, args) if adapter else model
     _require_orders(args.objective, train)
@@ -238,7 +241,7 @@ def _with_scores(
 
 
 def _require_orders(objective: Objective, rows: Any) -> None:
-    """A lagrangian with pairs of one order alone would be another objective."""
+    """Raise UserError for objective lagrangian if no pair is ordered by helpfulness, or none by safety."""
     if objective == "lagrangian":
         for column, order in (("better", "helpfulness"), ("safer", "safety")):
             if not any(rows[column]):
@@ -250,7 +253,7 @@ def _require_orders(objective: Objective, rows: Any) -> None:
 
 
 def _reward_models(args: Any, names: tuple[str, ...], reader: str) -> dict[str, str]:
-    """The folders of these reward models, whose scores the reader needs."""
+    """The folders of these reward models. Raises UserError if one is missing; reader: the setting that needs it."""
     folders = {name: getattr(args, f"{name}_reward_model") for name in names}
     for name, folder in folders.items():
         if folder is None:
@@ -263,7 +266,7 @@ def _reward_models(args: Any, names: tuple[str, ...], reader: str) -> dict[str, 
 
 
 def _safety_eval(args: Any, model: Any, reader: Any, evaluation: Any) -> SafetyEval:
-    """Refuse now what could not be evaluated in the end, and have the start model answer."""
+    """Prepare the evaluation by generation: have the start model answer. Raises UserError if it could not run later."""
     _reward_models(args, REWARD_MODELS, "train.eval_generate")
     if evaluation is None:
         raise UserError("train.eval_generate asks held-out prompts: name them in data.validation.", everywhere=True)
@@ -271,5 +274,5 @@ def _safety_eval(args: Any, model: Any, reader: Any, evaluation: Any) -> SafetyE
 
 
 def finish(trainer: SafeDPOTrainer, output_dir: Path) -> None:
-    """Once the weights are saved: the evaluation by generation, where one is asked for."""
+    """Run the evaluation by generation, if one is asked for, once the weights are saved."""
     trainer.evaluate_safety(output_dir)
