@@ -80,7 +80,8 @@ def first(*args):
         if module in modules:
             __import__(module)
             phase(name)
-    from alignlaunch.train import model as models, session
+    from alignlaunch.train import session
+    from alignlaunch.train.model import loading as models
     timed(models, "load_tokenizer", rest, model)
     timed(models, "load_model", rest, model)
     timed(session, "rows", rest, data)

@@ -33,7 +33,7 @@ def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:
 
 
 def diff(folder: Path, files: dict[str, str]) -> str:
-    """Unified diff from what lies in `folder` to `files`; empty if they agree. Files left by an earlier rendering count too.
+    """Unified diff from the files in `folder` to `files`; empty if equal. Files left by an earlier rendering count too.
 
     Raises UsageError for a folder or file that cannot be read.
     """

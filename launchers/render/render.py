@@ -91,7 +91,7 @@ def _config(job: Job) -> dict[str, str]:
 
 
 def _k8s(job: Job) -> dict[str, str]:
-    """Two manifests. The config files are in the ConfigMap, because `kubectl apply -f` takes every file for a manifest."""
+    """Two manifests. The config files are in the ConfigMap: `kubectl apply -f` takes every file for a manifest."""
     k8s = job.spec.k8s or K8s()
     values = k8s_manifest.values(job, _config(job))
     name = MANIFESTS[k8s.kind]
