@@ -18,7 +18,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from alignlaunch.launchers.planner import heads
 from alignlaunch.launchers.planner.memory import Setup
 from alignlaunch.train.model import adapter
-from alignlaunch.train.stages.pairs import token_logps
+from alignlaunch.train.stages.pairs.logps import token_logps
 
 
 class Tracker(MemTracker):  # type: ignore[no-untyped-call]

@@ -367,7 +367,7 @@ def test_no_process_outlives_the_one_that_waits(tmp_path: Path) -> None:
 def test_the_name_follows_what_matters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code = "def f(x):\n    return x\n"
     same = '"""A module."""\n\ndef f(x):  # a comment\n    """What it does."""\n    return (x)\n'
-    assert cache._meaning(code) == cache._meaning(same) != cache._meaning("def f(x):\n    return -x\n")
+    assert cache.meaning(code) == cache.meaning(same) != cache.meaning("def f(x):\n    return -x\n")
     before = cache.name(["k"])
     assert cache.name(["k"]) == before != cache.name(["other"])
     version = metadata.version
@@ -379,7 +379,7 @@ def test_every_module_that_makes_rows_is_in_the_name() -> None:
     """Those that a stage's readers and encoders come from; what they import from elsewhere makes no rows."""
     code = cache._code()
     for function in (encoders.sft, encoders.dpo_images, readers.READERS["safe_dpo"], preparation.prepare):
-        assert cache._meaning(Path(inspect.getfile(function)).read_text()) in code
+        assert cache.meaning(Path(inspect.getfile(function)).read_text()) in code
     folder = Path(cache.__file__).parent
     imported = {
         alias.name if node.module in (None, "") else f"{node.module}"

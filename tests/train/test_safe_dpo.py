@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from alignlaunch.train.data.encoding.pair_rows import SIDES
 from alignlaunch.train.data.formats.turns import FormatError
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.stages import pairs, safe_dpo
+from alignlaunch.train.stages import safe_dpo
+from alignlaunch.train.stages.pairs.collate import collator
 from alignlaunch.train.stages.safe_dpo import scoring
 
 OBJECTIVES = ("dpo", "mm_dpo", "modpo", "safedpo", "bfpo", "lagrangian")
@@ -278,7 +279,7 @@ def test_a_reward_model_that_is_an_adapter(workplace: Path, tmp_path: Path, reco
     args = safe_dpo.Config(output_dir=str(tmp_path), use_cpu=True, bf16=False)
     rows = [row for record in records for row in safe_dpo.encoder(tokenizer, args)(record).rows]
     scores = scoring.reward_model("harmless", str(tmp_path / "rm"), tokenizer, args)(
-        pairs.collator(SIDES, tokenizer.pad_token_id)(rows)
+        collator(SIDES, tokenizer.pad_token_id)(rows)
     )
     sequences = [row[f"{side}_input_ids"] for side in SIDES for row in rows]
     with torch.no_grad():

@@ -21,7 +21,8 @@ from alignlaunch.train.data.encoding import vision
 from alignlaunch.train.data.encoding.pair_rows import SIDES
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.model import loading
-from alignlaunch.train.stages import image_pairs, safe_dpo
+from alignlaunch.train.stages import safe_dpo
+from alignlaunch.train.stages.pairs import images
 from alignlaunch.train.stages.safe_dpo import score_columns, scoring
 from alignlaunch.train.stages.safe_dpo.evaluation import SafetyEval
 from tests.matrix import matrix
@@ -171,7 +172,7 @@ def test_what_each_model_reads(gallery: Path, tmp_path: Path) -> None:
     """The policy the pictures and each answer after its prompt; the reward models what a record without pictures is."""
     args = arguments(gallery, tmp_path)
     processor, rows = read(gallery, tmp_path, args)
-    batch = image_pairs.collator(SIDES, processor, None)(list(rows))
+    batch = images.collator(SIDES, processor, None)(list(rows))
     assert batch["images"].keys() == {"pixel_values"}
     counts = [len(record["images"]) for record in records(gallery)] * 2
     assert len(batch["images"]["pixel_values"]) == sum(counts)
@@ -209,7 +210,7 @@ def test_no_picture_is_cut_off(gallery: Path, tmp_path: Path) -> None:
     cut = rows_of(max_length=prompt + 2)
     assert cut.truncated
     assert not whole.truncated
-    batch = image_pairs.collator(SIDES, processor, prompt + 2)([opened])
+    batch = images.collator(SIDES, processor, prompt + 2)([opened])
     assert batch["input_ids"].shape == (2, prompt + 2)
     assert batch["answer_mask"].sum(1).tolist() == [2, 2]
     assert (batch["input_ids"] == processor.image_token_id).sum(1).tolist() == [2 * PATCHES] * 2
@@ -232,7 +233,7 @@ def test_all_that_a_processor_returns(gallery: Path, tmp_path: Path) -> None:
     rows = [row for record in records(gallery) for row in encode(record).rows]
     rows = [row | {"images": [Image.open(file) for file in row["images"]]} for row in rows]
     longest = 40
-    batch = image_pairs.collator(SIDES, processor, longest)(rows)
+    batch = images.collator(SIDES, processor, longest)(rows)
     assert batch["images"].keys() == {"pixel_values", "token_type_ids"}
     assert batch["input_ids"].shape == batch["images"]["token_type_ids"].shape == (2 * len(rows), longest)
 

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignlaunch.train.data.encoding.pair_rows import SIDES
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.stages import pairs, safe_dpo
+from alignlaunch.train.stages import safe_dpo
+from alignlaunch.train.stages.pairs.collate import Batch, collator
 from alignlaunch.train.stages.safe_dpo import score_columns, scoring
 
 from .test_safe_dpo import OBJECTIVES, leave_reference
@@ -89,7 +90,7 @@ class Counting:
         self.loads += 1
         yield self.score
 
-    def score(self, batch: pairs.Batch) -> torch.Tensor:
+    def score(self, batch: Batch) -> torch.Tensor:
         self.batches += 1
         if self.batches == self.dies_at:
             raise KeyboardInterrupt
@@ -102,7 +103,7 @@ def test_scored_once_and_resumed_after_a_kill(setting: Any, monkeypatch: pytest.
     args, tokenizer, rows = setting(per_device_eval_batch_size=2)
 
     def add(load: Counting, identity: str = "x", rows: Any = rows) -> Any:
-        collate = pairs.collator(SIDES, tokenizer.pad_token_id)
+        collate = collator(SIDES, tokenizer.pad_token_id)
         return score_columns.add([rows], SIDES, "helpful", identity, load, collate, args)[0]
 
     with pytest.raises(KeyboardInterrupt):
@@ -128,7 +129,7 @@ def test_a_cache_that_cannot_be_written(setting: Any) -> None:
     args, tokenizer, rows = setting()
     place = Path(rows.cache_files[0]["filename"]).parent / f"helpful-x-{rows._fingerprint}"
     place.touch()
-    collate = pairs.collator(SIDES, tokenizer.pad_token_id)
+    collate = collator(SIDES, tokenizer.pad_token_id)
     with pytest.raises(UserError, match=r"File exists\. Make room, or name another"):
         score_columns.add([rows], SIDES, "helpful", "x", Counting(), collate, args)
 

@@ -42,10 +42,10 @@ def name(settings: Iterable[str]) -> str:
 @lru_cache(maxsize=1)
 def _code() -> str:
     """The code of this package, which makes rows from records. File names do not count, so files can be moved."""
-    return "".join(sorted(_meaning(path.read_text(encoding="utf-8")) for path in Path(__file__).parent.rglob("*.py")))
+    return "".join(sorted(meaning(path.read_text(encoding="utf-8")) for path in Path(__file__).parent.rglob("*.py")))
 
 
-def _meaning(source: str) -> str:
+def meaning(source: str) -> str:
     """Python source without comments, layout and docstrings: these change no row, so they must not change the name."""
     tree = ast.parse(source)
     for node in ast.walk(tree):

@@ -19,7 +19,9 @@ from transformers import TrainingArguments
 
 from ..data.encoding import encoders
 from ..model.adapter import add
-from .pairs import Batch, PairTrainer, collator, token_logps
+from .pairs.collate import Batch, collator
+from .pairs.logps import token_logps
+from .pairs.trainer import PairTrainer
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Vision-language models: the processor, and rows of rendered text and image files.
 
 The pixels are read when a batch is collated: by TRL's collators, which tokenise the prompt and each answer separately
-and train on the answer only, or by the one in `stages/image_pairs`.
+and train on the answer only, or by the one in `stages/pairs/images`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 from ...data.encoding import vision
 from ...data.encoding.tokens import Row, tokenizer_of
 from ...processes import spread
-from .. import pairs
+from ..pairs.collate import Collate, collator
 from . import scoring
 from .scoring import Scorer
 
@@ -74,7 +74,7 @@ class SafetyEval:
         """
         trained = self._answers(model)
         batch_size = self._args.per_device_eval_batch_size
-        collate = pairs.collator(("a", "b"), self._tokenizer.pad_token_id)
+        collate = collator(("a", "b"), self._tokenizer.pad_token_id)
         mine = spread.share(len(self._prompts), self._args)
         judged: list[Judged] = []
         for part in (mine[i : i + batch_size] for i in range(0, len(mine), batch_size)):
@@ -139,7 +139,7 @@ class SafetyEval:
             ),
         }
 
-    def _known(self, part: list[int], collate: pairs.Collate, harmless: Scorer) -> list[tuple[bool, ...]]:
+    def _known(self, part: list[int], collate: Collate, harmless: Scorer) -> list[tuple[bool, ...]]:
         """`Judged.agrees` of these prompts."""
         rows = [self._words[self._prompts[i].row] for i in part]
         batch = {name: value.to(self._args.device) for name, value in collate(rows).items()}

@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 
+from ...data import cache
 from ...data.encoding.tokens import Row
 from ...errors import UserError
 from ...processes import spread
 from ...reporting import say
-from .. import image_pairs, pairs
-from ..pairs import Batch
+from ..pairs import collate, images, logps
+from ..pairs.collate import Batch
 from . import scoring
 from .scoring import Scorer
 
@@ -39,7 +40,7 @@ def identity(place: str, args: Any, *more: object, files: Iterable[Path] = ()) -
     """
     digest = hashlib.sha256()
     if args.process_index == 0:  # the others would only read the same gigabytes again
-        code = "".join(inspect.getsource(module) for module in (image_pairs, pairs, scoring))
+        code = "".join(cache.meaning(inspect.getsource(module)) for module in (collate, images, logps, scoring))
         digest.update("\0".join([code, place, *map(str, (args.bf16, args.fp16, *more))]).encode())
         for path in _model_files(Path(place)):
             with path.open("rb") as file:

@@ -19,7 +19,8 @@ from ...data.encoding.tokens import Row, tokenizer_of
 from ...errors import UserError
 from ...model import frozen
 from ...model.loading import placement, zero_stage
-from ..pairs import Batch, token_logps
+from ..pairs.collate import Batch
+from ..pairs.logps import token_logps
 
 Scorer = Callable[[Batch], torch.Tensor]
 NAMES = ("reference", "helpful", "harmless")

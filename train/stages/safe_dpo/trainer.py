@@ -24,8 +24,10 @@ from ...data.encoding.pair_rows import IMAGE_COLUMNS, SIDES
 from ...data.encoding.tokens import Row, tokenizer_of
 from ...errors import UserError
 from ...model.adapter import add
-from .. import image_pairs, pairs
-from ..pairs import Batch, Collate, PairTrainer
+from ..pairs import images
+from ..pairs.collate import Batch, Collate, collator
+from ..pairs.logps import token_logps
+from ..pairs.trainer import PairTrainer
 from . import evaluation, objectives, score_columns, scoring
 from .config import Objective, SafeDPOConfig
 from .evaluation import SafetyEval
@@ -39,7 +41,7 @@ REWARD_MODELS = ("helpful", "harmless")
 LABELS = ("better", "safer", "a_safe", "b_safe")
 
 
-def collator(collate_pairs: Collate) -> Collate:
+def with_labels(collate_pairs: Collate) -> Collate:
     """A collator that adds the labels and any precomputed scores to the batches of `collate_pairs`."""
 
     def collate(rows: list[Row]) -> Batch:
@@ -83,7 +85,7 @@ class SafeDPOTrainer(PairTrainer):
         """The objective's losses, the KL, and for each order TRL's reward margin (beta h) and accuracy: (B, M)."""
         inputs = self._scored(model, inputs)
         answer = inputs["answer_mask"][:, 1:]
-        logps = pairs.token_logps(model, inputs) * answer
+        logps = token_logps(model, inputs) * answer
         ratio_a, ratio_b = (logps - inputs["reference"]).sum(1).chunk(2)
         h = ratio_a - ratio_b
         kl_a, kl_b = objectives.kl(logps, inputs["reference"]).chunk(2)
@@ -197,9 +199,9 @@ def trainer(args: Any, model: Any, adapter: Any, reader: Any, train: Any, evalua
     _require_orders(args.objective, train)
     folders = _reward_models(args, REWARDS[args.objective], f"train.objective {args.objective}")
     after_training = _safety_eval(args, model, reader, evaluation) if args.eval_generate else None
-    collate = pairs.collator(SIDES, tokenizer_of(reader).pad_token_id)
+    collate = collator(SIDES, tokenizer_of(reader).pad_token_id)
     if "images" in train.column_names:
-        collate = image_pairs.collator(SIDES, reader, args.max_length)
+        collate = images.collator(SIDES, reader, args.max_length)
     live: dict[str, Scorer] = {}
     if args.scores == "precomputed":
         sets = [rows for rows in (train, evaluation) if rows is not None]
@@ -214,7 +216,7 @@ def trainer(args: Any, model: Any, adapter: Any, reader: Any, train: Any, evalua
         after_training,
         model=model,
         args=args,
-        data_collator=collator(collate),
+        data_collator=with_labels(collate),
         processing_class=reader,
         train_dataset=train,
         eval_dataset=evaluation,
@@ -233,7 +235,7 @@ def _with_scores(
         files=chain.from_iterable(map(vision.pictures, sets)),
     )
     sets = add(sets, name="reference", identity=identity, load=partial(scoring.reference, model, args), collate=collate)
-    words = pairs.collator(SIDES, tokenizer.pad_token_id)
+    words = collator(SIDES, tokenizer.pad_token_id)
     for name, folder in folders.items():
         load = partial(scoring.reward, name, folder, reader, args)
         sets = add(sets, name=name, identity=score_columns.identity(folder, args), load=load, collate=words)

@@ -1,4 +1,4 @@
-"""What our own preference trainers share: two answers to one prompt, one forward, exact means.
+"""The trainer of our own preference stages: exact means over pairs.
 
 Every loss and metric is a sum over pairs divided by a count. The counts are those of the whole global step (all ranks,
 all accumulated micro-batches), so that results do not depend on how a step is split into ranks and micro-batches.
@@ -6,54 +6,13 @@ all accumulated micro-batches), so that results do not depend on how a step is s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
 import transformers
 
-from ..data.encoding.tokens import Row
-from .trainer import StageTrainer
-
-#: Tensors by name; under two names, `images` and `text`, it holds dicts of more tensors (see `image_pairs`).
-Batch = dict[str, Any]
-Collate = Callable[[list[Row]], Batch]
-
-
-def collator(sides: tuple[str, str], pad_token_id: int) -> Collate:
-    """A collator of pairs for one forward: all sequences of the first side, then all of the second.
-
-    For B pairs the batch has `input_ids`, `attention_mask` and `answer_mask` (1: a token of the answer) of shape
-    (2 B, T), padded on the right.
-    """
-
-    def collate(rows: list[Row]) -> Batch:
-        sequences = [(row, side) for side in sides for row in rows]
-        longest = max(len(row[f"{side}_input_ids"]) for row, side in sequences)
-        input_ids = torch.full((len(sequences), longest), pad_token_id)
-        attention_mask = torch.zeros_like(input_ids)
-        answer_mask = torch.zeros_like(input_ids)
-        for i, (row, side) in enumerate(sequences):
-            ids = row[f"{side}_input_ids"]
-            input_ids[i, : len(ids)] = torch.tensor(ids)
-            attention_mask[i, : len(ids)] = 1
-            answer_mask[i, : len(ids)] = torch.tensor(row[f"{side}_learnt"])
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "answer_mask": answer_mask}
-
-    return collate
-
-
-def token_logps(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-    """log p of each token but the first, (N, T - 1), in nats and fp32, by one forward for both sides.
-
-    Two forwards would reduce each gradient twice (DeepSpeed#988).
-    """
-    seen = inputs.get("images", {})
-    outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **seen, use_cache=False)
-    targets = inputs["input_ids"][:, 1:]
-    logits = outputs.logits[:, :-1].float()
-    return -F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+from ..trainer import StageTrainer
+from .collate import Batch
 
 
 class PairTrainer(StageTrainer, transformers.Trainer):

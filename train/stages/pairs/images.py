@@ -2,7 +2,7 @@
 
 The policy and its reference read `{side}_prompt` and `{side}_answer`, tokenised as one text when the batch is made,
 with each image expanded to its tokens. A reward model reads text only: the same conversation rendered without images,
-whose tokens are in the row as for `pairs`.
+whose tokens are in the row as for `collate`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any
 
 import torch
 
-from ..data.encoding import vision
-from ..data.encoding.tokens import Row
-from . import pairs
-from .pairs import Batch, Collate
+from ...data.encoding import vision
+from ...data.encoding.tokens import Row
+from . import collate as words
+from .collate import Batch, Collate
 
 
 def collator(sides: tuple[str, str], processor: Any, max_length: int | None) -> Collate:
-    """A collator of pairs for one forward, as `pairs.collator`, with the images once for each side.
+    """A collator of pairs for one forward, as `collate.collator`, with the images once for each side.
 
     `images` in the batch holds all that the processor returns besides tokens and mask (pixels, grids, token types), for
     the model's forward; `text` is the batch without images, for reward models.
     """
-    collate_words = pairs.collator(sides, processor.tokenizer.pad_token_id)
+    collate_words = words.collator(sides, processor.tokenizer.pad_token_id)
 
     def collate(rows: list[Row]) -> Batch:
         texts = [row[f"{side}_prompt"] + row[f"{side}_answer"] for side in sides for row in rows]

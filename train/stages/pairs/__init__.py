@@ -1,0 +1,1 @@
+"""What our own preference trainers share: two answers to one prompt, one forward, exact means."""
