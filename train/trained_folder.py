@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,3 +43,11 @@ def provenance(folder: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def share(*paths: Path) -> None:
+    """Give files and folders the permissions that the umask allows; safetensors and mkdtemp allow the owner only."""
+    mask = os.umask(0)  # it can only be read by setting it
+    os.umask(mask)
+    for path in paths:
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)

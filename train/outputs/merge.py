@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -131,11 +130,7 @@ def new_folder(output: Path) -> Iterator[Path]:
         output.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
         yield work
-        mask = os.umask(0)
-        os.umask(mask)
-        for path in work.glob("*"):
-            path.chmod(0o666 & ~mask)  # safetensors and mkdtemp give rights to the owner only
-        work.chmod(0o777 & ~mask)
+        trained_folder.share(work, *work.glob("*"))
         try:
             work.rename(output)
         except OSError:

@@ -31,7 +31,7 @@ def save(trainer: Any, output_dir: Path, about: dict[str, Any]) -> None:
     trainer.save_model(str(output_dir))
     trainer.save_state()
     if trainer.is_world_process_zero():
-        share(output_dir)
+        trained_folder.share(*output_dir.glob("*.safetensors"))
         text = json.dumps(about, indent=2, sort_keys=True) + "\n"
         (output_dir / trained_folder.PROVENANCE).write_text(text, encoding="utf-8")
     trainer.accelerator.wait_for_everyone()
@@ -112,12 +112,5 @@ class SharedCheckpoints(TrainerCallback):
         """After each checkpoint."""
         del control, kwargs
         if state.is_world_process_zero:
-            share(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-
-def share(folder: Path) -> None:
-    """Give weight files the permissions that the umask allows; safetensors makes them readable by the owner only."""
-    mask = os.umask(0)
-    os.umask(mask)
-    for path in folder.glob("*.safetensors"):
-        path.chmod(0o666 & ~mask)
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            trained_folder.share(*checkpoint.glob("*.safetensors"))
