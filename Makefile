@@ -15,6 +15,9 @@
 # make preflight-table  every fault between nodes, with preflight and with torchrun alone, into docs/; root, half an hour
 # make diagnose-table  what `diagnose` says of every known fault, into docs/diagnose.md; seconds
 # make data-page    every data format with an example, from the readers, into docs/data.md; seconds
+# make job-page     every key of the job file, from its schema, into docs/job-file.md; seconds
+# make defaults-page  the stages' defaults and their sources, into docs/defaults.md; seconds
+# make picture      the job of README.md in a terminal, into docs/quickstart.svg; seconds
 # make bench-tokenise  tokenising with one and two processes and TRL's own, in one run, into docs/bench-tokenise.md
 # make learning     does each stage learn? short runs of the real model; half an hour
 
@@ -31,7 +34,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page bench-tokenise learning slurm-packages wheel-check clean bench-k8s
+.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s
 
 install: $(VENV)/installed
 
@@ -129,6 +132,15 @@ diagnose-table: install
 
 data-page: install
 	$(BIN)/python -m bench.data_page --write docs/data.md
+
+job-page: install
+	$(BIN)/python -m bench.job_page --write docs/job-file.md
+
+defaults-page: install
+	$(BIN)/python -m bench.defaults_page --write docs/defaults.md
+
+picture: install
+	$(BIN)/python -m bench.picture --write docs/quickstart.svg
 
 bench-tokenise: install $(MODEL)/config.json
 	$(BIN)/python -m bench.tokenise --write docs/bench-tokenise.md
