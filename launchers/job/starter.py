@@ -12,6 +12,7 @@ _HEAD = """\
 # yaml-language-server: $schema=alignlaunch.schema.json
 # Make that schema with `alignlaunch schema > alignlaunch.schema.json`; editors then complete and check this file.
 # Paths are relative to this file. The values in the lower part are the defaults: change or delete them.
+# The comment behind a default is the guide that it comes from: docs/defaults.md.
 
 name: my-{name}
 stage: {stage}
