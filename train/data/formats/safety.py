@@ -59,11 +59,11 @@ class _Judged:
 
 def _reader(names: tuple[str, str], judge: Callable[[Record], _Judged]) -> Reader[SafePreference]:
     def read(record: Record) -> SafePreference:
-        said = judge(record)
-        safer = said.safer
-        if safer is None and None not in said.safe and said.safe[0] != said.safe[1]:
-            safer = 0 if said.safe[0] else 1
-        if said.better is None and safer is None and said.safe == (None, None):
+        labels = judge(record)
+        safer = labels.safer
+        if safer is None and None not in labels.safe and labels.safe[0] != labels.safe[1]:
+            safer = 0 if labels.safe[0] else 1
+        if labels.better is None and safer is None and labels.safe == (None, None):
             raise FormatError("no label says which response is the better, the safer or a safe one")
         prompt = turns(record["prompt"], "prompt")
         if isinstance(prompt, str):
@@ -72,7 +72,7 @@ def _reader(names: tuple[str, str], judge: Callable[[Record], _Judged]) -> Reade
             raise FormatError("`history` beside a `prompt` of several turns: which comes first?")
         found = pair(record, prompt, names)
         both = found.prompt, found.chosen, found.rejected
-        return SafePreference(*both, said.better, safer, said.safe, said.category, found.tools)
+        return SafePreference(*both, labels.better, safer, labels.safe, labels.category, found.tools)
 
     return read
 
