@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import sys
@@ -15,7 +14,6 @@ from typing import Any
 import datasets  # type: ignore[import-untyped]
 import msgspec
 import torch
-import torch.distributed as dist
 import transformers
 
 from . import batch, finish, reporting, trained_folder
@@ -23,10 +21,11 @@ from .config import Role, TrainConfig
 from .data import preparation
 from .data.encoding import vision
 from .data.encoding.encoders import LIMITS, Encoder
+from .data.encoding.tokens import identity
 from .errors import UserError
 from .model import adapter, loading, precision, vocabulary
 from .outputs import checkpoints, merge, saving
-from .processes import compile_lock, sharing, spread
+from .processes import deepspeed_group, sharing, spread
 from .processes.rendezvous import Rendezvous
 from .reporting import say
 from .stages import registry, unused
@@ -39,7 +38,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     """Train, evaluate, save. zero: the DeepSpeed configuration; None: DDP. Returns the exit code. Raises UserError."""
     cuda = torch.cuda.is_available()
     if zero is not None:
-        _settle_deepspeed(zero, cuda=cuda)
+        deepspeed_group.join(zero, cuda=cuda)
     chosen, why = precision.choose(job.train, cuda=cuda, bf16_supported=bf16_supported())
     say(why)
     quieten(place)
@@ -231,43 +230,10 @@ def quieten(place: Rendezvous) -> None:
         datasets.disable_progress_bars()
 
 
-def _settle_deepspeed(zero: dict[str, Any], *, cuda: bool) -> None:
-    """Make DeepSpeed use our process group; on its own it would assume a world size of 1 under ZeRO-3.
-
-    Raises UserError if it is to offload to NVMe and cannot.
-    """
-    if not cuda:
-        os.environ["DS_ACCELERATOR"] = "cpu"
-        # DeepSpeed would first compile its shared-memory collectives for CPU: a minute, and each node needs a compiler.
-        ops: Any = importlib.import_module("deepspeed.ops")
-        ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed: Any = importlib.import_module("deepspeed")
-    compile_lock.use()
-    deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False)
-    sections = [zero.get("zero_optimization", {}).get(key) or {} for key in ("offload_optimizer", "offload_param")]
-    if any(section.get("device") == "nvme" for section in sections):
-        builders: Any = importlib.import_module("deepspeed.ops.op_builder")
-        if not builders.AsyncIOBuilder().is_compatible():
-            raise UserError(
-                f"deepspeed: offload to nvme needs libaio with its headers, and {platform.node()} has none. Install it "
-                "there (libaio-dev), or offload to the cpu.",
-                everywhere=True,
-            )
-
-
 def rows(role: Role, job: TrainConfig, args: Any, reader: Any, encode: Encoder, place: Rendezvous) -> Any:
     """The prepared rows of a role. reader: the tokenizer, or a vision-language model's processor. A collective."""
-    key = f"{job.stage} {_identity(reader)} {[getattr(args, name, None) for name in LIMITS]}"
+    key = f"{job.stage} {identity(reader)} {[getattr(args, name, None) for name in LIMITS]}"
     return preparation.load(role, job, encode, key=key, args=args, place=place)
-
-
-def _identity(reader: Any) -> str:
-    """All of a tokenizer or processor on which its tokens depend, as text for the cache's key."""
-    if hasattr(reader, "image_processor"):
-        return f"{reader.to_json_string()} {reader.chat_template} {_identity(reader.tokenizer)}"
-    tokenizer = reader
-    core = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
-    return f"{core} {tokenizer.chat_template} {tokenizer.special_tokens_map}"
 
 
 def _evaluated_last_step(trainer: Any) -> bool:

@@ -42,6 +42,15 @@ def tokenizer_of(reader: Any) -> Any:
     return getattr(reader, "tokenizer", reader)
 
 
+def identity(reader: Any) -> str:
+    """All of a tokenizer or processor on which its tokens depend, as text for the cache's key."""
+    if hasattr(reader, "image_processor"):
+        return f"{reader.to_json_string()} {reader.chat_template} {identity(reader.tokenizer)}"
+    tokenizer = reader
+    core = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    return f"{core} {tokenizer.chat_template} {tokenizer.special_tokens_map}"
+
+
 def encode(tokenizer: Any, prompt: Turns, completion: Turns, tools: Tools | None = None) -> list[Tokens]:
     """Tokenise a prompt and what follows it. More than one sequence only if the template rewrites earlier turns.
 
