@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -156,13 +157,18 @@ def test_the_readme_is_read_in_two_minutes() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 90
 
 
-def test_the_rooms_of_the_architecture_are_those_of_the_code() -> None:
+@pytest.mark.parametrize("side", ["launchers", "train"])
+def test_the_rooms_of_the_architecture_are_those_of_the_code_in_the_order_of_imports(side: str) -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
-    for side in ("launchers", "train"):
-        rooms = {path.parent.name for path in (ROOT / side).glob("*/__init__.py")}
-        section = text.partition(f"\n## {side}/")[2].partition("\n## ")[0]
-        named = set(re.findall(r"^\| `(\w+)/` \|", section, flags=re.MULTILINE))
-        assert named == rooms, side
+    section = text.partition(f"\n## {side}/")[2].partition("\n## ")[0]
+    shown = re.findall(r"^\| `(\w+)/` \|", section, flags=re.MULTILINE)
+    assert sorted(shown) == sorted(path.parent.name for path in (ROOT / side).glob("*/__init__.py"))
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (layers,) = (one["layers"] for one in contracts if one.get("containers") == [f"alignlaunch.{side}"])
+    floors = {room: floor for floor, layer in enumerate(layers) for room in layer.split(" | ")}
+    assert [floors[room] for room in shown] == sorted(floors[room] for room in shown)
 
 
 def test_every_place_named_in_the_architecture_exists() -> None:
