@@ -163,9 +163,8 @@ def test_the_rooms_of_the_architecture_are_those_of_the_code_in_the_order_of_imp
     section = text.partition(f"\n## {side}/")[2].partition("\n## ")[0]
     shown = re.findall(r"^\| `(\w+)/` \|", section, flags=re.MULTILINE)
     assert sorted(shown) == sorted(path.parent.name for path in (ROOT / side).glob("*/__init__.py"))
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
     (layers,) = (one["layers"] for one in contracts if one.get("containers") == [f"alignlaunch.{side}"])
     floors = {room: floor for floor, layer in enumerate(layers) for room in layer.split(" | ")}
     assert [floors[room] for room in shown] == sorted(floors[room] for room in shown)
