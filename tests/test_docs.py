@@ -49,6 +49,7 @@ def run(tmp_path: Path) -> Callable[[str], str]:
     command = commands / "alignlaunch"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m alignlaunch.launchers.cli "$@"\n', encoding="utf-8")
     command.chmod(0o755)
+    (commands / "python3").symlink_to(sys.executable)
     env = {"PATH": f"{commands}:/usr/bin:/bin", "HOME": str(tmp_path / "home"), "LANG": "C.UTF-8"}
     for who in ("AUTHOR", "COMMITTER"):
         env |= {f"GIT_{who}_NAME": "a reader", f"GIT_{who}_EMAIL": "reader@example.org"}
