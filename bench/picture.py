@@ -20,8 +20,8 @@ README = Path(__file__).parents[1] / "README.md"
 COMMANDS = (
     "alignlaunch render job.yaml",
     "grep -A 8 'SBATCH --job-name' launch/qwen3-orpo/slurm/job.sbatch",
-    "sed -i 's/nnodes: 2/nnodes: 4/' job.yaml                      # somebody edits the job ...",
-    "alignlaunch check 2>&1 | grep -E '^([-+]#|alignlaunch)'    # ... and CI sees that the script is not what it says",
+    "sed -i 's/nnodes: 2/nnodes: 4/' job.yaml                   # somebody edits the job ...",
+    "alignlaunch check 2>&1 | grep -E '^([-+]#SBATCH|align)'    # ... and CI notices",
     "alignlaunch render job.yaml --set train.learning_rte=1e-5",
 )
 COLUMNS, LINE, CHARACTER, MARGIN = 118, 18, 7.8, 16  # pixels but the first

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -48,6 +49,7 @@ def run(tmp_path: Path) -> Callable[[str], str]:
     command = commands / "alignlaunch"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m alignlaunch.launchers.cli "$@"\n', encoding="utf-8")
     command.chmod(0o755)
+    (commands / "python3").symlink_to(sys.executable)
     env = {"PATH": f"{commands}:/usr/bin:/bin", "HOME": str(tmp_path / "home"), "LANG": "C.UTF-8"}
     for who in ("AUTHOR", "COMMITTER"):
         env |= {f"GIT_{who}_NAME": "a reader", f"GIT_{who}_EMAIL": "reader@example.org"}
@@ -156,13 +158,17 @@ def test_the_readme_is_read_in_two_minutes() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 90
 
 
-def test_the_rooms_of_the_architecture_are_those_of_the_code() -> None:
+@pytest.mark.parametrize("side", ["launchers", "train"])
+def test_the_rooms_of_the_architecture_are_those_of_the_code_in_the_order_of_imports(side: str) -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
-    for side in ("launchers", "train"):
-        rooms = {path.parent.name for path in (ROOT / side).glob("*/__init__.py")}
-        section = text.partition(f"\n## {side}/")[2].partition("\n## ")[0]
-        named = set(re.findall(r"^\| `(\w+)/` \|", section, flags=re.MULTILINE))
-        assert named == rooms, side
+    section = text.partition(f"\n## {side}/")[2].partition("\n## ")[0]
+    shown = re.findall(r"^\| `(\w+)/` \|", section, flags=re.MULTILINE)
+    assert sorted(shown) == sorted(path.parent.name for path in (ROOT / side).glob("*/__init__.py"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (layers,) = (one["layers"] for one in contracts if one.get("containers") == [f"alignlaunch.{side}"])
+    floors = {room: floor for floor, layer in enumerate(layers) for room in layer.split(" | ")}
+    assert [floors[room] for room in shown] == sorted(floors[room] for room in shown)
 
 
 def test_every_place_named_in_the_architecture_exists() -> None:
