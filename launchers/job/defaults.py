@@ -33,9 +33,9 @@ COMMON = [
 ]
 
 _LORA_8 = [
-    Default("lora.r", 8, "§5"),
-    Default("lora.alpha", 16, "§5"),
-    Default("lora.dropout", 0.05, "§5"),
+    Default("lora.r", 8, "ORPO §5"),
+    Default("lora.alpha", 16, "ORPO §5"),
+    Default("lora.dropout", 0.05, "ORPO §5"),
     Default("lora.target_modules", "all", "SFT"),
 ]
 _SAFE_DPO_TRAIN = [
