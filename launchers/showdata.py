@@ -28,9 +28,7 @@ def of(job: Job, pipeline: Pipeline, *, records: int, sample: int) -> dict[str, 
     Raises UsageError or LaunchError, as its exit code says.
     """
     origin = pipeline.origin(job)
-    if (
-        origin is not job and not (job.dir / job.spec.model).exists()
-    ):  # not trained yet: use the first model's tokenizer
+    if origin is not job and not (job.dir / job.spec.model).exists():  # not trained yet: take the first model's
         model = os.path.relpath(origin.dir / origin.spec.model, job.dir)
         job = dataclasses.replace(job, spec=msgspec.structs.replace(job.spec, model=model))
     python = os.environ.get("ALIGNLAUNCH_PYTHON") or job.cluster.python or sys.executable
