@@ -93,8 +93,8 @@ def _record(record: dict[str, Any], marks: tuple[str, str]) -> list[str]:
             else (f"with {', '.join(sequence['images'])}; tokenised with its images")
         )
         lines.append(f"    {sequence['name'] + ': ' if sequence['name'] else ''}{about}")
-        said = "".join(
+        shown = "".join(
             f"{marks[0]}{part['text']}{marks[1]}" if part["learnt"] else part["text"] for part in sequence["parts"]
         )
-        lines += [f"    | {line}" for line in said.split("\n")]
+        lines += [f"    | {line}" for line in shown.split("\n")]
     return lines

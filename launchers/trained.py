@@ -99,5 +99,5 @@ def evaluate(trained: Trained, data: tuple[str, ...]) -> dict[str, Any]:
 
 def _python(trained: Trained) -> str:
     """ALIGNLAUNCH_PYTHON; else the python that trained this, if this machine has it; else the running one."""
-    its_own = str(trained.about.get("executable"))
-    return os.environ.get("ALIGNLAUNCH_PYTHON") or (its_own if os.access(its_own, os.X_OK) else sys.executable)
+    trainer = str(trained.about.get("executable"))
+    return os.environ.get("ALIGNLAUNCH_PYTHON") or (trainer if os.access(trainer, os.X_OK) else sys.executable)

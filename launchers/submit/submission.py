@@ -69,11 +69,11 @@ def _opened(rendered: Rendered, backend: Backend, pipeline: str) -> Iterator[Run
 
 def _ended_owner(folder: str) -> Run | None:
     """The run that claimed the folder before, if any. Raises UsageError if it has not ended."""
-    had = claim.owner(folder)
-    if had is None:
+    previous = claim.owner(folder)
+    if previous is None:
         return None
     unanswered: dict[str, LaunchError] = {}
-    now = states.refresh([had], unanswered)[0]
+    now = states.refresh([previous], unanswered)[0]
     if not (now.status.is_final or unanswered):  # if it could not be queried, `checks` has warned
         raise claim.taken(now, folder)
-    return had
+    return previous

@@ -51,8 +51,8 @@ class Api:
         except ImportError as error:
             raise UsageError(f"{error}\n    remedy: pip install 'alignlaunch[k8s]'") from error
 
-        self.context, own, connection = kubeconfig.connect(context)
-        self.namespace = namespace or own
+        self.context, default, connection = kubeconfig.connect(context)
+        self.namespace = namespace or default
         self._core, self._custom = client.CoreV1Api(connection), client.CustomObjectsApi(connection)
 
     def read(self, kind: str, name: str) -> Object | None:

@@ -130,7 +130,7 @@ def follow(
     stop = threading.Event()
 
     def read(pod: str, log: PodLog) -> None:
-        told = ""
+        reported = ""
         while True:
             last, trouble = stop.is_set(), ""  # before reading, so that nothing written before the end is missed
             try:
@@ -141,9 +141,9 @@ def follow(
                 if isinstance(error, Refused) and error.code == 403:
                     say(f"{pod}: {trouble}")
                     return
-            if trouble and trouble != told:
+            if trouble and trouble != reported:
                 say(f"{pod}: {trouble}; reading on when it is back")
-            told = trouble
+            reported = trouble
             if last:
                 return
             stop.wait(POLL_SECONDS)

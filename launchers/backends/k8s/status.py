@@ -141,8 +141,8 @@ def _view(pod: Object) -> PodView:
 def _disruption(status: Object) -> str:
     """Why a pod was disrupted (since Kubernetes 1.26), such as EvictionByEvictionAPI, PreemptionByScheduler; or ""."""
     conditions = status.get("conditions") or []
-    told = (c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True")
-    return next((str(condition.get("reason", "")) for condition in told), "")
+    disruptions = (c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True")
+    return next((str(condition.get("reason", "")) for condition in disruptions), "")
 
 
 def _why_not_running(pod: Object, state: Object, last: Object) -> str:
@@ -205,9 +205,9 @@ def _end(view: PodView) -> str:
     return ", ".join([*code, *([view.ended_by] if view.ended_by not in ("", "Error") else [])]) or "no exit code"
 
 
-def _some(told: list[str]) -> str:
-    more = len(told) - _NAMED
-    return "; ".join(told[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+def _some(parts: list[str]) -> str:
+    more = len(parts) - _NAMED
+    return "; ".join(parts[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _why_suspended(job: Object, workload: Callable[[str], Object | None]) -> str:
@@ -221,13 +221,13 @@ def _why_suspended(job: Object, workload: Callable[[str], Object | None]) -> str
     conditions = {c["type"]: c for c in found.get("status", {}).get("conditions") or []}
     if (conditions.get("Admitted") or {}).get("status") == "True":
         return "admitted, about to start"
-    told = conditions.get("QuotaReserved") or {}
-    return _short(f"not admitted by Kueue: {told.get('message') or 'no answer yet'}")
+    quota = conditions.get("QuotaReserved") or {}
+    return _short(f"not admitted by Kueue: {quota.get('message') or 'no answer yet'}")
 
 
 def _why_no_pods(job: Object, warnings: Callable[[str], list[Object]], now: datetime) -> str:
-    if told := _last(warnings(job["metadata"]["name"])):
-        return told
+    if warning := _last(warnings(job["metadata"]["name"])):
+        return warning
     created = datetime.fromisoformat(job["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
     age = (now.astimezone(UTC) - created).total_seconds()
     if age < OPERATOR_SECONDS:

@@ -158,13 +158,13 @@ def _refusal_of_test(command: list[str], path: Path) -> str:
 
 def refused(words: str, script: str) -> SchedulerError:
     """sbatch's message, and the lines of the script that it is about."""
-    said = "\n".join(line for line in words.splitlines() if line.strip())
-    options = next((options for pattern, options in _FAULTS if re.search(pattern, said)), ())
+    message = "\n".join(line for line in words.splitlines() if line.strip())
+    options = next((options for pattern, options in _FAULTS if re.search(pattern, message)), ())
     # sbatch quotes an option that it does not know: "unrecognized option '--frobnicate=1'".
-    options = (*options, *re.findall(r"option '(--[\w-]+)", said))
+    options = (*options, *re.findall(r"option '(--[\w-]+)", message))
     numbered = enumerate(script.splitlines(), start=1)
     lines = [f"\n    {SBATCH}:{n}: {line}" for n, line in numbered if _option_of(line) in options]
-    return SchedulerError(f"{said}{''.join(lines)}\n    nothing was submitted")
+    return SchedulerError(f"{message}{''.join(lines)}\n    nothing was submitted")
 
 
 def _option_of(line: str) -> str:
