@@ -52,7 +52,7 @@ class Backend(Protocol):
     # --- before a submission ---
 
     def check(self, rendered: Rendered, say: Say) -> None:
-        """Report doubts about running a job in this place. Raises UsageError for what cannot work."""
+        """Report warnings about running a job in this place. Raises UsageError for what cannot work."""
 
     def script(self, rendered: Rendered) -> str:
         """What would run, for a dry run to print."""

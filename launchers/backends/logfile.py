@@ -53,7 +53,7 @@ class LogFile:
         """Nothing to do: the log file stays when the run ends."""
 
     def pause(self, run: Run, seconds: float) -> None:
-        """The whole time: there is no notification when such a run changes."""
+        """Sleep: nothing notifies when such a run changes."""
         del run
         time.sleep(seconds)
 

@@ -76,7 +76,7 @@ class Evidence:
             if folder.is_dir():
                 dumps = {rank: path for rank, path in flight.dumps(folder).items() if path.stat().st_mtime >= since}
                 self.notes += flight.report(dumps)
-        except OSError as error:  # of the folder: `flight.report` notes bad dumps itself
+        except OSError as error:  # of the folder, such as a pod's; `flight.report` notes bad dumps itself
             self.miss(str(folder), error)
 
 

@@ -28,7 +28,7 @@ _ENDING_SECONDS = 60.0
 
 
 def check(rendered: Rendered, backend: Backend, say: Say, wanted: Wanted = EVERYTHING) -> None:
-    """Report doubts about a job. Raises UsageError for what cannot work."""
+    """Report warnings about a job. Raises UsageError for what cannot work."""
     job = rendered.job
     if rendered.preflight_only:
         _require_preflight(rendered)

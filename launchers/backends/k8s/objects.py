@@ -18,7 +18,7 @@ _LONGEST_SELECTOR = 4000
 
 
 def kinds(run: Run) -> list[str]:
-    """The kinds that the run's job may have: those of the manifests in its folder, or all without a folder."""
+    """The kinds that the run's job may have: those of the manifests in its folder; all if there are none."""
     kinds = [kind for kind, name in MANIFESTS.items() if run.run_dir and (Path(run.run_dir) / name).is_file()]
     return kinds or list(MANIFESTS)
 

@@ -173,8 +173,10 @@ def _words(waiting: Object) -> str:
 def _failed(
     job: Object, condition: Object, views: list[PodView], nodes: str, warnings: Callable[[str], list[Object]]
 ) -> Status:
-    """The status of a failed job. Its exit code is that of the container that failed first: the others may have failed
-    because of it."""
+    """The status of a failed job.
+
+    Its exit code is that of the container that failed first: the others may have failed because of it.
+    """
     bad = sorted((view for view in views if view.code), key=lambda view: (view.ended_at, view.index))
     first = bad[0] if bad else None
     reason, message = condition.get("reason", ""), condition.get("message", "")
@@ -187,7 +189,7 @@ def _failed(
         reason = _some([f"{view.name}: {_end(view)}" for view in bad] + gone)
     elif views and gone:
         reason = _some(gone)
-    else:  # the operator has deleted the pods: use its message and its last event
+    else:  # the operator has deleted the pods: use its message and the job's last warning
         reason = "; ".join(filter(None, [_short(message or reason), _last(warnings(job["metadata"]["name"]))]))
     return Status(state, first.code if first else None, reason, nodes)
 

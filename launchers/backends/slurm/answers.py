@@ -72,7 +72,7 @@ def _told(row: dict[str, str], *, accounts: bool = False) -> Told:
     state = row["State"].split()[0].rstrip("+")  # "CANCELLED by 1000"
     code = exit_code(row.get("exit_code") or row["ExitCode"])
     nodes = row["NodeList"] if row["NodeList"] != "None assigned" else ""
-    # sacct keeps the reason why a job was pending for ever; it means nothing once the job has nodes.
+    # sacct goes on reporting why a job was once pending; that means nothing once the job has nodes.
     reason = "" if row["Reason"] == "None" or (accounts and nodes) else row["Reason"]
     return Told(job_id, words, Status(state, code if state in FINAL else None, reason, nodes))
 

@@ -12,7 +12,7 @@ from .answers import Nodes
 
 
 def check(job: Job) -> list[str]:
-    """Doubts about a job. Raises UsageError if its partition cannot ever run it, or its log cannot be written."""
+    """Warnings about a job. Raises UsageError if its partition cannot ever run it, or its log cannot be written."""
     spec, doubts = job.spec, list[str]()
     if "\\" in str(job.dir.resolve() / job.cluster.runs_dir):
         raise UsageError(
@@ -77,7 +77,7 @@ def _gpus(job: Job, kind: Nodes) -> int:
 def _too_long(job: Job, nodes: list[Nodes]) -> str:
     """The warning for a time over the partition's limit; "" if it is not.
 
-    Slurm accepts such a job; it then stays pending unless a QOS or an administrator lets it run.
+    By default Slurm accepts such a job; it then stays pending unless a QOS or an administrator lets it run.
     """
     limit = seconds(nodes[0].limit) if nodes[0].limit[:1].isdigit() or nodes[0].limit == "infinite" else None
     asked = seconds(job.spec.time) if job.spec.time is not None else 0
