@@ -1,4 +1,4 @@
-"""What can go wrong on the submitting side, each with its exit code. The CLI prints the message, never a traceback."""
+"""Errors of the submitting side, each with its exit code. The CLI prints the message, never a traceback."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class UsageError(LaunchError):
 
 
 class SchedulerError(LaunchError):
-    """The scheduler could not be reached or refused (exit 3)."""
+    """The scheduler could not be reached, or refused the request (exit 3)."""
 
     exit_code = 3
 
 
 class LostJobError(SchedulerError):
-    """The scheduler took the job, but did not say which it is: it may well run."""
+    """The scheduler may have accepted the job, but its answer with the job's id was lost: the job may be running."""
 
 
 class Problem(NamedTuple):
@@ -43,7 +43,7 @@ class Problem(NamedTuple):
 
 
 class JobFileError(UsageError):
-    """Every problem of a job file, in the order of its lines."""
+    """All problems of a job file in one error, in the order of its lines."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -52,7 +52,7 @@ class JobFileError(UsageError):
 
 
 def shorten(value: Any, limit: int = 80) -> str:
-    """`repr(value)`, cut so that a hostile value cannot flood a terminal."""
+    """`repr(value)`, cut to `limit` characters so that a huge value cannot flood a terminal."""
     try:
         text = repr(value)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Where alignlaunch finds its own files, and the user's."""
+"""Locations of the files of the package and of the user's settings and state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import alignlaunch
 
 from .errors import UsageError
 
-#: The installed package: templates/, zero_configs/ and train/ lie in it.
+#: The installed package, which contains templates/, zero_configs/ and train/.
 PACKAGE = Path(alignlaunch.__file__).parent
 
 
@@ -21,10 +21,10 @@ def _home() -> Path:
 
 
 def config_home() -> Path:
-    """The user's settings: cluster profiles."""
+    """Folder of the user's settings: cluster profiles."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or _home() / ".config") / "alignlaunch"
 
 
 def state_home() -> Path:
-    """What alignlaunch remembers for the user: the record of runs."""
+    """Folder of what alignlaunch stores between commands: the record of runs."""
     return Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state") / "alignlaunch"

@@ -1,4 +1,4 @@
-"""`alignlaunch data`: a job's records as they will be trained, told by the python that trains them."""
+"""`alignlaunch data`: a job's records as they will be trained, as reported by a subprocess of the training python."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ BRIGHT, PLAIN = "\x1b[1;32m", "\x1b[0m"
 
 
 def of(job: Job, pipeline: Pipeline, *, records: int, sample: int) -> dict[str, Any]:
-    """What `alignlaunch.train.show` says of the job. Raises as it failed, after its own words on stderr."""
+    """The report of `alignlaunch.train.show` on the job. If that fails, it has printed its own message to stderr.
+
+    Raises UsageError or LaunchError, as its exit code says.
+    """
     origin = pipeline.origin(job)
-    if origin is not job and not (job.dir / job.spec.model).exists():  # its tokenizer is that of the first model
+    if origin is not job and not (job.dir / job.spec.model).exists():  # not trained yet: take the first model's
         model = os.path.relpath(origin.dir / origin.spec.model, job.dir)
         job = dataclasses.replace(job, spec=msgspec.structs.replace(job.spec, model=model))
     python = os.environ.get("ALIGNLAUNCH_PYTHON") or job.cluster.python or sys.executable
@@ -46,7 +49,7 @@ def of(job: Job, pipeline: Pipeline, *, records: int, sample: int) -> dict[str, 
 
 
 def text(found: dict[str, Any], *, colour: bool) -> str:
-    """For people: what is learnt is bright, or stands in [[ ]] where there are no colours."""
+    """The report as text. Tokens that count in the loss are coloured, or in [[ ]] without colours."""
     marks = (BRIGHT, PLAIN) if colour else ("[[", "]]")
     lines = [line for role, sources in found["data"].items() for line in _role(role, sources, marks)]
     limits = {name: value for name, value in found["arguments"].items() if name != "seed"}
@@ -90,8 +93,8 @@ def _record(record: dict[str, Any], marks: tuple[str, str]) -> list[str]:
             else (f"with {', '.join(sequence['images'])}; tokenised with its images")
         )
         lines.append(f"    {sequence['name'] + ': ' if sequence['name'] else ''}{about}")
-        said = "".join(
+        shown = "".join(
             f"{marks[0]}{part['text']}{marks[1]}" if part["learnt"] else part["text"] for part in sequence["parts"]
         )
-        lines += [f"    | {line}" for line in said.split("\n")]
+        lines += [f"    | {line}" for line in shown.split("\n")]
     return lines

@@ -1,4 +1,7 @@
-"""What a run left behind, and work on it by the python that trained it: this side imports no torch."""
+"""Find the output of a run, and export or evaluate it in a subprocess with the python that trained it.
+
+A subprocess, because the submitting side imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from .watch import states
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained folder and its provenance, empty if it has none."""
+    """An output folder of training and its provenance, an empty dict if it has none."""
 
     folder: Path
     about: dict[str, Any]
@@ -47,9 +50,9 @@ def find(text: str) -> Trained:
 
 
 def _require_its_own(run: Run, folder: Path) -> None:
-    """Raise UsageError where what lies in a run's output folder is another run's: it ended before, or came after."""
+    """Raise UsageError if the results in a run's output folder are those of an earlier or a later run."""
     made_by = trained_folder.provenance(folder).get("run_id")
-    if not made_by or not run.run_dir:  # made before results were marked
+    if not made_by or not run.run_dir:  # results of a version that did not write a run_id, or an unknown run
         return
     if not run.made(trained_folder.provenance(folder)):
         raise UsageError(
@@ -59,7 +62,10 @@ def _require_its_own(run: Run, folder: Path) -> None:
 
 
 def run(trained: Trained, module: str, *arguments: str, cwd: Path | None = None) -> None:
-    """Run a module of train/; what it says goes to stderr. Raises as it failed, after its own words."""
+    """Run a module of train/ with its stdout sent to stderr. If it fails, it has printed its own message there.
+
+    Raises UsageError or LaunchError, as its exit code says.
+    """
     command = [_python(trained), "-m", module, *arguments]
     done = subprocess.run(command, cwd=cwd, stdout=sys.stderr, check=False)
     if done.returncode:
@@ -68,7 +74,7 @@ def run(trained: Trained, module: str, *arguments: str, cwd: Path | None = None)
 
 
 def evaluate(trained: Trained, data: tuple[str, ...]) -> dict[str, Any]:
-    """Evaluate a trained folder by its own job on this machine. Returns its eval.json."""
+    """Evaluate a trained folder on this machine, with the stage and settings of its job. Returns its eval.json."""
     job, working_dir = trained.about.get("job"), trained.about.get("working_dir")
     if not job or not working_dir:
         raise UsageError(
@@ -92,6 +98,6 @@ def evaluate(trained: Trained, data: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _python(trained: Trained) -> str:
-    """The python that trained this, if it is on this machine; ALIGNLAUNCH_PYTHON names another."""
-    its_own = str(trained.about.get("executable"))
-    return os.environ.get("ALIGNLAUNCH_PYTHON") or (its_own if os.access(its_own, os.X_OK) else sys.executable)
+    """ALIGNLAUNCH_PYTHON; else the python that trained this, if this machine has it; else the running one."""
+    trainer = str(trained.about.get("executable"))
+    return os.environ.get("ALIGNLAUNCH_PYTHON") or (trainer if os.access(trainer, os.X_OK) else sys.executable)

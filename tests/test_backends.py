@@ -1,4 +1,4 @@
-"""A further place to run is one class and one line in the registry: every command then works on its runs."""
+"""To add a place to run takes one class and one line in the registry: then every command works on its runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .conftest import MINIMAL
 
 
 class DetachedBackend(LogFile):
-    """Runs a program in the background of this machine, and forgets it but for what lies in the run's folder."""
+    """Runs a program in the background of this machine. All it knows of a run afterwards is in the run's folder."""
 
     scheme = "detached"
     target: Target = "bash"
@@ -93,7 +93,7 @@ class DetachedBackend(LogFile):
 
 
 class Caller:
-    """The command line with the further place in it, in this process."""
+    """Runs alignlaunch commands in this process, with the additional place registered."""
 
     def __call__(self, *arguments: str, code: int = 0) -> Result:
         done = CliRunner().invoke(cli.main, arguments)

@@ -1,4 +1,4 @@
-"""What every place to run offers: the one protocol through which submission, watching and the command line reach it."""
+"""The protocol of a place to run. Submission, watching and the command line use a place through it only."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..job.job import Job
 from ..render.render import Target
 from ..runs.records import Run, Status
 
-#: Reports something to the user, in prose.
+#: Shows the user a message.
 Say = Callable[[str], None]
-#: Whether a line of a log is asked for.
+#: Whether to show a line of a log.
 Wanted = Callable[[str], bool]
 #: Whether the run has ended, so that no further lines will come.
 IsOver = Callable[[], bool]
@@ -22,26 +22,27 @@ IsOver = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Rendered:
-    """The files of a job for one target, and the folder in git that they belong into."""
+    """The files of a job for one target, and the folder under version control where they belong."""
 
     job: Job
     target: Target
     folder: Path
     files: dict[str, str]
-    #: The run ends before the model is loaded. The files are the same: an environment variable requests it.
+    #: The run ends after the preflight, before the model is loaded. An environment variable requests it, so that the
+    #: files are the same.
     preflight_only: bool = False
 
 
 class Backend(Protocol):
-    """A place to run. A new one is a class in a module beside this one, and its line in `registry`."""
+    """A place to run. A new one is a class in a module of this folder, and a line in `registry`."""
 
-    #: The first part of its handles, and the name of its command.
+    #: The part of its handles before "://", and the name of its command.
     scheme: str
-    #: Which rendered files it runs.
+    #: The target whose rendered files it runs.
     target: Target
     #: Whether it starts a job only after the jobs that it depends on have succeeded.
     orders_jobs: bool
-    #: Whether its nodes see this machine's folders and get variables from this shell.
+    #: Whether its nodes see this machine's folders, and its jobs get the environment variables of this shell.
     shares_files: bool
     #: Whether an ended run may start again under the same handle.
     requeues: bool
@@ -51,13 +52,13 @@ class Backend(Protocol):
     # --- before a submission ---
 
     def check(self, rendered: Rendered, say: Say) -> None:
-        """Report what is doubtful about a job in this place. Raises UsageError for what cannot work."""
+        """Report warnings about running a job in this place. Raises UsageError for what cannot work."""
 
     def script(self, rendered: Rendered) -> str:
         """What would run, for a dry run to print."""
 
     def dry_run(self, rendered: Rendered) -> str:
-        """What the scheduler answers when it only tests the files; "" where there is nothing to ask.
+        """The scheduler's answer to a test of the files; "" if this place has no such test.
 
         Raises SchedulerError where it would refuse them.
         """
@@ -65,49 +66,49 @@ class Backend(Protocol):
     # --- submission ---
 
     def handle_prefix(self, job: Job) -> str:
-        """What the handle of a submitted job will begin with: SCHEME://, and the cluster where it is known."""
+        """What the handle of a submitted job will begin with: SCHEME://, and the cluster if it is known by then."""
 
     def submit(self, rendered: Rendered, run: Run, after: Sequence[Run], say: Say) -> Run:
-        """Hand the copies in the run's folder to the scheduler. Returns the run with its handle and log.
+        """Submit the copies of the files in the run's folder. Returns the run with its handle and log.
 
-        after: the runs that have to succeed first. Raises LaunchError where the scheduler refuses, LostJobError where
-        it may have the job although its answer was lost; any other exception means that it has none.
+        after: the runs that have to succeed first. Raises LostJobError if the scheduler's answer was lost,
+        so that it may have the job. After any other LaunchError (a refusal), or an OSError, it has no job.
         """
 
     # --- afterwards ---
 
     def recover(self, handle: str) -> Run:
-        """A run that is not in the record. Raises UsageError if the handle is none of this place."""
+        """A run that is not in the record, from its handle. Raises UsageError if it is no handle of this place."""
 
     def by_place(self, runs: list[Run]) -> list[list[Run]]:
-        """The runs in groups, one for each scheduler that has to be asked."""
+        """The runs in groups, one for each scheduler (or namespace) that has to be queried."""
 
     def adopt(self, run: Run) -> Run | None:
-        """The run with its handle, after its submission was cut off; None if the scheduler never got it."""
+        """The run with its handle, after its submission was interrupted; None if the scheduler has no such job."""
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
-        """handle → status of the runs of one group, with as few questions as possible.
+        """handle → status of the runs of one group, with as few queries as possible.
 
-        Raises SchedulerError where the scheduler does not answer, UsageError where it cannot be asked from here.
+        Raises SchedulerError if the scheduler does not answer, UsageError if it cannot be queried from here.
         """
 
     def require_here(self, run: Run) -> None:
-        """Raise UsageError if this machine cannot ask for the run."""
+        """Raise UsageError if this machine cannot query the run's state."""
 
     def cancel(self, run: Run) -> None:
-        """End the run. Ending one that has ended is fine."""
+        """End the run. No error if it has ended already."""
 
     def keep_log(self, run: Run, say: Say) -> None:
-        """Save the log where ending the run would delete it."""
+        """Save the log, if ending the run would delete it."""
 
     def pause(self, run: Run, seconds: float) -> None:
-        """Wait for so many seconds, or less if the run may have changed."""
+        """Wait for that many seconds, or less if the run may have changed."""
 
     def has_log(self, run: Run) -> bool:
-        """Whether there is anything to read."""
+        """Whether there is a log to read."""
 
     def why_no_log(self, run: Run) -> str:
-        """Why there is nothing to read, and a remedy. run: with its latest status."""
+        """Why there is no log, and a remedy. run: with its latest status."""
 
     def log(self, run: Run, count: int | None, wanted: Wanted, is_over: IsOver | None, say: Say) -> Iterator[str]:
         """The last `count` wanted lines (all for None); with `is_over` also every later line until it is true."""

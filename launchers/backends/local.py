@@ -1,4 +1,4 @@
-"""This machine: the bash artifact run as a process group, watched like any other run."""
+"""This machine as a place to run: the rendered bash script as a process group."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from .base import Rendered, Say
 from .logfile import LogFile
 
 SCHEME = "local"
-#: torchrun forwards TERM and gives its workers 30 s; after that the whole group is killed.
+#: Seconds from TERM to KILL: torchrun forwards TERM and waits 30 s for its workers.
 GRACE_SECONDS = 35
 
-#: Of a run whose turn has not come. Slurm's word for the reason.
+#: A run whose turn has not come. The reason is named as Slurm does.
 WAITING = Status("PENDING", reason="Dependency")
-_WAITING = "waiting"  # the file that says so
+_WAITING = "waiting"  # a file in the run's folder until the run starts
 _PROCESS = "process.json"
 
-#: Variables by which launchers tell processes where they are.
+#: Variables by which launchers give a process its rank and its rendezvous.
 _OTHERS = re.compile(
     r"(MASTER_(ADDR|PORT)|(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|NODE_RANK|NPROC_PER_NODE|ROLE_NAME"
     r"|(SLURM|PMI|PMIX|OMPI|PET|TORCHELASTIC)_\w+)\Z"
 )
 
-# bash outlives the signal that ends its child, so that the exit code is always written.
+# This outer bash survives the signals that end the script, so that it can always write the exit code.
 _WRAPPER = """trap : TERM INT HUP
 bash "$@"
 status=$?
@@ -51,12 +51,12 @@ exit "$status"
 
 
 def script_name(job: Job) -> str:
-    """`direct` needs srun; on one machine torchrun does the same."""
+    """The script that starts the job. For `launcher: direct`, which needs srun, it is that of torchrun."""
     return DEEPSPEED if job.spec.launcher == "deepspeed" else TORCHRUN
 
 
 def _command(job: Job, script: str) -> list[str]:
-    """The bash artifact with its arguments: every process of the job on this machine, so that the batch is the same."""
+    """The script with its arguments: all processes of the job run on this machine, so the batch size stays the same."""
     stage = job.zero.stage if job.zero else 0
     return ["bash", script, str(stage), "1", str(job.world_size), "127.0.0.1", str(_free_port())]
 
@@ -72,7 +72,7 @@ def _check_machine(job: Job) -> None:
 
 
 def _wait_for_turn(run_dir: Path) -> None:
-    """Mark a run that this process will start later; if this process ends before, it never will."""
+    """Mark a run as waiting for this process to start it. If this process ends first, the run counts as cancelled."""
     _identify(run_dir, os.getpid())
     (run_dir / _WAITING).touch()
 
@@ -81,7 +81,7 @@ def _start(
     job: Job, run_dir: Path, log: Path, arguments: list[str], *, preflight_only: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start the script in a session of its own, from the job's folder, writing to `log`."""
-    # The arguments say it all; what another launcher or an outer allocation left behind must not.
+    # Ranks and rendezvous come from the arguments only, not from an outer launcher or a Slurm allocation.
     env = {name: value for name, value in os.environ.items() if not _OTHERS.match(name)}
     env["ALIGNLAUNCH_RUN_DIR"] = str(run_dir)
     env.setdefault("ALIGNLAUNCH_PYTHON", sys.executable)
@@ -99,7 +99,7 @@ def _start(
         )
     try:
         _identify(run_dir, process.pid)
-    except OSError:  # a run that nobody could find again must not go on
+    except OSError:  # without the file no command could find or cancel the run
         _signal(process.pid, signal.SIGKILL)
         raise
     (run_dir / _WAITING).unlink()
@@ -107,12 +107,12 @@ def _start(
 
 
 def _identify(run_dir: Path, pid: int) -> None:
-    """Note the process that a run lives and dies with, whole at any moment: others read it."""
+    """Record the process that the run depends on. Atomic, since other alignlaunch processes read it."""
     write_atomic(run_dir / _PROCESS, json.dumps(processes.identity(pid)))
 
 
 class LocalBackend(LogFile):
-    """Status and cancel of runs on this machine. Any alignlaunch process of the user can ask."""
+    """Runs on this machine. Their state is in files of the run's folder, so any alignlaunch process can read it."""
 
     scheme = SCHEME
     target: Target = "bash"
@@ -134,7 +134,7 @@ class LocalBackend(LogFile):
         return f"{SCHEME}://"
 
     def submit(self, rendered: Rendered, run: Run, after: Sequence[Run], say: Say) -> Run:
-        """Queue the run: `start` begins it once it is its turn."""
+        """Mark the run as waiting; `start` starts it when its turn comes."""
         del rendered, after, say
         folder = Path(run.run_dir)
         _wait_for_turn(folder)
@@ -147,7 +147,7 @@ class LocalBackend(LogFile):
         return _start(job, folder, Path(run.log), arguments, preflight_only=rendered.preflight_only)
 
     def recover(self, handle: str) -> Run:
-        """A run that the record does not know: its folder is looked for in ./runs."""
+        """A run that is not in the record, from its folder below ./runs."""
         folder = Path("runs", handle.rpartition("/")[2]).resolve()
         if not (folder / _PROCESS).is_file():
             raise UsageError(
@@ -157,7 +157,7 @@ class LocalBackend(LogFile):
         return Run(handle, name, str(folder), str(folder / f"{name}.log"))
 
     def adopt(self, run: Run) -> Run | None:
-        """The run, which its folder tells whether it ever began."""
+        """The run; whether it ever started, its folder tells `statuses`."""
         folder = Path(run.run_dir)
         return replace(run, handle=f"{SCHEME}://{folder.name}", log=str(folder / f"{run.name}.log"))
 
@@ -165,7 +165,7 @@ class LocalBackend(LogFile):
         return {run.handle: self._status(run) for run in runs}
 
     def require_here(self, run: Run) -> None:
-        """Raises UsageError for a run of another machine with the same home, until its end is known."""
+        """Raise UsageError for a run on another machine that shares this home folder, until its exit code is known."""
         host = _host_elsewhere(run)
         if host and not self._status(run).is_final:
             raise UsageError(
@@ -199,7 +199,7 @@ class LocalBackend(LogFile):
     def _status(self, run: Run) -> Status:
         folder = Path(run.run_dir)
         code = runfolder.exit_code(folder)
-        if code is None and (host := _host_elsewhere(run)):  # its last known state may be long past
+        if code is None and (host := _host_elsewhere(run)):  # its state may have changed since it was recorded
             state = run.status.state if not run.status.is_final else "RUNNING"
             return Status(state, reason=f"on {host}, whose processes cannot be seen from here")
         alive, cancelled = _living_pid(folder) is not None, (folder / "cancelled").exists()
@@ -215,7 +215,7 @@ class LocalBackend(LogFile):
 
 
 def _living_pid(folder: Path) -> int | None:
-    """The run's process id, if that very process still runs; a number that was given to another does not count."""
+    """The run's process id; None if that process has ended, also if another process has the same id by now."""
     known = processes.read(folder / _PROCESS)
     return int(known["pid"]) if processes.lives(known) else None
 
@@ -234,7 +234,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _free_port() -> int:
-    """A port below the ephemeral range that nobody listens on now."""
+    """A port below the ephemeral range that is free at the moment."""
     import random
     import socket
 

@@ -1,4 +1,4 @@
-"""One log file for all ranks of a run: its last lines, one rank's or node's lines, or everything as it comes."""
+"""A run with one log file for all ranks: show its last lines, the lines of one rank or node, or follow it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from ..runs.records import Run
 
-#: `srun --label` puts the task's number first; torchrun's line prefix (set by our scripts) says the rank.
+#: `srun --label` puts the task's number first; then comes torchrun's prefix with the rank, which our scripts set.
 _LINE = re.compile(r"^(?:(?P<task>\d+): )?(?:\[rank(?P<rank>\d+)\]: ?)?")
 POLL_SECONDS = 0.5
 NO_LOG_YET = "no log yet\n    remedy: --follow waits for it"
 
 
 class LogFile:
-    """Mixin of a backend whose runs write into a file that this machine sees, and whose scheduler is this machine's."""
+    """Mixin for a backend that queries all its runs together, and whose logs are files that this machine sees."""
 
     shares_files = True
     requeues = False
@@ -37,7 +37,7 @@ class LogFile:
         is_over: Callable[[], bool] | None,
         say: Callable[[str], None],
     ) -> Iterator[str]:
-        """The last `count` wanted lines; with `is_over` what comes until then, too."""
+        """The last `count` wanted lines; with `is_over` also every later line until it is true."""
         del say
         path, read = Path(run.log), 0
         if path.is_file():
@@ -50,16 +50,16 @@ class LogFile:
         return NO_LOG_YET
 
     def keep_log(self, run: Run, say: Callable[[str], None]) -> None:
-        """The file stays anyway."""
+        """Nothing to do: the log file stays when the run ends."""
 
     def pause(self, run: Run, seconds: float) -> None:
-        """Nothing tells when such a run changes."""
+        """Sleep: nothing notifies when such a run changes."""
         del run
         time.sleep(seconds)
 
 
 def selector(rank: int | None, node: int | None, tasks_per_node: int | None) -> Callable[[str], bool]:
-    """Which lines to show. `tasks_per_node`: given where each srun task is one rank (`launcher: direct`)."""
+    """Which lines to show. tasks_per_node: given if each srun task is one rank; without it a task is a node."""
 
     def wanted(line: str) -> bool:
         match = _LINE.match(line)
@@ -77,9 +77,9 @@ def selector(rank: int | None, node: int | None, tasks_per_node: int | None) -> 
 def tail(
     path: Path, count: int | None, wanted: Callable[[str], bool], *, whole: bool = False
 ) -> Generator[str, None, int]:
-    """The last `count` wanted lines, for None all of them as they are read; returns the byte to follow from.
+    """The last `count` wanted lines; with None all of them, yielded while reading. Returns the offset to `follow` from.
 
-    whole: leave out a last line that is still being written.
+    whole: leave out a last line without its line break, which is still being written.
     """
     with path.open("rb") as file:
         end = path.stat().st_size
@@ -102,13 +102,13 @@ def tail(
 
 
 def follow(path: Path, start: int, wanted: Callable[[str], bool], is_over: Callable[[], bool]) -> Iterator[str]:
-    """Whole lines from byte `start` on as they are written, until `is_over()`, and then what is left.
+    """Complete lines from byte `start` on as they are written; when `is_over()`, the rest, and return.
 
     The file may not exist yet.
     """
     rest = b""
     while True:
-        over = is_over()  # asked before reading: what is written until then is read below
+        over = is_over()  # before reading, so that nothing written before the end is missed
         if path.exists():
             with path.open("rb") as file:
                 file.seek(start)

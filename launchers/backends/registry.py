@@ -1,4 +1,4 @@
-"""The places to run, by the first part of their handles. Each is imported when it is used: `--help` needs none."""
+"""The places to run, by the scheme of their handles. A place is imported only when it is used, for a quick `--help`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Option(NamedTuple):
-    """An option of a place's own command. metavar: "" for a flag."""
+    """An option that only this place's command has. metavar: "" for a flag."""
 
     name: str
     metavar: str
@@ -19,14 +19,14 @@ class Option(NamedTuple):
 
 
 class Place(NamedTuple):
-    """backend: "module:Class" in this folder; options: keyword arguments of the class, by their names."""
+    """backend: "module:Class" in this folder. options: their names are the keyword arguments of the class."""
 
     backend: str
     help: str
     options: tuple[Option, ...] = ()
 
 
-#: In the order of `alignlaunch --help`. A further place is a module beside this one, and its line.
+#: In the order of `alignlaunch --help`. To add a place: a module in this folder, and its line here.
 PLACES = {
     "slurm": Place("slurm.backend:SlurmBackend", "Submit JOB, a job or pipeline file, to Slurm."),
     "local": Place("local:LocalBackend", "Run JOB, a job or pipeline file, on this machine. Ctrl-C ends it."),
@@ -43,7 +43,7 @@ PLACES = {
 
 
 def open_(scheme: str, **options: Any) -> Backend:
-    """The backend of a place, with the options of its command."""
+    """A new backend of a place, with the options of its command."""
     module, _, name = PLACES[scheme].backend.partition(":")
     found: Backend = getattr(import_module(f".{module}", __package__), name)(**options)
     return found
@@ -51,5 +51,5 @@ def open_(scheme: str, **options: Any) -> Backend:
 
 @cache
 def of(scheme: str) -> Backend:
-    """The backend of a place, without options: what a handle names is enough to ask for it."""
+    """The backend of a place, without options: a handle names all that is needed to query its run."""
     return open_(scheme)

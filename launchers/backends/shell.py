@@ -1,4 +1,4 @@
-"""The one place that runs scheduler commands."""
+"""Runs a scheduler's commands, with a timeout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ..errors import SchedulerError
 
-#: Slurm's clients give up on a dead controller by themselves after some tens of seconds; this is for those that do not.
+#: Slurm's clients give up on a dead controller after some tens of seconds; this limit is for commands that hang anyway.
 TIMEOUT_SECONDS = 120
 
 

@@ -1,6 +1,6 @@
 """The command line. Thin: each command reads its options, calls one module, and prints.
 
-What a command does is imported when it runs: `--help` and completion stay quick.
+A command imports that module when it runs, so that `--help` and completion are quick.
 """
 
 from __future__ import annotations

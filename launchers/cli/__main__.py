@@ -1,4 +1,4 @@
-"""`python -m alignlaunch.launchers.cli`: the command where its script is not on the PATH."""
+"""`python -m alignlaunch.launchers.cli`: the `alignlaunch` command, if its script is not on the PATH."""
 
 from . import main
 

@@ -1,4 +1,4 @@
-"""data: what will be trained on?"""
+"""The command data: show what a job will be trained on."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def data(
     if as_json:
         click.echo(json.dumps(next(iter(found.values())) if alone else found, ensure_ascii=False))
         return
-    for step, said in found.items():
-        click.echo(("" if alone else f"{step}\n") + showdata.text(said, colour=sys.stdout.isatty()))
+    for step, report in found.items():
+        click.echo(("" if alone else f"{step}\n") + showdata.text(report, colour=sys.stdout.isatty()))

@@ -1,4 +1,4 @@
-"""Commands that write and look at files: init, schema, render, check."""
+"""Commands that write and check files: init, schema, render, check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The group: its errors and their exit codes."""
+"""The group of commands: turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .options import say
 
 
 class Group(click.Group):
-    """Commands in the order of their definition; our errors without a traceback, with their exit codes."""
+    """Lists commands in the order of their definition. Prints errors without a traceback and exits with their codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -26,6 +26,6 @@ class Group(click.Group):
         except BrokenPipeError:  # `alignlaunch logs | head`
             sys.stderr.close()
             ctx.exit(0)
-        except OSError as error:  # no rights, no space, a name too long: wherever no module has a better word
+        except OSError as error:  # no rights, no space, a name too long: if no module has a better message
             say(f"error: {error.filename or ''}: {error.strerror}")
             ctx.exit(2)

@@ -1,4 +1,4 @@
-"""What several commands share: their options, how they speak, and how they end."""
+"""Shared by several commands: options, messages to the user, exit codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def say(message: str) -> None:
-    """Prose goes to stderr; stdout is for the machine's line."""
+    """Show the user a message, on stderr: stdout is for output that scripts read."""
     click.echo(f"alignlaunch: {message}", err=True)
 
 
@@ -45,5 +45,5 @@ def load(job_file: Path, overrides: tuple[str, ...], cluster: str | None) -> Pip
 
 
 def exit_code(runs: list[Run]) -> int:
-    """That of the first run that ended badly; 0 if none did."""
+    """The exit code of the first run that failed; 0 if none did."""
     return next((run.status.process_code for run in runs if run.status.process_code), 0)

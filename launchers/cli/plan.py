@@ -1,4 +1,4 @@
-"""plan: will it fit?"""
+"""The command plan: does a job fit in memory?"""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def cancel(run: str, as_json: bool, keep: bool) -> None:
     from ..watch import states
 
     found = states.find(run)
-    for one in reversed(found):  # a step that waits goes before the one it waits for
+    for one in reversed(found):  # a waiting step is cancelled before the step that it waits for
         if keep:
             registry.of(one.scheme).keep_log(one, say)
         states.cancel(one)

@@ -1,4 +1,4 @@
-"""A command for each place to run: from a job or pipeline file to runs."""
+"""The command of each place to run: submits a job or pipeline file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Submission(NamedTuple):
 
 
 def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give the command a Submission, and the options of its own as keywords."""
+    """Decorator: adds the shared options. The command gets them as a Submission, and its own options as keywords."""
     options = [
         click.option("--write", is_flag=True, help="Accept the new rendering where it differs from the one on disk."),
         click.option(
@@ -109,7 +109,7 @@ def _submit(asked: Submission, backend: Backend) -> None:
 
 
 def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
-    """A handle a line; as JSON an object for a job file, a list for a pipeline."""
+    """One handle per line; as JSON an object for a job file, a list for a pipeline."""
     if as_json:
         shown = [run.as_json() for run in runs]
         click.echo(json.dumps(shown if pipeline.name else shown[0]))
@@ -121,7 +121,7 @@ def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
 
 
 def watch_runs(pipeline: Pipeline, runs: list[Run], asked: Submission) -> None:
-    """--follow and --wait after a submission. Ctrl-C leaves the jobs running, and says so."""
+    """--follow and --wait after a submission. Ctrl-C leaves the jobs running, with a message."""
     from ..watch import following, states, words
 
     if not (asked.follow or asked.wait):

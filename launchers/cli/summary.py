@@ -1,4 +1,4 @@
-"""What people read on stderr: a job in a few lines, runs as a table."""
+"""Texts for people: a job in a few lines, runs and metrics as tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..runs.records import Run
 
 
 def lines(job: Job) -> list[str]:
-    """The figures that decide a run, computed, and what was understood differently from what was written."""
+    """A job's notes (renamed keys, defaults of its stage) and its key figures, such as the batch size."""
     spec = job.spec
     zero = f"ZeRO-{job.zero.stage} ({job.zero.file_name})" if job.zero else "DDP"
     tuned = f"LoRA r={spec.lora.r}" if spec.lora else "every weight"
@@ -26,7 +26,7 @@ def lines(job: Job) -> list[str]:
 
 
 def table(runs: list[Run]) -> str:
-    """One line a run: handle, name, state, exit code, nodes or reason."""
+    """One line per run: handle, name, state, exit code, time of submission, nodes and reason."""
     if not runs:
         return "no runs are recorded"
     rows = [("RUN", "NAME", "STATE", "EXIT", "SUBMITTED", "NODES, REASON")]
@@ -42,7 +42,7 @@ def table(runs: list[Run]) -> str:
 
 
 def metrics(evaluation: dict[str, Any]) -> str:
-    """One line a metric of an eval.json."""
+    """One line per metric of an eval.json."""
     found: dict[str, Any] = evaluation["metrics"]
     width = max(map(len, found), default=0)
     return "\n".join(

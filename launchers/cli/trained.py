@@ -1,4 +1,4 @@
-"""Commands on what a run trained: export, eval."""
+"""Commands on the output of a run: export, eval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
 """`alignlaunch diagnose`: which rank failed first, why, and what to do. No torch.
 
-gather → scan (line after line, bounded memory) → judge (the table of patterns and its rule) → text.
+gather (logs and other files) → scan (line by line, in bounded memory) → judge (applies patterns.toml) → report.
 """

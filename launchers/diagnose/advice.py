@@ -1,4 +1,4 @@
-"""After a GPU ran out of memory: what `alignlaunch plan` would change in this very job."""
+"""After a GPU ran out of memory: which changes to the job `alignlaunch plan` proposes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _CAPACITY = re.compile(r"total capac(?:i)?ty of ([\d.]+) GiB|([\d.]+) GiB total 
 
 
 def advice(made_from: dict[str, Any], evidence: Iterable[str]) -> list[str]:
-    """The planner's words on a job that did not fit. made_from: its run.json; evidence: the lines that say so."""
+    """The planner's remedies for a job that did not fit, as lines of text.
+
+    made_from: its run.json. evidence: the log's lines about the failure, which may tell the GPU's capacity.
+    """
     try:
         job = _job(made_from)
         if job is None:
@@ -34,7 +37,7 @@ def advice(made_from: dict[str, Any], evidence: Iterable[str]) -> list[str]:
             "plan: not made: the log does not say how large the GPU is (`gpu_memory_gib` in the cluster profile does)"
         ]
     says = f"plan: {strategies.name(setup)} takes about {needed / GIB:.1f} GiB of {limits.gpu / GIB:.1f}"
-    # It did not fit, whatever was planned: only what takes less than the job as it stands is a remedy.
+    # The job did not fit, even if the plan says that it does: only settings that need less memory are remedies.
     others = strategies.remedies(setup, Limits(min(limits.gpu, needed - 1), limits.host))
     return [says, *(f"plan: {strategies.sets(setup, other)}" for other in others)] if others else [says, _NOTHING]
 
@@ -43,7 +46,7 @@ _NOTHING = "plan: no strategy takes less on these GPUs: more GPUs, or shorter se
 
 
 def _job(made_from: dict[str, Any]) -> Job | None:
-    """The job of a run, as its job file has it now; None where there is none, or it says something else by now."""
+    """The job of a run, loaded again from its job file; None if that is gone, or has changed since."""
     pipeline: dict[str, Any] = made_from.get("pipeline") or {}
     path = Path(pipeline.get("path") or made_from.get("job_file") or "")
     if not path.is_file():
@@ -54,6 +57,6 @@ def _job(made_from: dict[str, Any]) -> Job | None:
 
 
 def _capacity(evidence: Iterable[str]) -> float | None:
-    """GiB of the GPU, as torch's message has it."""
+    """The GPU's capacity in GiB, from torch's message; None if no line has it."""
     matches = filter(None, map(_CAPACITY.search, evidence))
     return next((float(match[1] or match[2]) for match in matches), None)

@@ -1,4 +1,4 @@
-"""How processes ended, in the words of those who watched them: torchelastic's summary, its error files, srun."""
+"""How processes ended, as their launchers report it: torchelastic's summary, its error files, srun."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Failure:
-    """One process that ended badly. time: ISO, so that it sorts; empty where it is not known. code: as in Python."""
+    """A process that failed. time: ISO 8601, "" if unknown. code: as subprocess has it, -N for signal N."""
 
     rank: int | None
     where: str
@@ -32,12 +32,12 @@ class Failure:
 
     @property
     def was_ended(self) -> bool:
-        """Whether its launcher or the scheduler ended it."""
+        """Whether its launcher or the scheduler ended it, with SIGTERM."""
         return self.code in (-signal.SIGTERM, _TERMINATED) or self.how in _ENDED
 
     @property
     def shown(self) -> str:
-        """How it ended, in words."""
+        """How it ended, for people."""
         if self.code is None:
             return self.how or "an exception"
         name = ""
@@ -47,7 +47,7 @@ class Failure:
 
 
 class Summary:
-    """Reads torchelastic's "FAILED ... Root Cause" block of one agent, line after line. writer: its node or pod."""
+    """Parser of the "FAILED ... Root Cause" block that one torchelastic agent logs. writer: the agent's node or pod."""
 
     def __init__(self, writer: str) -> None:
         self._writer = writer
@@ -55,7 +55,7 @@ class Summary:
         self._traceback: list[str] = []
 
     def feed(self, text: str) -> Failure | None:
-        """The process whose record ends before this line, if one does."""
+        """Take the next line. Returns the failure whose record it ends, if any."""
         if match := _FIELD.fullmatch(text):
             self._fields[match[1]] = match[2]
         elif _RULE.fullmatch(text):
@@ -65,30 +65,32 @@ class Summary:
         return None
 
     def close(self) -> Failure | None:
-        """The process of the last record."""
+        """End the current record. Returns its failure, None if it is incomplete."""
         fields, lines = self._fields, self._traceback
         self._fields, self._traceback = {}, []
         rank, code = re.match(r"\d{1,6}", fields.get("rank", "")), re.match(r"-?\d{1,4}", fields.get("exitcode", ""))
         if not rank or not code:
             return None
-        said = [line for line in (fields.get("traceback", ""), *lines) if line and "elastic/errors.html" not in line]
-        if len(said) == 1 and said[0].startswith("Signal "):
-            said = []
+        traceback = [
+            line for line in (fields.get("traceback", ""), *lines) if line and "elastic/errors.html" not in line
+        ]
+        if len(traceback) == 1 and traceback[0].startswith("Signal "):
+            traceback = []
         host = fields.get("host", "")
-        # torchrun calls a node localhost that has no other name for itself: who wrote the summary tells more.
+        # torchrun may know a node only as localhost: the writer of the summary tells more.
         where = self._writer if host.startswith("localhost") else host
         time = fields.get("time", "").strip().replace("_", "T")
-        return Failure(int(rank[0]), where, time, int(code[0]), traceback=said)
+        return Failure(int(rank[0]), where, time, int(code[0]), traceback=traceback)
 
 
 def of_srun(text: str) -> Failure | None:
-    """A task that srun saw ending. It is a node's launcher, or with `launcher: direct` a rank."""
+    """A failed task, from a line of srun. A task is a node's launcher, or with `launcher: direct` a rank."""
     match = _SRUN.match(text)
     return Failure(None, f"task {match['tasks']} on {match['host']}", how=match["how"]) if match else None
 
 
 def of_error_file(path: Path, rank: int | None, where: str) -> Failure | None:
-    """What a process left for torchelastic (TORCHELASTIC_ERROR_FILE); None for any other file. Raises OSError."""
+    """The failure in the error file of a process (TORCHELASTIC_ERROR_FILE); None for any other file. Raises OSError."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             return None
@@ -102,9 +104,10 @@ def of_error_file(path: Path, rank: int | None, where: str) -> Failure | None:
 
 
 def first(failures: list[Failure], followers: set[int]) -> Failure | None:
-    """The earliest that nobody ended and that follows from no other; of one moment the one told first.
+    """The earliest failure, without those of processes that their launcher or the scheduler ended.
 
-    followers: ranks that say that they lost another. They may say so before it is noticed that the other was killed.
+    Of equal times, the one reported first. followers: ranks that report a lost peer. Their failures come last, since
+    the peer's own failure may be noticed later.
     """
     own = [one for one in failures if not one.was_ended]
     return min(own, key=lambda one: (one.rank in followers, not one.time, one.time), default=None)

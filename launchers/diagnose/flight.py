@@ -1,7 +1,7 @@
-"""The flight recorder's dumps: which collective did not end, and which ranks did not come to it.
+"""Dumps of torch's flight recorder: which collective hangs, and which ranks did not reach it.
 
-A dump is a pickle, and a pickle can run anything: this one holds plain containers alone, so whatever names a class is
-refused. The format is that of torch/csrc/distributed/c10d/FlightRecorder.hpp (version 2).
+A dump is a pickle, and loading a pickle can run any code. A dump needs plain containers only, so one that names a
+class is refused. Format: version 2, as in torch/csrc/distributed/c10d/FlightRecorder.hpp.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Ours (`templates/environment.sh.j2`), and torch's own in ~/.cache/torch.
+#: File names: ours (`templates/environment.sh.j2`), and torch's defaults in ~/.cache/torch.
 _NAME = re.compile(r"(?:fr|nccl_trace|comm_lib_trace)_rank_(\d{1,6})")
 _MOST_BYTES = 64 << 20
 _LONGEST = 200
@@ -32,31 +32,34 @@ class _Call:
 
     what: str  # "nccl:all_reduce [[1024]]"
     done: bool
-    frame: str  # where it was called; "" where that is not known
+    frame: str  # the caller outside torch, FILE:LINE (FUNCTION); "" if unknown
 
 
-#: The calls of one group by their number, each with the ranks that came to it: they say the same thousands of times.
+#: Of one process group: number of a collective → call → the ranks that made it. Most ranks make equal calls.
 _Calls = dict[int, dict[_Call, list[int]]]
 
 
 def dumps(folder: Path) -> dict[int, Path]:
-    """The dumps of a folder by rank."""
+    """rank → dump, for the dumps in a folder."""
     found = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
     return {int(match[1]): path for match, path in found if match and path.is_file()}
 
 
 def is_dump(path: Path) -> bool:
-    """Whether a file is called as a dump is."""
+    """Whether a file has the name of a dump."""
     return _NAME.fullmatch(path.name) is not None
 
 
 def report(paths: dict[int, Path]) -> list[str]:
-    """What the dumps tell, a line each; the first collective of each group that not every rank ended."""
+    """Lines of text: for each process group the first collective that not every rank completed; and unreadable dumps.
+
+    paths: rank → dump.
+    """
     lines = []
     loaded: set[int] = set()
     members: dict[str, set[int]] = defaultdict(set)
     found: dict[str, _Calls] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    last: dict[str, dict[int, int]] = defaultdict(dict)  # group, rank → the last number that it has come to
+    last: dict[str, dict[int, int]] = defaultdict(dict)  # group → rank → number of the last collective it reached
     for rank, path in sorted(paths.items()):
         try:
             dump = _load(path)
@@ -77,10 +80,10 @@ def report(paths: dict[int, Path]) -> list[str]:
 
 
 def _stuck(group: str, members: set[int], numbers: _Calls, last: dict[int, int]) -> list[str]:
-    """The first collective of a group that some rank came to and did not end."""
+    """Describe the first collective of a group that some rank reached and did not complete."""
     if any(call.done for calls in numbers.values() for call in calls):
         open_ = [number for number, calls in numbers.items() if not all(call.done for call in calls)]
-    else:  # none has ended yet, or gloo, which does not note it: the first that not all came to
+    else:  # none is completed yet, or gloo, which does not record it: the first that not all ranks reached
         came_to = {number: sum(map(len, calls.values())) for number, calls in numbers.items()}
         open_ = [number for number, count in came_to.items() if count < len(last)] or list(numbers)
     if not open_:
@@ -108,21 +111,21 @@ def _stuck(group: str, members: set[int], numbers: _Calls, last: dict[int, int])
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """A dump, as a pickle or as torch's JSON. Raises ValueError for anything else."""
+    """A dump, from a pickle or from torch's JSON. Raises ValueError for anything else."""
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError("too large")
     data = path.read_bytes()
     try:
         found = json.loads(data) if data.startswith(b"{") else _Plain(io.BytesIO(data)).load()
-    except Exception as error:  # junk makes an unpickler raise whatever there is
+    except Exception as error:  # on junk an unpickler may raise any exception
         raise ValueError(str(error) or type(error).__name__) from error
     if not isinstance(found, dict) or not isinstance(found.get("entries"), list):
-        raise ValueError("it has no entries")  # noqa: TRY004 - of the file, not of an argument
+        raise ValueError("it has no entries")  # noqa: TRY004 - about the file, not an argument
     return found
 
 
 def _groups(dump: dict[str, Any]) -> dict[str, set[int]]:
-    """Process group → its ranks, of those that name them."""
+    """Process group → its ranks, for the groups whose ranks are listed."""
     found: dict[str, set[int]] = {}
     config = dump.get("pg_config")
     for name, about in config.items() if isinstance(config, dict) else ():
@@ -132,7 +135,7 @@ def _groups(dump: dict[str, Any]) -> dict[str, set[int]]:
 
 
 def _collectives(dump: dict[str, Any]) -> dict[tuple[str, int], _Call]:
-    """(group, number) → call of every collective; messages between two ranks are left out."""
+    """(group, number) → call, for every collective. Point-to-point operations are left out."""
     found = {}
     for entry in dump["entries"]:
         try:

@@ -1,4 +1,4 @@
-"""Everything that a run left, or that somebody copied from elsewhere, into one scan."""
+"""Read everything that a run left, or a folder of copied logs, into one scan."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import failures, flight, lines
 from .lines import Line, Source
 from .scan import Scan
 
-#: Bytes read of all the logs of a folder together, and the least of one of them.
+#: Bytes to read of all logs of a folder together, and the minimum for each of them.
 _BUDGET, _LEAST = 64 << 20, 1 << 18
 _MOST_FILES = 4096
 _LOGS = {".log", ".out", ".err", ".txt", ""}
@@ -29,7 +29,7 @@ _REMEDY = "copy the logs of all nodes there (*.out, *.log, *.err, *.txt)"
 
 @dataclass
 class Evidence:
-    """What there is of one run."""
+    """What was found of one run."""
 
     name: str
     scan: Scan = field(default_factory=Scan)
@@ -39,7 +39,7 @@ class Evidence:
     unread: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # why → files
 
     def read(self, files: dict[str, Path]) -> None:
-        """Scan log files, by the names to call them."""
+        """Scan log files. files: name to show → path."""
         most = min(lines.MOST, max(_LEAST, _BUDGET // max(1, len(files))))
         sources = lines.sources(files)
         cut = []
@@ -57,11 +57,11 @@ class Evidence:
             self.notes.append(f"{_some(cut)}: read {_ends(most)} alone")
 
     def miss(self, name: str, error: OSError) -> None:
-        """Take note of what cannot be read."""
+        """Record a file or folder that cannot be read."""
         self.unread[error.strerror or str(error)].append(name)
 
     def close(self) -> None:
-        """All is read: the scheduler has the last word."""
+        """After all logs: scan the scheduler's status as the last line, and note what could not be read."""
         self.scan.close()
         self.notes += [f"{_some(names)}: cannot be read ({why})" for why, names in self.unread.items()]
         if self.status:
@@ -71,12 +71,12 @@ class Evidence:
             self.scan.feed([Line(Source(None, "scheduler"), text, "status")])
 
     def read_dumps(self, folder: Path, since: float = 0.0) -> None:
-        """The flight recorder's dumps of a folder, those of an earlier run left out."""
+        """Note what the flight recorder's dumps in a folder show. Dumps older than `since` are of an earlier run."""
         try:
             if folder.is_dir():
                 dumps = {rank: path for rank, path in flight.dumps(folder).items() if path.stat().st_mtime >= since}
                 self.notes += flight.report(dumps)
-        except OSError as error:  # the folder, such as that of a pod; dumps have notes of their own
+        except OSError as error:  # of the folder, such as a pod's; `flight.report` notes bad dumps itself
             self.miss(str(folder), error)
 
 
@@ -91,7 +91,10 @@ def _ends(most: int) -> str:
 
 
 def find(text: str, say: Callable[[str], None]) -> list[Evidence]:
-    """Of a run (handle, job's or pipeline's name, "last"), or of a folder or file of logs. Raises UsageError."""
+    """The evidence of a run (handle, name of a job or pipeline, "last"), or of a folder or file of logs.
+
+    Raises UsageError, SchedulerError.
+    """
     path = Path(text)
     if "://" not in text and not records.find(text) and (path.exists() or "/" in text):
         return [_of_path(path)]
@@ -107,7 +110,7 @@ def find(text: str, say: Callable[[str], None]) -> list[Evidence]:
 def _of_run(run: Run, say: Callable[[str], None]) -> Evidence:
     found = Evidence(run.handle, status=run.status)
     found.made_from = provenance.read(Path(run.run_dir)) if run.run_dir else {}
-    if run.status.state != "PENDING":  # an earlier attempt's lines say nothing about why it waits
+    if run.status.state != "PENDING":  # the log of an earlier attempt does not tell why it is pending
         if run.log:
             found.read({Path(run.log).name: Path(run.log)})
         else:
@@ -120,7 +123,7 @@ def _of_run(run: Run, say: Callable[[str], None]) -> Evidence:
 
 
 def _of_backend(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterator[Line]:
-    """Lines that have to be asked for: those of pods."""
+    """The lines of a run without a log file, from its backend: those of pods."""
     before = 0
     for number, text in lines.of_stream(_answers(run, found, say)):
         if number > before + 1:
@@ -130,7 +133,7 @@ def _of_backend(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterat
 
 
 def _answers(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterator[str]:
-    """What the backend gives, also where it gives up halfway."""
+    """The log's lines from the backend. If it fails halfway, the failure becomes a note."""
     try:
         for text in registry.of(run.scheme).log(run, None, lambda _: True, None, say):
             yield text.rstrip("\n")[: lines.LONGEST_LINE]

@@ -1,4 +1,4 @@
-"""From what the lines told to a verdict. The rule stands at the head of `patterns.toml`."""
+"""From a scan to a verdict. `patterns.toml` begins with the rule by which an entry is chosen."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _LONGEST = 300
 
 @dataclass
 class Verdict:
-    """What is known of a run's failure. name: of the pattern, or `unknown`, `completed`, `going`, `no-failure`."""
+    """The diagnosis of a run. name: of an entry in patterns.toml, or `unknown`, `completed`, `going`, `no-failure`."""
 
     name: str
     cause: str
     remedy: str = ""
-    first: str = ""  # who failed first, and how
+    first: str = ""  # which rank failed first, and how
     evidence: list[str] = field(default_factory=list)  # "file:line: what it says"
     traceback: list[str] = field(default_factory=list)  # its last lines
-    followed: list[str] = field(default_factory=list)  # who ended after it, and how
+    followed: list[str] = field(default_factory=list)  # which ranks ended after it, and how
     notes: list[str] = field(default_factory=list)
 
 
 def verdict(scan: Scan, place: str = "") -> Verdict | None:
-    """Why the run failed; None where nothing in the lines says that it did. place: slurm, k8s, local or unknown."""
+    """Why the run failed; None if no line says that it did. place: its handle's scheme, which selects the remedy."""
     ended = failures.first(scan.failures, {source.rank for source in scan.followers if source.rank is not None})
     hits = [hit for of_pattern in scan.hits.values() for hit in of_pattern.values()]
     hit = min(hits, key=lambda one: _order(one, ended), default=None)
@@ -54,20 +54,20 @@ def _order(hit: Hit, ended: Failure | None) -> tuple[bool, bool, bool, int, int]
 
 
 def _raised(scan: Scan, ended: Failure | None) -> Traceback | None:
-    """The first traceback that only follows from nothing else, a rank's before those of its launcher."""
+    """The first traceback: preferably of the process that failed first, and no consequence of another failure."""
     own = [one for one in scan.tracebacks.values() if not one.is_summary]
     key = ended.rank if ended else None
     return min(own, key=lambda one: (one.source.rank != key, one.is_consequence, one.source.rank is None), default=None)
 
 
 def _is_another_fault(raised: Traceback, scan: Scan) -> bool:
-    """Whether a traceback is one that no entry knows: then the symptoms of the other ranks follow from it."""
+    """Whether a traceback is a cause that no entry knows. Then the symptoms of other ranks are its consequences."""
     known = any(source.rank == raised.source.rank for hits in scan.hits.values() for source in hits)
     return not raised.is_consequence and not known
 
 
 def _first(ended: Failure | None, hit: Hit | None, raised: Traceback | None) -> Source | None:
-    """Who failed first: a rank if one is known, by its launcher's word or else by its own."""
+    """Who failed first: a rank if one is known; as its launcher reports it, or else as its own lines do."""
     sources = [
         Source(ended.rank, ended.where) if ended else None,
         hit.line.source if hit and not hit.pattern.symptom else None,
@@ -87,7 +87,7 @@ def _how(first: Source, ended: Failure | None) -> str:
 
 
 def _traceback(first: Source, ended: Failure | None, found: dict[Source, Traceback]) -> list[str]:
-    """That of the one that failed first: as its launcher has it, or from the log."""
+    """The traceback of who failed first: from its launcher's report, or from the log."""
     if ended and ended.rank == first.rank and ended.traceback:
         return ended.traceback
     of_first = [one for one in found.values() if one.source.rank == first.rank and not one.is_summary]
@@ -103,7 +103,7 @@ def _known(hit: Hit, place: str) -> Verdict:
 
 
 def _unknown(scan: Scan, traceback: list[str]) -> Verdict:
-    """No entry of the table knows it: the first error itself is all there is to say."""
+    """The verdict if no entry matches: it shows the first traceback, or else the last lines."""
     if traceback:
         return Verdict("unknown", "no known pattern; its traceback is below", "read it from its last line up")
     shown = [_shown(line) for line in scan.last]
@@ -111,21 +111,21 @@ def _unknown(scan: Scan, traceback: list[str]) -> Verdict:
 
 
 def _followed(scan: Scan, first: Source | None) -> list[str]:
-    """Every other rank that ended, by how."""
+    """The other ranks that ended, grouped by how they ended."""
     groups: dict[str, set[int]] = defaultdict(set)
-    told = {first.rank if first else None}
+    listed = {first.rank if first else None}
     for failure in scan.failures:
-        if failure.rank is not None and failure.rank not in told:
+        if failure.rank is not None and failure.rank not in listed:
             groups["ended by the launcher (SIGTERM)" if failure.was_ended else failure.shown].add(failure.rank)
-            told.add(failure.rank)
+            listed.add(failure.rank)
     for source in scan.followers:
-        if source.rank is not None and source.rank not in told:
+        if source.rank is not None and source.rank not in listed:
             groups["lost the connection to another"].add(source.rank)
     return [f"rank{'s' * (len(ranks) > 1)} {_spans(ranks)}: {how}" for how, ranks in groups.items()]
 
 
 def _spans(numbers: set[int]) -> str:
-    """1-3, 7"""
+    """Numbers as text, such as "1-3, 7"."""
     spans: list[list[int]] = []
     for number in sorted(numbers):
         if spans and number == spans[-1][1] + 1:

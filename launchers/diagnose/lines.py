@@ -1,4 +1,4 @@
-"""The lines of all ranks, whoever put a prefix before them: srun, torchrun, torch itself, a pod."""
+"""Read log lines and take off their prefixes (of srun, torchrun, torch, a pod), which tell the rank."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-#: Bytes read of a log; of a larger one its begin, where a rendezvous fails, and its end, where everything else does.
+#: Bytes to read of a log. Of a larger one: its start, where a rendezvous fails, and its end, where all else fails.
 MOST, _MOST_HEAD = 17 << 20, 1 << 20
-#: Bytes; what is longer (a progress bar, a file without line breaks) is read in pieces.
+#: Bytes. A longer line (a progress bar, a file without line breaks) is read in pieces.
 LONGEST_LINE = 4096
 
 _PREFIX = re.compile(
     r"(?:\[pod/(?P<labelled>[\w.-]{1,253})/[\w.-]+\] |(?P<pod>[a-z0-9][a-z0-9.-]{0,252}-\d+(?:-[a-z0-9]+)?): )?"
     r"(?:(?P<task>\d{1,6}): )?"
-    r"(?:\[(?:rank|default)(?P<rank>\d{1,6})\]: ?)*"  # torch repeats what torchrun has put there
+    r"(?:\[(?:rank|default)(?P<rank>\d{1,6})\]: ?)*"  # torch writes it again after torchrun's
 )
-#: A file of one rank alone: torchrun's `attempt_0/3/stderr.log`, behind a folder of its agent's own; `rank_3.log`.
+#: A file of a single rank: torchrun's `attempt_0/3/stderr.log`, in a folder of its agent; or, for _RANK, `rank_3.log`.
 _OF_TORCHRUN = re.compile(r"(?P<agent>(?:.*?/)?)(?:attempt_\d+/(\d{1,6})/[^/]*|(\d{1,6})/error\.json)")
 _RANK = re.compile(r"(?:^|/)rank[_-]?(\d{1,6})(?=[./]|$)")
-#: `train-rank3.log`, beside those of other ranks: without them it is a job's, as LoRA's `sft-rank16.log`.
+#: `train-rank3.log`. Counts only beside such files of other ranks: a single `sft-rank16.log` may mean a LoRA rank.
 _RANK_AT_END = re.compile(r"[._-]rank[_-]?(\d{1,6})(?:\.[^/]*)?$")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class Source(NamedTuple):
-    """Who wrote a line: a rank, or what runs on a node beside them (None); where: the node's task, a pod, a file."""
+    """Who wrote a line. rank: None for other processes, such as launchers. where: the task, pod or file."""
 
     rank: int | None
     where: str
@@ -39,7 +39,7 @@ class Source(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line without its prefixes. place: file and line, for people."""
+    """A log line without its prefixes. place: such as "FILE:NUMBER", to show."""
 
     source: Source
     text: str
@@ -47,9 +47,9 @@ class Line(NamedTuple):
 
 
 def of_file(path: Path, name: str, source: Source, most: int = MOST) -> Iterator[Line]:
-    """The lines of a log file; of one larger than `most` bytes its two `ends`.
+    """The lines of a log file; for one larger than `most` bytes those of its start and end (`ends`).
 
-    name: to call it by; source: of a line that does not say it. Raises OSError.
+    name: to show; source: for lines without a prefix. Raises OSError.
     """
     with path.open("rb") as file:
         for number, raw in _pieces(file, most):
@@ -59,13 +59,13 @@ def of_file(path: Path, name: str, source: Source, most: int = MOST) -> Iterator
 
 
 def ends(most: int) -> tuple[int, int]:
-    """How many bytes are read from the begin and from the end of a log that is larger than `most`."""
+    """How many bytes to read from the start and from the end of a log that is larger than `most`."""
     head = min(_MOST_HEAD, most // 4)
     return head, most - head
 
 
 def of_stream(texts: Iterable[str], most: int = MOST) -> Iterator[tuple[int, str]]:
-    """(number, line) of a log that can be read only once, as `of_file`; bytes are those that a line takes in memory."""
+    """(number, line) of a log that can be read only once, limited as in `of_file`, but by bytes in memory."""
     head, tail = ends(most)
     numbered = enumerate(texts, start=1)
     for number, text in numbered:
@@ -83,7 +83,7 @@ def of_stream(texts: Iterable[str], most: int = MOST) -> Iterator[tuple[int, str
 
 
 def sources(files: dict[str, Path]) -> dict[str, Source]:
-    """Who wrote the lines of each file that do not say it. files: by name, from the diagnosed folder on."""
+    """name → source of the file's lines without a prefix. files: name relative to the diagnosed folder → path."""
     at_end = {name: int(match[1]) for name in files if (match := _RANK_AT_END.search(name))}
     if len(set(at_end.values())) < 2:
         at_end = {}
@@ -95,14 +95,14 @@ def sources(files: dict[str, Path]) -> dict[str, Source]:
 
 
 def several_agents(paths: Iterable[Path]) -> bool:
-    """Whether torchrun left the files of several nodes, each of which counts its processes from 0."""
+    """Whether these are torchrun's files of several nodes: each node numbers its processes from 0."""
     return len({match["agent"] for path in paths if (match := _OF_TORCHRUN.fullmatch(path.as_posix()))}) > 1
 
 
 def rank_of(path: Path, name: str, several: bool) -> int | None:
-    """The rank that a file's place names, None where it names a local one (`several_agents`) or nothing.
+    """The rank in a file's path; None if there is none, or if it is a local rank (several: see `several_agents`).
 
-    name: from the diagnosed folder on, whose own path tells of the job.
+    name: relative to the diagnosed folder, so that a "rank16" in the path of the job's folder does not count.
     """
     if match := _OF_TORCHRUN.fullmatch(path.as_posix()):
         return None if several else int(match[2] or match[3])
@@ -111,7 +111,7 @@ def rank_of(path: Path, name: str, several: bool) -> int | None:
 
 
 def split(text: str, source: Source, place: str) -> Line:
-    """Take the prefixes off a line. source: of a line without any."""
+    """Take the prefixes off a line. source: used for what they do not tell."""
     match = _PREFIX.match(text)
     if match and match.end():
         pod, task, rank = match["labelled"] or match["pod"], match["task"], match["rank"]
@@ -131,4 +131,4 @@ def _pieces(file: BinaryIO, most: int) -> Iterator[tuple[int, bytes]]:
         number += bool(number) and raw.endswith(b"\n")
         if number and read >= head and size - read > tail:
             file.seek(size - tail)
-            number, read = 0, head  # the line that went over it must not cost the last one
+            number, read = 0, head  # not more than `head`: else the end of the tail would not be read

@@ -1,4 +1,4 @@
-"""The table of known faults, `patterns.toml`, ready for use."""
+"""Loads the table of known faults, `patterns.toml`, and looks lines up in it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Pattern:
-    """One entry. symptom: what ranks see of a fault elsewhere, or what does not end a run by itself.
+    """One entry. symptom: it is only what a rank sees of a fault elsewhere, or does not end a run by itself.
 
-    remedies: by place to run; "" for places that have none of their own.
+    remedies: scheme of the place to run → remedy; "" for all other places.
     """
 
     index: int  # in the table
@@ -44,13 +44,13 @@ WORDS, PATTERNS = _load()
 
 
 def is_telling(text: str) -> bool:
-    """Whether any entry may know a line."""
+    """A quick filter: False for a line that no entry can match."""
     text = text.lower()
     return any(word in text for word in WORDS)
 
 
-@lru_cache(maxsize=4096)  # ranks say the same
+@lru_cache(maxsize=4096)  # many ranks log the same line
 def matches(text: str) -> list[tuple[Pattern, re.Match[str]]]:
-    """The entries that know a telling line, in the order of the table."""
+    """The entries that match a line for which `is_telling` is true, in the order of the table."""
     found = ((pattern, pattern.regex.search(text)) for pattern in PATTERNS)
     return [(pattern, match) for pattern, match in found if match]

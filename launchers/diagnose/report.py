@@ -13,7 +13,7 @@ from .judge import Verdict
 
 
 def diagnose(text: str, say: Callable[[str], None]) -> list[tuple[str, Verdict]]:
-    """(run or folder, verdict); of a pipeline one for each of its runs. Raises UsageError, SchedulerError."""
+    """[(run or folder, verdict)]: several for a pipeline, one per run. Raises UsageError, SchedulerError."""
     return [(found.name, of(found)) for found in find(text, say)]
 
 
@@ -44,13 +44,13 @@ def _without_failure(state: str, reason: str, count: int) -> Verdict:
 
 
 def as_json(name: str, verdict: Verdict) -> dict[str, Any]:
-    """Every part under its own name."""
+    """The parts of a verdict by their names."""
     found = asdict(verdict)
     return {"run": name, "verdict": found.pop("name"), **found}
 
 
 def as_text(name: str, verdict: Verdict) -> str:
-    """One part a line; the traceback last."""
+    """The parts of a verdict, each with a label; the traceback last."""
     rows = [
         ("run", [name]),
         ("verdict", [f"{verdict.name}: {verdict.cause}"]),

@@ -1,4 +1,4 @@
-"""One pass over the lines of each log. Only what tells something is kept, so that memory does not grow with the log."""
+"""One pass over the lines of each log. Keeps only relevant lines, so that memory does not grow with the log."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from .failures import Failure, Summary, of_srun
 from .lines import Line, Source
 from .patterns import Pattern, is_telling, matches
 
-#: What a process says when another one has gone first, or when its launcher ends it: a consequence, never a cause.
+#: What a process logs when a peer is gone, or when its launcher ends it: a consequence, never a cause.
 CONSEQUENCE = re.compile(
     r"Connection (?:reset|closed) by peer|Broken pipe|remote process exited|recvValue failed|got 0 bytes"
     r"|SignalException: Process \d+ got signal|Received Signals\.SIG(?:TERM|INT) death signal|CANCELLED AT"
 )
-#: job.sbatch's first line: a requeued job goes on in the log of its earlier attempts, which are over and done with.
+#: The first line that job.sbatch prints. A requeued job appends to the log of its earlier attempts, which do not count.
 _ATTEMPT = re.compile(r"alignlaunch: \S+ \(\w+\): \d+ nodes x \d+ = \d+ processes; head ")
-#: What torchrun.sh and deepspeed.sh say on each node.
+#: What torchrun.sh and deepspeed.sh print on each node.
 _NODE = re.compile(r"nodes +\d+, this is (\d{1,5}), head ")
-#: c10d warns of a name that it cannot look up also where another way to look it up works: only with _GAVE_UP it counts.
+#: c10d logs a failed look-up of a host even if another way to resolve it works. It counts only if _GAVE_UP follows.
 _LOOKUP = re.compile(r"network addresses of \((?P<host>[^,\s]+), \d+\) cannot be retrieved")
 _GAVE_UP = re.compile(r"client socket has .* connect to (?:any network address of )?\((?P<host>[^,\s]+), \d+\)")
 _CHAINED = re.compile(r"During handling of the above exception|The above exception was the direct cause")
-#: Bounds of what is kept of a hostile log.
+#: Limits on what is kept, whatever a log contains.
 _MOST_SOURCES, _MOST_HITS = 2048, 256
 _MOST_FRAMES, _MOST_MESSAGE, _LONGEST = 16, 5, 400
 
 
 @dataclass
 class Traceback:
-    """A Python traceback of one source, to the end of its message."""
+    """A Python traceback of one source, with the exception's message."""
 
     source: Source
     place: str
     frames: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_FRAMES))
     message: list[str] = field(default_factory=list)
-    open: bool = True  # more of it may come
+    open: bool = True  # more lines of it may follow
 
     @property
     def lines(self) -> list[str]:
@@ -46,7 +46,7 @@ class Traceback:
 
     @property
     def is_summary(self) -> bool:
-        """Whether a launcher raised it, because a process that it watches has failed."""
+        """Whether it is a launcher's, raised because one of its processes failed."""
         return any("ChildFailedError" in line for line in self.message)
 
     @property
@@ -56,7 +56,7 @@ class Traceback:
 
 @dataclass(frozen=True)
 class Hit:
-    """A line that a pattern knows. order: of the lines."""
+    """A line that a pattern matches. order: the line's number over all logs."""
 
     pattern: Pattern
     match: re.Match[str]
@@ -65,7 +65,7 @@ class Hit:
 
 
 class Scan:
-    """What the lines have told so far: of one log, or by `add` of several. count: of the lines before it."""
+    """What was found in one log, or with `add` in several. count: number of lines in the logs before it."""
 
     def __init__(self, count: int = 0) -> None:
         self.count = count
@@ -75,15 +75,15 @@ class Scan:
         self.hits: dict[str, dict[Source, Hit]] = defaultdict(dict)  # pattern → the first of each source
         self.tracebacks: dict[Source, Traceback] = {}  # the first of each source
         self.failures: list[Failure] = []
-        self.followers: set[Source] = set()  # who lost another, or was ended
+        self.followers: set[Source] = set()  # who lost a peer, or was ended by its launcher
         self.last: deque[Line] = deque(maxlen=5)
         self._summaries: dict[Source, Summary] = {}
         self._chained: set[Source] = set()
-        self._nodes: dict[str, Line] = {}  # who is which NODE_RANK
-        self._unresolved: set[str] = set()  # hosts
+        self._nodes: dict[str, Line] = {}  # NODE_RANK → line of the node that has it
+        self._unresolved: set[str] = set()  # hosts whose look-up failed
 
     def feed(self, lines: Iterable[Line]) -> None:
-        """Read on in a log; a new attempt in it ends what this log has told, and no other."""
+        """Take more lines of the log. When a new attempt starts, forget what this log (and no other) showed before."""
         for line in lines:
             if _ATTEMPT.match(line.text):
                 self._forget()
@@ -99,7 +99,7 @@ class Scan:
                     self.followers.add(line.source)
 
     def add(self, log: Scan) -> None:
-        """Join what another log, read after these and closed, has told."""
+        """Add what was found in another log, which was read after these and closed."""
         self.count = log.count
         for hit in chain.from_iterable(hits.values() for hits in log.hits.values()):
             self._keep(hit)
@@ -113,20 +113,20 @@ class Scan:
             self._node(line)
 
     def tell(self, failure: Failure, place: str) -> None:
-        """Take note of how a process ended; what it left is read as its own lines."""
+        """Record how a process ended, and match the lines of its report as lines of that process."""
         self.failures.append(failure)
         source = Source(failure.rank, failure.where)
         for text in (failure.shown, *failure.traceback):
             self._match(Line(source, text, place))
 
     def close(self) -> None:
-        """No more lines come."""
+        """After the last line: end the summaries that are still open."""
         for source, summary in self._summaries.items():
             if failure := summary.close():
                 self.tell(failure, source.where)
 
     def _match(self, line: Line, order: int | None = None) -> None:
-        """Look a line up in the table. order: in place of that of the lines."""
+        """Look a line up in the table. order: instead of the line's number."""
         for pattern, match in matches(line.text):
             self._keep(Hit(pattern, match, line, self.count if order is None else order))
 
@@ -136,7 +136,7 @@ class Scan:
             hits.setdefault(hit.line.source, hit)
 
     def _process(self, line: Line) -> None:
-        """Torchelastic's summary, and srun's lines about its tasks."""
+        """Parse torchelastic's summary, and srun's lines about failed tasks."""
         if line.text.startswith(("Root Cause (first", "Failures:")) and len(self._summaries) < _MOST_SOURCES:
             self._summaries.setdefault(line.source, Summary(line.source.where))
         summary = self._summaries.get(line.source)
@@ -145,7 +145,7 @@ class Scan:
             self.tell(failure, line.place)
 
     def _node(self, line: Line) -> None:
-        """Two nodes of one NODE_RANK: neither says so itself, and all else that they say follows from it."""
+        """Detect two nodes with the same NODE_RANK, which no line reports. order 0: the other errors follow from it."""
         if (match := _NODE.match(line.text)) and len(self._nodes) < _MOST_SOURCES:
             other = self._nodes.setdefault(match[1], line).source
             if other != line.source:
@@ -153,7 +153,7 @@ class Scan:
                 self._match(Line(line.source, text, line.place), order=0)
 
     def _resolution(self, line: Line) -> None:
-        """A host that could not be looked up, and then not be reached."""
+        """Detect a host that could not be resolved and then not be reached."""
         if (match := _LOOKUP.search(line.text)) and len(self._unresolved) < _MOST_SOURCES:
             self._unresolved.add(match["host"])
         elif (match := _GAVE_UP.search(line.text)) and match["host"] in self._unresolved:
@@ -162,7 +162,7 @@ class Scan:
     def _traceback(self, line: Line) -> None:
         text, known = line.text, self.tracebacks.get(line.source)
         if text.startswith("Traceback (most recent call last)"):
-            if known is None or line.source in self._chained:  # of a chain the last one is what was raised
+            if known is None or line.source in self._chained:  # of chained tracebacks the last one counts
                 self._chained.discard(line.source)
                 if len(self.tracebacks) < _MOST_SOURCES:
                     self.tracebacks[line.source] = Traceback(line.source, line.place)

@@ -1,4 +1,4 @@
-"""The checks before anything is written: the place to run, paths, other runs in the output folder, memory, data."""
+"""The checks before anything is written: the place to run, paths, other runs with this output_dir, memory, data."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from . import data_checks
 
 
 class Wanted(NamedTuple):
-    """Checks that may be left out: reading the data that this machine sees, and planning the memory."""
+    """Which optional checks to make: reading the data that this machine sees, and planning memory."""
 
     data: bool = True
     memory: bool = True
 
 
 EVERYTHING = Wanted()
-#: Longer than a pod or a Slurm step has between TERM and KILL.
+#: Seconds to wait for an ending run: longer than a pod or a Slurm step has by default between TERM and KILL.
 _ENDING_SECONDS = 60.0
 
 
 def check(rendered: Rendered, backend: Backend, say: Say, wanted: Wanted = EVERYTHING) -> None:
-    """Report what is doubtful about a job. Raises UsageError for what cannot work."""
+    """Report warnings about a job. Raises UsageError for what cannot work."""
     job = rendered.job
     if rendered.preflight_only:
         _require_preflight(rendered)
@@ -46,17 +46,17 @@ def check(rendered: Rendered, backend: Backend, say: Say, wanted: Wanted = EVERY
 
 
 def _report_missing(job: Job, say: Say, *, here: bool) -> None:
-    """here: the job runs on this machine, so that a path that is missing here cannot work."""
+    """Report missing paths. here: the job runs on this machine, so that a missing path is an error."""
     missing = [f"{key}: {path} is not on this machine" for key, path in missing_paths(job)]
     if missing and here:
         listed = "\n".join(missing)
         raise UsageError(f"{listed}\n    remedy: correct the path, as seen from {job.dir.resolve()}")
-    for one in missing:  # a node may see it
+    for one in missing:  # only a warning: the nodes may see it
         say(f"warning: {one} (as seen from {job.dir.resolve()})")
 
 
 def _require_preflight(rendered: Rendered) -> None:
-    """For --preflight-only. Raises UsageError where the nodes would not be compared."""
+    """Raise UsageError if --preflight-only would compare no nodes."""
     job = rendered.job
     if job.elastic:
         raise UsageError(
@@ -71,9 +71,9 @@ def _require_preflight(rendered: Rendered) -> None:
 
 
 def _require_memory(job: Job, say: Say) -> None:
-    """A job that cannot fit would wait for hours in the queue to find out."""
+    """Raise UsageError for a job that cannot fit in memory, instead of letting it queue for hours and then fail."""
     if job.cluster.gpu_memory_gib is None and job.cluster.host_memory_gib is None:
-        return  # nothing to hold it against: the planner need not even be loaded
+        return  # no limit is known: do not even import the planner
     from ..planner import plan
     from ..planner.architecture.model import UnknownModelError
 
@@ -87,10 +87,10 @@ def _require_memory(job: Job, say: Say) -> None:
 
 
 def missing_paths(job: Job) -> list[tuple[str, str]]:
-    """Keys whose value looks like a path and does not exist here: a queue is a slow way to learn of a typing error.
+    """(key, path) of each path in the job file that does not exist here. Finds typing errors before the job queues.
 
-    "org/name" may be a hub id, so only what is absolute, begins with a dot or ends as a data file does is looked up.
-    What an earlier step of the pipeline will have made is not missing.
+    "org/name" may be a hub id, so of model, tokenizer and data only what is absolute, begins with a dot, or ends like a
+    data file is checked. Outputs of earlier steps of the pipeline do not count as missing.
     """
     spec = job.spec
     named = [("model", spec.model), ("tokenizer", spec.tokenizer or "")]
@@ -106,20 +106,23 @@ def missing_paths(job: Job) -> list[tuple[str, str]]:
 
 
 def _require_free(folder: str, say: Say) -> None:
-    """Two runs in one output folder would cut each other's metrics and set each other's checkpoints aside."""
+    """Raise UsageError if another run has the output folder: they would overwrite each other's metrics and checkpoints.
+
+    Waits for a run that is just ending.
+    """
     known = []
     try:
         known = [run for run in records.load() if run.output_dir == folder]
-    except UsageError as broken:  # a record that cannot be read keeps no job from running
+    except UsageError as broken:  # an unreadable record must not keep a job from running
         say(f"warning: {broken}")
     owner = claim.owner(folder)
     if owner and owner.handle not in {run.handle for run in known}:
-        known.append(owner)  # somebody else's, or submitted from another machine
+        known.append(owner)  # another user's run, or one submitted from another machine
     unanswered: dict[str, LaunchError] = {}
     now = states.refresh(known, unanswered)
     end = time.monotonic() + _ENDING_SECONDS
     for run in now:
-        if run.status.state == "COMPLETING":  # one that was just cancelled
+        if run.status.state == "COMPLETING":  # such as a run that was just cancelled
             say(f"waiting for {run.name} ({run.handle}) to end: it writes to the same output_dir")
     while any(run.status.state == "COMPLETING" for run in now) and time.monotonic() < end:
         time.sleep(1)

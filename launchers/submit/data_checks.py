@@ -1,7 +1,7 @@
-"""Read a job's data before anything is submitted, with the readers that the nodes use.
+"""Check a job's data before anything is submitted, with the readers that training uses.
 
-A bound keeps it quick: the first 1000 records of each file, about 5 seconds altogether. What this machine does not see
-(hub data sets too), and files above 64 MB that can only be read whole are left to the nodes.
+To be quick, it reads the first 1000 records of each file, for about 5 seconds in total. Not checked here: data that
+this machine does not see, hub data sets, and files above 64 MB that can only be read as a whole.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from ..job.job import Job
 RECORDS_PER_FILE = 1000
 SECONDS = 5.0
 DOCUMENT_BYTES = 64 << 20
-#: Bad records that are listed one by one; all are counted.
+#: How many bad records an error lists. All are counted.
 LISTED = 20
 
 
 class File(NamedTuple):
-    """A data file as this machine sees it."""
+    """A data file that exists on this machine, and which of its records to take."""
 
     path: Path
     selection: sources.Selection
 
 
 def check(job: Job) -> list[str]:
-    """Notes and warnings about the job's data. Raises UsageError where a run would end because of it."""
+    """Notes and warnings about the job's data. Raises UsageError if training would fail because of it."""
     notes: list[str] = []
     unreadable: list[str] = []
     train, validation = (_files(job, role, unreadable) for role in ("train", "validation"))
@@ -109,7 +109,7 @@ def _items(files: Iterable[File], stage: str, unreadable: list[str], notes: list
 
 
 def _located(found: Record | FormatError, folder: Path, stage: str) -> Record | FormatError:
-    """A record, unless an image that it names is not there."""
+    """The record with absolute paths of its images, or the FormatError about them."""
     try:
         return found if isinstance(found, FormatError) else images.located(found, folder, stage)
     except FormatError as error:

@@ -1,4 +1,4 @@
-"""Runs in the foreground, one after the other: their progress, their ends, and Ctrl-C."""
+"""Runs in the foreground, one after the other: show their progress and how they end, and handle Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ POLL_SECONDS = 0.2
 def run_all(
     rendered: Mapping[str, Rendered], runs: Mapping[str, Run], backend: ForegroundBackend, *, follow: bool, say: Say
 ) -> int:
-    """Run the submitted steps one after the other, up to the first that fails. Returns its exit code, or 0."""
+    """Start the submitted steps one after the other, until one fails. Returns its exit code, or 0.
+
+    The steps that were not started are cancelled.
+    """
     waiting = list(runs)
     code = 0
     try:
@@ -45,12 +48,12 @@ def run_all(
 
 
 def _attend(rendered: Rendered, run: Run, backend: ForegroundBackend, *, follow: bool, say: Say) -> int:
-    """Start the run and show it until it ends; returns its exit code. Ctrl-C ends every process of it first."""
+    """Start the run and show it until it ends. Returns its exit code; 130 after Ctrl-C, which ends its processes."""
     process = backend.start(rendered, run)
     began = time.time()
     log = Path(run.log)
     progress = _Progress(Path(run.output_dir) / METRICS, began)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # `timeout`, a CI job, a closed terminal: as Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGHUP):  # from `timeout`, CI or a closed terminal: handled as Ctrl-C
         if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` ignores a closed terminal
             signal.signal(number, signal.default_int_handler)
     try:
@@ -67,7 +70,7 @@ def _attend(rendered: Rendered, run: Run, backend: ForegroundBackend, *, follow:
         say("stopping every process of the run ... (Ctrl-C again: at once)")
         try:
             backend.cancel(run)
-        except KeyboardInterrupt:  # torchrun gives its processes half a minute
+        except KeyboardInterrupt:  # the second Ctrl-C, while `cancel` gives torchrun its grace period
             backend.kill(run)
         process.wait()
         states.refresh([run])
@@ -84,7 +87,7 @@ def _attend(rendered: Rendered, run: Run, backend: ForegroundBackend, *, follow:
 
 
 class _Progress:
-    """The newest record of metrics.jsonl: one line that renews itself on a terminal, a line a record elsewhere."""
+    """Shows the records of metrics.jsonl: on a terminal in one line that is overwritten, else one line per record."""
 
     def __init__(self, path: Path, began: float) -> None:
         self._path, self._began, self._offset = path, began, 0
@@ -109,7 +112,7 @@ class _Progress:
             self._open_line = False
 
     def _new_records(self) -> list[dict[str, Any]]:
-        """Whole records that came since the last call; those of an earlier run in the same folder do not count."""
+        """Complete records written since the last call, without those of an earlier run in the same folder."""
         try:
             if self._path.stat().st_mtime < self._began:
                 return []
@@ -125,7 +128,7 @@ class _Progress:
 
 
 def _record(line: bytes) -> dict[str, Any]:
-    """One line of metrics.jsonl; empty where it cannot be read, as when two runs write into one folder."""
+    """One line of metrics.jsonl; empty if it is not a JSON object, such as lines that two writers have mixed."""
     try:
         found = json.loads(line)
     except ValueError:

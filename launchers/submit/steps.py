@@ -48,7 +48,7 @@ def check(
     """Check every step before anything is written. Raises UsageError with all that cannot work."""
     reported: set[str] = set()
 
-    def once(message: str) -> None:  # steps have much in common
+    def once(message: str) -> None:  # steps often share a warning
         if message not in reported:
             reported.add(message)
             say(message)
@@ -59,9 +59,9 @@ def check(
 def write(
     pipeline: Pipeline, rendered: dict[str, Rendered], *, accept: bool, committed: bool, dry: bool, say: Say
 ) -> None:
-    """Make the folders in git hold what was rendered. Raises DriftError with all that differs from it.
+    """Write the rendered files to their folders under version control. Raises DriftError with all that differs there.
 
-    accept: overwrite what differs. committed: require that git has all of it, and the files it was made from.
+    accept: overwrite what differs. committed: require that these files and their sources are committed to git.
     dry: write nothing.
     """
 
@@ -83,7 +83,7 @@ def _sources(one: Rendered) -> list[Path]:
 
 
 def _each(pipeline: Pipeline, steps: Mapping[str, S], error: type[LaunchError], do: Callable[[S], T]) -> dict[str, T]:
-    """What `do` returns for every step. Raises one error with those of all steps."""
+    """{step: what `do` returns for it}. Raises one error that joins the errors of all steps."""
     done: dict[str, T] = {}
     refused: list[str] = []
     for step, of_step in steps.items():
@@ -97,7 +97,7 @@ def _each(pipeline: Pipeline, steps: Mapping[str, S], error: type[LaunchError], 
 
 
 def submit(pipeline: Pipeline, rendered: dict[str, Rendered], backend: Backend, say: Say) -> dict[str, Run]:
-    """Submit every step, each to wait for those it needs, or none: what was submitted before a failure is cancelled."""
+    """Submit all steps, each to start after those that it needs. If one fails, those before it are cancelled."""
     of_pipeline = f"{pipeline.name}/{secrets.token_hex(4)}" if pipeline.name else ""
     runs: dict[str, Run] = {}
     step = ""

@@ -1,4 +1,4 @@
-"""One submission: copy what was rendered into a run folder, hand exactly that to the scheduler, and record it."""
+"""One submission: copy the rendered files into a run folder, submit exactly these copies, and record the run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from ..watch import states
 
 
 def submit(rendered: Rendered, backend: Backend, say: Say, *, after: Sequence[Run] = (), pipeline: str = "") -> Run:
-    """Submit a job, to start after those runs. If it fails, neither a folder nor a record stays."""
+    """Submit a job. after: the runs that have to succeed first.
+
+    If the scheduler refuses, the run's folder and record are removed. After a LostJobError they stay.
+    """
     with _opened(rendered, backend, pipeline) as run:
         accepted = backend.submit(rendered, run, after, say)
     named = replace(accepted, status=Status("PENDING"))
@@ -31,10 +34,10 @@ def submit(rendered: Rendered, backend: Backend, say: Say, *, after: Sequence[Ru
 
 @contextmanager
 def _opened(rendered: Rendered, backend: Backend, pipeline: str) -> Iterator[Run]:
-    """A run that is about to be submitted: its folder, its claim on the output folder, its row in the record.
+    """A run that is about to be submitted, with its folder, its claim on the output folder, and its row in the record.
 
-    All of it exists before the scheduler is asked, so that no job of it is ever unknown; all of it is removed again
-    where the scheduler refuses.
+    These exist before the submission, so that a job whose submission is interrupted can be found again. If the
+    scheduler refuses, they are removed.
     """
     job = rendered.job
     with runfolder.create(job, rendered.files) as folder:
@@ -51,7 +54,7 @@ def _opened(rendered: Rendered, backend: Backend, pipeline: str) -> Iterator[Run
         )
         write_atomic(folder / states.SUBMITTER, json.dumps(processes.identity()))
         try:
-            # A folder on nodes that do not share this file system can be claimed only if it exists here too.
+            # Without a shared file system, output_dir is a path of the nodes: claim it only if it exists here too.
             if not rendered.preflight_only and (backend.shares_files or Path(run.output_dir).is_dir()):
                 claim.take(run, _ended_owner(run.output_dir))
             records.save([run])
@@ -65,12 +68,12 @@ def _opened(rendered: Rendered, backend: Backend, pipeline: str) -> Iterator[Run
 
 
 def _ended_owner(folder: str) -> Run | None:
-    """The run that had the folder before. Raises UsageError where it still has it."""
-    had = claim.owner(folder)
-    if had is None:
+    """The run that claimed the folder before, if any. Raises UsageError if it has not ended."""
+    previous = claim.owner(folder)
+    if previous is None:
         return None
     unanswered: dict[str, LaunchError] = {}
-    now = states.refresh([had], unanswered)[0]
-    if not (now.status.is_final or unanswered):  # where nobody could be asked, the checks before have warned
+    now = states.refresh([previous], unanswered)[0]
+    if not (now.status.is_final or unanswered):  # if it could not be queried, `checks` has warned
         raise claim.taken(now, folder)
-    return had
+    return previous

@@ -1,1 +1,1 @@
-"""Runs in any place: their states, their logs, waiting for their end."""
+"""Runs in any place: query their states, follow their logs, wait for their end, cancel them."""

@@ -1,4 +1,4 @@
-"""The log of a run as it grows."""
+"""Follow the log of a run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .states import FIRST_POLL, LAST_POLL
 
 
 def follow(run: Run, say: Say, wanted: Wanted, count: int | None = None) -> Iterator[str]:
-    """The last `count` log lines, and then more as they come, until the run ends."""
-    due, delay = 0.0, FIRST_POLL
-    answers = states.states(run, say, lambda *_: None)  # `is_over` has its own pace
+    """The last `count` wanted lines of the log (all for None), then later ones as they come, until the run ends."""
+    next_poll, delay = 0.0, FIRST_POLL
+    answers = states.states(run, say, lambda *_: None)  # no pauses: `is_over` itself limits how often it polls
 
     def is_over() -> bool:
-        nonlocal due, delay
-        if time.monotonic() < due:
+        nonlocal next_poll, delay
+        if time.monotonic() < next_poll:
             return False
         now = next(answers)
-        due, delay = time.monotonic() + delay, min(delay * 1.5, LAST_POLL)
+        next_poll, delay = time.monotonic() + delay, min(delay * 1.5, LAST_POLL)
         return now is not None and now.status.is_final
 
     yield from registry.of(run.scheme).log(run, count, wanted, is_over, say)

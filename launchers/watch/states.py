@@ -1,4 +1,4 @@
-"""Runs in any place: find one, ask for states, wait for the end, cancel."""
+"""Runs in any place: find them, query their states, wait for their end, cancel them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..runs import claim, processes, records
 from ..runs.records import Run, Status
 from . import words
 
-#: In a run's folder: the process that submits it.
+#: File in a run's folder: which process submits it.
 SUBMITTER = "submitter.json"
-#: No submission takes longer.
+#: A submission by a process on another machine, which cannot be seen from here, counts as running for this long.
 _SUBMISSION = timedelta(minutes=15)
-#: Seconds between two questions to a scheduler: quick at first, then sparing.
+#: Seconds between two queries of a scheduler: the first interval, which then grows up to the last.
 FIRST_POLL, LAST_POLL = 1.0, 15.0
-#: A scheduler that does not answer for so long ends a wait; the job itself goes on.
+#: `wait` and --follow give up after the scheduler has not answered for this long. The job itself goes on.
 PATIENCE_SECONDS = 600
 
 
@@ -40,10 +40,10 @@ def find(text: str) -> list[Run]:
 
 
 def refresh(known: list[Run], unanswered: dict[str, LaunchError] | None = None) -> list[Run]:
-    """The runs with their states of now. Only those that may have changed are asked for; the record learns them.
+    """The runs with their present states, also stored in the record. Queries only runs whose state may have changed.
 
-    A place that cannot be asked raises its error; with `unanswered` (handle → error, which is filled) its runs keep
-    their last state, and all other places are asked.
+    If a place cannot be queried, its error is raised; with `unanswered`, a dict that is filled with handle → error, its
+    runs keep their last state instead, and the other places are queried all the same.
     """
     fresh: dict[str, Run] = {}
     known = [_named(run, unanswered) if run.is_submitting else run for run in known]
@@ -69,7 +69,7 @@ def refresh(known: list[Run], unanswered: dict[str, LaunchError] | None = None) 
 
 
 def _named(run: Run, unanswered: dict[str, LaunchError] | None = None) -> Run:
-    """The run under the handle that its scheduler gave it, also where its submission was cut off before it was known.
+    """The run with its scheduler's handle. If its submission was interrupted, ask the scheduler whether it has the job.
 
     Errors as in `refresh`.
     """
@@ -86,7 +86,7 @@ def _named(run: Run, unanswered: dict[str, LaunchError] | None = None) -> Run:
     host = processes.elsewhere(submitter)
     if found is None and host and datetime.now(UTC) < datetime.fromisoformat(run.submitted_at) + _SUBMISSION:
         return run.with_status(Status("SUBMITTING", reason=f"by a process on {host}, which is not seen from here"))
-    if found is None:  # asked again each time: what was started to submit it may outlive its own process
+    if found is None:  # asked again each time: the sbatch of an interrupted submission may still be running
         return run.with_status(
             Status("UNKNOWN", reason="its submission was cut off, and the scheduler knows no such job")
         )
@@ -96,7 +96,7 @@ def _named(run: Run, unanswered: dict[str, LaunchError] | None = None) -> Run:
 
 
 def cancel(run: Run) -> None:
-    """End the run. Raises UsageError where its scheduler has no job of it, or not yet."""
+    """End the run. Raises UsageError if its scheduler has no job for it, or does not have it yet."""
     if run.is_submitting:
         submitter = processes.read(Path(run.run_dir) / SUBMITTER)
         reason = run.status.reason or f"by process {submitter.get('pid')}; end that one"
@@ -105,9 +105,10 @@ def cancel(run: Run) -> None:
 
 
 def states(run: Run, say: Say, pause: Callable[[Run, float], None]) -> Iterator[Run | None]:
-    """The run after every question, until its state is final; None where the scheduler was away, which is said.
+    """Yield the run after each query, until its state is final; None if the scheduler did not answer.
 
-    Every change of state or reason is said, too. pause: waits so many seconds after a question, or less.
+    Reports missing answers, and each change of state or reason. pause: waits between queries, these seconds or less.
+    Raises SchedulerError after PATIENCE_SECONDS without an answer.
     """
     delay, last_answer, here, seen = FIRST_POLL, time.monotonic(), False, None
     while True:
@@ -134,7 +135,7 @@ def states(run: Run, say: Say, pause: Callable[[Run, float], None]) -> Iterator[
 
 
 def wait(run: Run, say: Say) -> Run:
-    """Until the end."""
+    """Wait until the run has ended. Returns it with its last state."""
     for now in states(run, say, registry.of(run.scheme).pause):
         run = now or run
     return run

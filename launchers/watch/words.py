@@ -1,4 +1,4 @@
-"""A run in one line of prose."""
+"""Texts about a run for the user."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def describe(run: Run) -> str:
 
 
 def result(run: Run, *, preflight_only: bool) -> str:
-    """What a run that ended well has left."""
+    """The result of a run that succeeded."""
     return "the nodes agree; nothing was trained" if preflight_only else f"result: {run.output_dir}"

@@ -1,4 +1,4 @@
-"""Runs on Kubernetes: their states, logs and end, for `watch`. The cluster of a run is that of its handle's context."""
+"""Runs on Kubernetes: submit, watch and cancel them. A run's handle names the kubeconfig context of its cluster."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from .client import Api, Object, Refused
 from .submission import RUN_LABEL
 
 SCHEME = "k8s"
-#: In the run's folder: the pods' lines, kept before they were deleted.
+#: File in the run's folder: the pods' logs, saved before the pods were deleted.
 KEPT = "pods.log"
-#: Longer than a pod has between TERM and KILL, unless it asks for more.
+#: Seconds to wait for deleted pods: more than the default terminationGracePeriodSeconds of 30.
 _ENDING_SECONDS = 40.0
-_CANCELLED = "cancelled"  # a file of the run's folder
+_CANCELLED = "cancelled"  # a file in the run's folder
 _GONE = Status("UNKNOWN", reason="the cluster has no such job any more: deleted by hand, or by its ttl")
 
 
@@ -44,16 +44,16 @@ def handle_of(api: Api, name: str) -> str:
 
 
 def api_of(run: Run) -> Api:
-    """The cluster that the run's handle names. Raises UsageError where the kubeconfig has no such context."""
+    """The API of the cluster that the run's handle names. Raises UsageError if the kubeconfig has no such context."""
     context, namespace, _ = run.handle.removeprefix(f"{SCHEME}://").rsplit("/", 2)
     api = Api(None if context == "in-cluster" else context, namespace)
-    if api.context != context:  # the pod's own cluster has no name by which to ask for it from elsewhere
+    if api.context != context:  # "in-cluster" means the submitting pod's own cluster, which has no name elsewhere
         raise UsageError(f"{run.handle}: of the cluster of the pod that submitted it\n    remedy: ask in such a pod")
     return api
 
 
 class KubernetesBackend:
-    """State from conditions, pods and events; logs from the pods."""
+    """State from the job's conditions, pods and events; logs from the pods."""
 
     scheme = SCHEME
     target: Target = "k8s"
@@ -65,7 +65,7 @@ class KubernetesBackend:
     def __init__(
         self, *, context: str | None = None, namespace: str | None = None, require_digest: bool = False
     ) -> None:
-        """context, namespace: of submissions; without them the kubeconfig's, and the job's or the context's."""
+        """context, namespace: for submissions. Default: the current context; the job's, else the context's."""
         self._context, self._namespace, self._require_digest = context, namespace, require_digest
 
     def check(self, rendered: Rendered, say: Say) -> None:
@@ -92,7 +92,7 @@ class KubernetesBackend:
         return handle_of(self._api(job), "")
 
     def submit(self, rendered: Rendered, run: Run, after: Sequence[Run], say: Say) -> Run:
-        """Store the manifests in the cluster, the job under a name of its own where its name is taken."""
+        """Create the objects of the manifests in the cluster, with new names if one of theirs is taken."""
         del after
         job, folder, api = rendered.job, Path(run.run_dir), self._api(rendered.job)
         command = ["kubectl", f"--context={api.context}", f"--namespace={api.namespace}", "create", "-f", str(folder)]
@@ -103,7 +103,7 @@ class KubernetesBackend:
         name, stored = submission.submit(api, manifests, run.label, say)
         try:
             write_atomic(folder / submission.STORED, json.dumps(stored, indent=2) + "\n")
-        except OSError as error:  # the job is in the cluster: nothing of its run may be removed any more
+        except OSError as error:  # the job is in the cluster: an exception would remove its run's folder and record
             say(f"warning: {folder / submission.STORED}: not written: {error.strerror}")
         return replace(run, handle=handle_of(api, name))
 
@@ -111,20 +111,20 @@ class KubernetesBackend:
         return Api(self._context, self._namespace or (job.spec.k8s.namespace if job.spec.k8s else None))
 
     def recover(self, handle: str) -> Run:
-        """A run that the record does not know."""
+        """A run that is not in the record: its handle is all that is known."""
         if handle.removeprefix(f"{SCHEME}://").count("/") < 2:
             raise UsageError(f"{handle}: not a Kubernetes handle\n    remedy: k8s://CONTEXT/NAMESPACE/NAME")
         return Run(handle, handle.rpartition("/")[2], run_dir="", log="")
 
     def by_place(self, runs: list[Run]) -> list[list[Run]]:
-        """A place is a namespace of a cluster."""
+        """A group for each namespace of a cluster."""
         places = defaultdict(list)
         for run in runs:
             places[run.handle.rpartition("/")[0]].append(run)
         return list(places.values())
 
     def adopt(self, run: Run) -> Run | None:
-        """The job that has the run's label."""
+        """The run, with the handle of the job that has its label."""
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
             selector = f"{RUN_LABEL}={run.label}"
@@ -134,53 +134,53 @@ class KubernetesBackend:
         return replace(run, handle=handle_of(api, found[0]["metadata"]["name"]), status=Status("PENDING"))
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
-        """One list of jobs and one of pods for all runs of a namespace, and one of events where a job waits."""
+        """One list of jobs and one of pods for all runs of a namespace; one of events only if a reason needs them."""
         api = api_of(runs[0])
         with refusals.while_asking(api.context, api.namespace):
             return _statuses(api, runs)
 
     def require_here(self, run: Run) -> None:
-        """Raises UsageError where the kubeconfig does not know the run's cluster."""
+        """Raise UsageError if the kubeconfig has no context for the run's cluster."""
         api_of(run)
 
     def cancel(self, run: Run) -> None:
-        """Delete the job, and with it pods and ConfigMap; return when its pods have ended, or soon will have."""
+        """Delete the job, and with it its pods and ConfigMap; wait up to _ENDING_SECONDS until the pods are gone."""
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
             if job := objects.job_of(api, run):
                 api.delete(job["kind"], run.id)
                 end = time.monotonic() + _ENDING_SECONDS
                 while objects.pods_of(api, run) and time.monotonic() < end:
-                    time.sleep(0.5)  # until then they write where the next job may
+                    time.sleep(0.5)  # until then they may write to the output folder
         if run.run_dir:
             (Path(run.run_dir) / _CANCELLED).touch()
 
     def keep_log(self, run: Run, say: Callable[[str], None]) -> None:
-        """Save what the pods still have of their logs in the run's folder; here, where it has none."""
+        """Save the logs that the pods still have in the run's folder; in the working directory if it has no folder."""
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
             if not (job := objects.job_of(api, run)):
                 say("log: the job is not there any more")
                 return
-            # A job of this name may come again, and has a log of its own.
+            # With the uid: a later job of the same name gets another file.
             path = Path(run.run_dir, KEPT) if run.run_dir else Path(f"{run.id}-{job['metadata']['uid'][:8]}-{KEPT}")
             logs.keep(api, objects.pods_of(api, run), path, say)
 
     def pause(self, run: Run, seconds: float) -> None:
-        """Wait until something of the job changes."""
+        """Wait until the job changes, at most for `seconds`."""
         end = time.monotonic() + seconds
         with suppress(Refused, SchedulerError):
             api = api_of(run)
             if job := objects.job_of(api, run):
                 changes = api.changes(job["kind"], max(1, int(seconds)), field_selector=f"metadata.name={run.id}")
-                next(changes, None)  # as it is now
+                next(changes, None)  # the first event is its present state
                 if next(changes, None):
                     return
-        # Its time is up, or a watch cannot be had or held: asking anew at once would go round and round.
+        # If the watch failed or ended early, wait for the rest of the time: the caller must not poll without a pause.
         time.sleep(max(0.0, end - time.monotonic()))
 
     def has_log(self, run: Run) -> bool:
-        """Whether a container has begun, or what it wrote was kept."""
+        """Whether a container has started, or its log was saved."""
         if _kept(run):
             return True
         api = api_of(run)
@@ -203,9 +203,9 @@ class KubernetesBackend:
         is_over: Callable[[], bool] | None,
         say: Callable[[str], None],
     ) -> Iterator[str]:
-        """The last `count` wanted lines; with `is_over` what comes until then, too."""
+        """The last `count` wanted lines; with `is_over` also every later line until it is true."""
         kept = _kept(run)
-        if kept and _was_cancelled(run):  # whether or not the cluster can be asked
+        if kept and _was_cancelled(run):  # even if the cluster does not answer
             yield from files.tail(kept, count, wanted)
             return
         api = api_of(run)
@@ -236,7 +236,7 @@ def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
     for pod in objects.pods(api, names):
         pods[objects.job_name(pod)].append(pod)
 
-    @cache  # asked for where a job waits, and then once
+    @cache  # queried at most once, and only if a reason needs them
     def warnings() -> dict[str, list[Object]]:
         found = defaultdict(list)
         for event in api.find("Event", field_selector="type=Warning"):
@@ -259,9 +259,9 @@ def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
 
 
 def _of_gone(run: Run) -> Status:
-    """The state of a run that the cluster has forgotten: as cancelled here, or by what it left in its output folder."""
+    """The state of a run whose job is not in the cluster any more, from the run's folder and its output folder."""
     if _was_cancelled(run):
         return replace(run.status, state="CANCELLED", reason="")
     if run.made(trained_folder.provenance(Path(run.output_dir))):
         return Status("COMPLETED", 0, f"as its results in {run.output_dir} say; the job is deleted")
-    return _GONE  # most often the output is a pod's folder, which this machine does not see
+    return _GONE  # usual: the output is on a volume that this machine does not see

@@ -1,4 +1,4 @@
-"""The Kubernetes API, through the official client: plain dicts in and out, and one kind of error."""
+"""The Kubernetes API through the official client: plain dicts in and out; errors are Refused and UnreachableError."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import kubeconfig
 Object = dict[str, Any]
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-#: Objects in one answer, some 10 MB: a namespace of thousands is a few requests.
+#: Objects in one page of a list, some 10 MB: thousands of objects take a few requests.
 PAGE = 2000
 #: Kind → its name in the methods of CoreV1Api.
 _CORE = {"ConfigMap": "config_map", "Pod": "pod", "Event": "event"}
@@ -26,7 +26,7 @@ CUSTOM = {
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a fault of ours
-    """The API server's answer was no. `causes`: [{field, message}] of a 422."""
+    """The API server answered with an error. causes: [{field, message}] of a 422."""
 
     def __init__(self, code: int, reason: str, message: str, causes: list[dict[str, str]]) -> None:
         self.code, self.reason, self.causes = code, reason, causes
@@ -35,24 +35,24 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault of ours
 
 
 class UnreachableError(SchedulerError):
-    """No answer: nobody knows whether what was asked for was done."""
+    """The API server did not answer. The request may or may not have been carried out."""
 
 
 class Api:
     """One namespace of one cluster."""
 
     def __init__(self, context: str | None = None, namespace: str | None = None) -> None:
-        """context: of the kubeconfig, else its current one; without a kubeconfig the pod's own cluster.
+        """context: of the kubeconfig. Default: its current one; without a kubeconfig the cluster of the pod we run in.
 
-        Raises UsageError where neither is there.
+        Raises UsageError if there is neither.
         """
         try:
             from kubernetes import client
         except ImportError as error:
             raise UsageError(f"{error}\n    remedy: pip install 'alignlaunch[k8s]'") from error
 
-        self.context, own, connection = kubeconfig.connect(context)
-        self.namespace = namespace or own
+        self.context, default, connection = kubeconfig.connect(context)
+        self.namespace = namespace or default
         self._core, self._custom = client.CoreV1Api(connection), client.CustomObjectsApi(connection)
 
     def read(self, kind: str, name: str) -> Object | None:
@@ -65,7 +65,7 @@ class Api:
             raise
 
     def find(self, kind: str, **selectors: Any) -> list[Object]:
-        """All objects of a kind that the selectors (label_selector, field_selector) choose, page by page."""
+        """All objects of a kind that match the selectors (label_selector, field_selector). Reads them page by page."""
         found: list[Object] = []
         token: dict[str, Any] = {}
         while True:
@@ -76,7 +76,7 @@ class Api:
             token = {"_continue": page["metadata"]["continue"]}
 
     def create(self, manifest: Object, *, dry_run: bool = False) -> Object:
-        """Store the object, or only have the server look at it. An unknown field is refused."""
+        """Create the object, or with dry_run have the server only validate it. It refuses unknown fields."""
         options = {"dry_run": "All"} if dry_run else {}
         return self._call("create", manifest["kind"], body=manifest, field_validation="Strict", **options)
 
@@ -85,9 +85,10 @@ class Api:
         return self._call("patch", kind, name=name, body=change)
 
     def delete(self, kind: str, name: str) -> None:
-        """Delete the object once all that it owns is gone. One that is not there is fine.
+        """Delete the object after all that it owns. No error if it does not exist.
 
-        Foreground, so that its name is not free before its pods are: a new job of that name would wait for them.
+        Foreground deletion: otherwise a new job could take the name while the pods of that name still exist, and would
+        wait for them.
         """
         try:
             self._call("delete", kind, name=name, propagation_policy="Foreground")
@@ -96,16 +97,16 @@ class Api:
                 raise
 
     def changes(self, kind: str, seconds: int, **selectors: Any) -> Iterator[Object]:
-        """The objects as they change, for so many seconds at most; those that are there already come first."""
+        """Watch: the matching objects as they are, then each on every change, for `seconds` at most."""
         response = self._ask("list", kind, watch=True, timeout_seconds=seconds, **selectors)
         for line in self._lines(response, whole=False):
             event = self._parsed(line)
             if event["type"] == "ERROR":
-                return  # such as 410, too old a version: whoever wants more asks anew
+                return  # such as 410 (resource version too old): the caller starts a new watch
             yield event["object"]
 
     def log(self, pod: str, container: str, **options: Any) -> Iterator[str]:
-        """Lines of a container's log, each behind its time (RFC 3339, nanoseconds).
+        """Lines of a container's log, each after its time stamp (RFC 3339, nanoseconds).
 
         options: follow, previous, since_seconds, tail_lines.
         """
@@ -118,7 +119,7 @@ class Api:
             return self._parsed(response.data)
 
     def _parsed(self, text: str | bytes) -> Object:
-        """An object of the API; a proxy may have put a page of its own in its place."""
+        """The object in an answer. Raises UnreachableError if it is no JSON, such as a proxy's login page."""
         try:
             answer: Object = json.loads(text)
         except ValueError as error:
@@ -145,7 +146,7 @@ class Api:
         return response
 
     def _lines(self, response: Any, *, whole: bool) -> Iterator[str]:
-        """Whole lines as they come. A stream that breaks off ends; of an answer that is due whole UnreachableError."""
+        """Lines as they arrive. If the connection breaks: with `whole` UnreachableError, else the lines just end."""
         from urllib3.exceptions import HTTPError
 
         rest = b""
@@ -156,7 +157,7 @@ class Api:
         except (HTTPError, OSError) as error:
             if whole:
                 raise _unreachable(self.context, error) from error
-            return  # the next request will tell whether the server is away
+            return  # the caller's next request shows whether the server is reachable
         finally:
             response.close()
         if rest:
@@ -165,7 +166,7 @@ class Api:
 
 @contextmanager
 def _transport(context: str) -> Iterator[None]:
-    """Refused for an answer that is an error, UnreachableError for none."""
+    """Turn the client's exceptions into Refused (an error answer) or UnreachableError (no answer)."""
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError
 
@@ -188,7 +189,7 @@ def _unreachable(context: str, why: object) -> UnreachableError:
 
 
 def _refused(code: int, body: Any) -> Refused:
-    """From a Status object, or from whatever a proxy in between has put in its place."""
+    """The error from a Status object, or from the plain text or HTML of a proxy in between."""
     text = body.decode("utf-8", errors="replace") if isinstance(body, bytes) else str(body or "")
     try:
         status = json.loads(text)

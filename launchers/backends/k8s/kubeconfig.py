@@ -1,4 +1,4 @@
-"""Which cluster: a context of the kubeconfig, or the one that this process runs in."""
+"""The connection to a cluster: by a context of the kubeconfig, or in a pod to the pod's own cluster."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def connect(context: str | None) -> tuple[str, str, Any]:
-    """Name of the context (None: the current one, or the pod's own cluster), its namespace, and a client.
+    """(name of the context, its namespace, client). context: None for the current one, or the pod's own cluster.
 
-    Raises UsageError where there is none, or its credentials cannot be read.
+    Raises UsageError if there is no such context, or its credentials cannot be read.
     """
     from kubernetes import client
     from kubernetes import config as module
@@ -33,7 +33,7 @@ def connect(context: str | None) -> tuple[str, str, Any]:
         what = f"context {name}: the kubeconfig has no such context" if name else "no context is chosen"
         raise UsageError(f"{what}\n    remedy: --context with one of {', '.join(namespaces)}")
     settings = client.Configuration()
-    settings.retries = False  # who waits for an answer says so, and asks again
+    settings.retries = False  # our callers retry, and report it
     try:
         config.load_kube_config(context=name, client_configuration=settings)
     except _bad_kubeconfig() as error:
@@ -42,8 +42,10 @@ def connect(context: str | None) -> tuple[str, str, Any]:
 
 
 def _contexts() -> tuple[dict[str, str], str]:
-    """Namespaces of the contexts by their names, and the current context, empty for none: kubectl can do without one,
-    the client's own list cannot."""
+    """(context → namespace, name of the current context or "").
+
+    Not by the client's list_kube_config_contexts, which fails without a current context; kubectl accepts that.
+    """
     from kubernetes.config import kube_config
 
     module: Any = kube_config
@@ -55,7 +57,7 @@ def _contexts() -> tuple[dict[str, str], str]:
 
 
 def _in_cluster() -> tuple[str, str, Any]:
-    """The same of the pod that this process runs in."""
+    """As `connect`, for the cluster of the pod that this process runs in."""
     from kubernetes import client
     from kubernetes import config as module
 
@@ -71,7 +73,7 @@ def _in_cluster() -> tuple[str, str, Any]:
 
 
 def _bad_kubeconfig() -> tuple[type[Exception], ...]:
-    """What the client raises of a kubeconfig: it looks at no types before it uses what it has read."""
+    """What the client raises for a bad kubeconfig: it does not check the types of what it reads."""
     from kubernetes.config import ConfigException
     from yaml import YAMLError
 

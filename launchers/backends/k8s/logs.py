@@ -1,4 +1,4 @@
-"""One log for all pods of a job: each line behind its pod's name, across restarts and lost connections."""
+"""One log of all pods of a job, each line after its pod's name. Survives restarted containers and lost connections."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .client import Api, Object, Refused
 from .status import container_of, index_of
 
 POLL_SECONDS = 1.0
-#: So often nothing may come once the job is over: a worker that waits for a master that is done never ends.
+#: Empty polls before giving up: a worker waiting for a finished master never exits.
 LAST_POLLS = 10
-#: The container is about to begin, or the earlier one's log is gone; its pod is gone.
+#: 400: the container is about to start, or the log of its predecessor is deleted. 404: the pod is gone.
 _NO_LOG = (400, 404)
 Wanted = Callable[[str], bool]
 Say = Callable[[str], None]
@@ -26,33 +26,33 @@ Line = tuple[int, str, str]
 
 
 class PodLog:
-    """The lines of one pod, from where they were last read; those of a restarted container come after the old ones."""
+    """Reads the log of one pod incrementally. After a restart it gives the rest of the old container's log first."""
 
     def __init__(self, api: Api, pod: Object) -> None:
         self._api, self._name, self._container = api, pod["metadata"]["name"], container_of(pod)
         self._index = index_of(pod)
-        self._last = ""  # time of the last line that was read
-        self._restarts = -1  # of the container that it came from
-        self._is_whole = False  # that container has ended, and its last line was read
+        self._last = ""  # time stamp of the last line read
+        self._restarts = -1  # restart count of the container that it came from
+        self._is_whole = False  # that container has ended and was read to its last line
 
     def lines(self, *, follow: bool) -> Iterator[Line]:
-        """All that is there and was not read; with follow until the container ends."""
+        """All lines not read yet; with follow also later ones until the container ends."""
         pod = self._api.read("Pod", self._name)
         restarts, runs = _attempt(pod, self._container) if pod else (None, False)
         if restarts is None:
-            return  # not there any more, or nothing has begun
+            return  # the pod is gone, or its container has not started
         if restarts > self._restarts:
             if restarts > 0:
                 yield from self._read(previous=True)
             self._restarts, self._is_whole = restarts, False
         if runs:
             yield from self._read(follow=follow)
-        elif not self._is_whole:  # a log can be read from its beginning only: once more is enough
+        elif not self._is_whole:  # each request reads the log from its beginning, so make only one more
             self._is_whole = yield from self._read()
 
     def _read(self, **options: bool) -> Generator[Line, None, bool]:
-        """The lines that were not read; in the end whether there was a log."""
-        read = self._last  # lines of one moment come in one answer
+        """The lines not read yet; returns whether there was a log."""
+        read = self._last  # lines of one time stamp are in the same answer
         try:
             for stamped in self._api.log(self._name, self._container, **options):
                 moment, _, line = stamped.partition(" ")
@@ -67,7 +67,7 @@ class PodLog:
 
 
 def _key(moment: str) -> tuple[str, str]:
-    """RFC 3339 with as many digits of a second as there are: seconds and fraction compare as texts."""
+    """Sort key of an RFC 3339 time stamp, whose fraction has no fixed number of digits."""
     seconds, _, fraction = moment.rstrip("Z").partition(".")
     return seconds, fraction.ljust(9, "0")
 
@@ -78,7 +78,7 @@ def has_begun(pod: Object) -> bool:
 
 
 def _attempt(pod: Object, container: str) -> tuple[int | None, bool]:
-    """How often the container was started again, None while it has never run; and whether it runs."""
+    """(restart count, None if the container has never run; whether it runs now)."""
     for status in pod.get("status", {}).get("containerStatuses") or []:
         if status["name"] == container:
             state, restarts = status.get("state") or {}, int(status.get("restartCount", 0))
@@ -95,9 +95,9 @@ def tail(
     say: Say,
     logs: dict[str, PodLog] | None = None,
 ) -> Iterator[str]:
-    """The last `count` wanted lines of all pods, pod after pod; for None all, none of which is kept in memory.
+    """The last `count` wanted lines of all pods, pod after pod; with None all lines, streamed.
 
-    A pod whose log cannot be had, such as that of a dead node, is said. `logs`: to read on from, by uid.
+    Reports a pod whose log cannot be read, such as one on a dead node. logs: filled with uid → PodLog, to read on from.
     """
     found = _wanted_lines(api, pods, wanted, say, {} if logs is None else logs)
     return found if count is None else iter(deque(found, maxlen=count))
@@ -110,7 +110,7 @@ def _wanted_lines(api: Api, pods: list[Object], wanted: Wanted, say: Say, logs: 
             yield from (_shown(*line) for line in log.lines(follow=False) if _is_wanted(line, wanted))
         except Refused as refused:
             if refused.code == 403:
-                raise  # nor will any other pod's be had
+                raise  # no right to read logs: the other pods would fail too
             say(f"{pod['metadata']['name']}: its log cannot be read: {refused.message}")
 
 
@@ -122,7 +122,7 @@ def follow(
     is_over: Callable[[], bool],
     say: Say,
 ) -> Iterator[str]:
-    """The last `count` wanted lines, then those of all pods as they come, until `is_over()` and nothing more comes."""
+    """The last `count` wanted lines, then later ones of all pods, until `is_over()` and all logs are read or silent."""
     logs: dict[str, PodLog] = {}
     yield from tail(api, pods(), count, wanted, say, logs)
     lines: queue.Queue[Line] = queue.Queue()
@@ -130,9 +130,9 @@ def follow(
     stop = threading.Event()
 
     def read(pod: str, log: PodLog) -> None:
-        told = ""
+        reported = ""
         while True:
-            last, trouble = stop.is_set(), ""  # asked before reading: what is written until then is read below
+            last, trouble = stop.is_set(), ""  # before reading, so that nothing written before the end is missed
             try:
                 for line in log.lines(follow=not last):
                     lines.put(line)
@@ -141,9 +141,9 @@ def follow(
                 if isinstance(error, Refused) and error.code == 403:
                     say(f"{pod}: {trouble}")
                     return
-            if trouble and trouble != told:
+            if trouble and trouble != reported:
                 say(f"{pod}: {trouble}; reading on when it is back")
-            told = trouble
+            reported = trouble
             if last:
                 return
             stop.wait(POLL_SECONDS)
@@ -157,7 +157,7 @@ def follow(
                     readers[uid] = threading.Thread(target=read, args=(name, log), daemon=True)
                     readers[uid].start()
         except (SchedulerError, Refused):
-            return  # `is_over` asks the same server, and says so
+            return  # `is_over` queries the same server and reports the failure
 
     while not is_over():
         begin()
@@ -173,7 +173,7 @@ def follow(
 
 
 def _taken(lines: queue.Queue[Line], wanted: Wanted, seconds: float) -> Iterator[str]:
-    """What comes within so many seconds."""
+    """The wanted lines that arrive within `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -186,7 +186,7 @@ def _taken(lines: queue.Queue[Line], wanted: Wanted, seconds: float) -> Iterator
 
 def _is_wanted(line: Line, wanted: Wanted) -> bool:
     index, _, text = line
-    return wanted(f"{index}: {text}")  # as `srun --label` would have it
+    return wanted(f"{index}: {text}")  # in the form of `srun --label`, which the selector reads
 
 
 def _shown(index: int, pod: str, text: str) -> str:
@@ -195,10 +195,10 @@ def _shown(index: int, pod: str, text: str) -> str:
 
 
 def keep(api: Api, pods: list[Object], path: Path, say: Say) -> None:
-    """Write all lines that the pods still have into a file, since they go with the pods.
+    """Save the logs that the pods still have to a file: they are deleted with the pods.
 
-    Not where the file has as much already: a job that is being deleted has ever fewer pods. Raises SchedulerError where
-    a pod's lines cannot be had, when those of the others are kept.
+    A file that is already as large stays: while a job is being deleted, its pods and their logs become fewer. Raises
+    SchedulerError if a pod's log cannot be read, after those of the others were saved.
     """
     unread: list[str] = []
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:

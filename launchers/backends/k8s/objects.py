@@ -1,4 +1,4 @@
-"""The objects of a run in its cluster: its job and pods, found among those of others, and Kueue's workloads."""
+"""Find the objects of a run in its cluster: its job, its pods, and Kueue's workload."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from . import status
 from .client import Api, Object, Refused
 from .submission import RUN_LABEL
 
-#: Of Kueue's objects: the uid of their job.
+#: Label of a Kueue Workload: the uid of its job.
 _JOB_UID = "kueue.x-k8s.io/job-uid"
-#: Letters of a selector that names runs one by one; proxies refuse URLs of more than some 8,000.
+#: Characters of the longest selector that lists names: proxies refuse URLs of more than about 8,000.
 _LONGEST_SELECTOR = 4000
 
 
 def kinds(run: Run) -> list[str]:
-    """What the run's job may be: what its folder holds, or either."""
+    """The kinds that the run's job may have: those of the manifests in its folder; all if there are none."""
     kinds = [kind for kind, name in MANIFESTS.items() if run.run_dir and (Path(run.run_dir) / name).is_file()]
     return kinds or list(MANIFESTS)
 
@@ -28,32 +28,32 @@ def _named(api: Api, kind: str, run: Run) -> Object | None:
         job = api.read(kind, run.id)
     except Refused as refused:
         if refused.code == 404:
-            return None  # a kind that this cluster does not know
+            return None  # this cluster has no such kind
         raise
     return job if job and is_of(run, job) else None
 
 
 def job_of(api: Api, run: Run) -> Object | None:
-    """The run's job; None where it is gone, also where another run's job has its name by now."""
+    """The run's job; None if it is gone, also if another run's job has its name by now."""
     return next(filter(None, (_named(api, kind, run) for kind in kinds(run))), None)
 
 
 def is_of(run: Run, job: Object) -> bool:
-    """Whether a job of the run's name, or its pod, is the run's: names come again.
+    """Whether a job of the run's name, or a pod of it, is the run's own. Names are used again, so the label decides.
 
-    What was applied by hand has no such label, and no run folder; nor has a TrainJob's pod, which its job tells.
+    A job applied by hand has no label, and its run no folder: then the name decides. Nor has a TrainJob's pod a label.
     """
     label = (job["metadata"].get("labels") or {}).get(RUN_LABEL, "")
     return not run.label or label == run.label or (not label and job["kind"] == "Pod")
 
 
 def jobs_of(api: Api, runs: list[Run]) -> dict[str, Object]:
-    """Handle → job, of those that are there."""
+    """handle → job, for the jobs that exist."""
     found: dict[str, Object] = {}
     for kind in MANIFESTS:
-        due = [run for run in runs if run.handle not in found and kind in kinds(run)]
-        named = {job["metadata"]["name"]: job for job in _of_kind(api, kind, due)} if due else {}
-        found |= {run.handle: named[run.id] for run in due if run.id in named and is_of(run, named[run.id])}
+        candidates = [run for run in runs if run.handle not in found and kind in kinds(run)]
+        named = {job["metadata"]["name"]: job for job in _of_kind(api, kind, candidates)} if candidates else {}
+        found |= {run.handle: named[run.id] for run in candidates if run.id in named and is_of(run, named[run.id])}
     return found
 
 
@@ -62,12 +62,12 @@ def _of_kind(api: Api, kind: str, runs: list[Run]) -> list[Object]:
         job = _named(api, kind, runs[0])
         return [job] if job else []
     ids = [run.label for run in runs]
-    # A run without a folder may have been applied by hand: then nothing but its name tells its job from others.
+    # A run without a folder may have been applied by hand, without our label: then list all jobs, to compare names.
     return find_all(api, kind, **({"label_selector": _selector(RUN_LABEL, ids)} if all(ids) else {}))
 
 
 def find_all(api: Api, kind: str, **selectors: str) -> list[Object]:
-    """All of a kind; none of one that this cluster does not know."""
+    """All objects of a kind; none if this cluster has no such kind."""
     try:
         return api.find(kind, **selectors)
     except Refused as refused:
@@ -77,7 +77,7 @@ def find_all(api: Api, kind: str, **selectors: str) -> list[Object]:
 
 
 def pods(api: Api, names: dict[str, list[str]]) -> list[Object]:
-    """Those of the jobs (kind → names), perhaps among others."""
+    """The pods of the jobs (kind → names); for many jobs, those of other jobs too."""
     return [
         pod
         for kind, some in names.items()
@@ -90,7 +90,7 @@ def pods_of(api: Api, run: Run) -> list[Object]:
 
 
 def _selector(label: str, values: Iterable[str]) -> str:
-    """Objects whose label is one of the values; where these are many, all that have the label."""
+    """Selects objects whose label has one of the values; if that gets too long, all with the label."""
     listed = f"{label} in ({','.join(sorted(set(values)))})"
     return listed if len(listed) <= _LONGEST_SELECTOR else label
 
@@ -101,7 +101,7 @@ def job_name(pod: Object) -> str:
 
 
 def workloads(api: Api, uids: list[str]) -> dict[str, Object]:
-    """Kueue's objects by the uid of their job; none where there is no right to see them."""
+    """uid of a job → its Kueue Workload; empty without Kueue or the right to list them."""
     try:
         found = api.find("Workload", label_selector=_selector(_JOB_UID, uids))
     except Refused:

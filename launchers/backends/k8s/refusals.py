@@ -1,4 +1,4 @@
-"""What the API server refuses, in the user's terms: the key of the job file that is at fault, and the remedy."""
+"""Explains errors of the API server to the user: the key of the job file that is at fault, and the remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ...errors import SchedulerError
 from .client import Refused
 
-#: Place in the manifest → key of the job file. The first that is found counts.
+#: Pattern of a field in the manifest → key of the job file. The first match counts.
 _KEYS = [
     (r"nvidia\.com|\.limits|\.requests|resources", "nproc_per_node, k8s.cpu, k8s.memory or k8s.resources"),
     (r"replicas|numNodes|minReplicas|maxReplicas", "nnodes"),
@@ -34,7 +34,7 @@ _KEYS = [
 ]
 _ELSEWHERE = "k8s.patch or k8s.pod_patch"
 _ANOTHER_TIME = "try again; `kubectl get --raw /readyz` tells whether the API server is well"
-#: HTTP codes (none: any), words of the answer, and what to do about it. The first that is found counts.
+#: (HTTP codes, none for any; pattern of the message; remedy). The first match counts.
 _REMEDIES = [
     ((401,), "", "the cluster does not know you (any more): log in again"),
     (
@@ -63,7 +63,7 @@ _REMEDIES = [
 
 
 def told(refused: Refused, kind: str, namespace: str) -> SchedulerError:
-    """The server's own words to a submission, with what to do about them."""
+    """The error for a refused submission: the server's message and a remedy."""
     places = [cause.get("field", "") for cause in refused.causes] or [refused.message]
     template = next(
         remedy
@@ -77,7 +77,7 @@ def told(refused: Refused, kind: str, namespace: str) -> SchedulerError:
 
 @contextmanager
 def while_storing(kind: str, namespace: str) -> Iterator[None]:
-    """Let the server's no to a submission reach the user in words."""
+    """Turn Refused, raised by a submission, into the SchedulerError of `told`."""
     try:
         yield
     except Refused as refused:
@@ -86,7 +86,7 @@ def while_storing(kind: str, namespace: str) -> Iterator[None]:
 
 @contextmanager
 def while_asking(context: str, namespace: str) -> Iterator[None]:
-    """Let the server's no to a question reach the user in words."""
+    """Turn Refused, raised by a query, into the SchedulerError of `asked`."""
     try:
         yield
     except Refused as refused:
@@ -94,7 +94,7 @@ def while_asking(context: str, namespace: str) -> Iterator[None]:
 
 
 def asked(refused: Refused, context: str, namespace: str) -> SchedulerError:
-    """The same for a question about what is there already."""
+    """The error for a refused query: the server's message and a remedy."""
     if refused.code == 401:
         remedy = "the cluster does not know you (any more): log in again"
     elif refused.code == 403:
@@ -105,7 +105,7 @@ def asked(refused: Refused, context: str, namespace: str) -> SchedulerError:
 
 
 def _right(refused: Refused, namespace: str) -> str:
-    """What to ask the administrator for."""
+    """The remedy for a missing permission: which rights to ask the administrator for."""
     remedy = f"ask for the rights of docs/role.yaml in {namespace}"
     if missing := re.search(r'cannot (\S+) resource "(\S+)" in API group "(\S*)"', refused.message):
         verb, resource, group = missing.groups()
@@ -115,5 +115,5 @@ def _right(refused: Refused, namespace: str) -> str:
 
 
 def key_of(place: str) -> str:
-    """The key of the job file that decides a place in the manifest."""
+    """The key of the job file that sets a field of the manifest."""
     return next((key for pattern, key in _KEYS if re.search(pattern, place)), _ELSEWHERE)

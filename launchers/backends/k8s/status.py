@@ -1,6 +1,7 @@
-"""What a job is really doing: its conditions, its pods and their events, joined into one state with its reason.
+"""The state of a job and its reason, from its conditions, its pods and their events.
 
-A condition alone says `Created` for hours while an image cannot be pulled, or `Succeeded` while a worker never ran.
+Conditions alone are not enough: they say `Created` for hours while an image cannot be pulled, or `Succeeded` although a
+worker never ran.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import Any
 from ...runs.records import Status
 from .client import Object
 
-#: Pods carry the name of their job under one of these.
+#: Kind → the label of its pods that has the name of their job.
 JOB_LABELS = {"PyTorchJob": "training.kubeflow.org/job-name", "TrainJob": "jobset.sigs.k8s.io/jobset-name"}
 _QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-#: A job without pods for longer than this has nobody who makes them.
+#: A job without pods for longer than this probably has no operator that creates them.
 OPERATOR_SECONDS = 60
 _SUCCEEDED, _FAILED = ("Succeeded", "Complete"), "Failed"
 _LENGTH = 200
-_NAMED = 3  # pods in a reason
+_NAMED = 3  # how many pods a reason lists
 
 
 def of(
@@ -33,8 +34,8 @@ def of(
 ) -> Status:
     """The state of a job.
 
-    warnings: name → events against the object. workload: uid of a job → Kueue's object, or None. Both are called only
-    where conditions and pods leave it open why the job waits.
+    warnings: name of an object → its events of type Warning. workload: uid of a job → its Kueue Workload, or None. Both
+    are called only if conditions and pods do not show the reason.
     """
     conditions = {c["type"]: c for c in job.get("status", {}).get("conditions") or [] if c.get("status") == "True"}
     views = sorted((_view(pod) for pod in pods), key=lambda view: view.index)
@@ -53,12 +54,12 @@ def of(
 
 
 def queue_of(job: Object) -> str:
-    """Kueue's LocalQueue that the job is in, or nothing."""
+    """Kueue's LocalQueue that the job is in, or ""."""
     return (job["metadata"].get("labels") or {}).get(_QUEUE_LABEL) or ""
 
 
 def _of_pods(job: Object, views: list[PodView], nodes: str, warnings: Callable[[str], list[Object]]) -> Status:
-    """Of a job that has pods and has not ended: it runs once all that it needs do."""
+    """The state of a job that has pods and has not ended: RUNNING once as many pods run as it needs."""
     name = job["metadata"]["name"]
     running = [view for view in views if view.phase in ("Running", "Succeeded") and not view.why]
     restarts = _some(
@@ -69,7 +70,7 @@ def _of_pods(job: Object, views: list[PodView], nodes: str, warnings: Callable[[
     late = [view for view in views if view not in running]
     if not late:
         return Status("PENDING", None, _last(warnings(name)) or f"{len(views)} of {_wanted(job)} pods are there", nodes)
-    # What becomes of a job whose pods have failed is its operator's to say: it may replace them.
+    # Still RUNNING if the missing pods have failed: the operator may replace them, or will report the job as failed.
     state = "RUNNING" if all(view.phase == "Failed" for view in late) else "PENDING"
     why = "; ".join(f"{view.name}: {_why_late(view, warnings)}" for view in late[:_NAMED])
     return Status(state, None, why, nodes)
@@ -83,7 +84,7 @@ def _why_late(view: PodView, warnings: Callable[[str], list[Object]]) -> str:
 
 @dataclass(frozen=True)
 class PodView:
-    """One pod: `why`, what keeps it from running; `code`, that of its container, once it has ended."""
+    """One pod. why: what keeps it from running; code: its container's exit code, once that has ended."""
 
     name: str
     index: int
@@ -97,7 +98,10 @@ class PodView:
 
 
 def index_of(pod: Object) -> int:
-    """The node rank of a pod: the master is 0, worker i is i + 1 (without a master i); a TrainJob's pods count anew."""
+    """The node rank of a pod.
+
+    PyTorchJob: the master is 0 and worker i is i + 1; without a master (elastic) worker i is i. TrainJob: its index.
+    """
     labels = pod["metadata"].get("labels") or {}
     if "training.kubeflow.org/replica-type" in labels:
         index = int(labels.get("training.kubeflow.org/replica-index", 0))
@@ -135,14 +139,14 @@ def _view(pod: Object) -> PodView:
 
 
 def _disruption(status: Object) -> str:
-    """Who ended a pod before its time, since Kubernetes 1.26: EvictionByEvictionAPI, PreemptionByScheduler, ..."""
+    """Why a pod was disrupted (since Kubernetes 1.26), such as EvictionByEvictionAPI, PreemptionByScheduler; or ""."""
     conditions = status.get("conditions") or []
-    told = (c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True")
-    return next((str(condition.get("reason", "")) for condition in told), "")
+    disruptions = (c for c in conditions if c["type"] == "DisruptionTarget" and c["status"] == "True")
+    return next((str(condition.get("reason", "")) for condition in disruptions), "")
 
 
 def _why_not_running(pod: Object, state: Object, last: Object) -> str:
-    """The reason of the scheduler, of the kubelet, or of the init container that still runs; empty for none."""
+    """The scheduler's or the kubelet's reason, or the init container that still runs; "" if there is none."""
     status = pod.get("status", {})
     if status.get("phase") in ("Succeeded", "Failed"):
         return ""
@@ -169,7 +173,10 @@ def _words(waiting: Object) -> str:
 def _failed(
     job: Object, condition: Object, views: list[PodView], nodes: str, warnings: Callable[[str], list[Object]]
 ) -> Status:
-    """The first container that ended badly has the job's exit code; those after it may only have followed it."""
+    """The status of a failed job.
+
+    Its exit code is that of the container that failed first: the others may have failed because of it.
+    """
     bad = sorted((view for view in views if view.code), key=lambda view: (view.ended_at, view.index))
     first = bad[0] if bad else None
     reason, message = condition.get("reason", ""), condition.get("message", "")
@@ -182,13 +189,13 @@ def _failed(
         reason = _some([f"{view.name}: {_end(view)}" for view in bad] + gone)
     elif views and gone:
         reason = _some(gone)
-    else:  # the operator has deleted the pods: what it said of them before
+    else:  # the operator has deleted the pods: use its message and the job's last warning
         reason = "; ".join(filter(None, [_short(message or reason), _last(warnings(job["metadata"]["name"]))]))
     return Status(state, first.code if first else None, reason, nodes)
 
 
 def _gone(job: Object, views: list[PodView]) -> list[str]:
-    """The pods that the operator has made and that are not there any more."""
+    """A message for each pod that the operator must have created and that does not exist any more."""
     roles, name = job["spec"].get("pytorchReplicaSpecs") or {}, job["metadata"]["name"]
     made = [f"{name}-{role.lower()}-{i}" for role, one in roles.items() for i in range(int(one.get("replicas", 1)))]
     there = {view.name for view in views}
@@ -196,33 +203,33 @@ def _gone(job: Object, views: list[PodView]) -> list[str]:
 
 
 def _end(view: PodView) -> str:
-    code = [] if view.code is None else [f"exit code {view.code}"]  # a pod that is evicted may have none
+    code = [] if view.code is None else [f"exit code {view.code}"]  # an evicted pod may have none
     return ", ".join([*code, *([view.ended_by] if view.ended_by not in ("", "Error") else [])]) or "no exit code"
 
 
-def _some(told: list[str]) -> str:
-    more = len(told) - _NAMED
-    return "; ".join(told[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
+def _some(parts: list[str]) -> str:
+    more = len(parts) - _NAMED
+    return "; ".join(parts[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _why_suspended(job: Object, workload: Callable[[str], Object | None]) -> str:
-    """Kueue's own words, where the job is in one of its queues."""
+    """Kueue's message, if the job is in one of its queues."""
     queue = queue_of(job)
     if not queue:
         return "suspended"
     found = workload(job["metadata"]["uid"])
-    if found is None:  # no right to see it, or not made yet
+    if found is None:  # no right to read it, or not created yet
         return f"not admitted by Kueue: waits in queue {queue}"
     conditions = {c["type"]: c for c in found.get("status", {}).get("conditions") or []}
     if (conditions.get("Admitted") or {}).get("status") == "True":
         return "admitted, about to start"
-    told = conditions.get("QuotaReserved") or {}
-    return _short(f"not admitted by Kueue: {told.get('message') or 'no answer yet'}")
+    quota = conditions.get("QuotaReserved") or {}
+    return _short(f"not admitted by Kueue: {quota.get('message') or 'no answer yet'}")
 
 
 def _why_no_pods(job: Object, warnings: Callable[[str], list[Object]], now: datetime) -> str:
-    if told := _last(warnings(job["metadata"]["name"])):
-        return told
+    if warning := _last(warnings(job["metadata"]["name"])):
+        return warning
     created = datetime.fromisoformat(job["metadata"]["creationTimestamp"].replace("Z", "+00:00"))
     age = (now.astimezone(UTC) - created).total_seconds()
     if age < OPERATOR_SECONDS:
@@ -231,7 +238,7 @@ def _why_no_pods(job: Object, warnings: Callable[[str], list[Object]], now: date
 
 
 def _last(warnings: list[Object]) -> str:
-    """What was said last."""
+    """The latest warning."""
     if not warnings:
         return ""
     last = max(warnings, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
@@ -239,7 +246,7 @@ def _last(warnings: list[Object]) -> str:
 
 
 def _wanted(job: Object) -> int:
-    """How many pods the job needs to run; of an elastic one the fewest."""
+    """How many pods the job needs to run; for an elastic job its minimum."""
     spec: Any = job["spec"]
     if "pytorchReplicaSpecs" in spec:
         fewest = (spec.get("elasticPolicy") or {}).get("minReplicas")
@@ -248,6 +255,6 @@ def _wanted(job: Object) -> int:
 
 
 def _short(text: str) -> str:
-    """One line of words."""
+    """The text on one line, cut to _LENGTH characters."""
     line = re.sub(r"\s+", " ", text).strip()
     return line if len(line) <= _LENGTH else f"{line[: _LENGTH - 3]}..."

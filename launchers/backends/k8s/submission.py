@@ -1,4 +1,4 @@
-"""Submission: the committed manifests, marked with the run's id, first looked at by the server, then stored."""
+"""Submission: label the committed manifests with the run's id, have the server validate them, then create them."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ...errors import LostJobError, SchedulerError
 from . import refusals
 from .client import CUSTOM, Api, Object, Refused, UnreachableError
 
-#: In the run's folder: what was stored.
+#: File in the run's folder: the manifests as they were submitted.
 STORED = "stored.json"
-#: By this variable a process knows the checkpoints of its own run.
+#: With this variable a process recognises the checkpoints of its own run.
 RUN_ID = "ALIGNLAUNCH_RUN_ID"
-#: On every object of a run: the id of its run folder.
+#: Label of every object of a run: the id of its run folder.
 RUN_LABEL = "alignlaunch/run"
-#: With what the operators add to it (`-worker-9999`, `-node-0-9999-abcde`) a pod's name has 63 letters.
+#: The operators append to it (`-worker-9999`, `-node-0-9999-abcde`), and a pod's name has at most 63 characters.
 _LONGEST_NAME = 45
-#: Seconds between the tries of a request whose answer was lost.
+#: Seconds between retries of a request whose answer was lost.
 _PAUSES = (1, 2, 4, 8)
 
 
 def submit(api: Api, manifests: list[Object], run_id: str, say: Callable[[str], None]) -> tuple[str, list[Object]]:
-    """Store the manifests: all or none. Returns the job's name in the cluster and what was stored.
+    """Create the objects of the manifests: all or none. Returns the job's name and the manifests as created.
 
-    The job gets a name of its own where another has its name. Raises SchedulerError, with the server's words in the
-    user's terms; LostJobError where the answer was lost and the job may well run.
+    They get new names if one of theirs is taken. Raises SchedulerError with the server's message and a remedy;
+    LostJobError if an answer was lost, so that the job may be running.
     """
     manifests = stamped(api, manifests, run_id)
     (job,) = (manifest for manifest in manifests if manifest["kind"] in CUSTOM)
@@ -52,13 +52,13 @@ def submit(api: Api, manifests: list[Object], run_id: str, say: Callable[[str], 
 
 
 def make_preflight_only(manifests: list[Object]) -> None:
-    """Have the pods end before the model loads."""
+    """Let the pods end before they load the model."""
     for variables in _environments(manifests):
         variables.append({"name": PREFLIGHT_ONLY, "value": "1"})
 
 
 def _environments(node: Any) -> Iterator[list[Object]]:
-    """Every list of variables that has the run's id, wherever the pods' templates are."""
+    """Every `env` list that has the variable RUN_ID, wherever the pods' templates are."""
     if isinstance(node, list) and any(isinstance(item, dict) and item.get("name") == RUN_ID for item in node):
         yield node
     for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
@@ -66,14 +66,14 @@ def _environments(node: Any) -> Iterator[list[Object]]:
 
 
 def check(api: Api, manifests: list[Object]) -> None:
-    """Have the server look at every object as if it were to be stored. Raises SchedulerError where it refuses one."""
+    """Let the server validate every object in a dry run. Raises SchedulerError if it refuses one."""
     for manifest in manifests:
         with refusals.while_storing(manifest["kind"], api.namespace):
             api.create(manifest, dry_run=True)
 
 
 def stamped(api: Api, manifests: list[Object], run_id: str) -> list[Object]:
-    """Copies of the manifests that are this run's: with its label and id, in the API's namespace, under free names."""
+    """Copies of the manifests for this run: with its label and id, in the API's namespace, with names that are free."""
     found = deepcopy(manifests)
     names: dict[str, str] = {}
     if any(_is_taken(api, manifest) for manifest in found):
@@ -88,7 +88,7 @@ def stamped(api: Api, manifests: list[Object], run_id: str) -> list[Object]:
 
 
 def _let_pods_follow(node: Any, names: dict[str, str], run_id: str) -> None:
-    """A pod's label, the new name of its ConfigMap, and the run's id for its processes, wherever templates are."""
+    """In every pod template, set the run's label, the new name of the ConfigMap, and the variable with the run's id."""
     for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         if isinstance(item, dict) and item.get("name") == RUN_ID:
             item["value"] = run_id
@@ -110,7 +110,7 @@ def _is_taken(api: Api, manifest: Object) -> bool:
 
 
 def _create(api: Api, manifest: Object, run_id: str) -> Object:
-    """Store one object. Where the answer is lost, look whether it is there: the same run's object counts as stored."""
+    """Create one object. If an answer is lost, retry, unless the object exists with this run's label by then."""
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     lost: UnreachableError | None = None
     for pause in (0, *_PAUSES):
@@ -134,7 +134,7 @@ def _run_of(found: Object) -> str:
 
 
 def _own(api: Api, manifest: Object, job: Object, say: Callable[[str], None]) -> None:
-    """Let the object go when the job goes."""
+    """Make the job the owner of the object, so that both are deleted together."""
     owner = {key: job[key] for key in ("apiVersion", "kind")} | {key: job["metadata"][key] for key in ("name", "uid")}
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     try:

@@ -1,1 +1,1 @@
-"""Slurm: sbatch gets exactly the rendered bytes (through submitit), and one query tells the state of many runs."""
+"""Slurm: sbatch gets exactly the rendered bytes (through submitit), and one query returns the states of many runs."""

@@ -1,6 +1,6 @@
-"""What Slurm's commands print, read: text → records, and no command is run here.
+"""Parsers of what Slurm's commands print. No command is run here.
 
-Held by tests/slurm/test_answers.py to what 22.05, 24.11 and 26.05 really printed.
+tests/slurm/test_answers.py checks them against recorded output of 22.05, 24.11 and 26.05.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import NamedTuple
 from ...errors import SchedulerError
 from ...runs.records import FINAL, Status
 
-#: Fields that tell what a person or a path chose: `|` may stand in them, and so an answer can have one of them only.
+#: Fields of free text (names, paths). They may contain the separator `|`, so a query can ask for only one of them.
 _FREE_TEXT = ("Name", "JobName", "Command", "SubmitLine")
-#: What squeue and scontrol say of a job that slurmctld has forgotten, or never knew.
+#: The error of squeue and scontrol for a job that slurmctld has forgotten, or never knew.
 NO_SUCH_JOB = "Invalid job id specified"
-#: What sacct says where there is no accounting.
+#: The error of sacct on a cluster without accounting.
 NO_ACCOUNTS = "accounting storage is disabled"
 _COMPOSITE_CODE = re.compile(r"(\d+):(\d+)")
 
 
 class Told(NamedTuple):
-    """A job as squeue or sacct tells it. words: the field of free text that was asked for."""
+    """A job as squeue or sacct reports it. words: the field of free text that was queried."""
 
     id: str
     words: str
@@ -30,7 +30,7 @@ class Told(NamedTuple):
 
 
 def squeue(text: str, fields: Sequence[str]) -> list[Told]:
-    """The jobs in an answer to `squeue --noheader --Format=A:|,B:|`: each field padded, and a `|` behind it."""
+    """The jobs in an answer to `squeue --noheader --Format=A:|,B:|`: each field padded, then a `|`."""
     return [_told(row) for row in _rows("squeue", text, fields, end="|")]
 
 
@@ -40,11 +40,11 @@ def sacct(text: str, fields: Sequence[str]) -> list[Told]:
 
 
 def _rows(command: str, text: str, fields: Sequence[str], end: str = "") -> Iterator[dict[str, str]]:
-    """{field: text} of each line. Raises SchedulerError for a line that has not these fields."""
+    """{field: text} of each line. Raises SchedulerError for a line without these fields."""
     (free,) = (i for i, name in enumerate(fields) if name in _FREE_TEXT)
     behind = len(fields) - free - 1
     for line in text.splitlines():
-        if not line.strip() or line.startswith("CLUSTER: "):  # a heading where clusters were named
+        if not line.strip() or line.startswith("CLUSTER: "):  # the heading that --clusters adds
             continue
         parts = line.removesuffix(end).split("|")
         if len(parts) < len(fields) or not line.endswith(end):
@@ -72,7 +72,7 @@ def _told(row: dict[str, str], *, accounts: bool = False) -> Told:
     state = row["State"].split()[0].rstrip("+")  # "CANCELLED by 1000"
     code = exit_code(row.get("exit_code") or row["ExitCode"])
     nodes = row["NodeList"] if row["NodeList"] != "None assigned" else ""
-    # The accounts keep for ever why a job waited; of one that has begun it is no news.
+    # sacct goes on reporting why a job was once pending; that means nothing once the job has nodes.
     reason = "" if row["Reason"] == "None" or (accounts and nodes) else row["Reason"]
     return Told(job_id, words, Status(state, code if state in FINAL else None, reason, nodes))
 
@@ -90,7 +90,7 @@ def exit_code(text: str) -> int:
 
 
 class ShownJob(NamedTuple):
-    """A job as `scontrol show job` tells it. command and log: paths, "" where there is none."""
+    """A job as `scontrol show job` reports it. command (the script) and log: paths, or ""."""
 
     name: str
     command: str
@@ -100,7 +100,7 @@ class ShownJob(NamedTuple):
 
 
 def shown_jobs(text: str) -> list[ShownJob]:
-    """The jobs in an answer to `scontrol show job ID`: of an array there may be several."""
+    """The jobs in an answer to `scontrol show job ID`: for an array there may be several."""
     return [_shown(block) for block in re.split(r"^(?=JobId=)", text, flags=re.MULTILINE) if block.startswith("JobId=")]
 
 
@@ -119,13 +119,13 @@ def _shown(block: str) -> ShownJob:
 
 
 def cluster_name(text: str) -> str:
-    """The name in an answer to `scontrol show config`; "" where it tells none."""
+    """The cluster's name in an answer to `scontrol show config`; "" if there is none."""
     match = re.search(r"^ClusterName\s*=\s*(\S+)", text, re.MULTILINE)
     return match[1] if match else ""
 
 
 class Submitted(NamedTuple):
-    """What sbatch said of a script that it took. cluster: "" where it named none; words: all else that it said."""
+    """sbatch's answer to an accepted script. cluster: "" if it names none; words: all other lines it printed."""
 
     job_id: str
     cluster: str
@@ -133,7 +133,7 @@ class Submitted(NamedTuple):
 
 
 def submitted(text: str) -> Submitted | None:
-    """An answer of sbatch read; None where it names no job."""
+    """sbatch's answer, parsed; None if it names no job."""
     match = re.search(r"^Submitted batch job (\d+)(?: on cluster (\S+))?\s*$", text, re.MULTILINE)
     if not match:
         return None
@@ -142,9 +142,9 @@ def submitted(text: str) -> Submitted | None:
 
 
 class Nodes(NamedTuple):
-    """Nodes of one kind in a partition, as `sinfo --exact --format=%P|%l|%D|%c|%G` tells them.
+    """Nodes of one kind in a partition, as `sinfo --exact --format=%P|%l|%D|%c|%G` lists them.
 
-    limit: the partition's time limit as Slurm writes it; gpus: of one node, by type, "" where none is told.
+    limit: the partition's time limit as Slurm writes it. gpus: type → number in one node, "" for GPUs without a type.
     """
 
     partition: str
@@ -156,7 +156,7 @@ class Nodes(NamedTuple):
 
 
 def sinfo(text: str) -> list[Nodes]:
-    """The kinds of nodes in an answer; lines that are none are left out."""
+    """The kinds of nodes in an answer; other lines are ignored."""
     found = []
     for line in text.splitlines():
         match = re.fullmatch(r"([^|]+)\|([^|]+)\|(\d+)\|(\d+)\+?\|([^|]*)", line.strip())

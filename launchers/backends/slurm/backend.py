@@ -1,4 +1,4 @@
-"""Runs on Slurm: found, watched and ended, each only as itself."""
+"""Runs on Slurm: submit, find, watch and cancel them. Job ids repeat, so each job is checked to be the run's own."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ..logfile import LogFile
 from . import checks, client, submission
 from .answers import Told
 
-#: A job's number; of a task of an array its array's with its own behind it.
+#: A job id; for a task of an array ARRAY_TASK.
 _JOB_ID = re.compile(r"\d+(_\d+)?")
-#: States in which Slurm itself ended the job: by TERM if it had begun, whatever Slurm tells of it at which moment.
+#: States in which Slurm itself ended the job: by TERM if it had begun. Which exit code Slurm reports for it varies.
 _ENDED_BY_SLURM = ("CANCELLED", "TIMEOUT", "DEADLINE", "PREEMPTED")
 _TERMINATED = 128 + 15
 
@@ -31,7 +31,7 @@ _LOST = Status("UNKNOWN", reason="Slurm has forgotten the job, keeps no accounts
 
 
 class SlurmBackend(LogFile):
-    """State from squeue while Slurm remembers the job, then from sacct, then from what the script itself left."""
+    """State from squeue while slurmctld remembers the job, then from sacct, then from the script's exit_code file."""
 
     scheme = client.SCHEME
     target: Target = "slurm"
@@ -67,7 +67,7 @@ class SlurmBackend(LogFile):
         return replace(run, handle=handle, log=str(folder / f"{run.name}-{handle.rpartition('/')[2]}.out"))
 
     def recover(self, handle: str) -> Run:
-        """A run that the record does not know, from Slurm itself."""
+        """A run that is not in the record, from `scontrol show job`."""
         cluster, _, job_id = handle.removeprefix(f"{client.SCHEME}://").partition("/")
         if not cluster or not _JOB_ID.fullmatch(job_id):
             raise UsageError(f"{handle}: not a Slurm handle\n    remedy: slurm://CLUSTER/JOBID")
@@ -81,14 +81,14 @@ class SlurmBackend(LogFile):
         run = replace(run, name=job.name, log=job.log, submitted_at=job.submitted_at)
         folder = Path(job.command).parent
         if not (folder / provenance.FILE).is_file():
-            return run  # another's job, or one by hand
-        # The log's folder is known better here: scontrol of 22.05 expands what is no sign in the path.
+            return run  # not submitted by alignlaunch
+        # The folder is not taken from scontrol's StdOut: 22.05 expands a % there that is part of a folder's name.
         return replace(run, run_dir=str(folder), log=str(folder / Path(job.log).name))
 
     def adopt(self, run: Run) -> Run | None:
-        """The job whose script lies in the run's folder, or that has begun to write its log there."""
+        """The job whose script is in the run's folder, or that has started to write its log there."""
         folder = Path(run.run_dir)
-        user = folder.stat().st_uid if folder.exists() else os.getuid()  # a colleague's, whose claim was met
+        user = folder.stat().st_uid if folder.exists() else os.getuid()  # a colleague's run may have the output folder
         ids = [job.id for job in client.jobs_of(user) if _is_of(run, job)]
         ids += [path.stem.rpartition("-")[2] for path in folder.glob(f"{glob.escape(run.name)}-*.out")]
         if not ids:
@@ -101,9 +101,9 @@ class SlurmBackend(LogFile):
         )
 
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
-        """One squeue for all runs; one sacct for those that squeue has forgotten before their end was known.
+        """One squeue for all runs; then one sacct for those that squeue does not list and whose end is not known.
 
-        What has ended may be requeued for as long as slurmctld remembers it, so squeue is asked for all.
+        squeue is asked for ended runs too: they may be requeued for as long as slurmctld remembers them.
         """
         try:
             remembered = client.squeue([run.id for run in runs])
@@ -125,7 +125,7 @@ class SlurmBackend(LogFile):
         return found
 
     def _look_further(self, runs: list[Run], remembered: list[Told]) -> dict[str, Status]:
-        """Runs of one cluster of which nothing in `remembered`, this cluster's answer, is known to be theirs."""
+        """States of runs of one cluster which are not found in `remembered`, the answer of this machine's squeue."""
         try:
             cluster = self._ask_as(runs[0])
         except UsageError:
@@ -134,7 +134,8 @@ class SlurmBackend(LogFile):
             remembered = client.squeue([run.id for run in runs], cluster)
         told = {run.handle: _of(run, remembered) for run in runs}
         if forgotten := [run for run in runs if told[run.handle] is None]:
-            # The accounts have no words yet of a job that has just come: here a stranger's, if squeue has that number.
+            # sacct has no SubmitLine yet for a job that has just been submitted. If squeue lists that id, that job is
+            # not the run's: squeue shows another script.
             strangers = {job.id for job in remembered}
             kept = client.sacct([run.id for run in forgotten], cluster)
             kept = [job for job in kept if job.words or job.id not in strangers]
@@ -156,7 +157,7 @@ class SlurmBackend(LogFile):
             client.scancel(run.id, cluster)
 
     def _ask_as(self, run: Run) -> str:
-        """The run's cluster for `client`. Raises UsageError where it cannot be asked from here."""
+        """The run's cluster for `client`, "" for this one. Raises UsageError if it cannot be queried from here."""
         cluster = _cluster_of(run)
         if cluster == client.here():
             return ""
@@ -169,21 +170,24 @@ def _cluster_of(run: Run) -> str:
 
 
 def _of(run: Run, told: list[Told]) -> Status | None:
-    """What is told of this run."""
+    """The status of this run among the jobs that Slurm reported."""
     return next((job.status for job in told if job.id == run.id and _is_of(run, job)), None)
 
 
 def _is_of(run: Run, job: Told) -> bool:
-    """Whether a job with the run's number is the run: its script lies in the run folder, and no other job's does.
+    """Whether a job with the run's id is the run: only its script is in the run folder.
 
-    Another cluster, or this one after its ids began anew, has other jobs of the same ids; names change and repeat.
-    (The accounts may have no words yet of a job that has just begun.)
+    The id alone does not tell: another cluster, or this one after its ids were reset, has other jobs of the same ids.
+    A name may be changed or used again. (sacct may have no SubmitLine yet for a job that has just been submitted.)
     """
     return not run.run_dir or not job.words or f"{run.run_dir}/" in job.words
 
 
 def _status(run: Run, told: Status | None) -> Status:
-    """What is told, with the exit code that the script wrote itself: srun's 143 of a neighbour would hide it."""
+    """Slurm's status, but with the exit code that the script wrote: that of the task that failed first.
+
+    srun reports the highest code, such as 143 of the tasks that it then ended itself.
+    """
     own = runfolder.exit_code(Path(run.run_dir)) if run.run_dir else None
     if told is None:
         return _LOST if own is None else Status("COMPLETED" if own == 0 else "FAILED", own)

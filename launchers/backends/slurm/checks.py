@@ -1,4 +1,4 @@
-"""What Slurm would let wait for ever, or do in silence: looked at before a submission."""
+"""Checks before a submission for what Slurm does not report: jobs that would stay pending for ever, lost logs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .answers import Nodes
 
 
 def check(job: Job) -> list[str]:
-    """What is doubtful about a job. Raises UsageError for what no node of its partition can ever run."""
+    """Warnings about a job. Raises UsageError if its partition cannot ever run it, or its log cannot be written."""
     spec, doubts = job.spec, list[str]()
     if "\\" in str(job.dir.resolve() / job.cluster.runs_dir):
         raise UsageError(
@@ -38,7 +38,7 @@ def check(job: Job) -> list[str]:
 
 
 def _partitions(job: Job) -> dict[str, list[Nodes]]:
-    """The nodes of each partition that the job may go to; none where that, or Slurm, is not known here."""
+    """The nodes of each partition that the job may run in; empty if these are not known, or without Slurm here."""
     elsewhere = any(option.startswith("--cluster") for option in job.spec.slurm.extra)
     if elsewhere or {"SBATCH_PARTITION", "SBATCH_CLUSTERS", "SLURM_CLUSTERS"} & set(os.environ):
         return {}
@@ -52,7 +52,7 @@ def _partitions(job: Job) -> dict[str, list[Nodes]]:
 
 
 def _cannot(job: Job, nodes: list[Nodes]) -> str:
-    """Why a partition has not enough nodes of the size that the job asks for; "" where it has."""
+    """Why a partition has too few nodes of the size that the job asks for; "" if it has enough."""
     spec = job.spec
     cpus = (spec.slurm.cpus_per_task or 1) * job.tasks_per_node
     gpus = spec.nproc_per_node if job.cluster.device == "gpu" else 0
@@ -75,7 +75,10 @@ def _gpus(job: Job, kind: Nodes) -> int:
 
 
 def _too_long(job: Job, nodes: list[Nodes]) -> str:
-    """A longer time than the partition's is taken, and then waits: only an administrator or a QOS can let it run."""
+    """The warning for a time over the partition's limit; "" if it is not.
+
+    By default Slurm accepts such a job; it then stays pending unless a QOS or an administrator lets it run.
+    """
     limit = seconds(nodes[0].limit) if nodes[0].limit[:1].isdigit() or nodes[0].limit == "infinite" else None
     asked = seconds(job.spec.time) if job.spec.time is not None else 0
     if limit is None or (asked is not None and asked <= limit):

@@ -1,4 +1,4 @@
-"""Slurm's commands, run and read. An empty `cluster` is this machine's own; another one is asked over slurmdbd."""
+"""Run Slurm's commands and parse their output. cluster: "" is this machine's; another one is found through slurmdbd."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SCHEME = "slurm"
 _SQUEUE_FIELDS = ("JobArrayID", "State", "Reason", "exit_code", "NodeList", "Command")
 _SACCT_FIELDS = ("JobID", "State", "ExitCode", "Reason", "NodeList", "SubmitLine")
 SINFO = ("sinfo", "--noheader", "--exact", "--format=%P|%l|%D|%c|%G")
-#: Variables by which a user has Slurm's commands filter, sort or print otherwise, or ask another cluster.
+#: Variables with which a user may change how Slurm's commands filter, sort and print, or which cluster they query.
 _USERS_TASTE = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_", "SINFO_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
 
 
 def squeue(job_ids: Sequence[str], cluster: str = "") -> list[Told]:
-    """The jobs that slurmctld remembers: waiting, running, and ended in the last minutes. Told.words: the script."""
+    """The jobs that slurmctld remembers: pending, running, or ended minutes ago. Told.words: the script's path."""
     done = _ask(squeue_command(job_ids), cluster)
-    if done.returncode and answers.NO_SUCH_JOB not in done.stderr:  # said when the only job asked for is forgotten
+    if done.returncode and answers.NO_SUCH_JOB not in done.stderr:  # a single job that slurmctld has forgotten
         raise unreachable(done.stderr)
     return answers.squeue(done.stdout, _SQUEUE_FIELDS)
 
 
 def jobs_of(user: int) -> list[Told]:
-    """All jobs of a user, by number, that slurmctld remembers and shows. Told.words: the script."""
+    """All jobs of a user (by uid) that slurmctld remembers and shows. Told.words: the script's path."""
     done = _ask(["squeue", *_squeue_options(f"--user={user}")], "")
     if done.returncode:
         raise unreachable(done.stderr)
@@ -45,7 +45,7 @@ def _squeue_options(which: str) -> list[str]:
 
 
 def sacct(job_ids: Sequence[str], cluster: str = "") -> list[Told]:
-    """The jobs that the accounting knows; none where it is off. Told.words: the command line that submitted."""
+    """The jobs that accounting knows; none without accounting. Told.words: the command line of their submission."""
     done = _ask(sacct_command(job_ids), cluster)
     if done.returncode:
         if answers.NO_ACCOUNTS in done.stderr:
@@ -60,7 +60,7 @@ def sacct_command(job_ids: Sequence[str]) -> list[str]:
 
 
 def show_job(job_id: str, cluster: str = "") -> list[ShownJob]:
-    """The job as `scontrol show job` has it, of an array several; none where slurmctld has forgotten it."""
+    """The job as `scontrol show job` reports it, for an array several; none if slurmctld has forgotten it."""
     return answers.shown_jobs(_ask(["scontrol", "show", "job", job_id], cluster).stdout)
 
 
@@ -71,7 +71,7 @@ def scancel(job_id: str, cluster: str = "") -> None:
 
 
 def here() -> str:
-    """Slurm's own name of this machine's cluster. Raises SchedulerError if the controller is down."""
+    """Slurm's name of this machine's cluster. Raises SchedulerError if the controller is down."""
     done = _ask(["scontrol", "show", "config"])
     name = answers.cluster_name(done.stdout)
     if done.returncode or not name:
@@ -80,7 +80,7 @@ def here() -> str:
 
 
 def require(cluster: str) -> None:
-    """Raise UsageError unless another cluster can be asked from here."""
+    """Raise UsageError unless another cluster can be queried from here."""
     if _ask(["squeue", "--noheader", "--me"], cluster).returncode:
         remedy = f"ask on a login node of {cluster}"
         raise UsageError(f"cluster {cluster} cannot be asked from here; this is {here()}\n    remedy: {remedy}")
@@ -99,5 +99,5 @@ def _ask(command: Sequence[str], cluster: str = "") -> subprocess.CompletedProce
 
 
 def sinfo() -> list[Nodes]:
-    """The kinds of nodes of every partition; none where Slurm does not tell."""
+    """The kinds of nodes of every partition; none if sinfo fails."""
     return answers.sinfo(_ask(SINFO).stdout)

@@ -1,4 +1,4 @@
-"""A submission: sbatch gets exactly the rendered bytes (through submitit), and its words are told."""
+"""A submission: sbatch gets exactly the rendered bytes (through submitit), and the user sees what it prints."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .. import shell
 from . import answers, client
 from .answers import Submitted
 
-#: SLURM_* that sbatch itself needs to reach its controller.
+#: SLURM_* that sbatch itself needs to reach the controller.
 _CLIENT_SETTINGS = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_CLUSTERS"}
 
-#: SBATCH_* that would win over what the launcher itself decides: the whole shell would leak into the job, it would
-#: become an array, its words would go elsewhere, sbatch would wait for its end.
+#: SBATCH_* that are unset, since they would override what alignlaunch relies on: the job would get the whole
+#: environment of the shell, become an array, or write its log elsewhere; sbatch would wait for its end.
 _OVERRULED = [f"SBATCH_{name}" for name in "EXPORT ARRAY_INX ERROR INPUT OUTPUT OPEN_MODE WAIT JOB_NAME".split()]
 
-#: Words of sbatch's refusal → the options that may be at fault.
+#: Pattern of sbatch's error message → the options that may be at fault.
 _FAULTS = [
     (r"partition name|partition specified", ("--partition",)),
     (r"account", ("--account", "--partition")),
@@ -44,14 +44,14 @@ _FAULTS = [
 
 
 def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_only: bool = False) -> list[str]:
-    """sbatch with what only the moment of submission knows: where to start from, where the log goes, the run's folder,
-    and the ids of the jobs to wait for. If one of those fails, this job is cancelled: Slurm would keep it for ever.
+    """The sbatch command, with what is known only at submission: working directory, log, run folder, and the ids of the
+    jobs to wait for. If one of those fails, this job is cancelled: otherwise Slurm would keep it pending for ever.
 
-    The script's own `#SBATCH --export` lets these variables through.
+    The script's own `#SBATCH --export` passes the variables that are set here.
     """
     variables = [f"ALIGNLAUNCH_RUN_DIR={run_dir}", f"ALIGNLAUNCH_PYTHON={sys.executable}"]
     variables += [f"{PREFLIGHT_ONLY}=1"] if preflight_only else []
-    # SLURM_* passes any --export: those of an allocation that this shell stands in would steer the job's own srun.
+    # sbatch always exports SLURM_*. Unset those of an enclosing salloc, or they reconfigure the job's srun.
     inherited = [name for name in sorted(os.environ) if name.startswith("SLURM_") and name not in _CLIENT_SETTINGS]
     return [
         "env",
@@ -66,11 +66,11 @@ def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_onl
 
 
 def submit(command: list[str], run_dir: Path, script: str, say: Callable[[str], None]) -> str:
-    """Run `command` on the run folder's copy of `script`. Returns the handle; what else sbatch says is said.
+    """Run `command` on the run folder's copy of `script`. Returns the handle; `say` gets what else sbatch prints.
 
-    Raises SchedulerError with sbatch's own words.
+    Raises SchedulerError with sbatch's message.
     """
-    for name in ("sbatch", "srun"):  # submitit asks for srun as well
+    for name in ("sbatch", "srun"):  # submitit requires srun as well
         if shutil.which(name) is None:
             raise SchedulerError(f"{name}: command not found\n    remedy: run this on a login node of the cluster")
     here = client.here()
@@ -90,13 +90,13 @@ def _sbatch(script: str, command: list[str], path: Path) -> Submitted:
     answer = ""
 
     class RenderedExecutor(SlurmExecutor):
-        """submitit's submission with our script in place of its generated one: no pickle, no wrapper."""
+        """submitit's submission of our script instead of the one that it generates around a pickled function."""
 
         def _make_submission_file_text(self, command: str, uid: str) -> str:
             return ""
 
         def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-            # submitit drops what a successful sbatch says on stderr: a site's own words, or a warning.
+            # submitit drops the stderr of a successful sbatch: warnings, and messages of the site.
             return ["/bin/sh", "-c", 'exec "$@" 2>&1', "sbatch", *command, str(path)]
 
         @staticmethod
@@ -108,7 +108,7 @@ def _sbatch(script: str, command: list[str], path: Path) -> Submitted:
                 raise FailedSubmissionError(answer)
             return taken.job_id
 
-    # submitit's own files are of no use here, and in a run folder it would read %j and %t of the path as its own signs.
+    # A scratch folder: nobody needs submitit's own files, and it would expand a %j or %t in the run folder's path.
     with TemporaryDirectory(prefix="alignlaunch-") as scratch:
         try:
             RenderedExecutor(folder=scratch)._submit_command("")
@@ -116,7 +116,7 @@ def _sbatch(script: str, command: list[str], path: Path) -> Submitted:
             raise refused(getattr(error.__cause__, "output", str(error)), script) from error
         except FailedSubmissionError as error:
             raise _lost(answer) from error
-        except OSError:  # of its files: the job may have been taken before
+        except OSError:  # from submitit's own files, maybe after sbatch accepted the job
             if answers.submitted(answer) is None:
                 raise
     taken = answers.submitted(answer)
@@ -132,12 +132,12 @@ def _lost(answer: str) -> LostJobError:
 
 
 def overriding_variables() -> list[str]:
-    """SBATCH_* variables of this shell: sbatch lets them win over the script's own lines, so they are worth a word."""
+    """SBATCH_* variables of this shell that sbatch lets override the script's lines, for a warning."""
     return sorted(name for name in os.environ if name.startswith("SBATCH_") and name not in _OVERRULED)
 
 
 def test_only(job: Job, run_dir: Path) -> str | None:
-    """What `sbatch --test-only` says of the script; None without an sbatch. Raises SchedulerError if it refuses."""
+    """The answer of `sbatch --test-only` to the script; None without sbatch. Raises SchedulerError if it refuses."""
     if shutil.which("sbatch") is None:
         return None
     path = run_dir / SBATCH
@@ -148,23 +148,23 @@ def test_only(job: Job, run_dir: Path) -> str | None:
 
 
 def _refusal_of_test(command: list[str], path: Path) -> str:
-    """Why `sbatch --test-only` refuses a script, in one line; "" where it does not.
+    """Why `sbatch --test-only` refuses a script, in one line; "" if it does not.
 
-    sbatch itself takes a job that no node can run now, and lets it wait: for a node that is down, or for ever.
+    sbatch itself accepts a job that no node can run now. It then waits for a node that is down, or for ever.
     """
     done = shell.run([*command, "--test-only", str(path)])
     return " ".join(done.stderr.split()) if done.returncode else ""
 
 
 def refused(words: str, script: str) -> SchedulerError:
-    """sbatch's own words, and the lines of the script that they are about."""
-    said = "\n".join(line for line in words.splitlines() if line.strip())
-    options = next((options for pattern, options in _FAULTS if re.search(pattern, said)), ())
-    # An option that sbatch does not know is quoted in its words: "unrecognized option '--frobnicate=1'".
-    options = (*options, *re.findall(r"option '(--[\w-]+)", said))
+    """sbatch's message, and the lines of the script that it is about."""
+    message = "\n".join(line for line in words.splitlines() if line.strip())
+    options = next((options for pattern, options in _FAULTS if re.search(pattern, message)), ())
+    # sbatch quotes an option that it does not know: "unrecognized option '--frobnicate=1'".
+    options = (*options, *re.findall(r"option '(--[\w-]+)", message))
     numbered = enumerate(script.splitlines(), start=1)
     lines = [f"\n    {SBATCH}:{n}: {line}" for n, line in numbered if _option_of(line) in options]
-    return SchedulerError(f"{said}{''.join(lines)}\n    nothing was submitted")
+    return SchedulerError(f"{message}{''.join(lines)}\n    nothing was submitted")
 
 
 def _option_of(line: str) -> str:
