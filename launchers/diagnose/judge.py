@@ -56,8 +56,13 @@ def _order(hit: Hit, ended: Failure | None) -> tuple[bool, bool, bool, int, int]
 def _raised(scan: Scan, ended: Failure | None) -> Traceback | None:
     """The first traceback: preferably of the process that failed first, and no consequence of another failure."""
     own = [one for one in scan.tracebacks.values() if not one.is_summary]
-    key = ended.rank if ended else None
-    return min(own, key=lambda one: (one.source.rank != key, one.is_consequence, one.source.rank is None), default=None)
+    first = ended.rank if ended else None
+
+    def order(one: Traceback) -> tuple[bool, bool, bool]:
+        elsewhere = first is not None and one.source.rank != first
+        return elsewhere, one.is_consequence, one.source.rank is None  # a rank's before those of its launcher
+
+    return min(own, key=order, default=None)
 
 
 def _is_another_fault(raised: Traceback, scan: Scan) -> bool:

@@ -202,3 +202,25 @@ def test_no_advice_for_a_job_file_that_says_something_else_by_now(tmp_path: Path
 def test_no_advice_without_the_size_of_a_gpu(tmp_path: Path) -> None:
     (said,) = advice.advice(job(tmp_path), ["CUDA out of memory"])
     assert "does not say how large" in said
+
+
+RANK_1 = "[rank1]: Traceback (most recent call last):\n[rank1]:   File \"train.py\", line 3, in step\n[rank1]: KeyError: 'foo'\n"
+PIPE = (
+    'Traceback (most recent call last):\n  File "launch.py", line 9, in main\nBrokenPipeError: [Errno 32] Broken pipe\n'
+)
+LOST = (
+    "[rank0]: Traceback (most recent call last):\n"
+    '[rank0]:   File "train.py", line 3, in step\n'
+    "[rank0]: torch.distributed.DistBackendError: NCCL error: remote process exited or there was a network error\n"
+)
+
+
+@pytest.mark.parametrize("rest", [PIPE, PIPE + LOST], ids=["launcher", "launcher and peer"])
+def test_a_ranks_traceback_counts_before_its_launchers(cli: Cli, tmp_path: Path, rest: str) -> None:
+    """Where no launcher reported who failed: the launcher's own traceback comes of the rank's, as do its peers'."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/job.log").write_text(RANK_1 + rest)
+    (found,) = json.loads(cli("diagnose", "logs", "--json").stdout)
+    assert "rank 1" in found["first"]
+    assert "KeyError: 'foo'" in "\n".join(found["traceback"])
+    assert found["cause"] != "peer-lost"
