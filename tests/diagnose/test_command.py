@@ -204,7 +204,11 @@ def test_no_advice_without_the_size_of_a_gpu(tmp_path: Path) -> None:
     assert "does not say how large" in said
 
 
-RANK_1 = "[rank1]: Traceback (most recent call last):\n[rank1]:   File \"train.py\", line 3, in step\n[rank1]: KeyError: 'foo'\n"
+RANK_1 = (
+    "[rank1]: Traceback (most recent call last):\n"
+    '[rank1]:   File "train.py", line 3, in step\n'
+    "[rank1]: KeyError: 'foo'\n"
+)
 PIPE = (
     'Traceback (most recent call last):\n  File "launch.py", line 9, in main\nBrokenPipeError: [Errno 32] Broken pipe\n'
 )
