@@ -22,9 +22,7 @@ def text(kind: Kind) -> str:
     made = {"job": _job, "pipeline": _pipeline, "cluster": _cluster}[kind]()
     titled = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"alignlaunch {kind}", **made}
     schema = json.dumps(titled, indent=2, sort_keys=True)
-    return schema.replace(
-        "\\\\Z", "$"
-    )  # end of text: `\Z` in Python, `$` in JavaScript's patterns, as JSON Schema uses
+    return schema.replace("\\\\Z", "$")  # end of text: `\Z` in Python, `$` in JSON Schema's JavaScript patterns
 
 
 def _cluster() -> dict[str, Any]:

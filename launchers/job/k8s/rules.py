@@ -84,7 +84,7 @@ def _resources(k8s: K8s) -> Iterator[Broken]:
 
 
 def _secrets(job: Job, k8s: K8s, written: dict[str, Any] | None) -> Iterator[Broken]:
-    """written: `k8s` of the job file, which may name only secrets that the job uses; a cluster profile may name more."""
+    """written: `k8s` of the job file. It may name only secrets that the job uses; a cluster profile may name more."""
     for i, name in enumerate(job.spec.secrets):
         if name not in k8s.secrets:
             rule = f"no Secret is named for {name}: a pod has no shell of yours to take it from"
