@@ -16,7 +16,7 @@ class Default(NamedTuple):
     key: str  # dotted
     value: Any
     source: str
-    #: A job file key that makes this default meaningless: if it is given, the default is not applied.
+    #: A job file key, or NO_LORA, that makes this default meaningless: with it the default is not applied.
     unless: str = ""
 
 

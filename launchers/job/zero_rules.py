@@ -126,7 +126,7 @@ def _offload(document: Document, stage: int) -> list[Problem]:
 
 
 def _gather(document: Document, stage: int, job: dict[str, Any]) -> list[Problem]:
-    """A full fine-tune at stage 3 must choose whether to save gathered weights: missing or "auto" means false.
+    """A full fine-tune at stage 3 must choose whether to save gathered weights: to DeepSpeed, "auto" or none is false.
 
     With LoRA the adapter is always gathered.
     """
