@@ -185,9 +185,9 @@ def test_a_file_name_cannot_leave_the_comment_that_it_stands_in(tmp_path: Path) 
         ("train.num_train_epochs=-1", "must be more than 0"),
         ("train.per_device_train_batch_size=0", "must be 1 or more"),
         ("train.gradient_accumulation_steps=-2", "must be 1 or more"),
-        ("train.gradient_accumulation_steps=true", "a value of type int is due"),
+        ("train.gradient_accumulation_steps=true", "a value of type int is expected"),
         ("train.bf16=1", "a value of type bool"),
-        ("train.learning_rate=null", "a value of type float is due"),
+        ("train.learning_rate=null", "a value of type float is expected"),
         ("train.eval_strategy=sometimes", "must be one of"),
         ("train.fsdp=full_shard", "the job decides this by another key"),
         ("train.dataset_text_field=x", "not to be set here"),
@@ -210,7 +210,7 @@ def test_set_wins_over_the_file_and_says_its_own_place(tmp_path: Path) -> None:
     assert (loaded.spec.train["max_steps"], loaded.spec.train["learning_rate"]) == (7, 1e-4)
     assert loaded.env == {"A": "1.10"}
     assert problems(path, "train.max_steps=many") == [
-        "--set train.max_steps=many train.max_steps a value of type int is due"
+        "--set train.max_steps=many train.max_steps a value of type int is expected"
     ]
     # A whole map that was replaced: nothing in it stands on the file's lines any more.
     assert problems(path, "train={max_steps: many}")[0].startswith("--set train={max_steps: many} train.max_steps")

@@ -166,7 +166,7 @@ def test_the_documents_32b_by_hand(cli: Cli, big: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--params", "many", "--hidden", "8", "--layers", "1", "--vocab", "9"), "a number with K, M, B or T is due"),
+        (("--params", "many", "--hidden", "8", "--layers", "1", "--vocab", "9"), "with K, M, B or T is expected"),
         (("--params", "32B"), "`hidden_size`"),
         (("--hidden", "5120"), "--params is missing"),
         (("--set", "model=./nowhere"), "neither a folder here nor in"),

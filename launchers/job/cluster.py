@@ -115,7 +115,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def find(name: str, job_dir: Path) -> Path:
-    """The profile's file: beside the job first, then the user's. Raises UsageError naming the profiles there are."""
+    """The profile's file, from `clusters/` next to the job or the user's. Raises UsageError listing the profiles."""
     folders = [job_dir / "clusters", config_home() / "clusters"]
     for folder in folders:
         if (path := folder / f"{name}.yaml").is_file():
@@ -126,7 +126,7 @@ def find(name: str, job_dir: Path) -> Path:
 
 
 def load(path: Path) -> tuple[Cluster, dict[str, Any]]:
-    """Read a profile: (the profile, the keys it really sets). Raises JobFileError with every problem in it."""
+    """Read a profile. Returns (profile, the keys set in the file). Raises JobFileError with every problem in it."""
     document = yamlfile.read(path)
     if problems := [*rules.environment(document, document.data), *rules.sbatch_options(document, document.data)]:
         raise JobFileError([*schema.check(Cluster, document, document.data), *problems])

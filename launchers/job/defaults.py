@@ -1,8 +1,8 @@
-"""What each stage does where the job file is silent: the values of the user's documents, each with its source.
+"""Each stage's defaults for keys missing in the job file: the values of the user's documents, each with its source.
 
 Sources: "ORPO", "RM", "SFT", "DeepSpeed" and "DDP" are the five documents, "§" their section. "script" is a default of
-the script that a document describes; "alignlaunch" is a choice of ours. `alignlaunch init STAGE` writes these into the
-starter file, so a reader sees them where they can be changed.
+the script that a document describes; "alignlaunch" is our own choice. `alignlaunch init STAGE` writes all of them into
+the starter file, where the user sees and changes them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ class Default(NamedTuple):
     key: str  # dotted
     value: Any
     source: str
-    #: A key whose value in the job file takes the sense from this default, which then falls away.
+    #: A job file key, or NO_LORA, that makes this default meaningless: with it the default is not applied.
     unless: str = ""
 
 
-#: As `unless`: a learning rate for LoRA's few weights is too high for all of them.
+#: A value of `unless`: a learning rate chosen for LoRA is too high for a full fine-tune.
 NO_LORA = "lora: null"
 
 COMMON = [
@@ -120,7 +120,8 @@ STAGES: dict[Stage, list[Default]] = {
     "dpo": [
         Default("nproc_per_node", 1, "alignlaunch"),
         Default("zero", 0, "DDP: title"),
-        # Its metrics are means over a batch: pair by pair they are exact, whatever the number of processes.
+        # TRL averages its evaluation metrics over batches. With one pair a batch the average is exact for any number of
+        # processes.
         Default("train.per_device_eval_batch_size", 1, "alignlaunch"),
         *_SAFE_DPO_TRAIN,
     ],
@@ -142,12 +143,12 @@ STAGES: dict[Stage, list[Default]] = {
 
 
 def for_stage(stage: Stage) -> list[Default]:
-    """Common defaults, then the stage's own."""
+    """The common defaults, then the stage's own."""
     return [*COMMON, *STAGES[stage]]
 
 
 def merged(stage: Stage, data: dict[str, Any]) -> dict[str, Any]:
-    """`data` over the stage's defaults. A map merges key by key; an explicit null or another type replaces it whole."""
+    """The stage's defaults overridden by `data`. Maps merge key by key; null or another type replaces a whole map."""
     tree: dict[str, Any] = {}
     for default in for_stage(stage):
         if displaced(default, data):
@@ -161,14 +162,14 @@ def merged(stage: Stage, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def displaced(default: Default, data: dict[str, Any]) -> bool:
-    """Whether what the job file gives takes the sense from a default."""
+    """Whether the job file makes a default meaningless (`Default.unless`)."""
     if default.unless == NO_LORA:
         return "lora" in data and data["lora"] in (None, False)
     return bool(default.unless) and given(data, default.unless)
 
 
 def given(data: dict[str, Any], key: str) -> bool:
-    """Whether the job file itself has a dotted key."""
+    """Whether the job file itself sets a dotted key."""
     node: Any = data
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
@@ -177,12 +178,12 @@ def given(data: dict[str, Any], key: str) -> bool:
     return True
 
 
-#: Defaults by which less is trained than a reader of the job file would think.
+#: Defaults that make a run shorter than a reader of the job file would expect; the user is notified of them.
 _TELLING = ("data.max_train_samples", "train.max_steps", "train.num_train_epochs")
 
 
 def told(stage: Stage, data: dict[str, Any]) -> list[str]:
-    """What is said of the defaults in force: how much they train, and those that fell away."""
+    """Notes for the user: defaults that shorten the run, and defaults that are not applied."""
     notes = []
     for default in for_stage(stage):
         if given(data, default.key):

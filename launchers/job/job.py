@@ -26,7 +26,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """A validated job at a place. Everything that templates need is an attribute; they do no arithmetic."""
+    """A validated job. Everything that templates need is an attribute, so that they do no arithmetic."""
 
     spec: JobSpec
     cluster: Cluster
@@ -37,8 +37,8 @@ class Job:
     overrides: tuple[str, ...]
     zero: ZeroConfig | None
     notes: list[str] = field(default_factory=list)
-    step: Step | None = None  # set if the pipeline file changes the job
-    upcoming: tuple[str, ...] = ()  # outputs of earlier steps of the pipeline: they need not exist yet
+    step: Step | None = None  # set if the pipeline file changes what the job file says
+    upcoming: tuple[str, ...] = ()  # outputs of earlier pipeline steps, which need not exist yet
     refused: dict[str, list[Problem]] = field(default_factory=dict)  # target → why it cannot take this job
 
     @property
@@ -47,7 +47,7 @@ class Job:
         return self.path.parent
 
     def output_path(self, target: str) -> str:
-        """The absolute output folder: on this file system, or on Kubernetes in a pod's."""
+        """The absolute output folder: on this file system; for Kubernetes, in the pod's."""
         if target == "k8s":
             home = self.spec.k8s.working_dir if self.spec.k8s else None
             return posixpath.normpath(posixpath.join(home or "/", self.spec.output_dir))
@@ -55,12 +55,12 @@ class Job:
 
     @property
     def elastic(self) -> tuple[int, int] | None:
-        """The fewest and the most nodes of an elastic job; None where the number is fixed."""
+        """(fewest, most) nodes of an elastic job; None if the number is fixed."""
         return nnodes_range(self.spec.nnodes) if isinstance(self.spec.nnodes, str) else None
 
     @property
     def nnodes(self) -> int:
-        """Nodes; of an elastic job the most."""
+        """Number of nodes; for an elastic job the most."""
         return nnodes_range(self.spec.nnodes)[1]
 
     @property
@@ -96,7 +96,7 @@ class Job:
 
     @property
     def paths(self) -> list[str]:
-        """What the job reads and writes by path, as the job file has it; hub ids are left out."""
+        """The paths that the job reads and writes, as written in the job file; hub ids are left out."""
         spec = self.spec
         sources = [source.path for role in ("train", "validation") for source in spec.data.sources(role)]
         named = [spec.model, spec.tokenizer, *sources, spec.data.cache_dir]
@@ -105,14 +105,14 @@ class Job:
 
     @property
     def signal_seconds(self) -> int:
-        """Seconds before the time limit at which Slurm sends the signal; 0 if the whole job is shorter."""
+        """Seconds before the time limit at which Slurm sends USR2; 0 (no signal) if the time limit is no longer."""
         limit = seconds(self.spec.time) if self.spec.time is not None else None
         wanted = self.spec.slurm.signal_seconds
         return 0 if limit is not None and limit <= wanted else wanted
 
     def preflight_seconds(self, target: str) -> int:
         """How long preflight waits for the other nodes before the launcher starts; 0: no preflight."""
-        if self.elastic:  # its nodes may come and go
+        if self.elastic:  # no fixed set of nodes to wait for
             return 0
         asked = self.spec.preflight_timeout
         prompt = target == "slurm" and self.cluster.container is None
@@ -120,11 +120,11 @@ class Job:
 
     @property
     def tasks_per_node(self) -> int:
-        """srun tasks on each node: a launcher starts the processes itself, `direct` gives each its own task."""
+        """srun tasks on each node: one launcher, which starts the processes; with `direct` one task a process."""
         return self.spec.nproc_per_node if self.spec.launcher == "direct" else 1
 
     def resolved(self) -> dict[str, Any]:
-        """Every key with its value, as job.resolved.yaml holds it: the entrypoint's only input."""
+        """Every key with its value, the content of job.resolved.yaml: the training entrypoint's only input."""
         data: dict[str, Any] = msgspec.to_builtins(self.spec)
         data["deepspeed"] = self.zero.file_name if self.zero else None
         data["env"] = self.env
@@ -138,7 +138,7 @@ def nnodes_range(nnodes: int | str) -> tuple[int, int]:
 
 
 def looks_like_path(text: str) -> bool:
-    """Whether a value that may be a hub id ("org/name") can only be a path."""
+    """Whether a value that might also be a hub id ("org/name") is certainly a path."""
     return text.startswith((".", "/")) or text.endswith((".json", ".jsonl", ".parquet", ".txt"))
 
 
@@ -149,7 +149,7 @@ def seconds(limit: int | str) -> int | None:
         return None
     days, dash, clock = text.rpartition("-")
     parts = [int(part) for part in clock.split(":")]
-    units = (3600, 60, 1) if dash or len(parts) > 2 else (60, 1)  # after days come hours; alone, it is minutes
+    units = (3600, 60, 1) if dash or len(parts) > 2 else (60, 1)  # after days the first part is hours, else minutes
     return int(days or 0) * 86400 + sum(part * unit for part, unit in zip(parts, units, strict=False)) or None
 
 

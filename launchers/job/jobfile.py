@@ -1,4 +1,4 @@
-"""From a job file and a cluster profile to a job: read, override, fill in, check."""
+"""Make a `Job` from a job file and a cluster profile: read, override, fill in defaults, check."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .zero import ZeroConfig, ZeroError
 
 
 def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None = None) -> Job:
-    """Read, override, fill in and check a job file.
+    """Read a job file, override keys, fill in defaults and check it.
 
     overrides: `a.b=c`, the value read as YAML. Raises JobFileError with every problem, UsageError for a bad override.
     """
@@ -36,8 +36,9 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
 
 
 def read(path: Path) -> Document:
-    """The job file as it is. Raises JobFileError, UsageError."""
-    if not path.name.isprintable():  # it stands in comments of shell scripts, where a line break would end the comment
+    """The job file without defaults. Raises JobFileError, UsageError."""
+    # Rendered shell scripts contain the name in a comment, which a line break would end.
+    if not path.name.isprintable():
         raise UsageError(f"{path.name!r}: a job file's name must be printable text\n    remedy: rename it")
     return yamlfile.read(path)
 
@@ -51,9 +52,9 @@ def build(
     upcoming: tuple[str, ...] = (),
     known: Sequence[Problem] = (),
 ) -> Job:
-    """A job from what its file holds and `overrides` changed: fill in and check. Errors as `load`.
+    """A job from a document to which `overrides` were applied: fill in defaults and check. Raises as `load`.
 
-    known: problems that were found already.
+    known: problems that the caller found already.
     """
     path = Path(document.name)
     cluster, cluster_digest = Cluster(), None
@@ -109,7 +110,7 @@ def build(
 
 
 def in_order(problems: list[Problem]) -> list[Problem]:
-    """Problems by file and line, --set last; without repeats (the same key can break one rule twice)."""
+    """Problems sorted by file and line, those of --set last; without repeats (a key can break one rule twice)."""
     return sorted({str(problem): problem for problem in problems}.values(), key=_place)
 
 
@@ -119,19 +120,19 @@ def _place(problem: Problem) -> tuple[bool, str, int, int]:
 
 
 def override(document: Document, assignment: str, given: str) -> None:
-    """Put `a.b=c` into the document. `given` is what the user wrote after --set, a step's name before it or not."""
+    """Apply `a.b=c` to the document. `given`: the text after --set as the user wrote it, maybe with a step's name."""
     key, equals, text = assignment.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
         raise UsageError(f"--set {given}: not KEY=VALUE\n    remedy: for example --set train.max_steps=10")
     if not text.isascii() and text.encode(errors="ignore").decode() != text:
         raise UsageError(f"--set {given!a}: not UTF-8 text\n    remedy: write it as UTF-8")
-    if rules.looks_secret(key.rpartition(".")[2]):  # the place of a problem is printed, and logged
+    if rules.looks_secret(key.rpartition(".")[2]):  # `given` becomes a problem's place, which is printed and logged
         given = f"{given.partition('=')[0]}=..."
     legacy.put(document, tuple(key.split(".")), yamlfile.parse_value(text, key), f"--set {given}")
 
 
 def _take_from_cluster(data: dict[str, Any], cluster: dict[str, Any]) -> None:
-    """The profile's keys under the job's own; of sbatch the extras of both, the job's last."""
+    """Fill in the cluster profile's keys; the job's own win. `slurm.extra` is the profile's list, then the job's."""
     for key in ("slurm", "env"):
         below, above = cluster.get(key, {}), data.get(key, {})
         if isinstance(above, dict):
@@ -144,14 +145,14 @@ def _take_from_cluster(data: dict[str, Any], cluster: dict[str, Any]) -> None:
 
 
 def _as_lists(data: dict[str, Any]) -> None:
-    """`train: a,b` is how the documents write several folders; a list is how the schema has it."""
+    """The documents write several folders as `train: a,b`; the schema expects a list."""
     for key in ("train", "validation"):
         if isinstance(data.get(key), str):
             data[key] = [part.strip() for part in data[key].split(",") if part.strip()]
 
 
 def _fit_to_data(data: dict[str, Any], document: Document) -> None:
-    """The stage's evaluation defaults make no sense without validation data."""
+    """Remove the stage's evaluation defaults if there is no validation data."""
     sources, train = data.get("data"), data.get("train")
     if not isinstance(sources, dict) or not isinstance(train, dict):
         return

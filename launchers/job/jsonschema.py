@@ -1,4 +1,4 @@
-"""The JSON Schema of job files, pipeline files and cluster profiles, from the classes that validate them."""
+"""The JSON Schema of job files, pipeline files and cluster profiles, generated from the classes that validate them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string
 
 
 def text(kind: Kind) -> str:
-    """The schema as JSON, sorted, so that a file of it in git only changes when the schema does."""
+    """The schema as JSON with sorted keys, so that a copy in git changes only when the schema does."""
     made = {"job": _job, "pipeline": _pipeline, "cluster": _cluster}[kind]()
     titled = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"alignlaunch {kind}", **made}
     schema = json.dumps(titled, indent=2, sort_keys=True)
-    return schema.replace("\\\\Z", "$")  # the end of the text in Python's patterns; JSON Schema has JavaScript's
+    return schema.replace("\\\\Z", "$")  # end of text: `\Z` in Python, `$` in JSON Schema's JavaScript patterns
 
 
 def _cluster() -> dict[str, Any]:
@@ -30,7 +30,7 @@ def _cluster() -> dict[str, Any]:
 
 
 def _pipeline() -> dict[str, Any]:
-    """Steps have the keys of a job, or some of them over those of their job file."""
+    """A step is a whole job, or names a job file and overrides some of its keys."""
     schema, of_job = msgspec.json.schema(PipelineSpec), _job()
     own = msgspec.json.schema(StepSpec)["$defs"]["StepSpec"]["properties"]
     step = of_job["$defs"].pop("JobSpec")
@@ -45,7 +45,7 @@ def _job() -> dict[str, Any]:
     schema = msgspec.json.schema(JobSpec)
     definitions = schema["$defs"]
     job = definitions["JobSpec"]
-    # A stage's defaults fill in the rest; the documents' comma-separated lists and `lora: false` are read too.
+    # The stage's defaults fill in the rest. The documents' comma-separated lists and `lora: false` are also valid.
     job["required"] = ["name", "stage", "model", "data"]
     sources = definitions["Data"]["properties"]
     for key in ("train", "validation"):

@@ -1,6 +1,6 @@
-"""Older argument names, of the documents' scripts and of transformers 4, that still work.
+"""Old argument names that still work: those of the documents' scripts and of transformers 4.
 
-A name under `train:` is moved to the key that does the same thing now, and a note says so; none is dropped in silence.
+An old name under `train:` is moved to the key that replaced it, with a note to the user; none is dropped silently.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _TRUE = (True, "true", "True")
 
 
 class Move(NamedTuple):
-    to: str | None  # dotted key today; None: nothing needs to be set any more
+    to: str | None  # the dotted key that replaced it; None: nothing needs to be set any more
     why: str
     convert: Convert = lambda value: value
-    #: For `to: None`: a value that can no longer be had, and the remedy.
+    #: For `to=None`: a value that is no longer supported, and the remedy.
     unless: Any = None
     remedy: str = ""
 
@@ -33,7 +33,7 @@ def _when_true(result: Any, otherwise: Any = None) -> Convert:
 
 
 _CPU = "`device: cpu` in a cluster profile (--cluster NAME)"
-#: Old name under `train:` → where it went.
+#: {old name under `train:`: its replacement}
 MOVES: dict[str, Move] = {
     # The documents' model, data and LoRA arguments have keys of their own in a job file.
     "model_name_or_path": Move("model", "the job's own key"),
@@ -78,7 +78,7 @@ MOVES: dict[str, Move] = {
 
 
 def apply(document: Document) -> tuple[list[str], list[Problem]]:
-    """Move old names in `document.data["train"]` to their homes. Returns (notes for the user, problems)."""
+    """Move old names in `document.data["train"]` to the keys that replaced them. Returns (user notes, problems)."""
     notes: list[str] = []
     problems: list[Problem] = []
     train = document.data.get("train")
@@ -105,7 +105,7 @@ def apply(document: Document) -> tuple[list[str], list[Problem]]:
 
 
 def _same(value: Any, flag: bool) -> bool:
-    """Whether a value says this flag, as YAML or as the documents' shell scripts have it."""
+    """Whether a value equals this flag: as a YAML bool, or as the text that the documents' shell scripts write."""
     return value is flag or (isinstance(value, str) and value.lower() == str(flag).lower())
 
 
@@ -114,7 +114,7 @@ def _conflict(place: str, name: str, to: str) -> Problem:
 
 
 def _lengths(document: Document, train: dict[str, Any], notes: list[str], problems: list[Problem]) -> None:
-    """The documents limit source and target apart. Today one limit holds for both; ORPO has one for the prompt too."""
+    """The documents limit source and target separately. Now one limit covers both; ORPO also limits the prompt."""
     given = {name: train.pop(name) for name in ("max_source_length", "max_target_length") if name in train}
     if not given:
         return
@@ -130,7 +130,10 @@ def _lengths(document: Document, train: dict[str, Any], notes: list[str], proble
 
 
 def put(document: Document, path: tuple[str, ...], value: Any, place: str, *, keep: bool = False) -> bool:
-    """Set `path` in the document, noting where it came from. With `keep`, an existing other value stays: then False."""
+    """Set `path` in the document and record its place.
+
+    keep: do not replace an existing value. Returns False if that value is different, else True.
+    """
     node = document.data
     for i, key in enumerate(path[:-1], start=1):
         if not isinstance(node.get(key), dict):
@@ -142,7 +145,7 @@ def put(document: Document, path: tuple[str, ...], value: Any, place: str, *, ke
     if keep and path[-1] in node:
         return bool(node[path[-1]] == value)
     node[path[-1]] = value
-    for places in (document.values, document.keys):  # what stood inside the old value stands nowhere any more
+    for places in (document.values, document.keys):  # forget the places of keys inside the replaced value
         for inner in [inner for inner in places if inner[: len(path)] == path]:
             del places[inner]
         places[path] = place

@@ -1,4 +1,4 @@
-"""The pipeline file: several jobs, each after those whose output it needs."""
+"""The pipeline file: several jobs, each of which runs after the jobs that it depends on."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Jobs by the names of their steps, each behind those it needs. A job file is a pipeline of one."""
+    """Jobs by step name, each after the steps it needs. A single job file becomes a pipeline of one step."""
 
-    name: str | None  # None: a job file
+    name: str | None  # None: a single job file
     path: Path
     jobs: dict[str, Job]
-    needs: dict[str, list[str]]  # step → the steps that must have succeeded before
+    needs: dict[str, list[str]]  # step → the steps that must succeed first
 
     def origin(self, job: Job) -> Job:
-        """The first of the jobs of which each starts from the output of the one before; the last is `job`."""
+        """The first job of the chain that leads to `job`, in which each starts from its predecessor's output model."""
         sources = {other.output_path("bash"): other for other in self.jobs.values()}
         while (before := sources.get(str((job.dir / job.spec.model).resolve()))) and before is not job:
             job = before
@@ -54,7 +54,7 @@ class Pipeline:
 
 
 def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None = None) -> Pipeline:
-    """Read and check a pipeline file, or a job file: the key `jobs` tells them apart.
+    """Read and check a pipeline file (which has the key `jobs`) or a job file.
 
     overrides: `STEP.a.b=c`; for a job file `a.b=c`. Raises JobFileError with every problem of every step, UsageError.
     """
@@ -75,7 +75,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
     needs = _needs(entries, drafts, problems)
 
     jobs: dict[str, Job] = {}
-    before: dict[str, list[str]] = {}  # step → every step that has ended when it begins
+    before: dict[str, list[str]] = {}  # step → all steps that end before it starts, also indirectly
     for step in TopologicalSorter(needs).static_order():
         before[step] = list(dict.fromkeys(earlier for need in needs[step] for earlier in (*before[need], need)))
         if step not in drafts:
@@ -103,7 +103,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
 
 
 def _entries(document: Document, problems: list[Problem]) -> dict[str, Document]:
-    """Each step of the file as a document of its own, whose places are those in the file."""
+    """Each step as its own document, with places that point into the pipeline file."""
     entries: dict[str, Document] = {}
     jobs = document.data[STEPS]
     for step, data in jobs.items() if isinstance(jobs, dict) else ():
@@ -114,7 +114,7 @@ def _entries(document: Document, problems: list[Problem]) -> dict[str, Document]
         if isinstance(data, dict):
             entries[step] = Document(document.name, data, digest=document.digest)
         else:
-            rule, remedy = "a map is due", "write `{job: FILE}`, or the job's own keys"
+            rule, remedy = "a map is expected", "write `{job: FILE}`, or the job's own keys"
             problems.append(Problem(document.place(path), dotted(path), data, rule, remedy))
     for places in ("keys", "values"):
         for path_, place in getattr(document, places).items():
@@ -127,7 +127,7 @@ def _entries(document: Document, problems: list[Problem]) -> dict[str, Document]
 
 
 def _draft(document: Document, step: str, entry: Document, problems: list[Problem]) -> Document | None:
-    """The step's job as it was written: its job file with the step's keys over it. None if there is no reading it."""
+    """The step's job without defaults: its job file, overridden by the step's keys. None if it cannot be read."""
     keys = {key: value for key, value in entry.data.items() if key not in ("job", "after")}
     file = entry.data.get("job", "")
     if file == "":
@@ -135,7 +135,7 @@ def _draft(document: Document, step: str, entry: Document, problems: list[Proble
         keys.setdefault("name", f"{name}-{step}" if _is_name(name) else step)
         return Document(entry.name, keys, entry.keys, entry.values, entry.digest)
     if not isinstance(file, str):
-        return None  # the schema says so
+        return None  # the schema check reports it
     try:
         draft = jobfile.read(Path(document.name).parent / file)
     except JobFileError as error:
@@ -146,7 +146,7 @@ def _draft(document: Document, step: str, entry: Document, problems: list[Proble
 
 
 def _lay_over(draft: Document, keys: dict[str, Any], entry: Document, at: tuple[str, ...] = ()) -> None:
-    """Put a step's keys over its job file's, map by map."""
+    """Override a job file's keys with the step's, key by key in nested maps."""
     below: Any = draft.data
     for key in at:
         below = below[key]
@@ -169,9 +169,12 @@ def _is_name(value: Any) -> bool:
 
 
 def _needs(entries: dict[str, Document], drafts: dict[str, Document], problems: list[Problem]) -> dict[str, list[str]]:
-    """Step → the steps it waits for: those of `after` and those it refers to. What makes no order is left out."""
+    """{step: the steps it waits for}: those in `after` and those whose output it refers to.
+
+    Dependencies that cannot be met (unknown steps, cycles) become problems and are left out.
+    """
     needs: dict[str, list[str]] = {step: [] for step in entries}
-    mentions: dict[tuple[str, str], Problem] = {}  # (step, need) → how a problem with it would begin
+    mentions: dict[tuple[str, str], Problem] = {}  # (step, need) → a problem with its place, but no rule or remedy yet
     for step, entry in entries.items():
         after = entry.data.get("after")
         for i, need in enumerate(after if isinstance(after, list) else []):
@@ -199,7 +202,7 @@ def _needs(entries: dict[str, Document], drafts: dict[str, Document], problems: 
 
 
 def _cycle(needs: dict[str, list[str]]) -> list[str]:
-    """A cycle of steps that need each other, first step repeated at the end; empty if there is none."""
+    """A cycle of steps that wait for each other, with the first step repeated at the end; empty if there is none."""
     try:
         TopologicalSorter(needs).prepare()
     except CycleError as error:
@@ -209,7 +212,7 @@ def _cycle(needs: dict[str, list[str]]) -> list[str]:
 
 
 def _output(owner: Job, folder: Path) -> str:
-    """The owner's output folder relative to `folder`: the same text in every checkout."""
+    """The owner's output folder relative to `folder`, so that the text is the same in every checkout."""
     output = owner.spec.output_dir
     if folder == owner.dir or Path(output).is_absolute():
         return output
@@ -217,7 +220,7 @@ def _output(owner: Job, folder: Path) -> str:
 
 
 def _collisions(document: Document, jobs: dict[str, Job]) -> list[Problem]:
-    """Steps that would write over each other's artifacts or output."""
+    """Steps that would overwrite each other's artifacts or output."""
     problems: list[Problem] = []
     owners: dict[tuple[str, str], str] = {}
     for step, job_ in jobs.items():

@@ -1,4 +1,4 @@
-"""Rules of a job file that its schema cannot say: names of trainer arguments, variables, and what goes together."""
+"""Rules that the schema cannot express: trainer arguments, environment variables, and combinations of keys."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _RESERVED = re.compile(
     r"|here|zero_stage|num_nodes|gpus_per_node|master_addr|master_port|node_rank|count|zero_json|python|total|train|preflight"
     r"|hostfile|i|active|status|step|nodes|is_host|code|signalled|mounts|path)\Z"
 )
-#: bash sets these itself, does not let them be set, or would read the rest of the script differently.
+#: bash sets these itself, makes them read-only, or would parse the rest of the script differently with them set.
 _BASH = re.compile(
     r"(BASH\w*|UID|EUID|PPID|GROUPS|DIRSTACK|FUNCNAME|PIPESTATUS|S?RANDOM|LINENO|SECONDS|EPOCH(REALTIME|SECONDS)|HISTCMD"
     r"|SHLVL|SHELLOPTS|IFS|_)\Z"
 )
 
 
-#: Words of `sbatch --export`.
+#: Keywords of `sbatch --export`, which are not names of variables.
 _ALL_OR_NONE = ("ALL", "NONE", "NIL")
 
 
@@ -51,7 +51,7 @@ def looks_secret(name: str) -> bool:
 
 
 def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
-    """Names of variables can be exported, are not the launcher's, and no secret's value stands in the file."""
+    """Variable names must be exportable and not the launcher's own, and the file must not contain a secret's value."""
     problems = []
     env, secrets = data.get("env"), data.get("secrets")
     for name in env if isinstance(env, dict) else []:
@@ -65,7 +65,7 @@ def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
         elif _RESERVED.match(name):
             rule, remedy = "set by the launcher on each node", "remove it; use nnodes and nproc_per_node"
             problems.append(Problem(place, key, None, rule, remedy))
-        elif looks_secret(name):  # the value is not repeated here
+        elif looks_secret(name):  # never print the value
             rule = "looks like a secret, and this file is committed"
             problems.append(Problem(place, key, None, rule, f"export {name} in your shell; `secrets: [{name}]`"))
     for i, name in enumerate(secrets if isinstance(secrets, list) else []):
@@ -98,12 +98,12 @@ _OWN_OPTIONS = {
 
 
 def sbatch_options(document: Document, data: dict[str, Any]) -> list[Problem]:
-    """`slurm.extra` holds nothing that the script says already: sbatch would take the last word in silence."""
+    """`slurm.extra` must not repeat an option that the script sets: sbatch would silently use the last one."""
     problems = []
     options = data.get("slurm", {}).get("extra") if isinstance(data.get("slurm"), dict) else None
     for i, option in enumerate(options if isinstance(options, list) else []):
         name = str(option).partition("=")[0].removeprefix("--")
-        # sbatch takes the beginning of an option for the whole: --arra=1-3.
+        # sbatch accepts unambiguous abbreviations, such as --arra=1-3.
         meant = name if name in _OWN_OPTIONS else next((own for own in _OWN_OPTIONS if own.startswith(name)), None)
         if meant:
             key = _OWN_OPTIONS[meant]
@@ -131,9 +131,12 @@ def combinations(document: Document, data: dict[str, Any]) -> list[Problem]:
 
 
 def sources(document: Document, data: Any) -> list[Problem]:
-    """Weights are for all training sources or for none; evaluation has one origin, and takes all of it."""
+    """Either all training sources have a weight or none.
+
+    Validation sources have none, and either `validation` or `validation_share` is given, not both.
+    """
     if not isinstance(data, dict):
-        return []  # the schema says so
+        return []  # the schema check reports it
     problems = []
     weighted = {
         role: [isinstance(entry, dict) and entry.get("weight") is not None for entry in data[role]]
@@ -158,7 +161,7 @@ def sources(document: Document, data: Any) -> list[Problem]:
 
 
 def best_model(document: Document, data: dict[str, Any]) -> list[Problem]:
-    """`load_best_model_at_end` needs checkpoints that are evaluated, and can be loaded."""
+    """`load_best_model_at_end` needs checkpoints that are evaluated and that can be loaded again."""
     train, sources = data.get("train"), data.get("data")
     if not isinstance(train, dict) or not isinstance(sources, dict) or train.get("load_best_model_at_end") is not True:
         return []
@@ -171,7 +174,7 @@ def best_model(document: Document, data: dict[str, Any]) -> list[Problem]:
 
 
 def _no_best_model(train: dict[str, Any], *, evaluates: bool, zero: bool) -> tuple[str, str, str] | None:
-    """Key, rule and remedy. Where the job is silent, transformers' own defaults count."""
+    """(key, rule, remedy) of the first broken rule. Keys missing in the job have transformers' defaults."""
     if not evaluates:
         remedy = "name `data.validation`, or set `data.validation_share`"
         return "load_best_model_at_end", "the job has no data to evaluate on", remedy
@@ -185,7 +188,7 @@ def _no_best_model(train: dict[str, Any], *, evaluates: bool, zero: bool) -> tup
         return "eval_strategy", rule, f"write `eval_strategy: {'steps' if saved == 'best' else saved}`"
     every = [train.get("save_steps", 500), train.get("eval_steps") or train.get("logging_steps")]
     if saved == "steps" and all(isinstance(steps, int | float) and steps > 0 for steps in every):
-        save, evaluate = (round(1e6 * steps) for steps in every)  # a share of the run below 1
+        save, evaluate = (round(1e6 * steps) for steps in every)  # a value below 1 is a share of the run
         if save % evaluate or (every[0] < 1) != (every[1] < 1):
             rule = f"with load_best_model_at_end each checkpoint is evaluated, and train.eval_steps is {every[1]}"
             return "save_steps", rule, f"write a multiple of {every[1]}"
@@ -195,11 +198,11 @@ def _no_best_model(train: dict[str, Any], *, evaluates: bool, zero: bool) -> tup
 _ONE_AT_LEAST = ("must be 1 or more", lambda value: value >= 1)
 _POSITIVE = ("must be more than 0", lambda value: value > 0)
 _NOT_NEGATIVE = ("must not be negative", lambda value: value >= 0)
-#: Bounds that the trainers' configs leave out, or check only on the node.
+#: Bounds that the trainers' configs do not check, or check only on the compute node.
 _BOUNDS: dict[str, tuple[str, Callable[[float], bool]]] = {
     **dict.fromkeys(("gradient_accumulation_steps", "max_length", "ddp_timeout"), _ONE_AT_LEAST),
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _ONE_AT_LEAST),
-    # Below 1 a share of the run, from 1 on a count: nothing happens every 0 steps.
+    # Below 1 a share of the run, from 1 on a count of steps; 0 has no meaning.
     **dict.fromkeys(("logging_steps", "eval_steps", "save_steps", "num_train_epochs"), _POSITIVE),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps"), _NOT_NEGATIVE),
 }
@@ -214,10 +217,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def trainer_arguments(stage: str, document: Document, data: dict[str, Any]) -> list[Problem]:
-    """Every key under `train:` is an argument of the stage's trainer config, with a value of its type."""
+    """Every key under `train:` must be an argument of the stage's trainer config, with a value of its type."""
     train = data.get("train")
     if not isinstance(train, dict):
-        return []  # the schema says so
+        return []  # the schema check reports it
     known: dict[str, dict[str, Any]] = trainer_args()["stages"][stage]
     owned: dict[str, str] = trainer_args()["owned"]
     problems = []
@@ -244,14 +247,14 @@ def trainer_arguments(stage: str, document: Document, data: dict[str, Any]) -> l
 
 def _broken_rule(key: str, value: Any, spec: dict[str, Any]) -> str | None:
     if key == "resume_from_checkpoint" and isinstance(value, bool):
-        return None  # true: the last one there is; transformers' own annotation has paths alone
+        return None  # true means the latest checkpoint; transformers annotates only a path
     words = spec["type"].split("|")
     if value is None:
         return None if spec.get("optional") or "any" in words else f"a value of type {spec['type']} is expected"
     if "choices" in spec and value not in spec["choices"]:
         return f"must be one of {', '.join(map(str, spec['choices']))}"
     allowed = {type_ for word in words for type_ in _TYPES.get(word, ())}
-    is_flag = isinstance(value, bool)  # a bool is an int to Python, but never a count to a person
+    is_flag = isinstance(value, bool)  # in Python a bool is an int, but `true` is no valid count
     if "any" not in words and (bool not in allowed if is_flag else not isinstance(value, tuple(allowed))):
         return f"a value of type {spec['type']} is expected"
     rule, holds = _BOUNDS.get(key, ("", lambda _: True))

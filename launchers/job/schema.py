@@ -1,7 +1,7 @@
-"""Check plain data against a msgspec Struct, reporting every problem at once, each with its place and remedy.
+"""Check plain data against a msgspec Struct and report every problem at once, each with its place and remedy.
 
-msgspec converts a whole struct or raises at the first fault; a job file wants all faults. So each field is converted by
-itself. The rule and the remedy come from the field's own `Meta` (description, examples), as does `alignlaunch schema`.
+msgspec stops at the first error, but a user wants to see all of them, so each field is converted separately. Rule and
+remedy come from the field's `Meta` (description, examples), as in `alignlaunch schema`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HINTS = {"bool": "write true or false", "str": "write text; put quotes around i
 
 
 def convert(struct: type[S], document: Document, data: dict[str, Any], at: Path_ = ()) -> S:
-    """`data` as a `struct`. Raises JobFileError with every problem in it; places are looked up in `document`."""
+    """Convert `data` to `struct`. Raises JobFileError with every problem; their places come from `document`."""
     problems = check(struct, document, data, at)
     if problems:
         raise JobFileError(problems)
@@ -32,7 +32,7 @@ def convert(struct: type[S], document: Document, data: dict[str, Any], at: Path_
 
 
 def check(struct: type[msgspec.Struct], document: Document, data: dict[str, Any], at: Path_ = ()) -> list[Problem]:
-    """Every problem of `data`, in the order of its keys, missing keys last."""
+    """Every problem in `data`, in the order of its keys; missing keys come last."""
     fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
     problems: list[Problem] = []
     for key, value in data.items():
@@ -61,7 +61,7 @@ def check(struct: type[msgspec.Struct], document: Document, data: dict[str, Any]
 
 
 def _check_items(type_: Any, document: Document, value: Any, at: Path_) -> list[Problem]:
-    """The problems of the maps in a list or map that may hold structs."""
+    """The problems in the items of a list or map whose item type is a struct."""
     nested = _struct_in(_item_type(type_))
     if nested is None or not isinstance(value, list | dict):
         return []
@@ -70,14 +70,14 @@ def _check_items(type_: Any, document: Document, value: Any, at: Path_) -> list[
 
 
 def unknown_key(document: Document, path: Path_, known: list[str]) -> Problem:
-    """The problem of a key that does not exist, with the nearest that does."""
+    """The problem for a key that does not exist; its remedy is the most similar known key."""
     remedy = nearest(path[-1], known) or f"known keys here: {', '.join(sorted(known))}"
     return Problem(document.key_place(path), dotted(path), None, "unknown key", remedy)
 
 
 def _invalid(document: Document, path: Path_, value: Any, type_: Any, message: str) -> Problem:
     match = _AT.search(message)
-    if match:  # a fault inside a list or map: point at the item itself
+    if match:  # an error inside a list or map: point at the item itself
         message = message[: match.start()]
         for index, key in _STEP.findall(match["path"]):
             step = int(index) if index else key
@@ -92,23 +92,23 @@ def _invalid(document: Document, path: Path_, value: Any, type_: Any, message: s
     if choices:
         rule = f"must be one of {', '.join(map(str, choices))}"
         remedy = nearest(value, choices) or "choose one of them"
-    elif "matching regex" in message:  # a pattern says little to a person; each has a description
+    elif "matching regex" in message:  # show the pattern's description, not the regular expression
         rule = "; ".join(meta.description for meta in _metas(type_) if meta.description and meta.pattern) or rule
     elif wanted := re.search(r"xpected `(\w+)", message):
         remedy = remedy or _HINTS.get(wanted[1], "")
     if path[0] in ("secrets", "env") or path[:2] == ("k8s", "secrets"):
-        value = None  # a secret's value may stand here, where it must not: it is not repeated
+        value = None  # never print it: a user may have written a secret's value here by mistake
     return Problem(document.place(path), dotted(path), value, rule, remedy or "see `alignlaunch schema`")
 
 
 def nearest(value: Any, choices: list[Any]) -> str:
-    """ "did you mean ...?", or nothing if no choice is near."""
+    """ "did you mean ...?", or an empty text if no choice is similar."""
     near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1, cutoff=0.5)
     return f"did you mean `{near[0]}`?" if near else ""
 
 
 def _metas(type_: Any) -> list[msgspec.Meta]:
-    """The Meta notes of a field's type, also of the members of a union."""
+    """All `Meta` annotations in a field's type, including those of union members."""
     found = [meta for meta in getattr(type_, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
     for part in typing.get_args(type_):
         if not isinstance(part, msgspec.Meta):
@@ -134,7 +134,7 @@ def _choices(type_: Any) -> list[Any]:
 
 
 def _item_type(type_: Any) -> Any:
-    """The type of the items of a field that holds a list or a map, else None."""
+    """The item type of a field that is a list or a map, else None."""
     if typing.get_origin(type_) in (list, dict):
         return typing.get_args(type_)[-1]
     parts = typing.get_args(type_) if typing.get_origin(type_) is not typing.Literal else ()
@@ -142,7 +142,7 @@ def _item_type(type_: Any) -> Any:
 
 
 def _struct_in(type_: Any) -> type[msgspec.Struct] | None:
-    """The struct of a field that holds one (`Lora`, `Lora | None`, `Annotated[Lora, ...]`), else None."""
+    """The struct in a field's type (`Lora`, `Lora | None`, `Annotated[Lora, ...]`), else None."""
     if isinstance(type_, type) and not isinstance(type_, types.GenericAlias) and issubclass(type_, msgspec.Struct):
         return type_
     if typing.get_origin(type_) in (list, dict, typing.Literal):

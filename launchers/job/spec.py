@@ -12,7 +12,7 @@ from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Stage
 from .cluster import Slurm
 from .k8s.spec import K8s
 
-#: A DNS-1035 label, as Kubernetes wants it; short enough for the suffixes that are added to it.
+#: A DNS-1035 label, as Kubernetes requires; short enough that suffixes can be added.
 Name = Annotated[
     str,
     Meta(

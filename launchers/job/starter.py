@@ -1,4 +1,4 @@
-"""`alignlaunch init STAGE`: a commented starter with every default of the stage and where it comes from."""
+"""`alignlaunch init STAGE`: a commented starter job file with every default of the stage and its source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TAIL = """
 
 
 def text(stage: str) -> str:
-    """The starter file. Raises UsageError for a stage that does not exist."""
+    """The starter job file as text. Raises UsageError for an unknown stage."""
     if stage not in defaults.STAGES:
         raise UsageError(f"no stage {stage!r}\n    remedy: one of {', '.join(defaults.STAGES)}")
     sections: dict[str, list[defaults.Default]] = {"": [], "data": [], "lora": [], "train": []}

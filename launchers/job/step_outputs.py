@@ -1,4 +1,4 @@
-"""`${STEP.output}` in a job's text: the output folder of another step of its pipeline."""
+"""References `${STEP.output}` in a job's values: the output folder of another step in its pipeline."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from ..errors import Problem
 from .yamlfile import Document, Path_, dotted
 
-#: No shell variable has a dot in its name, so nothing else is written like this.
+#: Shell variables have no dot in their names, so this cannot be one.
 _REFERENCE = re.compile(r"\$\{([\w-]+)\.([\w-]+)\}")
 
 
 def find(document: Document) -> list[tuple[Path_, re.Match[str]]]:
-    """Every reference, with the path of the value that it stands in. The match's groups: the step, what of it."""
+    """(path of the value, match) of every reference. The match's groups: the step, and what it refers to ("output")."""
     found: list[tuple[Path_, re.Match[str]]] = []
 
     def note(path: Path_, reference: re.Match[str]) -> str:
@@ -26,18 +26,18 @@ def find(document: Document) -> list[tuple[Path_, re.Match[str]]]:
 
 
 def fill(document: Document, outputs: dict[str, str]) -> None:
-    """Put the output folders in place of the references. A step without one stays as its bare name."""
+    """Replace each reference by its step's output folder, or by the step's name if `outputs` lacks it."""
     document.data = _replace(document.data, lambda _, reference: outputs.get(reference[1], reference[1]))
 
 
 def stray(document: Document) -> list[Problem]:
-    """The references of a job that runs alone: no other step is there to refer to."""
+    """Problems for the references of a job outside a pipeline, which has no other steps."""
     rule, remedy = "refers to a step of a pipeline, and this job runs alone", "run the pipeline file, or give the path"
     return [Problem(document.place(path), dotted(path), ref[0], rule, remedy) for path, ref in find(document)]
 
 
 def _replace(value: Any, answer: Callable[[Path_, re.Match[str]], str], path: Path_ = ()) -> Any:
-    """`value` with `answer(path, match)` in place of each reference in its strings."""
+    """`value` with each reference in its strings replaced by `answer(path, match)`."""
     if isinstance(value, str):
         return _REFERENCE.sub(lambda reference: answer(path, reference), value)
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""YAML that remembers where each value stands, and that no file can abuse.
+"""Read YAML with the place (line and column) of each value, safely even for a hostile file.
 
-Scalars follow YAML 1.2's core schema, because 1.1's surprises are real training accidents: `2e-5` is a number here,
-`12:00:00` is not 43200, `no` is not false.
+Scalars follow YAML 1.2's core schema, because YAML 1.1's surprises break training runs: here `2e-5` is a number,
+`12:00:00` is not 43200, and `no` is not false.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ MAX_BYTES = 1 << 20
 #: Nodes after aliases are expanded: an "anchor bomb" is a kilobyte that expands to gigabytes.
 MAX_NODES = 20_000
 MAX_DEPTH = 50
-#: Longer runs of digits stay text: a number of a million digits costs minutes to read.
+#: Longer scalars are never parsed as numbers: converting a million digits takes minutes.
 MAX_DIGITS = 100
-#: Values under this key are text as they were written: a variable of 12.10 shall not become 12.1.
+#: Values under this key stay text as written: an environment variable of 12.10 must not become 12.1.
 VERBATIM = "env"
 #: The key of a pipeline file that holds jobs by name.
 STEPS = "jobs"
@@ -52,7 +52,7 @@ class Document:
     digest: str = ""  # sha256 of the file's bytes
 
     def place(self, path: Path_) -> str:
-        """Where the value at `path` stands, or its nearest ancestor if the path was never written."""
+        """The place of the value at `path`, or of its nearest ancestor if the path is not in the file."""
         while path and path not in self.values:
             path = path[:-1]
         return self.values.get(path, self.name)
@@ -66,7 +66,7 @@ def read(path: Path) -> Document:
     name = str(path)
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)  # never more: the path may be a device
+            content = file.read(MAX_BYTES + 1)  # limited, since the path may be an endless device
         if len(content) > MAX_BYTES:
             raise _error(name, "", None, f"more than {MAX_BYTES} bytes", _WRONG_FILE)
         text = content.decode("utf-8")
@@ -80,26 +80,26 @@ def read(path: Path) -> Document:
 
 
 def parse(text: str, name: str) -> Document:
-    """As `read`, from text; `name` stands in messages."""
+    """The same from text. `name` is the file's name in messages."""
     try:
         _scan(text, name)
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        if "nesting depth" in str(error.problem):  # newer libyamls look ahead, and meet a limit of their own first
+        if "nesting depth" in str(error.problem):  # newer libyaml versions hit their own depth limit before ours
             raise _too_deep(place, "") from error
         tab = "\t" in text
         remedy = "indent with spaces, not tabs" if tab else "check indentation, colons and quotes around this place"
         raise _error(place, "", None, f"not YAML: {error.problem or error.context}", remedy) from error
-    except UnicodeEncodeError as error:  # half a character: a byte of the command line that is not UTF-8
+    except UnicodeEncodeError as error:  # a surrogate, from a command-line byte that is not UTF-8
         raise _error(name, "", None, "not UTF-8 text", "write it as UTF-8") from error
-    except yaml.YAMLError as error:  # control characters: the reader's error has no mark
+    except yaml.YAMLError as error:  # control characters: PyYAML's ReaderError has no mark
         raise _error(name, "", None, f"not YAML: {str(error).splitlines()[0]}", "is this a text file?") from error
     if root is None:
         raise _error(name, "", None, "the file is empty", "start from `alignlaunch init STAGE`")
     if not isinstance(root, yaml.MappingNode):
-        raise _error(f"{name}:1:1", "", None, "a map of keys is due", "start from `alignlaunch init STAGE`")
+        raise _error(f"{name}:1:1", "", None, "a map of keys is expected", "start from `alignlaunch init STAGE`")
     document = Document(name, {})
     builder = _Builder(document)
     document.data = builder.build(root, (), 0)
@@ -109,9 +109,9 @@ def parse(text: str, name: str) -> Document:
 
 
 def parse_value(text: str, key: str = "value") -> Any:
-    """The value of a `--set key=value`, read as it would be in the file.
+    """The value in `--set key=value`, parsed as it would be in the file.
 
-    Text that is not YAML, or that has several lines (YAML would fold them), stays text.
+    Text that is not YAML or has several lines (which YAML would fold into one) is returned unchanged.
     """
     if "\n" in text or "\r" in text:
         return text
@@ -123,7 +123,7 @@ def parse_value(text: str, key: str = "value") -> Any:
 
 
 def _scan(text: str, name: str) -> None:
-    """Refuse what is too deep or too large before it is composed: libyaml's composer recurses in C, and would crash."""
+    """Refuse input that is too deep or too large before composing it: libyaml's composer recurses in C and crashes."""
     depth = nodes = 0
     events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
     for event in events:
@@ -134,7 +134,7 @@ def _scan(text: str, name: str) -> None:
             raise _too_deep(place, "")
         if nodes > MAX_NODES:
             raise _error(place, "", None, f"more than {MAX_NODES} values", _WRONG_FILE)
-        if tag := getattr(event, "tag", None):  # only a tag that was written: resolved ones come later
+        if tag := getattr(event, "tag", None):  # an explicit tag; implicit ones are resolved later
             raise _error(place, "", tag, "tags are not allowed", "write the plain value")
 
 
@@ -147,7 +147,7 @@ def _too_deep(place: str, key: str) -> JobFileError:
 
 
 class _Builder:
-    """Turns composed nodes into plain data, noting places and collecting every problem."""
+    """Converts composed nodes to plain data, records their places and collects every problem."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -158,7 +158,7 @@ class _Builder:
         place = f"{self.document.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
         self.document.values[path] = place
         self.nodes += 1
-        # Both end the reading at once: what follows would only repeat the same problem.
+        # Both stop at once: continuing would only repeat the same problem.
         if self.nodes > MAX_NODES:
             raise _error(place, dotted(path), None, f"more than {MAX_NODES} values after anchors", "write them out")
         if depth > MAX_DEPTH:
@@ -167,7 +167,7 @@ class _Builder:
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, i), depth + 1) for i, item in enumerate(node.value)]
-        return self._scalar(node, path, place)  # the third and last kind
+        return self._scalar(node, path, place)  # the only other kind of node
 
     def _mapping(self, node: yaml.MappingNode, path: Path_, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -189,13 +189,13 @@ class _Builder:
         text: str = node.value
         if "\0" in text:
             self._problem(place, path, text, "a NUL character cannot reach any process", "remove it")
-        if node.style in ("'", '"', "|", ">"):  # type: ignore[attr-defined]  # only scalars come here
+        if node.style in ("'", '"', "|", ">"):  # type: ignore[attr-defined]  # always a ScalarNode
             return text
         value = _plain(text)
         if (path[2:] if path[:1] == (STEPS,) else path)[:1] == (VERBATIM,) and value is not None:
             return text
         if isinstance(value, float) and not math.isfinite(value):
-            self._problem(place, path, text, "a finite number is due", "give a number, or leave the key out")
+            self._problem(place, path, text, "a finite number is expected", "give a number, or leave the key out")
             return None
         return value
 

@@ -1,4 +1,4 @@
-"""The DeepSpeed JSON of a job: a named one from zero_configs/, or the user's own, copied as it is."""
+"""The DeepSpeed JSON of a job: one of ours from zero_configs/, or the user's own, copied unchanged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMED = {
 
 @dataclass(frozen=True)
 class ZeroConfig:
-    """A DeepSpeed JSON as it will lie beside the script."""
+    """A DeepSpeed JSON as it is written next to the rendered script."""
 
     stage: int
     file_name: str
@@ -30,7 +30,7 @@ class ZeroConfig:
 
 
 class ZeroError(Exception):
-    """A choice that DeepSpeed does not have. `key` is the job file's key at fault."""
+    """A choice that DeepSpeed does not support. `key`: the job file's key that is wrong."""
 
     def __init__(self, key: str, rule: str, remedy: str) -> None:
         super().__init__(rule)
@@ -38,7 +38,7 @@ class ZeroError(Exception):
 
 
 def named(stage: int, offload: str) -> ZeroConfig | None:
-    """The file for a stage and an offload; None for plain DDP. Raises ZeroError for a pair that does not exist."""
+    """Our config for a stage and an offload; None for plain DDP. Raises ZeroError for an unsupported combination."""
     if stage == 0:
         if offload != "none":
             raise ZeroError("offload", "offload needs ZeRO", "set `zero: 2` or `zero: 3`, or `offload: none`")
@@ -51,7 +51,10 @@ def named(stage: int, offload: str) -> ZeroConfig | None:
 
 
 def for_every_stage(offload: str) -> dict[int, ZeroConfig]:
-    """What the bash scripts choose from when they are given a stage: each stage with as much of `offload` as it has."""
+    """{stage: config} for the bash scripts, whose argument selects a stage.
+
+    Each stage has `offload` as far as it supports it: only stage 3 can offload parameters.
+    """
     pairs = {1: offload, 2: offload, 3: offload}
     if offload == "optimizer+param":
         pairs |= {1: "optimizer", 2: "optimizer"}
@@ -60,7 +63,7 @@ def for_every_stage(offload: str) -> dict[int, ZeroConfig]:
 
 
 def custom(path: Path, offload: str) -> ZeroConfig:
-    """The user's own JSON. Raises ZeroError if it cannot be read, names no stage, or an offload stands beside it."""
+    """The user's own JSON. Raises ZeroError if it cannot be read, has no stage, or the job also sets `offload`."""
     if offload != "none":
         raise ZeroError("offload", "the DeepSpeed JSON decides this itself", "remove it")
     example = "see zero_configs/zero2.json for a whole one"
@@ -73,7 +76,7 @@ def custom(path: Path, offload: str) -> ZeroConfig:
         raise ZeroError("zero", f"not JSON: {error}", example) from error
     section = config.get("zero_optimization") if isinstance(config, dict) else None
     stage = section.get("stage") if isinstance(section, dict) else None
-    if type(stage) is not int or stage not in (1, 2, 3):  # stage 0 is plain DDP, which `zero: 0` says
+    if type(stage) is not int or stage not in (1, 2, 3):  # stage 0 is plain DDP: `zero: 0`
         raise ZeroError("zero", "no `zero_optimization.stage` of 1, 2 or 3 in it", example)
     return ZeroConfig(stage, f"zero{stage}_custom.json", text)
 

@@ -1,7 +1,7 @@
-"""Rules of a user's own DeepSpeed JSON: keys that DeepSpeed reads, and values that agree with the job.
+"""Check a user's own DeepSpeed JSON: its keys must be ones that DeepSpeed reads, its values must agree with the job.
 
-DeepSpeed ignores a key it does not know at the top level, transformers refuses a value that disagrees with the training
-arguments only once the GPUs are taken, and some disagreements are settled in silence: all of them are said here.
+DeepSpeed ignores unknown top-level keys. transformers refuses a value that disagrees with the training arguments only
+after the GPUs are allocated, and some disagreements are resolved silently. All of these are reported here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AUTO = "auto"
 
 @cache
 def known_keys() -> dict[str, Any]:
-    """The shipped list of what DeepSpeed reads (made by `train/arguments/deepspeed_keys.py`)."""
+    """The shipped list of keys that DeepSpeed reads (made by `train/arguments/deepspeed_keys.py`)."""
     data: dict[str, Any] = json.loads(
         (PACKAGE / "train" / "arguments" / "deepspeed_keys.json").read_text(encoding="utf-8")
     )
@@ -31,9 +31,9 @@ def known_keys() -> dict[str, Any]:
 
 
 def check(name: str, zero: ZeroConfig, job: dict[str, Any]) -> list[Problem]:
-    """Every problem of the JSON `name`, whose text is `zero`, under a job with all defaults filled in."""
+    """Every problem in the DeepSpeed JSON `zero` from the file `name`. job: its data with all defaults filled in."""
     try:
-        document = yamlfile.parse(zero.text, name)  # JSON is YAML; this reader knows where each value stands
+        document = yamlfile.parse(zero.text, name)  # JSON is YAML, and this parser records places
     except JobFileError as error:
         return error.problems
     found = _keys(document) + _batch(document, job) + _precision(document, job) + _blocks(document)
@@ -41,7 +41,7 @@ def check(name: str, zero: ZeroConfig, job: dict[str, Any]) -> list[Problem]:
 
 
 def _keys(document: Document) -> list[Problem]:
-    """Keys that DeepSpeed does not read, at the top level and in the sections whose keys it lists."""
+    """Keys that DeepSpeed does not read, at the top level and in the sections with a fixed list of keys."""
     sections: dict[str, list[str]] = known_keys()["sections"]
     replaced: dict[str, str] = known_keys()["replaced"]
     problems = []
@@ -60,12 +60,12 @@ def _keys(document: Document) -> list[Problem]:
 
 
 def _batch(document: Document, job: dict[str, Any]) -> list[Problem]:
-    """The figures of a step, which the job's `train:` decides."""
+    """Batch sizes, accumulation and clipping must be those of the job's `train:`."""
     train = _train(job)
     micro, accumulation = train.get("per_device_train_batch_size", 8), train.get("gradient_accumulation_steps", 1)
     sizes = (micro, accumulation, job.get("nnodes"), job.get("nproc_per_node"))
     if not all(type(size) is int and size > 0 for size in sizes):
-        return []  # the job file's own problem
+        return []  # reported as a problem of the job file
     total, clipping = micro * accumulation * sizes[2] * sizes[3], train.get("max_grad_norm", 1.0)
     problems = [
         *_differing(document, ("train_micro_batch_size_per_gpu",), micro, "train.per_device_train_batch_size"),
@@ -86,7 +86,7 @@ def _batch(document: Document, job: dict[str, Any]) -> list[Problem]:
 def _precision(document: Document, job: dict[str, Any]) -> list[Problem]:
     train = _train(job)
     fp16 = train.get("fp16") is True
-    bf16 = not fp16 and train.get("bf16") is not False  # a job that says nothing wants bf16
+    bf16 = not fp16 and train.get("bf16") is not False  # bf16 is the default
     return [
         *_differing(document, ("bf16", "enabled"), bf16, "train.bf16"),
         *_differing(document, ("fp16", "enabled"), fp16, "train.fp16"),
@@ -94,7 +94,7 @@ def _precision(document: Document, job: dict[str, Any]) -> list[Problem]:
 
 
 def _differing(document: Document, path: tuple[str, ...], due: Any, source: str) -> list[Problem]:
-    """The problem of a value that is neither "auto" nor what the job says."""
+    """A problem if the value is neither "auto" nor the job's."""
     section = _section(document, path[:-1])
     value = section.get(path[-1], AUTO)
     if value in (AUTO, due):
@@ -104,7 +104,7 @@ def _differing(document: Document, path: tuple[str, ...], due: Any, source: str)
 
 
 def _blocks(document: Document) -> list[Problem]:
-    """A block that would take the place of what the job says."""
+    """Blocks that would override the job's training arguments."""
     overridden = {
         "optimizer": "train.optim, learning_rate and weight_decay",
         "scheduler": "train.lr_scheduler_type and warmup_steps",
@@ -126,9 +126,9 @@ def _offload(document: Document, stage: int) -> list[Problem]:
 
 
 def _gather(document: Document, stage: int, job: dict[str, Any]) -> list[Problem]:
-    """A full fine-tune at stage 3 must say whether it wants whole weights: left out, or "auto", DeepSpeed takes false.
+    """A full fine-tune at stage 3 must choose whether to save gathered weights: to DeepSpeed, "auto" or none is false.
 
-    Under LoRA the adapter is always gathered.
+    With LoRA the adapter is always gathered.
     """
     path: Path_ = ("zero_optimization", GATHER)
     value = _section(document, path[:1]).get(GATHER, AUTO)

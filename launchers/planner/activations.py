@@ -1,9 +1,9 @@
-"""What a forward pass keeps for the backward pass, operator by operator, in bytes a token.
+"""Activation memory: bytes a token that the forward pass saves for the backward pass, operator by operator.
 
-The counting is that of Korthikanti et al. (arXiv 2205.05198) with what autograd really saves in transformers' decoder
-layers, which differs with the precision: under autocast each linear layer keeps a 16-bit copy of its own of an fp32
-input, RMSNorm works on an fp32 copy, and PEFT's LoRA layers cast, drop out and keep their inputs apart.
-tests/planner/test_memory.py holds every figure against torch's memory tracker.
+The method is that of Korthikanti et al. (arXiv 2205.05198), applied to the tensors that autograd saves in transformers'
+decoder layers. These depend on the precision: under autocast each linear layer saves its own 16-bit copy of an fp32
+input, RMSNorm computes on an fp32 copy, and PEFT's LoRA layers save the inputs they have cast and dropped out
+separately. tests/planner/test_memory.py compares every figure with torch's memory tracker.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .architecture.shapes import Architecture
 from .tuning import Adapted
 
-#: Activation functions written in Python, which keep each intermediate result; a fused one keeps its input.
+#: Activation functions written in Python: saved tensors for each. A fused one saves only its input.
 _UNFUSED = {"gelu_new": 4, "gelu_fast": 4}
 
 NO_ADAPTER = Adapted(0, 0, 0, 0)
@@ -21,27 +21,27 @@ NO_ADAPTER = Adapted(0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Compute:
-    """In which precision the layers compute, and what of them is trained."""
+    """The precisions of a layer, and which of its weights are trained."""
 
-    stream: int  # bytes of a number of the residual stream
-    compute: int  # bytes of a number in a matrix product
+    stream: int  # bytes of one value in the residual stream
+    compute: int  # bytes of one value in a matrix product
     autocast: bool
-    trained: bool  # the base's own weights
-    adapter: int = 0  # bytes of an adapter's weight; 0: no adapter
-    dropout: bool = False  # before the adapter
+    trained: bool  # the base model's weights get gradients (full fine-tune)
+    adapter: int = 0  # bytes of one adapter weight; 0: no adapter
+    dropout: bool = False  # LoRA dropout is on
     adapted: Adapted = NO_ADAPTER
 
 
 @dataclass(frozen=True)
 class Attention:
-    """How attention is computed."""
+    """The attention kernel, as far as memory depends on it."""
 
-    eager: bool  # scores are materialised; else a fused kernel keeps one number a row
-    masked: bool  # batches are padded: scaled_dot_product_attention gets a mask, and keys and values for every head
+    eager: bool  # the score matrix is materialised; a fused kernel saves one fp32 value a query and head instead
+    masked: bool  # padded batches: scaled_dot_product_attention gets a mask, and keys and values repeated to all heads
 
 
 def layer(arch: Architecture, how: Compute, attention: Attention, sequence: int) -> float:
-    """Bytes that one decoder layer keeps for each token of sequences of this length."""
+    """Bytes a token that one decoder layer saves, for sequences of `sequence` tokens."""
     family, hidden = arch.family, arch.hidden
     query, kv = arch.query_width, arch.kv_width
     normed = 4 if family.layer_norm and how.autocast else how.stream
@@ -55,14 +55,18 @@ def layer(arch: Architecture, how: Compute, attention: Attention, sequence: int)
 
 
 def _norm(width: int, given: int, how: Compute, *, layer_norm: bool = False) -> float:
-    """LayerNorm keeps its input; RMSNorm an fp32 copy and, where its weight is trained, the normed input."""
+    """LayerNorm saves its input; RMSNorm saves an fp32 copy and, if its weight is trained, the normalised input too."""
     if layer_norm:
         return width * (4 if how.autocast else given)
     return width * (4 + (given if how.trained else 0))
 
 
 def _inputs(width: int, given: int, linears: int, adapters: int, how: Compute, *, kept: bool = False) -> float:
-    """What linear layers that share an input keep of it. kept: the input is kept by the operator that made it."""
+    """Bytes a token that linear layers with a common input save of it.
+
+    linears: how many; adapters: how many of them have a LoRA adapter; given: bytes of one value of the input; kept: the
+    operator that produced the input saves it already.
+    """
     total = 0.0
     if how.trained:
         if how.autocast and given > how.compute:
@@ -79,7 +83,7 @@ def _inputs(width: int, given: int, linears: int, adapters: int, how: Compute, *
 
 
 def _attention(arch: Architecture, how: Compute, attention: Attention, sequence: int) -> float:
-    """Queries, keys, values and the output; with eager attention the scores and their softmax as well."""
+    """Queries, keys, values and the output; with eager attention also the scores and their softmax."""
     repeated = attention.eager or attention.masked
     kv = arch.query_width if repeated else arch.kv_width
     total: float = how.compute * 2 * (arch.query_width + kv)
@@ -99,22 +103,23 @@ def _mlp(arch: Architecture, how: Compute, normed: int) -> float:
 
 
 def _mixture(arch: Architecture, how: Compute, normed: int) -> float:
-    """Each token's copies for its experts: their inputs, inner products and outputs, which are weighted and added."""
+    """Mixture of experts: for each expert that a token is routed to, its input, inner activations and output."""
     shared = arch.config.get("shared_expert_intermediate_size") if arch.family.shared_expert else 0
     inner = arch.experts_per_token * (2 * arch.hidden + 4 * arch.intermediate) + 4 * (shared or 0)
     return how.compute * inner + normed * arch.hidden + 4 * 3 * arch.experts
 
 
 def inner_width(arch: Architecture) -> int:
-    """The MLP's width as a token meets it."""
+    """The MLP's inner width for one token: over all experts that the token is routed to."""
     return arch.intermediate * (arch.experts_per_token if arch.experts else 1)
 
 
 def transient(arch: Architecture, how: Compute, attention: Attention, sequence: int) -> float:
-    """Bytes a token beyond what is kept, at the widest place of one layer's backward pass.
+    """Temporary bytes a token at the peak of one layer's backward pass, on top of the saved activations.
 
-    That is where the MLP's inner gradients meet: of the gate's activation and of the up projection, beside the residual
-    stream's; or, with an adapter on the down projection, its input's gradient in the adapter's precision as well.
+    At the peak the gradients of the gate's activation, of the up projection and of the residual stream are live
+    together; with an adapter on the down projection, also the gradient of its input in the adapter's precision. With
+    eager attention the gradients of the score matrix may be larger.
     """
     width = inner_width(arch)
     mlp: float = 2 * how.compute * width
@@ -126,6 +131,6 @@ def transient(arch: Architecture, how: Compute, attention: Attention, sequence: 
 
 
 def final_norm(arch: Architecture, how: Compute) -> float:
-    """Bytes a token of the norm before the head, with its output."""
+    """Bytes a token that the norm before the head saves, and its output."""
     kept = _norm(arch.hidden, how.stream, how, layer_norm=arch.family.layer_norm)
     return kept + how.stream * arch.hidden

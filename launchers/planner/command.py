@@ -15,20 +15,20 @@ from .plan import Plan
 
 
 class Wanted(NamedTuple):
-    """What the command line says beside the job."""
+    """The options of `alignlaunch plan`."""
 
     params: str | None
-    figures: dict[str, int | None]  # of a model that is not here, under the names of a config.json
+    figures: dict[str, int | None]  # dimensions of a model that is not on this machine, by config.json key
     gpu_gib: float | None
     host_gib: float | None
     precision: str
 
 
 def make(pipeline: Pipeline, wanted: Wanted) -> list[Plan]:
-    """One plan a step. Raises UsageError where a model's size cannot be told."""
+    """One plan for each step. Raises UsageError if a model's size cannot be determined."""
     made = []
     for job in pipeline.jobs.values():
-        # A step that starts from another's output has a model of the same size, though it is not there yet.
+        # A step that starts from an earlier step's output: that model does not exist yet, but has the same size.
         origin = pipeline.origin(job)
         try:
             score_head = job.spec.stage == "rm"
@@ -57,7 +57,7 @@ def _by_hand(wanted: Wanted, *, score_head: bool) -> Model | None:
 
 
 def shown(plans: list[Plan], *, every: bool, as_json: bool) -> str:
-    """All plans, as text or as JSON: an object for one, a list for several."""
+    """All plans as text, or as JSON: one object for a job, a list for several steps."""
     if as_json:
         found = [text.as_json(one, one.options(every=True)) for one in plans]
         return json.dumps(found if len(found) > 1 else found[0])
@@ -65,7 +65,7 @@ def shown(plans: list[Plan], *, every: bool, as_json: bool) -> str:
 
 
 def draw(path: Path, plans: list[Plan], *, every: bool) -> None:
-    """The plan as a picture, of a pipeline one file a step, its name before the suffix."""
+    """Draw each plan. A pipeline gets one file for each step: `memory.png` becomes `memory-JOB.png`."""
     for one in plans:
         place = path if len(plans) == 1 else path.with_stem(f"{path.stem}-{one.job.spec.name}")
         picture.write(place, one, one.options(every=every))

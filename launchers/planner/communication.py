@@ -1,9 +1,9 @@
-"""Bytes that one GPU sends and receives for an optimizer step, and an estimate of the seconds.
+"""Communication volume of one GPU in an optimizer step, and an estimate of its seconds.
 
-Volumes are the ZeRO paper's (arXiv 1910.02054, section 7) with Ψ parameters: DDP, ZeRO-1 and ZeRO-2 2Ψ (a
-reduce-scatter and an all-gather), ZeRO-3 3Ψ (two gathers of the weights, a reduce-scatter). Only what is trained has
-gradients; the weights that ZeRO-3 gathers are all. With k accumulated micro-batches DDP and ZeRO-1 reduce once, ZeRO-2
-reduces k times, ZeRO-3 does all of it k times.
+Volumes follow the ZeRO paper (arXiv 1910.02054, section 7) for Ψ parameters: 2Ψ for DDP, ZeRO-1 and ZeRO-2 (one
+reduce-scatter, one all-gather), 3Ψ for ZeRO-3 (two all-gathers of the weights, one reduce-scatter). Only trained
+parameters have gradients to reduce, but ZeRO-3 gathers all weights. With k accumulated micro-batches DDP and ZeRO-1
+reduce once, ZeRO-2 reduces k times, and ZeRO-3 repeats everything k times.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from .memory import Setup
 
 
 class Volume(NamedTuple):
-    """Bytes of one GPU for an optimizer step."""
+    """Bytes that one GPU moves in an optimizer step."""
 
     network: float  # to the other GPUs
-    host: float  # to and from host memory, for what is offloaded
+    host: float  # to and from host memory, with offload
 
 
 class Bandwidths(NamedTuple):
-    """Bytes a second: of one GPU within its node, of one node to the others, of one GPU to its host."""
+    """Bytes a second: from one GPU to others in its node, from one node to others, from one GPU to host memory."""
 
     gpu: float | None
     network: float | None
@@ -30,7 +30,7 @@ class Bandwidths(NamedTuple):
 
 
 def volume(setup: Setup) -> Volume:
-    """The bytes of one optimizer step."""
+    """The volume of one optimizer step."""
     trained, repeats = setup.tuning.trained * setup.precision.gradients, setup.accumulation
     whole = memory.gathered_weights(setup)
     if setup.gpus == 1:
@@ -40,7 +40,7 @@ def volume(setup: Setup) -> Volume:
     else:
         network = trained * (repeats + 1 if setup.zero == 2 else 2)
     host = 0.0
-    if setup.offload != "none":  # gradients go to the host, weights come back
+    if setup.offload != "none":  # gradients go to the host, updated weights come back
         host += trained / setup.gpus * (1 + (repeats if setup.zero > 1 else 1))
     if setup.offload == "optimizer+param":
         host += repeats * 2 * whole / setup.gpus
@@ -48,9 +48,9 @@ def volume(setup: Setup) -> Volume:
 
 
 def seconds(setup: Setup, speeds: Bandwidths) -> float | None:
-    """At full bandwidth, nothing hidden behind computing; None where a bandwidth that it takes is not known.
+    """Seconds at full bandwidth, without overlap with computation; None if a bandwidth it needs is unknown.
 
-    Over several nodes a ring passes each node's link once with the whole volume.
+    Over several nodes a ring collective sends one GPU's volume through each node's link once, not once for each GPU.
     """
     moved, total = volume(setup), 0.0
     link = speeds.network if setup.nnodes > 1 else speeds.gpu

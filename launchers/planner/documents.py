@@ -1,4 +1,4 @@
-"""What the project's documents advise about memory, and their table for 32B on 8 GPUs, computed from its own terms."""
+"""The memory advice of the project's documents, and their table for 32B on 8 GPUs, recomputed with their precision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BILLION = 10**9
 
 
 class Advice(NamedTuple):
-    """What the documents advise for a model of some size."""
+    """What the documents advise for a model of this size: their text, and the setup it means."""
 
     words: str
     setup: Setup
@@ -23,7 +23,7 @@ class Advice(NamedTuple):
 def advice(setup: Setup) -> Advice:
     """≤ 13B: ZeRO-2 and checkpointing; about 32B: ZeRO-2 and optimizer offload; ≥ 65B: ZeRO-3, offload, buckets.
 
-    Between them a size belongs to the nearer one.
+    A size between two of these belongs to the nearer one.
     """
     size = setup.tuning.count / BILLION
     if size <= 22:
@@ -36,7 +36,7 @@ def advice(setup: Setup) -> Advice:
 
 
 def departure(setup: Setup, chosen: Setup | None, limits: Limits) -> str:
-    """Whether our choice is the documents', and why it is not where it is another."""
+    """A sentence that compares our choice with the documents' advice, and gives the reason where they differ."""
     words, theirs = advice(setup)
     room, host_room = limits.room(theirs), limits.host_room(theirs)
     found = f"the documents advise {words}: {peak(theirs).total / GIB:.1f} GiB"
@@ -57,7 +57,7 @@ def departure(setup: Setup, chosen: Setup | None, limits: Limits) -> str:
 
 
 class Row(NamedTuple):
-    """A row of the documents' table, in GB (10^9 bytes) a GPU."""
+    """A row of the documents' table, in GB (10^9 bytes) on each GPU."""
 
     name: str
     document: float
@@ -66,9 +66,9 @@ class Row(NamedTuple):
 
 
 def table_32b() -> list[Row]:
-    """The documents' rows by their own precision: 2 bytes of weights, 2 of gradients, 4 of Adam states a parameter.
+    """The documents' rows with their precision: 2 bytes of weights, 2 of gradients, 4 of Adam states a parameter.
 
-    They leave the gradients on the GPU where the optimizer is offloaded.
+    With optimizer offload the documents keep the gradients on the GPU.
     """
     size = 32 * BILLION
 

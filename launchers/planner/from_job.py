@@ -1,4 +1,4 @@
-"""From a validated job to the setup whose memory is counted."""
+"""Turn a validated job into the `Setup` whose memory the planner computes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from .memory import Reference, Setup
 from .states import Offload, Precision
 from .tuning import Tuning
 
-#: Tokens of a sequence where the job does not say (TRL's and our trainers' default).
+#: Tokens in a sequence if the job has no `max_length` (the default of TRL's trainers and ours).
 DEFAULT_LENGTH = 1024
-#: Stages whose samples are two sequences.
+#: Stages with preference pairs: each sample is two sequences.
 PAIRS = ("rm", "dpo", "orpo", "safe_dpo")
 
 
 def setup(job: Job, found: Model, precision: Precision | None = None) -> tuple[Setup, list[str]]:
-    """The setup of a job with this model, and what was assumed. precision: in place of the entrypoint's own."""
+    """The setup of a job with this model, and notes on what was assumed.
+
+    precision: count with this one instead of the precision that the entrypoint uses.
+    """
     spec, train, arch = job.spec, job.spec.train, found.architecture
     notes = []
     if not found.exact:
@@ -61,7 +64,7 @@ def setup(job: Job, found: Model, precision: Precision | None = None) -> tuple[S
 
 
 def _deepspeed(job: Job) -> tuple[dict[str, Any], Offload]:
-    """`zero_optimization` of the job's JSON, and what it offloads."""
+    """`zero_optimization` of the job's DeepSpeed JSON, and what it offloads."""
     section: dict[str, Any] = json.loads(job.zero.text)["zero_optimization"] if job.zero else {}
 
     def offloaded(key: str) -> bool:
@@ -74,7 +77,7 @@ def _deepspeed(job: Job) -> tuple[dict[str, Any], Offload]:
 
 
 def _reference(job: Job) -> Reference:
-    """What a full fine-tune holds as its reference; an adapter is switched off instead."""
+    """The reference model of a full fine-tune. With LoRA there is none: the adapter is switched off instead."""
     if job.spec.stage == "dpo":
         return "none" if job.spec.train.get("precompute_ref_log_probs") else "trl"
     live = job.spec.stage == "safe_dpo" and job.spec.train.get("scores") == "live"
@@ -82,7 +85,7 @@ def _reference(job: Job) -> Reference:
 
 
 def _rewards(job: Job, policy: Model, notes: list[str]) -> tuple[int, ...]:
-    """Parameters of each reward model that stands on the GPU through the training."""
+    """Parameters of each reward model that stays on the GPU during training (`scores: live`)."""
     if job.spec.train.get("scores") != "live":
         return ()
     sizes = []
@@ -96,7 +99,7 @@ def _rewards(job: Job, policy: Model, notes: list[str]) -> tuple[int, ...]:
 
 
 def _dtype(job: Job) -> Precision | None:
-    """`train.model_init_kwargs: {dtype: bfloat16}` makes a full fine-tune without ZeRO a pure 16-bit one."""
+    """`train.model_init_kwargs: {dtype: bfloat16}` makes a full fine-tune without ZeRO train purely in 16 bits."""
     options = job.spec.train.get("model_init_kwargs")
     dtype = options.get("dtype") if isinstance(options, dict) else None
     pure = dtype in ("bfloat16", "float16") and job.spec.lora is None and job.zero is None

@@ -1,8 +1,8 @@
-"""The memory of the loss: what stands between the last hidden states and one number.
+"""Memory of the output head and the loss.
 
-`fused` (pt, sft, dpo): TRL's head computes log-probabilities in tiles and never holds the logits
-(trl.kernels.chunked_logprob). `logits` (orpo, safe_dpo): `train.pairs.token_logps` holds them. `score` (rm): a number
-a sequence.
+`fused` (pt, sft, dpo): TRL computes log-probabilities in tiles and never materialises all logits
+(trl.kernels.chunked_logprob). `logits` (orpo, safe_dpo): `train.stages.pairs.token_logps` materialises them.
+`score` (rm): one value for each sequence.
 """
 
 from __future__ import annotations
@@ -23,28 +23,29 @@ KINDS: dict[Stage, Kind] = {
     "safe_dpo": "logits",
     "rm": "score",
 }
-#: A tile of TRL's head: tokens by vocabulary.
+#: Size of a tile in TRL's head: (tokens, vocabulary entries).
 TILE = (4096, 32768)
 
 
 class Head(NamedTuple):
-    """Bytes at the end of the forward pass, and at the start of the backward pass."""
+    """Bytes of the head at the end of the forward pass, and at the start of the backward pass."""
 
     forward: float
     backward: float
 
 
 def memory(kind: Kind, arch: Architecture, how: Compute, tokens: int) -> Head:
-    """Bytes for this many tokens."""
+    """The head's memory for `tokens` tokens of one process."""
     if kind == "score":
         return Head(0, 0)
     if kind == "logits":
-        # fp32 logits, the part of them that is scored, their log-softmax; then its gradient and that of the logits.
+        # Forward: fp32 logits, those of the scored tokens, and their log-softmax. Backward: the log-softmax, its
+        # gradient and that of the logits. `copy`: autocast's 16-bit copy of the head's weight.
         copy = how.compute * arch.vocab * arch.hidden if how.autocast and how.trained else 0
         return Head(12 * tokens * arch.vocab + copy, 12 * tokens * arch.vocab + copy)
     tile = how.compute * min(tokens, TILE[0]) * TILE[1]
-    if how.stream > how.compute:  # a slice of the fp32 weights is cast for each tile
+    if how.stream > how.compute:  # each tile casts its slice of the fp32 weight
         tile += how.compute * min(arch.vocab, TILE[1]) * arch.hidden
     hidden = how.stream * tokens * arch.hidden
-    weight = 4 * arch.vocab * arch.hidden if how.trained else 0  # its gradient is accumulated in fp32
+    weight = 4 * arch.vocab * arch.hidden if how.trained else 0  # the weight's gradient, accumulated in fp32
     return Head(hidden + tile, hidden + tile + 4 * tokens * arch.hidden + weight)

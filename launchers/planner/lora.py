@@ -1,4 +1,4 @@
-"""How many parameters a LoRA adapter trains, from the shapes of the layers that it is put on (PEFT's LoraConfig)."""
+"""Trained parameters of a LoRA adapter, from the shapes of its target layers (PEFT's LoraConfig)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from alignlaunch.train.config import Lora
 from .architecture.families import Family
 from .architecture.shapes import Parameters, Shape
 
-#: What PEFT's `all-linear` passes over, beside everything that is no linear layer.
+#: Name parts of modules that PEFT's `all-linear` does not target: embeddings and norms.
 _NOT_LINEAR = ("embed", "wte", "wpe", "norm", ".ln_", "layernorm")
 _HEADS = ("lm_head", "score", "embed_out")
-#: A mixture's experts are one tensor each, and its router has a class of its own: no linear layers.
+#: Mixture of experts: all experts share one 3-D tensor and the router is its own class. Neither is a linear layer.
 _MIXTURE = (".experts.", ".mlp.gate", ".block_sparse_moe.gate")
 _VISION = ("vision", "visual", "image", "projector", "connector")
 
 
 def linear_layers(parameters: Parameters) -> dict[str, Shape]:
-    """module → shape of its weight: each linear layer of the language model but the output or score head."""
+    """{module: shape of its weight} of each linear layer of the language model, without the output or score head."""
     found: dict[str, Shape] = {}
     for name, shape in parameters.items():
         module, _, kind = name.rpartition(".")
@@ -32,7 +32,7 @@ def linear_layers(parameters: Parameters) -> dict[str, Shape]:
 
 
 def targets(parameters: Parameters, lora: Lora) -> dict[str, Shape]:
-    """module → shape of the layers that get an adapter: `all`, or those whose name ends with one of the names."""
+    """{module: shape of its weight} of the adapter's target layers: `all`, or those with one of the given suffixes."""
     layers = linear_layers(parameters)
     if lora.target_modules == "all":
         return layers
@@ -46,10 +46,10 @@ def targets(parameters: Parameters, lora: Lora) -> dict[str, Shape]:
 
 
 def trainable(parameters: Parameters, lora: Lora, family: Family) -> int:
-    """r × (in + out) for each target; DoRA: also a magnitude for each output; a score head is trained whole.
+    """Trained parameters: r × (in + out) for each target layer. DoRA adds one magnitude for each output.
 
-    Where `all` reaches a mixture's experts they have r for each expert, the fused gate and up projection twice that,
-    and PEFT passes over the MLPs of layers without experts.
+    A score head is trained in full. Where PEFT's `all-linear` includes a mixture's experts, the rank is r for each
+    expert and 2r for the fused gate and up projection; PEFT then skips the MLPs of layers without experts.
     """
     on_experts = lora.target_modules == "all" and family.lora_on_experts
     total = math.prod(parameters.get("score.weight", (0,)))

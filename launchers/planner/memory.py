@@ -1,7 +1,8 @@
-"""Bytes on one GPU at each moment of a training step, by term, and in one host's memory, for what train/ really does.
+"""Memory of one GPU in each phase of a training step, by term, and of one host, for the way train/ trains.
 
-Below ZeRO a full fine-tune holds fp32 weights and computes under autocast; under ZeRO DeepSpeed casts the weights and
-keeps fp32 masters. A LoRA base is held in 16 bits (or quantised), the adapter in fp32, under ZeRO in 16 bits.
+Without ZeRO a full fine-tune has fp32 weights and computes under autocast. With ZeRO, DeepSpeed casts the weights to 16
+bits and keeps fp32 master weights. A LoRA base is in 16 bits (or quantised); the adapter is in fp32, with ZeRO in 16
+bits.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ TERMS = (
     "reference, rewards",
     "workspace",
 )
-#: A frozen copy of the start model on each GPU: none, by TRL's trainer, or by ours.
+#: The frozen reference model on each GPU: none, made by TRL's trainer, or made by our own.
 Reference = Literal["none", "trl", "own"]
-#: Bytes of a quantised weight: 8-bit; NF4 with its doubly quantised scales (QLoRA, arXiv 2305.14314: 0.127 bits).
+#: Bytes of a quantised weight. NF4 with double quantisation adds 0.127 bits for its scales (QLoRA, arXiv 2305.14314).
 _QUANTISED: dict[Quantization, float] = {"8bit": 1.0, "4bit": (4 + 0.127) / 8}
-#: Under fp32 ZeRO keeps its partition of the weights twice.
+#: In fp32 training ZeRO keeps a second copy of its partition of the weights.
 _FP32_ZERO = Precision("fp32", 4, 4, 12, "fp32 throughout; ZeRO keeps a copy of the weights")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that decides the memory of a step. An alternative to a job is this with other values."""
+    """Everything that determines the memory of a step. The planner's alternatives are copies with other values."""
 
     tuning: Tuning
     stage: Stage
@@ -47,42 +48,42 @@ class Setup:
     offload: Offload
     half: bool  # bf16 or fp16; else fp32
     sequences: int  # in one forward pass of one process
-    length: int  # tokens of the longest sequence
+    length: int  # tokens in the longest sequence
     accumulation: int
     checkpointing: bool
     attention_kernel: str = "sdpa"
-    packed: bool = False  # several texts in a row, so that no row is padded
+    packed: bool = False  # packing or padding-free: no padding, and so no mask
     sequences_per_sample: int = 1  # two for a preference pair
     reference: Reference = "none"
-    full_reference: Reference = "none"  # what a full fine-tune by this job's stage needs
-    rewards: tuple[int, ...] = ()  # parameters of each reward model that is scored live
-    deepspeed: dict[str, Any] = field(default_factory=dict, hash=False)  # `zero_optimization` of the JSON
-    named_precision: Precision | None = None  # in place of what the entrypoint does
+    full_reference: Reference = "none"  # the reference that a full fine-tune of this stage would need
+    rewards: tuple[int, ...] = ()  # parameters of each reward model on the GPU (`scores: live`)
+    deepspeed: dict[str, Any] = field(default_factory=dict, hash=False)  # `zero_optimization` of the DeepSpeed JSON
+    named_precision: Precision | None = None  # replaces the precision that the entrypoint uses
 
     @property
     def gpus(self) -> int:
-        """All processes."""
+        """Processes in total, one for each GPU."""
         return self.nnodes * self.nproc_per_node
 
     @property
     def samples(self) -> int:
-        """In one forward pass of one process: the micro-batch."""
+        """Samples in one forward pass of one process: the micro-batch."""
         return self.sequences // self.sequences_per_sample
 
     @property
     def tokens(self) -> int:
-        """In one forward pass of one process."""
+        """Tokens in one forward pass of one process."""
         return self.sequences * self.length
 
     @property
     def attention(self) -> Attention:
-        """How attention is computed: a batch of several sequences is padded, and sdpa then needs a mask."""
+        """The attention kernel. A batch of several sequences is padded, and sdpa then needs a mask."""
         masked = self.attention_kernel == "sdpa" and self.sequences > 1 and not self.packed
         return Attention(eager=self.attention_kernel == "eager", masked=masked)
 
     @property
     def precision(self) -> Precision:
-        """Of the trained parameters."""
+        """The precision of the trained parameters."""
         if self.named_precision:
             return self.named_precision
         if self.half:
@@ -91,19 +92,19 @@ class Setup:
 
 
 class Phase(NamedTuple):
-    """Bytes on one GPU at one moment of a step, by term."""
+    """Bytes on one GPU in one phase of a step, by term."""
 
     name: str
     terms: dict[str, float]
 
     @property
     def total(self) -> float:
-        """Bytes."""
+        """Bytes over all terms."""
         return sum(self.terms.values())
 
 
 def model_states(setup: Setup) -> States:
-    """Bytes of weights, gradients and optimizer states, those of a frozen base included."""
+    """Bytes of weights, gradients and optimizer states on one GPU, including a frozen base's weights."""
     found = states.sharded(setup.tuning.trained, setup.precision, setup.zero, setup.gpus, setup.offload)
     if setup.tuning.lora is None:
         return found
@@ -112,7 +113,7 @@ def model_states(setup: Setup) -> States:
 
 
 def _base(setup: Setup) -> float:
-    """Bytes of a frozen base. PEFT casts what is not quantised to fp32, and DeepSpeed back to 16 bits."""
+    """Bytes of a frozen base. Of a quantised one, PEFT casts the other weights to fp32, DeepSpeed back to 16 bits."""
     quantised = setup.tuning.quantization != "none"
     each = 2 if setup.half and (setup.zero or not quantised) else 4
     if not quantised:
@@ -122,14 +123,14 @@ def _base(setup: Setup) -> float:
 
 
 def gathered_weights(setup: Setup) -> float:
-    """Bytes of all weights, in the precision in which ZeRO-3 gathers them."""
+    """Bytes of all weights in the precision in which ZeRO-3 gathers them."""
     if setup.tuning.lora is None:
         return setup.tuning.count * setup.precision.weights
     return _base(setup) + setup.tuning.trained * setup.precision.weights
 
 
 def compute(setup: Setup) -> Compute:
-    """In which precision the layers compute."""
+    """The precisions in which the layers compute."""
     autocast = setup.half and not setup.zero and setup.named_precision is None
     trained = setup.tuning.lora is None
     fp32_stream = not setup.half or (autocast and (trained or setup.tuning.quantization != "none"))
@@ -147,7 +148,7 @@ def compute(setup: Setup) -> Compute:
 
 
 def phases(setup: Setup) -> list[Phase]:
-    """The moments of a step at which memory may peak. Between two of them it goes up or down steadily."""
+    """The phases of a step in which memory may peak. Between two neighbours it only grows or only shrinks."""
     arch, how, tokens = setup.tuning.model.architecture, compute(setup), setup.tokens
     weights, gradients, optimizer = model_states(setup)
     lasting = {
@@ -166,10 +167,11 @@ def phases(setup: Setup) -> list[Phase]:
     recomputed = kept + copies / arch.layers - (stream if how.stream == 4 else 0) if setup.checkpointing else 0
     kind = heads.KINDS[setup.stage]
     head = heads.memory(kind, arch, how, tokens)
-    before = gradients if setup.accumulation > 1 else 0.0  # those of the earlier micro-batches
+    before = gradients if setup.accumulation > 1 else 0.0  # accumulated from earlier micro-batches
     table = arch.vocab * arch.hidden * setup.precision.gradients if how.trained else 0
     of_head = 0 if kind == "score" else min(gradients, table)
-    # At the first layer: the head's and those of the other layers; the embedding's is still to come.
+    # Gradients of all decoder layers. In the first layer's backward pass those of the other layers and of the head
+    # exist; the embedding's gradient does not exist yet.
     share = arch.vocab * arch.hidden / setup.tuning.trained if table else 0
     in_layers = gradients * (1 - share * (1 if arch.tied or kind == "score" else 2))
 
@@ -197,12 +199,12 @@ def phases(setup: Setup) -> list[Phase]:
 
 
 def peak(setup: Setup) -> Phase:
-    """The moment that takes most."""
+    """The phase that needs the most memory."""
     return max(phases(setup), key=lambda phase: phase.total)
 
 
 def floor(setup: Setup) -> float:
-    """Bytes on one GPU that are certain: states by shape, and 85 % of activations and logits, the error we allow."""
+    """The least bytes on one GPU: model states exactly, activations and logits at 85 % for the estimate's error."""
     certain = ("weights", "gradients", "optimizer", "reference, rewards")
     return max(
         sum(phase.terms[term] for term in certain) + 0.85 * (phase.terms["activations"] + phase.terms["logits"])
@@ -211,16 +213,17 @@ def floor(setup: Setup) -> float:
 
 
 def _autocast_copies(setup: Setup, how: Compute) -> float:
-    """16-bit copies of the trained weights of the linear layers: autocast keeps each for the backward pass."""
+    """Bytes of autocast's 16-bit copies of trained linear weights, each kept until the backward pass."""
     if not (how.autocast and how.trained):
         return 0
     return how.compute * (setup.tuning.linear + setup.tuning.in_experts)
 
 
 def _frozen_models(setup: Setup) -> float:
-    """A reference is held as the policy was loaded, except where TRL hands it to DeepSpeed; rewards in 16 bits.
+    """Bytes of the reference and the reward models.
 
-    ZeRO-3 shards them all, in 16 bits.
+    A reference has the precision in which the policy is loaded (fp32), but TRL hands its own to DeepSpeed, which casts
+    it to 16 bits. Reward models are in 16 bits. ZeRO-3 shards all of them, in 16 bits. In fp32 training all are fp32.
     """
     half = 2 if setup.half else 4
     if setup.zero == 3:
@@ -231,7 +234,7 @@ def _frozen_models(setup: Setup) -> float:
 
 
 def _fp32_gradients(setup: Setup) -> float:
-    """DeepSpeed casts its partition of the gradients for the step: at stage 3 one sub-group after the other."""
+    """Bytes of fp32 gradients in the step: DeepSpeed casts its partition, at stage 3 one sub-group at a time."""
     if not setup.zero or not setup.half or setup.offload != "none":
         return 0
     share = setup.tuning.trained / setup.gpus
@@ -239,12 +242,12 @@ def _fp32_gradients(setup: Setup) -> float:
 
 
 def _buckets(setup: Setup) -> float:
-    """Communication buffers.
+    """Bytes of communication buffers.
 
     DDP: buckets as large as all gradients. ZeRO-2 with `overlap_comm`: 4.5 times both buckets at 2 bytes (DeepSpeed's
-    documentation), of which the two reduction buffers stand whatever is trained. ZeRO-3: the parameters that are
-    gathered at a time, 4 bytes of the largest module (DeepSpeed's estimator) or up to `stage3_max_live_parameters`,
-    and the buckets, which transformers sets to h² and 0.9 h².
+    documentation); the two reduce buffers among them are allocated however little is trained. ZeRO-3: the parameters
+    gathered at a time, which are 4 bytes for each of the largest module (DeepSpeed's estimator) or up to
+    `stage3_max_live_parameters`, and the buckets, which transformers sets to h² and 0.9 h² (h: hidden size).
     """
     if not setup.zero:
         return setup.tuning.trained * setup.precision.gradients if setup.gpus > 1 else 0
@@ -268,7 +271,7 @@ def _value(setup: Setup, key: str, default: float) -> float:
 
 
 def host(setup: Setup) -> dict[str, float]:
-    """Bytes of one host's memory by term: DeepSpeed's estimates where it has one, and the models while they load."""
+    """Bytes of one host's memory by term: DeepSpeed's estimate where there is one, and the models during loading."""
     loaded = 4 if setup.tuning.lora is None else 0 if setup.tuning.quantization != "none" else 2
     loading = setup.nproc_per_node * loaded * setup.tuning.count if setup.zero < 3 else 0.0
     if not setup.zero or (setup.zero == 1 and setup.offload == "none"):
@@ -277,7 +280,7 @@ def host(setup: Setup) -> dict[str, float]:
         setup.tuning.trained,
         setup.tuning.largest_module,
         max(setup.zero, 2),
-        # Below stage 3 each process loads the whole model: DeepSpeed's figure for the processes of one node.
+        # Below stage 3 each process loads the whole model, so DeepSpeed's figure for one node applies.
         nodes=setup.nnodes if setup.zero == 3 else 1,
         gpus=setup.nproc_per_node,
         offload=setup.offload,
@@ -289,8 +292,8 @@ def host(setup: Setup) -> dict[str, float]:
 
 
 def host_floor(setup: Setup) -> float:
-    """Bytes of one host's memory that are certain: offloaded states without DeepSpeed's allowance for buffers."""
+    """The least bytes of one host's memory: offloaded states without DeepSpeed's allowance for buffers."""
     if setup.offload == "none":
         return 0
-    whole = setup.precision.optimizer + 4  # and the gradients in fp32, which the step on the CPU reads
+    whole = setup.precision.optimizer + 4  # 4: the fp32 gradients for the optimizer step on the CPU
     return setup.tuning.trained * (whole + (2 if setup.offload == "optimizer+param" else 0)) / setup.nnodes

@@ -1,4 +1,4 @@
-"""The alternatives as stacked bars in a PNG. matplotlib is an extra."""
+"""`plan --png`: the alternatives as stacked bars. Needs matplotlib, an optional dependency."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def write(path: Path, plan: Plan, options: list[Option]) -> None:
-    """One bar an alternative, by term, and a line where the GPU ends. Raises UsageError without matplotlib."""
+    """One bar for each alternative, by term, and a line at the GPU's usable memory.
+
+    Raises UsageError without matplotlib, or for a suffix that is no image format.
+    """
     try:
         import matplotlib
         import matplotlib.pyplot as plt

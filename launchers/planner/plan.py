@@ -1,4 +1,4 @@
-"""`alignlaunch plan`: does a job fit, with how much room, what would fit, and what a step moves. No torch."""
+"""`alignlaunch plan`: whether a job fits, what would fit, and what a step communicates. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .strategies import Limits
 
 @dataclass(frozen=True)
 class Option:
-    """One way to run the job, and what it takes."""
+    """One way to run the job, and the memory it needs."""
 
     setup: Setup
     peak: Phase
-    host: float  # bytes of one host
-    fits: bool | None  # as `Plan.fits`
+    host: float  # bytes of one host's memory
+    fits: bool | None  # as in `Plan.fits`
     largest_micro_batch: int | None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The answers for one job."""
+    """The plan for one job."""
 
     job: Job
     setup: Setup
@@ -39,11 +39,11 @@ class Plan:
 
     @property
     def fits(self) -> bool | None:
-        """Whether it fits; None where nothing speaks against it, but the GPU's memory is not known."""
+        """Whether the job fits; None if the GPU's memory is unknown and no known limit is exceeded."""
         return self.limits.answer(self.setup)
 
     def option(self, setup: Setup) -> Option:
-        """What a setup takes."""
+        """The memory that a setup needs, and whether it fits."""
         return Option(
             setup,
             memory.peak(setup),
@@ -53,7 +53,7 @@ class Plan:
         )
 
     def options(self, *, every: bool) -> list[Option]:
-        """The alternatives to the job: with its own tuning, or every one."""
+        """The alternatives to the job: those with its own tuning (full, LoRA or QLoRA), or with `every` all."""
         return [
             self.option(setup)
             for setup in strategies.alternatives(self.setup)
@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def steps(self) -> int | None:
-        """Optimizer steps, at most; None where the number of examples is not known."""
+        """Upper bound of the optimizer steps; None if the number of examples is unknown."""
         train = self.job.spec.train
         if train.get("max_steps", -1) > 0:
             return int(train["max_steps"])
@@ -74,7 +74,7 @@ class Plan:
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step over all processes, at most: with every sequence as long as it may be."""
+        """Upper bound of the tokens in one optimizer step over all processes: every sequence at full length."""
         return self.job.effective_batch_size * self.setup.sequences_per_sample * self.setup.length
 
 
@@ -88,8 +88,8 @@ def of(
 ) -> Plan:
     """Plan a job.
 
-    known: its model, where it is not to be looked up; precision: in place of the entrypoint's own; gpu_gib, host_gib:
-    in place of the cluster profile's. Raises UnknownModelError.
+    known: its model; None: look it up. precision: replaces the precision that the entrypoint uses. gpu_gib, host_gib:
+    replace the cluster profile's. Raises UnknownModelError.
     """
     cluster = job.cluster
     found = known or model.find(job.spec.model, job.dir, score_head=job.spec.stage == "rm")
@@ -98,7 +98,7 @@ def of(
 
 
 def certain_failure(job: Job) -> str | None:
-    """Why a job cannot fit on its cluster, with a remedy; None where it may. Raises UnknownModelError."""
+    """Why a job certainly does not fit on its cluster, with a remedy; None if it may. Raises UnknownModelError."""
     limits = _limits(job.cluster, None, None)
     if limits.gpu is None and limits.host is None:
         return None

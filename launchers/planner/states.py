@@ -14,17 +14,17 @@ Offload = Literal["none", "optimizer", "optimizer+param"]
 
 @dataclass(frozen=True)
 class Precision:
-    """Bytes that a trained parameter takes."""
+    """Bytes for each trained parameter."""
 
     name: str
     weights: int
     gradients: int
-    optimizer: int  # master weights and moments
+    optimizer: int  # fp32 master weights, if any, and Adam's moments
     meaning: str
 
     @property
     def total(self) -> int:
-        """Unsharded, in bytes a parameter."""
+        """Bytes a parameter without sharding."""
         return self.weights + self.gradients + self.optimizer
 
 
@@ -32,12 +32,12 @@ MIXED = Precision("mixed", 2, 2, 12, "16-bit weights and gradients, fp32 master 
 PURE_BF16 = Precision("pure-bf16", 2, 2, 4, "all in bf16, no fp32 master (the documents' 32B table)")
 AUTOCAST = Precision("autocast", 4, 4, 8, "fp32 weights, gradients and moments, 16-bit copies while computing")
 FP32 = Precision("fp32", 4, 4, 8, "fp32 throughout")
-#: What `--precision` may name; by default the entrypoint's own is taken.
+#: The choices of `--precision`; by default the precision that the entrypoint uses.
 NAMED = {precision.name: precision for precision in (MIXED, PURE_BF16)}
 
 
 class States(NamedTuple):
-    """Bytes on one GPU."""
+    """Bytes of model states on one GPU."""
 
     weights: float
     gradients: float
@@ -45,10 +45,10 @@ class States(NamedTuple):
 
 
 def sharded(parameters: float, precision: Precision, stage: int, gpus: int, offload: Offload = "none") -> States:
-    """Stage 1 divides the optimizer states by the GPUs, 2 the gradients as well, 3 the weights as well.
+    """ZeRO stage 1 shards the optimizer states over the GPUs, stage 2 also the gradients, stage 3 also the weights.
 
-    With the optimizer offloaded its states leave the GPU, and from stage 2 on the gradients follow them to the host as
-    they are reduced, as DeepSpeed's estimators count it.
+    With optimizer offload the states are in host memory, and from stage 2 on the gradients move there too as they are
+    reduced; DeepSpeed's estimators count it the same way.
     """
     weights = parameters * precision.weights / (gpus if stage >= 3 else 1)
     gradients = parameters * precision.gradients / (gpus if stage >= 2 else 1)
@@ -62,22 +62,22 @@ def sharded(parameters: float, precision: Precision, stage: int, gpus: int, offl
 
 
 class Estimate(NamedTuple):
-    """DeepSpeed's estimate of model states in bytes: of one GPU, and of one host's memory."""
+    """DeepSpeed's estimate of the model states in bytes: on one GPU, and in one host's memory."""
 
     gpu: float
     host: float
 
 
-#: DeepSpeed's allowance for buffers on the host.
+#: DeepSpeed's allowance for buffers in host memory (`additional_buffer_factor`).
 HOST_FACTOR = 1.5
 
 
 def deepspeed_estimate(
     parameters: int, largest: int, stage: int, *, nodes: int, gpus: int, offload: Offload
 ) -> Estimate:
-    """DeepSpeed's estimators for stages 2 and 3 (there is none for 1), weights created sharded at stage 3.
+    """DeepSpeed's estimators for stages 2 and 3 (stage 1 has none); at stage 3 with weights that are created sharded.
 
-    largest: parameters of the largest module; gpus: of one node.
+    largest: parameters of the largest module; gpus: in each node.
     """
     world = nodes * gpus
     if stage == 2:

@@ -1,4 +1,4 @@
-"""The alternatives to a job, which of them fit, and what to write to get one."""
+"""The alternatives to a job, which of them fit, and the `--set` options that select one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .memory import GIB, Setup
 from .states import Offload
 from .tuning import Tuning
 
-#: CUDA's context, NCCL's and cuBLAS's workspaces, and what the allocator cannot use: an allowance, not a measurement.
+#: Allowance (not measured) for the CUDA context, NCCL and cuBLAS workspaces, and allocator fragmentation.
 OVERHEAD = 1.5 * GIB
-#: ZeRO stages with what each can offload.
+#: Each ZeRO stage (0: DDP) with each offload that it supports.
 SHARDINGS: list[tuple[int, Offload]] = [
     (0, "none"),
     (1, "none"),
@@ -35,25 +35,25 @@ _MOST_SEQUENCES = 4096
 
 
 class Limits(NamedTuple):
-    """Bytes of one GPU and of one host; None: not known."""
+    """Memory of one GPU and of one host in bytes; None: unknown."""
 
     gpu: float | None
     host: float | None
 
     def room(self, setup: Setup) -> float | None:
-        """Bytes that stay free on a GPU; less than 0: too few. None where the GPU's memory is not known."""
+        """Free bytes on a GPU at the peak, negative if it does not fit; None if the GPU's memory is unknown."""
         return None if self.gpu is None else self.gpu - OVERHEAD - memory.peak(setup).total
 
     def host_room(self, setup: Setup) -> float | None:
-        """As `room`, of a host."""
+        """The same for a host's memory."""
         return None if self.host is None else self.host - sum(memory.host(setup).values())
 
     def fit(self, setup: Setup) -> bool:
-        """Whether nothing that is known speaks against it."""
+        """Whether no known limit is exceeded."""
         return all(room is None or room >= 0 for room in (self.room(setup), self.host_room(setup)))
 
     def answer(self, setup: Setup) -> bool | None:
-        """Whether it fits; None where nothing speaks against it, but the GPU's memory is not known."""
+        """Whether the setup fits; None if the GPU's memory is unknown and no known limit is exceeded."""
         return None if self.gpu is None and self.fit(setup) else self.fit(setup)
 
 
@@ -65,27 +65,27 @@ def _named(zero: int, offload: Offload) -> dict[str, Any]:
 
 
 def sharded(setup: Setup, zero: int, offload: Offload) -> Setup:
-    """The same with another ZeRO stage, by our own JSON for it."""
+    """The setup with another ZeRO stage and offload, configured by our packaged DeepSpeed JSON."""
     if (zero, offload) == (setup.zero, setup.offload):
         return setup
     return replace(setup, zero=zero, offload=offload, deepspeed=_named(zero, offload))
 
 
 def shardings(setup: Setup) -> list[Setup]:
-    """The same under DDP and every ZeRO stage. Quantised weights are not sharded: ZeRO-3 is left out for them."""
+    """The setup with DDP and every ZeRO stage, without ZeRO-3 for quantised weights, which cannot be sharded."""
     stages = [(zero, offload) for zero, offload in SHARDINGS if zero < 3 or setup.tuning.quantization == "none"]
     return [sharded(setup, zero, offload) for zero, offload in stages]
 
 
 def tunings(setup: Setup) -> list[Tuning]:
-    """Full, LoRA and QLoRA of the same model; the job's own adapter where it has one."""
+    """Full, LoRA and QLoRA for the same model; with the job's adapter, if it has one."""
     model, adapter = setup.tuning.model, setup.tuning.lora or Lora()
     made = [Tuning(model, None, "none"), Tuning(model, adapter, "none"), Tuning(model, adapter, "4bit")]
     return [setup.tuning if tuning.name == setup.tuning.name else tuning for tuning in made]
 
 
 def tuned(setup: Setup, tuning: Tuning) -> Setup:
-    """The same with another tuning: a full fine-tune of a policy needs a copy for its reference, an adapter none."""
+    """The setup with another tuning. A full fine-tune may need a reference model; LoRA switches its adapter off."""
     if tuning is setup.tuning:
         return setup
     reference = setup.full_reference if tuning.lora is None else "none"
@@ -93,7 +93,7 @@ def tuned(setup: Setup, tuning: Tuning) -> Setup:
 
 
 def alternatives(setup: Setup) -> Iterator[Setup]:
-    """Every tuning × sharding × checkpointing."""
+    """Every combination of tuning, sharding and activation checkpointing."""
     for tuning in tunings(setup):
         for other in shardings(tuned(setup, tuning)):
             for checkpointing in (True, False):
@@ -101,7 +101,7 @@ def alternatives(setup: Setup) -> Iterator[Setup]:
 
 
 def largest_micro_batch(setup: Setup, limits: Limits) -> int | None:
-    """The most samples in one forward pass that fit; 0: not even one. None where nothing limits them."""
+    """The largest micro-batch that fits, 0 if not even one sample does; None if no known limit bounds it."""
     each = setup.sequences_per_sample
 
     def fits(samples: int) -> bool:
@@ -119,20 +119,21 @@ def largest_micro_batch(setup: Setup, limits: Limits) -> int | None:
 
 
 def cost(setup: Setup) -> tuple[int, float, float]:
-    """What orders strategies: offload (a step on the CPU is slow), bytes of communication, memory."""
+    """Sort key of strategies: offload (an optimizer step on the CPU is slow), communication volume, peak memory."""
     moved = communication.volume(setup)
     return _OFFLOADS.index(setup.offload), moved.network + moved.host, memory.peak(setup).total
 
 
 def cheapest(setup: Setup, limits: Limits) -> Setup | None:
-    """The cheapest sharding of the job as it stands that fits."""
+    """The cheapest sharding that fits, with the job otherwise unchanged; None if none fits."""
     return min((other for other in shardings(setup) if limits.fit(other)), key=cost, default=None)
 
 
 def remedies(setup: Setup, limits: Limits) -> list[Setup]:
-    """What to change where a job does not fit: of each tuning the nearest that does, full before LoRA before QLoRA.
+    """For a job that does not fit: for each tuning the setup nearest to the job that does, full, then LoRA, then QLoRA.
 
-    Nearest: without offload rather than with, with the job's micro-batch rather than a smaller one, then the cheapest.
+    Only the job's tuning and those after it. Nearest: first without offload, then with the job's micro-batch, then the
+    cheapest.
     """
     found = []
     names = [tuning.name for tuning in tunings(setup)]
@@ -149,7 +150,7 @@ def remedies(setup: Setup, limits: Limits) -> list[Setup]:
 
 
 def with_samples(setup: Setup, samples: int) -> Setup:
-    """Another micro-batch and as much accumulation as keeps the effective batch, rounded up."""
+    """The setup with another micro-batch, and the accumulation (rounded up) that keeps the effective batch size."""
     if samples == setup.samples:
         return setup
     accumulation = -(-setup.samples * setup.accumulation // samples)
@@ -157,7 +158,7 @@ def with_samples(setup: Setup, samples: int) -> Setup:
 
 
 def changes(job: Setup, other: Setup) -> list[str]:
-    """The `--set` values that make the job into the other."""
+    """The `--set` values that turn the job into the other setup."""
     found = []
     if other.tuning.name != job.tuning.name:
         if other.tuning.lora and not job.tuning.lora:
@@ -176,11 +177,11 @@ def changes(job: Setup, other: Setup) -> list[str]:
 
 
 def sets(setup: Setup, other: Setup) -> str:
-    """The command-line options that make the job into the other."""
+    """The command-line options that turn the job into the other setup."""
     return " ".join(f"--set {shlex.quote(change)}" for change in changes(setup, other))
 
 
 def name(setup: Setup) -> str:
-    """As people say it: "ZeRO-3 + optimizer offload"."""
+    """The common name of the strategy, such as "ZeRO-3 + optimizer offload"."""
     offload = {"none": "", "optimizer": " + optimizer offload", "optimizer+param": " + full offload"}[setup.offload]
     return (f"ZeRO-{setup.zero}" if setup.zero else "DDP") + offload

@@ -1,4 +1,4 @@
-"""A plan as people read it in a terminal, and as JSON."""
+"""A plan as text for the terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from .plan import Option, Plan
 
 _WIDTH = 60
-#: One letter a term in the bar.
+#: The letter of each term in the bar.
 _LETTERS = dict(zip(TERMS, "WGOALBRw", strict=True))
 
 
 def text(plan: Plan, options: list[Option]) -> str:
-    """Answers first, then the bar, then the table."""
+    """The answers, a bar of the peak, the table of alternatives, and the estimate of a step."""
     return "\n".join([*_answers(plan), "", *_bar(plan), "", *_table(plan, options), "", *_time(plan)])
 
 
@@ -75,7 +75,7 @@ def _sets(plan: Plan, other: memory.Setup) -> str:
 
 
 def _bar(plan: Plan) -> list[str]:
-    """The peak by term; a dot for each share of the GPU's memory that stays free."""
+    """The peak as a bar with one letter for each share of a term; dots are the GPU's free memory."""
     peak = memory.peak(plan.setup)
     full = max(plan.limits.gpu or 0, peak.total) or 1
     letters = ""
@@ -122,7 +122,7 @@ def _time(plan: Plan) -> list[str]:
 
 
 def as_json(plan: Plan, options: list[Option]) -> dict[str, Any]:
-    """Everything in bytes."""
+    """The plan as a JSON object; all sizes are in bytes."""
     setup = plan.setup
     chosen = strategies.cheapest(setup, plan.limits) if plan.limits.gpu is not None else None
     return {

@@ -1,4 +1,4 @@
-"""What of a model is trained: all of it, or an adapter on a frozen base, which may be quantised."""
+"""Which part of a model is trained: all of it, or a LoRA adapter on a frozen, possibly quantised base."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Quantization = Literal["none", "8bit", "4bit"]
 
 
 class Adapted(NamedTuple):
-    """How many linear layers of one decoder layer have an adapter, by what they read."""
+    """How many linear layers in one decoder layer have an adapter, by their input."""
 
-    on_input: int  # the attention's input
-    on_output: int  # the attention's result
-    on_mlp_input: int
-    on_mlp_output: int
+    on_input: int  # query, key and value projections
+    on_output: int  # attention's output projection
+    on_mlp_input: int  # gate and up projections
+    on_mlp_output: int  # down projection
 
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
-    """A model and the part of it that gets gradients; many setups share one, so its figures are counted once."""
+    """A model and its trained part. Many setups share one object, so its cached counts are computed once."""
 
     model: Model
     lora: Lora | None
@@ -34,7 +34,7 @@ class Tuning:
 
     @property
     def name(self) -> str:
-        """full, LoRA or QLoRA."""
+        """`full`, `LoRA` or `QLoRA`."""
         return "full" if self.lora is None else "LoRA" if self.quantization == "none" else "QLoRA"
 
     @cached_property
@@ -44,24 +44,24 @@ class Tuning:
 
     @cached_property
     def largest_module(self) -> int:
-        """The most parameters of one module."""
+        """Parameters of the largest module."""
         return self.model.largest_module
 
     @cached_property
     def trained(self) -> int:
-        """Parameters that get gradients."""
+        """Trained parameters: those that get gradients."""
         if self.lora is None:
             return self.count
         return adapters.trainable(self.model.parameters, self.lora, self.model.architecture.family)
 
     @cached_property
     def linear(self) -> int:
-        """Parameters in linear layers but the head's."""
+        """Parameters in linear layers, without the output or score head."""
         return sum(map(math.prod, adapters.linear_layers(self.model.parameters).values()))
 
     @cached_property
     def in_experts(self) -> int:
-        """Parameters of a mixture's experts."""
+        """Parameters of all experts in a mixture-of-experts model."""
         return sum(math.prod(shape) for name, shape in self.model.parameters.items() if ".experts." in name)
 
     @cached_property

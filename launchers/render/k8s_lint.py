@@ -1,7 +1,7 @@
-"""What a cluster would refuse, or take and never start, found before anything is stored.
+"""Find what a cluster would refuse, or accept and never start, before anything is created there.
 
-The operator's webhook refuses some of it with 403; of the rest only events tell, when pods do not appear. What stands
-in a job file cannot break these rules: the job's patches can, and so can a manifest that was edited.
+The training operator's webhook refuses some of it with 403; the rest shows up only as events while no pods appear. A
+job file's own keys cannot break these rules, but its patches can, and so can a manifest edited by hand.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from ..errors import JobFileError, Problem
 from ..job.job import Job
 from ..job.rules import looks_secret
 
-#: (field of the manifest, the rule that it breaks)
+#: (field of the manifest, rule that it breaks)
 Refusal = tuple[str, str]
 
 _DNS_1035 = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 _RESTART_POLICIES = ("Always", "OnFailure", "Never", "ExitCode")
-#: Set by the operator in every pod; a TrainJob that sets one of them is refused.
+#: Variables that the operator sets in every pod; a TrainJob that sets one itself is refused.
 _RENDEZVOUS = {"PET_NNODES", "PET_NPROC_PER_NODE", "PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT"}
-#: etcd's limit of an object.
+#: Kubernetes' limit on a ConfigMap's data: 1 MiB, so that the object fits into etcd.
 _MAX_BYTES = 1 << 20
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 
 
 def require(job: Job, manifests: list[dict[str, Any]]) -> None:
-    """Raise JobFileError with everything in a job's manifests that a cluster would refuse."""
+    """Raise JobFileError listing everything in a job's manifests that a cluster would refuse."""
     found = [refusal for manifest in manifests for refusal in refusals(manifest)]
     if found:
         remedy = "correct `k8s.patch` or `k8s.pod_patch`"
@@ -38,7 +38,7 @@ def require(job: Job, manifests: list[dict[str, Any]]) -> None:
 
 
 def require_digest(job: Job, files: dict[str, str]) -> None:
-    """Raise JobFileError unless every image of the rendered manifests is one that cannot change behind its name."""
+    """Raise JobFileError unless the rendered manifests name every image by its digest; a tag could be moved."""
     manifests = [yaml.safe_load(text) for name, text in files.items() if name.endswith(".yaml")]
     remedy = "`docker buildx imagetools inspect IMAGE` prints its digest; write NAME@sha256:DIGEST"
     problems = [
@@ -51,7 +51,7 @@ def require_digest(job: Job, files: dict[str, str]) -> None:
 
 
 def images(manifest: dict[str, Any]) -> Iterator[str]:
-    """Every image that a manifest names."""
+    """Every image in a manifest."""
     trainer = _at(manifest, "spec", "trainer")
     containers = [one for _, template in _templates(manifest) for _, one in _containers(template)]
     yield from (str(one["image"]) for one in (trainer, *containers) if one.get("image"))
@@ -77,7 +77,7 @@ def _pytorch_job(manifest: dict[str, Any]) -> Iterator[Refusal]:
     spec = _at(manifest, "spec")
     replicas = _at(spec, "pytorchReplicaSpecs")
     if not str(spec.get("nprocPerNode", "")).isdigit():
-        yield "spec.nprocPerNode", "a number is due: with `auto` the operator counts one process a pod"
+        yield "spec.nprocPerNode", "a number is expected: with `auto` the operator counts one process a pod"
     if not replicas:
         yield "spec.pytorchReplicaSpecs", "must be given"
     if spec.get("elasticPolicy") and "Worker" not in replicas:
@@ -133,7 +133,7 @@ def _variables(place: str, container: dict[str, Any]) -> Iterator[Refusal]:
 
 
 def _templates(manifest: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, pod template) of whatever is there, in a manifest that need not be right."""
+    """(place, pod template) of each template in a manifest, which need not be valid."""
     for role, replica in _at(manifest, "spec", "pytorchReplicaSpecs").items():
         yield f"spec.pytorchReplicaSpecs.{role}.template", _at(replica, "template")
     for patch in _list(_at(manifest, "spec"), "runtimePatches"):
@@ -147,14 +147,14 @@ def _containers(template: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def _at(value: Any, *keys: str) -> dict[str, Any]:
-    """The map at a path, empty where there is none."""
+    """The map at a path; an empty one if there is none."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
 
 
 def _list(value: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    """The maps of a list, none where there is no list."""
+    """The items of a list that are maps; none if there is no list."""
     found = value.get(key)
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 

@@ -1,4 +1,4 @@
-"""What the templates of `templates/k8s/` put into a manifest, worked out from the job."""
+"""The values for the manifest templates in `templates/k8s/`, computed from the job."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ..job.job import Job, seconds
 from ..job.k8s.rules import CONFIG_DIR, SHM_DIR
 from ..job.k8s.spec import K8s, Toleration, Volume
 
-#: Seconds that torchrun waits for the pod that hosts the rendezvous: it may still pull its image.
+#: Seconds that torchrun waits for the pod that hosts the rendezvous, which may still be pulling its image.
 _RENDEZVOUS_WAIT = "900"
-#: Restarts in place before an elastic job, or one with OnFailure, has failed.
+#: Restarts in place after which an elastic job, or one with OnFailure, counts as failed.
 _BACKOFF_LIMIT = 10
-#: Of a quantity.
+#: The suffixes of a Kubernetes quantity and their factors.
 _SUFFIXES = {
     **{name: Decimal(1000) ** power for power, name in enumerate(("m", "", "k", "M", "G", "T", "P"), start=-1)},
     **{name: Decimal(1024) ** power for power, name in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi"), start=1)},
 }
-#: In the output folder: what every process wrote, as torchrun keeps it.
+#: Subfolder of the output folder for torchrun's log files, one for each process.
 LOGS = "logs"
 
 
 def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
-    """The variables of the templates.
+    """The template variables.
 
-    config: the files of the ConfigMap. It is named after them: it cannot be changed, and a job that waits in a queue
-    keeps its own while the next one is applied.
+    config: the files in the ConfigMap. Its name contains their digest and it is immutable, so that a queued job keeps
+    its own config while the next version of the job is applied.
     """
     k8s = job.spec.k8s or K8s()
     digest = sha256(json.dumps(config).encode()).hexdigest()
@@ -64,7 +64,7 @@ def _command(job: Job, k8s: K8s) -> list[str]:
     preflight = ["python3", "-m", "alignlaunch.train.preflight", "--timeout", str(timeout), resolved, "--"]
     launcher = ["python3", "-m", "alignlaunch.train.torchrun", "-m", "alignlaunch.train", resolved]
     command = [*(preflight if timeout else []), *launcher]
-    if k8s.kind == "TrainJob" and k8s.working_dir:  # a TrainJob has no place for a working directory
+    if k8s.kind == "TrainJob" and k8s.working_dir:  # a TrainJob has no field for a working directory
         return ["env", "-C", literal(k8s.working_dir), *command]
     return command
 
@@ -72,25 +72,25 @@ def _command(job: Job, k8s: K8s) -> list[str]:
 def _labels(job: Job, k8s: K8s) -> dict[str, str]:
     own = {"app.kubernetes.io/managed-by": "alignlaunch", "alignlaunch/job": job.spec.name}
     own |= {"alignlaunch/stage": job.spec.stage} | ({"alignlaunch/owner": k8s.owner} if k8s.owner else {})
-    return {**own, **k8s.labels, **own}  # ours first, and ours in any case: runs are found by them
+    return {**own, **k8s.labels, **own}  # ours come first and cannot be overridden: runs are found by them
 
 
 def _env(job: Job, k8s: K8s, config_name: str) -> list[dict[str, Any]]:
-    """The container's variables, the job's own behind ours. The rendezvous is not among them: the operator adds it."""
+    """The container's variables: ours, then the job's, which win. The operator adds those of the rendezvous."""
     interface = job.cluster.network_interface
     plain = {"NCCL_SOCKET_IFNAME": interface, "GLOO_SOCKET_IFNAME": interface} if interface else {}
-    # Whose checkpoints are in the output folder, so that pods that come back go on from theirs.
+    # Identifies the run that owns the checkpoints in the output folder, so that a restarted pod resumes only its own.
     plain["ALIGNLAUNCH_RUN_ID"] = config_name
-    # Every line of the log says its rank; pods may go, and their logs with them, so that a copy lies with the results.
+    # Every log line starts with its rank. A deleted pod's log is lost, so torchrun writes a copy to the output folder.
     plain |= {"PYTHONUNBUFFERED": "1", "PET_TEE": "3", "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[rank${rank}]: "}
     plain["PET_LOG_DIR"] = f"{job.spec.output_dir}/{LOGS}"
     plain["OMP_NUM_THREADS"] = str(_threads(job, k8s))
     if job.elastic:
-        # Rank 0 would keep the store of its first rendezvous, and a pod that comes anew would wait for it for ever.
+        # Else rank 0 keeps the TCPStore of its first rendezvous, and a new pod waits for it forever.
         plain["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     if job.cluster.device == "cpu":
-        plain["CUDA_VISIBLE_DEVICES"] = ""  # no GPU is used, even where there is one
-    else:  # as templates/environment.sh.j2 has it; a pod's own file system goes with the pod
+        plain["CUDA_VISIBLE_DEVICES"] = ""  # use no GPU, even on a node that has one
+    else:  # as in templates/environment.sh.j2, but into the output folder: a pod's file system is lost with the pod
         plain |= {"TORCH_FR_BUFFER_SIZE": "2000", "TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
         plain["TORCH_FR_DUMP_TEMP_FILE"] = f"{job.spec.output_dir}/fr_rank_"
     plain |= job.env
@@ -102,12 +102,12 @@ def _env(job: Job, k8s: K8s, config_name: str) -> list[dict[str, Any]]:
 
 
 def literal(value: str) -> str:
-    """Text that Kubernetes gives to the process as it is: it takes `$(NAME)` for a variable and `$$` for a `$`."""
+    """Escape text against Kubernetes' expansion: it replaces `$(NAME)` by a variable, and `$$` by `$`."""
     return value.replace("$", "$$")
 
 
 def _threads(job: Job, k8s: K8s) -> int:
-    """Of each process. Left to itself it takes one for every core of the node, whatever share of them the pod has."""
+    """OMP threads for each process: its share of the pod's CPUs. The default would be all cores of the node."""
     number, suffix = re.fullmatch(r"([\d.]+)(\D*)", str(_cpu(job, k8s))).groups()  # type: ignore[union-attr] # spec.Quantity
     return max(1, int(Decimal(number) * _SUFFIXES[suffix] / job.spec.nproc_per_node))
 
@@ -117,7 +117,7 @@ def _cpu(job: Job, k8s: K8s) -> int | str:
 
 
 def _resources(job: Job, k8s: K8s) -> dict[str, Any]:
-    """The same requests and limits: such pods are the last ones to be evicted, and never share their CPUs' time."""
+    """Equal requests and limits: the Guaranteed QoS class, which is evicted last and does not share its CPU time."""
     processes = job.spec.nproc_per_node
     wanted = {"cpu": _cpu(job, k8s), "memory": k8s.memory or f"{32 * processes}Gi", **k8s.resources}
     if job.cluster.device == "gpu":
@@ -141,7 +141,7 @@ def _mounts_and_volumes(k8s: K8s, config_name: str) -> tuple[list[dict[str, Any]
     ]
     volumes: list[dict[str, Any]] = [
         {"name": "config", "configMap": {"name": config_name}},
-        # NCCL and data loaders share memory; a container has 64 MiB of it otherwise.
+        # NCCL and data loaders need shared memory; a container's default is 64 MiB.
         {"name": "shm", "emptyDir": {"medium": "Memory", **size}},
     ]
     for name, volume in k8s.volumes.items():
@@ -163,10 +163,10 @@ def _source(volume: Volume) -> dict[str, Any]:
 
 
 def _pod(job: Job, k8s: K8s) -> dict[str, Any]:
-    """Keys of the pod's spec but containers and volumes, those alone that are set."""
+    """The keys of the pod's spec that are set, without containers and volumes."""
     security = k8s.security_context
     user = {
-        # Without a user's number this would hold back the operator's init container, whose image runs as root.
+        # Without runAsUser this would block the operator's init container, whose image runs as root.
         "runAsNonRoot": (security.run_as_non_root and security.run_as_user is not None) or None,
         "runAsUser": security.run_as_user,
         "runAsGroup": security.run_as_group,
@@ -183,7 +183,7 @@ def _pod(job: Job, k8s: K8s) -> dict[str, Any]:
             "tolerations": [_toleration(one) for one in k8s.tolerations],
             "affinity": _affinity(job, k8s),
             "hostNetwork": k8s.host_network or None,
-            # Without this a pod on the node's network cannot look up the name of the first pod.
+            # Without this a pod in the host network cannot resolve the first pod's name.
             "dnsPolicy": "ClusterFirstWithHostNet" if k8s.host_network else None,
             "securityContext": _set(user),
             "activeDeadlineSeconds": deadline(job) if k8s.kind == "PyTorchJob" else None,
@@ -192,7 +192,7 @@ def _pod(job: Job, k8s: K8s) -> dict[str, Any]:
 
 
 def _set(values: dict[str, Any]) -> dict[str, Any]:
-    """Without what is null or empty."""
+    """`values` without those that are null or empty."""
     return {key: value for key, value in values.items() if value not in (None, [], {})}
 
 
@@ -214,17 +214,17 @@ def _affinity(job: Job, k8s: K8s) -> dict[str, Any]:
 
 
 def _replicas(job: Job) -> dict[str, int]:
-    """Role → pods. An elastic job has no Master: every pod is like the others, and c10d finds them."""
+    """{role: number of pods}. An elastic job has no Master: its pods are equal and meet by the c10d rendezvous."""
     if job.elastic:
         return {"Worker": job.nnodes}
     return {"Master": 1} | ({"Worker": job.nnodes - 1} if job.nnodes > 1 else {})
 
 
 def _restart_policy(job: Job, k8s: K8s) -> str:
-    """Default: a pod restarted in place finds its peers again in an elastic job only, so others end at a failure.
+    """The restart policy. By default only an elastic job restarts in place: only there can a pod rejoin its peers.
 
-    ExitCode and not Never where there are workers: their init container gives up after some minutes of waiting for the
-    first pod, which may still pull its image. To the operator that is a code to retry; 1, a failed training, is none.
+    With workers the default is ExitCode, not Never: their init container gives up after some minutes of waiting for the
+    first pod, which may still be pulling its image. The operator retries that exit code, but not 1, a failed training.
     """
     default = "OnFailure" if job.elastic else "ExitCode" if job.nnodes > 1 else "Never"
     return k8s.restart_policy or default
@@ -238,7 +238,7 @@ def _run_policy(job: Job, k8s: K8s) -> dict[str, Any]:
         gang = _set({"minAvailable": k8s.min_available or least, "priorityClass": k8s.priority_class})
     return _set(
         {
-            # Pods that restart in place would go on doing so after the job has failed.
+            # Pods with OnFailure would keep restarting after the job has failed.
             "cleanPodPolicy": k8s.clean_pod_policy or ("Running" if in_place else "None"),
             "backoffLimit": _first(k8s.backoff_limit, _BACKOFF_LIMIT if in_place else None),
             "activeDeadlineSeconds": deadline(job) if _restart_policy(job, k8s) != "Never" else None,
@@ -249,10 +249,11 @@ def _run_policy(job: Job, k8s: K8s) -> dict[str, Any]:
 
 
 def deadline(job: Job) -> int | None:
-    """Seconds of the job's `time`; None without a limit.
+    """The job's time limit in seconds; None without a limit.
 
-    A PyTorchJob's own deadline is looked at only when one of its pods changes, so the kubelet holds the pods to it, and
-    keeps them and their logs. The job has it besides where the operator would replace such a pod by a new one.
+    The operator checks a PyTorchJob's own deadline only when one of its pods changes. So the pods have the deadline,
+    which the kubelet enforces, keeping the pods and their logs. The job has it as well where the operator would
+    otherwise replace such a pod by a new one.
     """
     return seconds(job.spec.time) if job.spec.time is not None else None
 
@@ -271,6 +272,6 @@ def _elastic_policy(job: Job, k8s: K8s) -> dict[str, Any] | None:
         "rdzvBackend": "c10d",
         "rdzvId": job.spec.name,
         "rdzvConf": [{"key": "read_timeout", "value": _RENDEZVOUS_WAIT}],
-        # torchrun's own count of restarts after a failed process; that a node comes or goes is none.
+        # How often torchrun restarts after a failed process. Nodes that join or leave do not count.
         "maxRestarts": _first(k8s.backoff_limit, _BACKOFF_LIMIT),
     }

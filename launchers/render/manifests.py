@@ -1,4 +1,4 @@
-"""Rendered manifests as data: read back from their folder, and with the job's patches in them."""
+"""Rendered manifests as data: apply the job's patches, and read a rendered folder back."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..job.k8s.spec import K8s
 
 
 def patched(job: dict[str, Any], k8s: K8s) -> dict[str, Any]:
-    """The job's manifest with `pod_patch` over each of its pod templates, then `patch` over the whole."""
-    job = json.loads(json.dumps(job))  # Master and Worker share one template until one of them changes
+    """The job's manifest with `pod_patch` applied to each pod template, then `patch` to the whole manifest."""
+    job = json.loads(json.dumps(job))  # a deep copy, since Master and Worker share one template through a YAML anchor
     for holder in _template_holders(job):
         holder["template"] = patch.over(holder["template"], k8s.pod_patch)
     result: dict[str, Any] = patch.over(job, k8s.patch)
@@ -23,7 +23,7 @@ def patched(job: dict[str, Any], k8s: K8s) -> dict[str, Any]:
 
 
 def _template_holders(job: dict[str, Any]) -> list[dict[str, Any]]:
-    """What has a pod template: the replicas of a PyTorchJob, or the part of its runtime that a TrainJob patches."""
+    """The maps with a key `template`: a PyTorchJob's replicas, or the part of the runtime that a TrainJob patches."""
     if job["kind"] == "PyTorchJob":
         return list(job["spec"]["pytorchReplicaSpecs"].values())
     patches = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]
@@ -41,5 +41,5 @@ def load_manifests(folder: Path) -> list[dict[str, Any]]:
             found += [document for document in yaml.safe_load_all(path.read_text(encoding="utf-8")) if document]
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UsageError(f"{path}: not a manifest: {error}\n    remedy: render again") from error
-    manifests: list[dict[str, Any]] = json.loads(json.dumps(found))  # no two share a part through an anchor
+    manifests: list[dict[str, Any]] = json.loads(json.dumps(found))  # a deep copy: YAML anchors share objects
     return manifests

@@ -1,4 +1,4 @@
-"""Job → artifacts: {file name: text}, a pure function. The same job gives the same bytes on every machine."""
+"""Render a job into its files, {file name: text}: a pure function that gives the same bytes on every machine."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ SBATCH = "job.sbatch"
 TORCHRUN = "torchrun.sh"
 DEEPSPEED = "deepspeed.sh"
 CONFIGMAP = "job.configmap.yaml"
-#: The manifest of the job itself, by its kind.
+#: {kind: file name} of the job's own manifest.
 MANIFESTS = {"PyTorchJob": "job.pytorchjob.yaml", "TrainJob": "job.trainjob.yaml"}
-#: Characters that YAML counts as line breaks: PyYAML writes them unescaped and reads them back as spaces.
+#: Characters that are line breaks in YAML: PyYAML writes them unescaped and reads them back as spaces.
 _FOLDED = re.compile(r"[\x85\u2028\u2029]")
 
 
 @cache
 def environment() -> jinja2.Environment:
-    """The one Jinja environment. A value that is missing is an error, never an empty string."""
+    """The Jinja environment of all templates. A missing value is an error, never an empty string."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PACKAGE / "templates"),
         undefined=jinja2.StrictUndefined,
@@ -58,14 +58,14 @@ def environment() -> jinja2.Environment:
 
 
 def heredoc(value: str) -> str:
-    """Text that an unquoted here-document prints as it is, on one line."""
+    """Escape text so that an unquoted here-document prints it unchanged, with line breaks as spaces."""
     return re.sub(r"([\\$`])", r"\\\1", re.sub(r"[\r\n]+", " ", value))
 
 
 def render(job: Job, target: Target, job_path: str) -> dict[str, str]:
-    """The files of `launch/<name>/<target>/`. Raises JobFileError for a job that the target cannot take.
+    """The files of `launch/<name>/<target>/`. Raises JobFileError for a job that the target cannot run.
 
-    job_path: the job file as seen from that folder; it only stands in the lock, for `alignlaunch check`.
+    job_path: path of the job file relative to that folder; used only in the lock, for `alignlaunch check`.
     """
     if problems := job.refused.get(target):
         raise JobFileError(problems)
@@ -86,12 +86,12 @@ def _slurm(job: Job) -> dict[str, str]:
 
 
 def _config(job: Job) -> dict[str, str]:
-    """What the processes read: the job, and the DeepSpeed JSON if there is one."""
+    """The files that the training processes read: the resolved job and its DeepSpeed JSON, if any."""
     return {RESOLVED: resolved(job)} | ({job.zero.file_name: job.zero.text} if job.zero else {})
 
 
 def _k8s(job: Job) -> dict[str, str]:
-    """Two manifests. The config files are in the ConfigMap: `kubectl apply -f` takes every file for a manifest."""
+    """Two manifests. The ConfigMap holds the config files, since `kubectl apply -f` reads each file as a manifest."""
     k8s = job.spec.k8s or K8s()
     values = k8s_manifest.values(job, _config(job))
     name = MANIFESTS[k8s.kind]
@@ -133,7 +133,7 @@ def _template(name: str, job: Job, **values: Any) -> str:
 
 
 def _exported(job: Job) -> list[str]:
-    """Variables that sbatch passes on from the submitting shell: those of the run, the python, secrets by name."""
+    """Variables that sbatch exports from the submitting shell: the run folder, the python environment, the secrets."""
     environment = [] if job.cluster.python or job.cluster.container else ["VIRTUAL_ENV", "CONDA_PREFIX"]
     return ["ALIGNLAUNCH_RUN_DIR", "ALIGNLAUNCH_PYTHON", *environment, PREFLIGHT_ONLY, *job.spec.secrets]
 
@@ -155,7 +155,7 @@ def _yaml(data: dict[str, Any], *, readable: bool) -> str:
 
 
 def lock(job: Job, target: Target, job_path: str, files: dict[str, str]) -> str:
-    """What `check` needs to render again, and the sha256 of every file."""
+    """The lock file: what `alignlaunch check` needs to render again, and the sha256 of every file."""
     content = {
         "alignlaunch": alignlaunch.__version__,
         "target": target,

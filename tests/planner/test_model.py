@@ -81,8 +81,8 @@ def test_figures_by_hand_make_exactly_what_was_said(given: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("parameters", "config", "said"),
     [
-        ("many", HAND, "a number with K, M, B or T is due"),
-        ("0B", HAND, "a number with K, M, B or T is due"),
+        ("many", HAND, "a number with K, M, B or T is expected"),
+        ("0B", HAND, "a number with K, M, B or T is expected"),
         ("1B", HAND, "parameters"),
         ("32B", {}, "`hidden_size`"),
         ("32B", {**HAND, "num_hidden_layers": -1}, "`num_hidden_layers`"),

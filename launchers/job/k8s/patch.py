@@ -1,4 +1,4 @@
-"""Maps laid over maps: how a job's `k8s` lies over the cluster profile's, and `k8s.patch` over the manifest."""
+"""Merge nested maps: a job's `k8s` into the cluster profile's, and `k8s.patch` into the manifest."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 
 def over(below: Any, above: Any) -> Any:
-    """`above` over `below`, neither of them changed.
+    """`below` patched with `above`; neither argument is changed.
 
-    Maps merge key by key, and null takes a key away (as in RFC 7386). Lists of named things (containers, volumes,
-    variables) merge by `name`, new ones at the end; any other list is replaced whole.
+    Maps merge key by key and null removes a key (as in RFC 7386). Lists whose items have a `name` (containers, volumes,
+    variables) merge by it, with new items at the end; any other list is replaced.
     """
     if isinstance(below, dict) and isinstance(above, dict):
         kept = {key: value for key, value in below.items() if key not in above}
         changed = {key: over(below.get(key), value) for key, value in above.items() if value is not None}
-        # Keys keep the places that they had, so that a diff shows the change alone.
+        # Keys keep their order, so that a diff shows only what the patch changes.
         return {key: (changed | kept)[key] for key in dict.fromkeys([*below, *above]) if key in changed | kept}
     if _are_named(below) and _are_named(above):
         by_name = {item["name"]: item for item in below}

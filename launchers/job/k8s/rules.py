@@ -1,4 +1,4 @@
-"""What only some targets refuse: rules between a job and Kubernetes, and elastic jobs everywhere else."""
+"""Rules that depend on the target: what Kubernetes needs of a job; elastic jobs are refused on all other targets."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .spec import K8s
 if TYPE_CHECKING:
     from ..job import Job
 
-#: Where each pod finds the job's ConfigMap, and shared memory.
+#: Where each pod mounts the job's ConfigMap, and shared memory.
 CONFIG_DIR, SHM_DIR = "/etc/alignlaunch", "/dev/shm"  # noqa: S108 - a mount point of the pod
-#: The names of those two volumes.
+#: The names of these two volumes.
 OWN_VOLUMES = ("config", "shm")
-#: A TrainJob's runtime decides these; its API has no place for them.
+#: Keys that a TrainJob's runtime decides: the TrainJob API has no fields for them.
 _NOT_OF_TRAINJOB = (
     *("image_pull_policy", "priority_class", "host_network", "scheduler_name", "min_available"),
     *("restart_policy", "backoff_limit", "ttl_seconds", "clean_pod_policy"),
@@ -30,7 +30,7 @@ Broken = tuple[Path_, Any, str, str]
 
 
 def refused(document: Document, job: Job) -> dict[str, list[Problem]]:
-    """Target → the problems that keep `job` from being rendered for it; targets without any are left out."""
+    """{target: problems that prevent rendering `job` for it}; targets without problems are left out."""
     k8s = job.spec.k8s or K8s()
     broken = [*_needed(job, k8s), *_volumes(k8s), *_resources(k8s), *_nodes(job, k8s)]
     broken += _secrets(job, k8s, document.data.get("k8s"))
@@ -45,7 +45,7 @@ def refused(document: Document, job: Job) -> dict[str, list[Problem]]:
 
 
 def _needed(job: Job, k8s: K8s) -> Iterator[Broken]:
-    """What a pod lacks that a node of a cluster has: software, the job file's folder, a file system that stays."""
+    """What the job must configure because a pod lacks it: an image, the job file's folder, persistent storage."""
     if k8s.image is None:
         remedy = "in the job file or the cluster profile: `k8s: {image: REGISTRY/NAME:TAG}` (see Dockerfile)"
         yield ("k8s", "image"), None, "pods need an image", remedy
@@ -57,7 +57,7 @@ def _needed(job: Job, k8s: K8s) -> Iterator[Broken]:
         return
     output = job.output_path("k8s")
     mounts = [normpath(volume.mount_path) for volume in k8s.volumes.values() if not volume.read_only]
-    patched = k8s.patch or k8s.pod_patch  # which may well mount one
+    patched = k8s.patch or k8s.pod_patch  # a patch may mount a volume there
     if not patched and not any(commonpath([output, mount]) == mount for mount in mounts):
         rule = f"{output} lies on no volume that can be written: what is trained would be lost with the pod"
         yield ("output_dir",), None, rule, "mount one there: `k8s: {volumes: {NAME: {pvc: CLAIM, mount_path: PATH}}}`"
@@ -84,7 +84,7 @@ def _resources(k8s: K8s) -> Iterator[Broken]:
 
 
 def _secrets(job: Job, k8s: K8s, written: dict[str, Any] | None) -> Iterator[Broken]:
-    """written: the section as the job file has it; a profile may well offer more than a job wants."""
+    """written: `k8s` of the job file. It may name only secrets that the job uses; a cluster profile may name more."""
     for i, name in enumerate(job.spec.secrets):
         if name not in k8s.secrets:
             rule = f"no Secret is named for {name}: a pod has no shell of yours to take it from"
@@ -125,7 +125,7 @@ def _train_job(job: Job, k8s: K8s) -> Iterator[Broken]:
             yield ("k8s", key), value, "a TrainJob's runtime decides this", "remove it, or `kind: PyTorchJob`"
     if job.elastic:
         yield ("nnodes",), job.spec.nnodes, "a TrainJob cannot be elastic", "`kind: PyTorchJob`"
-    # JobSet refuses a job if the longest name of its pods is no DNS label.
+    # JobSet refuses a job if its longest pod name is not a DNS label (63 characters).
     longest = f"{job.spec.name}-node-0-{job.nnodes - 1}-abcde"
     if len(longest) > _MAX_NAME:
         rule = f"too long for a TrainJob of {job.nnodes} nodes: its pods' names would have {len(longest)} letters"

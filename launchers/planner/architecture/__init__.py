@@ -1,1 +1,1 @@
-"""The shape of a model from its config or its weights: what the planner counts."""
+"""The parameters and dimensions of a model, from its config.json or its safetensors headers."""

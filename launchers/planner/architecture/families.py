@@ -1,11 +1,11 @@
-"""How each model family names and shapes its parameters, as transformers' classes do. Data; `shapes` reads it."""
+"""Parameter names and layer variants of each model family, following transformers' classes. A table for `shapes`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-#: Whether a layer has a bias: always, never, or as a key of its config.json says.
+#: Whether a layer has a bias: True, False, or the name of the config.json key that decides.
 Bias = bool | str
 
 
@@ -14,33 +14,33 @@ class Family:
     """One decoder-only family. The defaults are Llama's."""
 
     embedding: str = "model.embed_tokens"
-    positions: str = ""  # learned positions
+    positions: str = ""  # the table of learned position embeddings; empty: none
     layers: str = "model.layers"
     final_norm: str = "model.norm"
     head: str = "lm_head"
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
     layer_norm: bool = False  # LayerNorm with a bias; else RMSNorm
     attention: str = "self_attn"
-    qkv: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")  # one name: fused
+    qkv: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")  # a single name: one fused projection
     output: str = "o_proj"
     qkv_bias: Bias = False
     output_bias: Bias = False
-    qk_norm: Literal["", "head", "width"] = ""  # RMSNorm of queries and keys, of one head or of all
+    qk_norm: Literal["", "head", "width"] = ""  # RMSNorm of queries and keys, for each head or over the full width
     mlp: str = "mlp"
-    gate_up: tuple[str, ...] = ("gate_proj", "up_proj")  # one name with `gated`: fused
+    gate_up: tuple[str, ...] = ("gate_proj", "up_proj")  # a single name with `gated`: one fused projection
     down: str = "down_proj"
     gated: bool = True
     mlp_bias: Bias = False
     head_bias: bool = False
-    tied: bool = False  # where config.json does not say
-    transposed: bool = False  # GPT-2's Conv1D
-    experts: str = ""  # key of config.json with the number of experts; with it the MLP is a mixture
+    tied: bool = False  # default where config.json has no `tie_word_embeddings`
+    transposed: bool = False  # weights are (in, out), as in GPT-2's Conv1D
+    experts: str = ""  # config.json key with the number of experts; if set, the MLP is a mixture of experts
     expert_width: str = "moe_intermediate_size"
     shared_expert: bool = False
     lora_on_experts: bool = (
         False  # PEFT's `all-linear` reaches experts and router (peft.utils.transformers_weight_conversion)
     )
-    grouped: bool = True  # fewer keys than queries, where config.json says so
+    grouped: bool = True  # grouped-query attention, if config.json has `num_key_value_heads`
     parallel: bool = False  # attention and MLP read the same normed input
 
 
@@ -149,7 +149,7 @@ FAMILIES: dict[str, Family] = {
         lora_on_experts=True,
     ),
 }
-#: Config keys that are on where an older config.json leaves them out.
+#: (family, config key) of biases that are on if config.json lacks the key.
 ON_BY_DEFAULT = {
     ("gpt_neox", "attention_bias"),
     ("starcoder2", "use_bias"),

@@ -1,6 +1,6 @@
-"""Parameters by name and shape from safetensors files: of each file the header alone is read, never a weight.
+"""Names and shapes of the parameters in safetensors files. Only each file's header is read, never the weights.
 
-Format: 8 bytes, the header's length N, little-endian; N bytes of JSON {name: {dtype, shape, data_offsets}}
+Format: the header's length N as 8 bytes, little-endian; then N bytes of JSON {name: {dtype, shape, data_offsets}}
 (https://github.com/huggingface/safetensors).
 """
 
@@ -13,20 +13,20 @@ from typing import Any
 from .shapes import Parameters
 
 INDEX = "model.safetensors.index.json"
-#: The format's own limit, so that a file of another kind is not read whole.
+#: The format's limit on a header's bytes. Without it a file of another format might be read whole.
 _LONGEST = 100_000_000
-#: Buffers that older checkpoints hold beside the parameters.
+#: Buffers that older checkpoints store next to the parameters.
 _BUFFERS = (".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq")
-#: Several weights in each number: the shapes say nothing.
+#: Dtypes that pack several quantised weights into one number, so the stored shape is not the weight's shape.
 _PACKED = {"U8", "I8", "I32"}
 
 
 class HeaderError(Exception):
-    """A file that is not safetensors, or whose shapes are not those of the weights."""
+    """A file that is not safetensors, or whose shapes are not the weights' shapes (packed quantisation)."""
 
 
 def files(folder: Path) -> list[Path]:
-    """The weight files of a model folder: those of its index, or all."""
+    """The weight files of a model folder: those in its index, or all `model*.safetensors` without an index."""
     index = folder / INDEX
     if index.is_file():
         return sorted({folder / str(name) for name in _json(index.read_bytes(), index).get("weight_map", {}).values()})
@@ -34,7 +34,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def parameters(folder: Path) -> Parameters:
-    """name → shape, over all files of a folder. Raises HeaderError, OSError."""
+    """{name: shape} of all parameters in a folder. Raises HeaderError, OSError."""
     found: Parameters = {}
     for path in files(folder):
         for name, tensor in read(path).items():
@@ -44,7 +44,7 @@ def parameters(folder: Path) -> Parameters:
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
-    """One file's header without its metadata. Raises HeaderError, OSError."""
+    """One file's header, {name: {dtype, shape, data_offsets}}, without `__metadata__`. Raises HeaderError, OSError."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= _LONGEST:

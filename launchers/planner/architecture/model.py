@@ -1,4 +1,4 @@
-"""Find a job's model on this machine and say how large it is: a folder, the Hugging Face cache, or figures by hand."""
+"""A job's model and its size: from a folder, the Hugging Face cache, or figures given on the command line."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
 class UnknownModelError(Exception):
-    """A model whose size cannot be told on this machine."""
+    """The model's size cannot be determined on this machine."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model's parameters and dimensions, and where they were read."""
+    """A model's parameters and dimensions, and where they were read from (`origin`)."""
 
     name: str
     architecture: Architecture
     parameters: Parameters
     origin: str
-    exact: bool  # else its family is not known and it was taken for one like Llama
+    exact: bool  # False: the family is unknown, so Llama's layout was assumed
 
     @property
     def count(self) -> int:
-        """Parameters in all; tied ones once."""
+        """Total parameters; tied ones count once."""
         return shapes.count(self.parameters)
 
     @property
     def largest_module(self) -> int:
-        """The most parameters of one module."""
+        """Parameters of the largest module."""
         return shapes.largest_module(self.parameters)
 
 
 def find(name: str, base: Path, *, score_head: bool = False) -> Model:
-    """The model that a job in folder `base` calls `name`: a path, or a hub id that the cache holds.
+    """The model `name` of a job in folder `base`: a path relative to `base`, or a hub id in the cache.
 
-    score_head: it is loaded as a reward model. Raises UnknownModelError.
+    score_head: count it as a reward model, with a score head for the output head. Raises UnknownModelError.
     """
     folder = _folder(name, base)
     adapter = folder / "adapter_config.json"
     try:
-        if adapter.is_file() and not (folder / "config.json").is_file():  # training starts from it merged into its base
+        # An adapter folder: training merges the adapter into its base first, so the base's size counts.
+        if adapter.is_file() and not (folder / "config.json").is_file():
             inner = str(_read(adapter).get("base_model_name_or_path", ""))
             folder = _folder(inner, base)
         config = _read(folder / "config.json")
@@ -65,14 +66,14 @@ def find(name: str, base: Path, *, score_head: bool = False) -> Model:
 
 
 def by_hand(parameters: str, config: dict[str, Any], *, score_head: bool = False) -> Model:
-    """A model like Llama from figures: `parameters` as "32B", `config` under the names of a config.json.
+    """A Llama-like model from given figures: `parameters` as "32B", `config` with the keys of a config.json.
 
-    Where `intermediate_size` is not given it follows from the rest. Raises UnknownModelError.
+    If `intermediate_size` is missing, it is computed from the other figures. Raises UnknownModelError.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMBT]?)", parameters.strip().upper())
     wanted = round(float(match[1]) * _UNITS[match[2]]) if match else 0
     if not wanted:
-        raise UnknownModelError(f"{parameters!r}: a number with K, M, B or T is due, for example 32B")
+        raise UnknownModelError(f"{parameters!r}: a number with K, M, B or T is expected, for example 32B")
     given = {"model_type": "llama", **{key: value for key, value in config.items() if value is not None}}
     try:
         if "intermediate_size" not in given:
@@ -88,13 +89,13 @@ def by_hand(parameters: str, config: dict[str, Any], *, score_head: bool = False
         raise UnknownModelError(
             f"{parameters}: layers, widths and vocabulary alone make {shapes.count(found):,} parameters"
         )
-    if missing:  # less than a row of each MLP: spread over all
+    if missing:  # the remainder: less than one row of each MLP, if `intermediate_size` was computed above
         found["rest"] = (missing,)
     return Model(parameters, arch, found, "figures by hand", exact=False)
 
 
 def _as_loaded(found: Parameters, arch: Architecture, *, score_head: bool) -> Parameters:
-    """What a file holds beyond what is loaded: a tied head, or any head where a score takes its place."""
+    """The stored parameters as training loads them: without a tied head; the score head replaces any output head."""
     if arch.tied or score_head:
         found = {name: shape for name, shape in found.items() if not name.endswith("lm_head.weight")}
     if score_head:
@@ -115,7 +116,7 @@ def _folder(name: str, base: Path) -> Path:
 
 
 def hub_cache() -> Path:
-    """Where huggingface_hub keeps what it downloaded (HF_HUB_CACHE, HF_HOME)."""
+    """huggingface_hub's cache folder (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, or its default)."""
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface"
     return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
 

@@ -1,4 +1,4 @@
-"""A model's parameters by name and shape, from its config.json, as transformers' class of its `model_type` has them."""
+"""Names and shapes of a model's parameters, derived from its config.json as transformers' class would create them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .families import FAMILIES, ON_BY_DEFAULT, Bias, Family
 
 Shape = tuple[int, ...]
 Parameters = dict[str, Shape]
-#: What GPT-2's config.json calls the things that others call by the second name.
+#: Other names that some families (GPT-2, Mixtral) use for a common config.json key.
 _ALIASES = {
     "n_embd": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -24,7 +24,7 @@ _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_siz
 
 
 class ShapeError(Exception):
-    """A config.json that does not say how large the model is."""
+    """A config.json from which the model's size cannot be computed."""
 
 
 @dataclass(frozen=True)
@@ -37,28 +37,28 @@ class Architecture:
     heads: int
     kv_heads: int
     head_dim: int
-    intermediate: int  # of one MLP, or of one expert
+    intermediate: int  # inner width of the MLP, or of one expert
     vocab: int
-    tied: bool  # the output head is the embedding table
+    tied: bool  # the output head shares the embedding's weight
     family: Family
-    known: bool  # whether the family is one of `FAMILIES`; else it is taken for Llama's
-    experts: int = 0  # in each mixture layer
+    known: bool  # whether `FAMILIES` has the family; if not, Llama's layout is assumed
+    experts: int = 0  # in each mixture-of-experts layer; 0: a dense model
     experts_per_token: int = 0
     config: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def query_width(self) -> int:
-        """All heads' queries of one token."""
+        """Width of one token's queries, over all heads."""
         return self.heads * self.head_dim
 
     @property
     def kv_width(self) -> int:
-        """All heads' keys of one token: narrower than the queries under grouped-query attention."""
+        """Width of one token's keys, over all heads: less than `query_width` with grouped-query attention."""
         return self.kv_heads * self.head_dim
 
 
 def architecture(config: dict[str, Any]) -> Architecture:
-    """The dimensions that a config.json gives; of a vision-language model those of its language model.
+    """The dimensions in a config.json; for a vision-language model, those of its language model.
 
     Raises ShapeError where one is missing or not a whole number.
     """
@@ -69,7 +69,7 @@ def architecture(config: dict[str, Any]) -> Architecture:
     family = FAMILIES.get(model_type, Family())
     for key in _NEEDED:
         if type(config.get(key)) is not int or config[key] < 1:
-            raise ShapeError(f"`{key}` = {config.get(key)!r}: a whole number above 0 is due")
+            raise ShapeError(f"`{key}` = {config.get(key)!r}: a whole number above 0 is expected")
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     experts = _number(config, "num_experts", least=0) if family.experts else 0
     width = config.get("intermediate_size") if not experts else config.get(family.expert_width)
@@ -99,14 +99,15 @@ def _whole(value: Any, key: str, least: int = 1) -> int:
     if value is None:
         return 0
     if type(value) is not int or value < least:
-        raise ShapeError(f"`{key}` = {value!r}: a whole number of at least {least} is due")
+        raise ShapeError(f"`{key}` = {value!r}: a whole number of at least {least} is expected")
     return value
 
 
 def parameters(arch: Architecture, *, score_head: bool = False) -> Parameters:
-    """name → shape, in transformers' names; tied weights once. score_head: a reward model's head of one output.
+    """{name: shape} with transformers' names; tied weights appear once.
 
-    Raises ShapeError where a key that only some layers read is no whole number.
+    score_head: a head with one output (reward model) in place of the output head. Raises ShapeError if a config key
+    that only some layers use is not a whole number.
     """
     family = arch.family
     found: Parameters = {f"{family.embedding}.weight": (arch.vocab, arch.hidden)}
@@ -147,17 +148,17 @@ def _layer(arch: Architecture, i: int) -> Iterator[tuple[str, Shape]]:
     if arch.experts and is_mixture(arch, i):
         yield from _mixture(arch)
     else:
-        # Layers without experts among those with them have the config's other width.
+        # In a mixture-of-experts model `arch.intermediate` is an expert's width; dense layers use `intermediate_size`.
         width = _number(arch.config, "intermediate_size") if arch.experts else arch.intermediate
         yield from _mlp(arch, family.mlp, width)
 
 
 def is_mixture(arch: Architecture, i: int) -> bool:
-    """Whether layer `i` of a mixture-of-experts model has experts (Qwen's `decoder_sparse_step`, `mlp_only_layers`)."""
+    """Whether layer `i` of a mixture-of-experts model has experts (Qwen: `decoder_sparse_step`, `mlp_only_layers`)."""
     dense = arch.config.get("mlp_only_layers") or []
     if not isinstance(dense, list):
-        raise ShapeError(f"`mlp_only_layers` = {dense!r}: a list of layers is due")
-    # As in transformers, a step of 0 harms only where a layer asks for it.
+        raise ShapeError(f"`mlp_only_layers` = {dense!r}: a list of layers is expected")
+    # As in transformers, `decoder_sparse_step` is read only for a layer outside `mlp_only_layers`.
     return i not in dense and (i + 1) % (_number(arch.config, "decoder_sparse_step") or 1) == 0
 
 
@@ -201,12 +202,12 @@ def _norm(name: str, width: int, family: Family) -> Iterator[tuple[str, Shape]]:
 
 
 def count(found: Parameters) -> int:
-    """How many numbers they hold."""
+    """Total number of parameters."""
     return sum(map(math.prod, found.values()))
 
 
 def largest_module(found: Parameters) -> int:
-    """The most parameters of one module: what ZeRO-3 gathers at once at least."""
+    """Parameters of the largest module: the least that ZeRO-3 gathers at once."""
     modules: dict[str, int] = {}
     for name, shape in found.items():
         module = name.rpartition(".")[0]
