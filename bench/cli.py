@@ -101,7 +101,7 @@ def report(scratch: Path, torchx: Path, rounds: int) -> tuple[str, bool]:
     alignlaunch = str(Path(sys.executable).parent / "alignlaunch")
     no_slurm = folder_of_tools(scratch / "bin-no-slurm")
     calls = scratch / "calls"
-    stubs = stub_slurm(folder_of_tools(scratch / "bin-stub-slurm"), calls)
+    stubs = stub_slurm(folder_of_tools(scratch / "bin-stub-slurm"), calls, scratch / "runs")
     record_runs(scratch / "state", scratch / "runs")
 
     our_help = command(no_slurm, alignlaunch, "--help")
@@ -186,10 +186,11 @@ def folder_of_tools(folder: Path) -> Path:
     return folder
 
 
-def stub_slurm(folder: Path, calls: Path) -> Path:
-    """Slurm's commands: each notes its call in `calls`; squeue answers that every job runs."""
+def stub_slurm(folder: Path, calls: Path, folders: Path) -> Path:
+    """Slurm's commands: each notes its call in `calls`; squeue answers, as that of 26.05, that every job runs."""
     answer = folder / "answer"
-    lines = [f"{number}|bench|RUNNING|None|0|n[1-2]|\n" for number in range(1, RECORDED + 1)]
+    scripts = {number: folders / f"bench-{number}" / "job.sbatch" for number in range(1, RECORDED + 1)}
+    lines = [f"{number}|RUNNING|None|0:0|n[1-2]|{script}|\n" for number, script in scripts.items()]
     answer.write_text("".join(lines), encoding="utf-8")
     for name in ("squeue", "sacct", "scontrol"):
         stub = folder / name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -106,7 +107,7 @@ class SlurmBackend(LogFile):
         squeue is asked for ended runs too: they may be requeued for as long as slurmctld remembers them.
         """
         try:
-            remembered = client.squeue([run.id for run in runs])
+            remembered = _by_id(client.squeue([run.id for run in runs]))
         except SchedulerError:
             if all(run.status.is_sure for run in runs):
                 return {run.handle: run.status for run in runs}
@@ -116,7 +117,7 @@ class SlurmBackend(LogFile):
             told = _of(run, remembered) if run.run_dir else None
             if told:
                 found[run.handle] = _status(run, told)
-            elif run.status.is_sure and (run.run_dir or run.id not in {job.id for job in remembered}):
+            elif run.status.is_sure and (run.run_dir or run.id not in remembered):
                 found[run.handle] = run.status
             else:
                 unseen.append(run)
@@ -124,22 +125,21 @@ class SlurmBackend(LogFile):
             found |= self._look_further([run for run in unseen if _cluster_of(run) == cluster], remembered)
         return found
 
-    def _look_further(self, runs: list[Run], remembered: list[Told]) -> dict[str, Status]:
+    def _look_further(self, runs: list[Run], remembered: dict[str, list[Told]]) -> dict[str, Status]:
         """States of runs of one cluster which are not found in `remembered`, the answer of this machine's squeue."""
         try:
             cluster = self._ask_as(runs[0])
         except UsageError:
             return {run.handle: replace(run.status, reason=f"not seen from {client.here()}") for run in runs}
         if cluster:
-            remembered = client.squeue([run.id for run in runs], cluster)
+            remembered = _by_id(client.squeue([run.id for run in runs], cluster))
         told = {run.handle: _of(run, remembered) for run in runs}
         if forgotten := [run for run in runs if told[run.handle] is None]:
             # sacct has no SubmitLine yet for a job that has just been submitted. If squeue lists that id, that job is
             # not the run's: squeue shows another script.
-            strangers = {job.id for job in remembered}
             kept = client.sacct([run.id for run in forgotten], cluster)
-            kept = [job for job in kept if job.words or job.id not in strangers]
-            told |= {run.handle: _of(run, kept) for run in forgotten}
+            accounted = _by_id([job for job in kept if job.words or job.id not in remembered])
+            told |= {run.handle: _of(run, accounted) for run in forgotten}
         return {run.handle: _status(run, told[run.handle]) for run in runs}
 
     def require_here(self, run: Run) -> None:
@@ -169,9 +169,17 @@ def _cluster_of(run: Run) -> str:
     return run.handle.removeprefix(f"{client.SCHEME}://").partition("/")[0]
 
 
-def _of(run: Run, told: list[Told]) -> Status | None:
+def _by_id(jobs: list[Told]) -> dict[str, list[Told]]:
+    """The jobs by their ids, so that a thousand runs are found in as many steps."""
+    found: dict[str, list[Told]] = defaultdict(list)
+    for job in jobs:
+        found[job.id].append(job)
+    return dict(found)
+
+
+def _of(run: Run, jobs: dict[str, list[Told]]) -> Status | None:
     """The status of this run among the jobs that Slurm reported."""
-    return next((job.status for job in told if job.id == run.id and _is_of(run, job)), None)
+    return next((job.status for job in jobs.get(run.id, ()) if _is_of(run, job)), None)
 
 
 def _is_of(run: Run, job: Told) -> bool:
