@@ -56,7 +56,7 @@ def encoder(job: TrainConfig, stage: Any, tokenizer: Any, processor: Any, args: 
         if not record.get("images"):
             return with_text(record)  # type: ignore[no-any-return]
         if with_images is None:
-            raise FormatError(f"`images`: the model {job.model} takes none: it is not a vision-language model")
+            raise FormatError(f"`images`: the model {job.model} takes none: it is no vision-language model")
         refuse_arguments(processor, args)
         return with_images(record)  # type: ignore[no-any-return]
 
