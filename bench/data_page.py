@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -18,6 +16,7 @@ from alignlaunch.train.data.formats import columns, images, readers
 from alignlaunch.train.data.formats.reading import IMAGES, Format, choose
 from alignlaunch.train.data.formats.turns import Record, is_learnt
 
+from . import made_page
 from .data_samples import REFUSED, SAMPLES
 
 #: One that shows every part and is short; a model's own looks otherwise.
@@ -51,16 +50,6 @@ TITLES: dict[tuple[Stage, ...], str] = {
     ("rm", "dpo", "orpo"): "rm, dpo, orpo: two answers to one prompt",
     ("safe_dpo",): "safe_dpo: two responses, ordered by helpfulness and by safety",
 }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the page to FILE")
-    options = parser.parse_args()
-    text = page()
-    print(text, end="")
-    if options.write:
-        options.write.write_text(text, encoding="utf-8")
 
 
 def page() -> str:
@@ -179,4 +168,4 @@ lists the first."""
 
 
 if __name__ == "__main__":
-    main()
+    made_page.main(__doc__, page)

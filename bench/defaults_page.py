@@ -41,8 +41,6 @@ SECTIONS = {
     "alignlaunch": "our choice",
     "script": "default of the training script",
 }
-#: A section without its guide's name: that of the stage's own guide.
-OWN = {"orpo": "ORPO", "rm": "RM", "pt": "ORPO"}
 WHOLE = {"ORPO": "ORPO guide", "RM": "RM guide", "SFT": "SFT guide", "DeepSpeed": "DeepSpeed guide", "DDP": "DDP guide"}
 
 HEAD = f"""<!-- Made by `make defaults-page`. Do not edit. -->
@@ -115,26 +113,24 @@ def page() -> str:
 def _lines() -> Iterator[str]:
     yield HEAD
     yield "\n## All stages"
-    yield from _table(defaults.COMMON, "orpo")
+    yield from _table(defaults.COMMON)
     for stage in get_args(Stage):
         yield f"\n## {stage}"
-        yield from _table(defaults.STAGES[stage], stage)
+        yield from _table(defaults.STAGES[stage])
     yield TAIL
 
 
-def _table(table: list[Default], stage: Stage) -> list[str]:
-    rows = [(f"`{default.key}`", f"`{json.dumps(default.value)}`", source(default.source, stage)) for default in table]
+def _table(table: list[Default]) -> list[str]:
+    rows = [(f"`{default.key}`", f"`{json.dumps(default.value)}`", source(default.source)) for default in table]
     return made_page.table(("key", "default", "source"), rows)
 
 
-def source(text: str, stage: Stage) -> str:
+def source(text: str) -> str:
     """Where a default comes from, in words. Raises KeyError for a source that has none here."""
-    return "; ".join(_source(part.strip(), stage) for part in text.split(";"))
+    return "; ".join(_source(part.strip()) for part in text.split(";"))
 
 
-def _source(text: str, stage: Stage) -> str:
-    if text.startswith("§"):
-        text = f"{OWN[stage]} {text}"
+def _source(text: str) -> str:
     match = re.match("|".join(map(re.escape, sorted({**SECTIONS, **WHOLE}, key=len, reverse=True))), text)
     if match is None:
         raise KeyError(text)

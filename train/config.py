@@ -37,20 +37,22 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = None
 
 
-#: The reward models that an objective of safe_dpo reads, as in `train.{name}_reward_model`.
+#: Every reward model that safe_dpo may read.
+REWARD_MODELS = ("helpful", "harmless")
+#: Those that an objective reads, as in `train.{name}_reward_model`.
 REWARDS: dict[str, tuple[str, ...]] = {
     "dpo": (),
     "mm_dpo": ("helpful",),
     "modpo": ("harmless",),
     "safedpo": (),
     "bfpo": (),
-    "lagrangian": ("helpful", "harmless"),
+    "lagrangian": REWARD_MODELS,
 }
 
 
 def rewards_read(train: dict[str, Any]) -> tuple[str, ...]:
     """The reward models that a safe_dpo run with this `train:` reads; its evaluation by generation reads both."""
-    return ("helpful", "harmless") if train.get("eval_generate") else REWARDS.get(str(train.get("objective")), ())
+    return REWARD_MODELS if train.get("eval_generate") else REWARDS.get(str(train.get("objective")), ())
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from . import batch, finish, reporting, trained_folder
-from .config import Role, TrainConfig
+from .config import REWARD_MODELS, Role, TrainConfig
 from .data import preparation
 from .data.encoding import vision
 from .data.encoding.encoders import LIMITS, Encoder
@@ -31,7 +31,7 @@ from .reporting import say
 from .stages import registry, unused
 
 #: Keys of `train:` that name a model.
-REWARD_MODELS = ("helpful_reward_model", "harmless_reward_model")
+_REWARD_KEYS = [f"{name}_reward_model" for name in REWARD_MODELS]
 
 
 def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, Any] | None) -> int:
@@ -102,7 +102,7 @@ def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> 
     asked = args.resume_from_checkpoint
     attempt = (place.restart_count, place.run_id)
     uncounted = place.restarts_uncounted
-    inputs = [job.model, job.tokenizer or "", *(str(job.train.get(key, "")) for key in REWARD_MODELS)]
+    inputs = [job.model, job.tokenizer or "", *(str(job.train.get(key, "")) for key in _REWARD_KEYS)]
     resume, aside = sharing.by_rank_0(
         lambda: checkpoints.settle(output_dir, asked, *attempt, uncounted=uncounted, inputs=inputs), place
     )
@@ -141,7 +141,7 @@ def with_whole_models(job: TrainConfig, place: Rendezvous, *, sharded: bool = Fa
     onto shards. Call it before the training arguments are made: with ZeRO-3 these would make the base be sharded here.
     """
     job = msgspec.structs.replace(job, model=_whole("model", job.model, job, place))
-    rewards = {key: job.train[key] for key in REWARD_MODELS if job.train.get(key)} if sharded else {}
+    rewards = {key: job.train[key] for key in _REWARD_KEYS if job.train.get(key)} if sharded else {}
     rewards = {key: _whole(f"train.{key}", folder, job, place) for key, folder in rewards.items()}
     return msgspec.structs.replace(job, train=job.train | rewards)
 

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
 from alignlaunch.launchers.diagnose import report
 from alignlaunch.launchers.diagnose.patterns import PATTERNS
 
+from .. import made_page
 from .provoke import LOGS
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the page to FILE")
-    options = parser.parse_args()
-    text = "\n".join(page()) + "\n"
-    print(text, end="")
-    if options.write:
-        options.write.write_text(text, encoding="utf-8")
 
 
 def page() -> Iterator[str]:
@@ -82,4 +72,4 @@ They name the collective that did not end, and the ranks that did not come to it
 
 
 if __name__ == "__main__":
-    main()
+    made_page.main(__doc__, lambda: "\n".join(page()) + "\n")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from ..runs.records import Run
+from .base import IsOver, Say, Wanted
 
 #: `srun --label` puts the task's number first; then comes torchrun's prefix with the rank, which our scripts set.
 _LINE = re.compile(r"^(?:(?P<task>\d+): )?(?:\[rank(?P<rank>\d+)\]: ?)?")
@@ -29,14 +30,7 @@ class LogFile:
     def has_log(self, run: Run) -> bool:
         return Path(run.log).is_file()
 
-    def log(
-        self,
-        run: Run,
-        count: int | None,
-        wanted: Callable[[str], bool],
-        is_over: Callable[[], bool] | None,
-        say: Callable[[str], None],
-    ) -> Iterator[str]:
+    def log(self, run: Run, count: int | None, wanted: Wanted, is_over: IsOver | None, say: Say) -> Iterator[str]:
         """The last `count` wanted lines; with `is_over` also every later line until it is true."""
         del say
         path, read = Path(run.log), 0
@@ -49,7 +43,7 @@ class LogFile:
         del run
         return NO_LOG_YET
 
-    def keep_log(self, run: Run, say: Callable[[str], None]) -> None:
+    def keep_log(self, run: Run, say: Say) -> None:
         """Nothing to do: the log file stays when the run ends."""
 
     def pause(self, run: Run, seconds: float) -> None:
@@ -58,7 +52,7 @@ class LogFile:
         time.sleep(seconds)
 
 
-def selector(rank: int | None, node: int | None, tasks_per_node: int | None) -> Callable[[str], bool]:
+def selector(rank: int | None, node: int | None, tasks_per_node: int | None) -> Wanted:
     """Which lines to show. tasks_per_node: given if each srun task is one rank; without it a task is a node."""
 
     def wanted(line: str) -> bool:
@@ -74,9 +68,7 @@ def selector(rank: int | None, node: int | None, tasks_per_node: int | None) -> 
     return wanted
 
 
-def tail(
-    path: Path, count: int | None, wanted: Callable[[str], bool], *, whole: bool = False
-) -> Generator[str, None, int]:
+def tail(path: Path, count: int | None, wanted: Wanted, *, whole: bool = False) -> Generator[str, None, int]:
     """The last `count` wanted lines; with None all of them, yielded while reading. Returns the offset to `follow` from.
 
     whole: leave out a last line without its line break, which is still being written.
@@ -101,7 +93,7 @@ def tail(
     return read
 
 
-def follow(path: Path, start: int, wanted: Callable[[str], bool], is_over: Callable[[], bool]) -> Iterator[str]:
+def follow(path: Path, start: int, wanted: Wanted, is_over: IsOver) -> Iterator[str]:
     """Complete lines from byte `start` on as they are written; when `is_over()`, the rest, and return.
 
     The file may not exist yet.

@@ -94,8 +94,8 @@ def _submit(asked: Submission, backend: Backend) -> None:
             click.echo(backend.script(one), nl=False)
     wanted = checks.Wanted(data=not asked.no_data_check, memory=not asked.no_plan)
     steps.check(pipeline, rendered, backend, say, wanted)
-    agreed = {"accept": asked.write, "committed": asked.require_committed, "dry": asked.dry_run}
-    steps.write(pipeline, rendered, **agreed, say=say)
+    accept, committed, dry = asked.write, asked.require_committed, asked.dry_run
+    steps.write(pipeline, rendered, accept=accept, committed=committed, dry=dry, say=say)
     if asked.dry_run:
         for one in rendered.values():
             if answer := backend.dry_run(one):

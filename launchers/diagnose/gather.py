@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 from ..audit import provenance
 from ..backends import registry
+from ..backends.base import Say
 from ..errors import LaunchError, UsageError
 from ..runs import records, runfolder
 from ..runs.records import Run, Status
@@ -90,7 +91,7 @@ def _ends(most: int) -> str:
     return f"the first {head} and the last {tail}"
 
 
-def find(text: str, say: Callable[[str], None]) -> list[Evidence]:
+def find(text: str, say: Say) -> list[Evidence]:
     """The evidence of a run (handle, name of a job or pipeline, "last"), or of a folder or file of logs.
 
     Raises UsageError, SchedulerError.
@@ -107,7 +108,7 @@ def find(text: str, say: Callable[[str], None]) -> list[Evidence]:
     return found
 
 
-def _of_run(run: Run, say: Callable[[str], None]) -> Evidence:
+def _of_run(run: Run, say: Say) -> Evidence:
     found = Evidence(run.handle, status=run.status)
     found.made_from = provenance.read(Path(run.run_dir)) if run.run_dir else {}
     if run.status.state != "PENDING":  # the log of an earlier attempt does not tell why it is pending
@@ -122,7 +123,7 @@ def _of_run(run: Run, say: Callable[[str], None]) -> Evidence:
     return found
 
 
-def _of_backend(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterator[Line]:
+def _of_backend(run: Run, found: Evidence, say: Say) -> Iterator[Line]:
     """The lines of a run without a log file, from its backend: those of pods."""
     before = 0
     for number, text in lines.of_stream(_answers(run, found, say)):
@@ -132,7 +133,7 @@ def _of_backend(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterat
         before = number
 
 
-def _answers(run: Run, found: Evidence, say: Callable[[str], None]) -> Iterator[str]:
+def _answers(run: Run, found: Evidence, say: Say) -> Iterator[str]:
     """The log's lines from the backend. If it fails halfway, the failure becomes a note."""
     try:
         for text in registry.of(run.scheme).log(run, None, lambda _: True, None, say):

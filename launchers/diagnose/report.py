@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from ..backends.base import Say
 from ..runs.records import FINAL
 from . import advice, judge
 from .gather import Evidence, find
 from .judge import Verdict
 
 
-def diagnose(text: str, say: Callable[[str], None]) -> list[tuple[str, Verdict]]:
+def diagnose(text: str, say: Say) -> list[tuple[str, Verdict]]:
     """[(run or folder, verdict)]: several for a pipeline, one per run. Raises UsageError, SchedulerError."""
     return [(found.name, of(found)) for found in find(text, say)]
 

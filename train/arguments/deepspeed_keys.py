@@ -6,12 +6,13 @@ The submitting side checks a user's own JSON with it and needs no DeepSpeed. Aft
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from . import printed
 
 FILE = Path(__file__).with_suffix(".json")
 
@@ -86,15 +87,5 @@ def _deprecated(model: Any) -> dict[str, str]:
     return {name: (new in fields and fields[new].alias) or new for name, new in found.items()}
 
 
-def main() -> None:
-    """Print the file's content, or write it in place."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {FILE.name} in place")
-    if parser.parse_args().write:
-        FILE.write_text(text(), encoding="utf-8")
-    else:
-        print(text(), end="")  # noqa: T201 - the command's output
-
-
 if __name__ == "__main__":
-    main()
+    printed.main(__doc__, FILE, text)

@@ -6,7 +6,6 @@ The submitting side validates `train:` with it and needs no torch. After an upda
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import enum
 import json
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.encoding.encoders import LIMITS
+from . import printed
 
 FILE = Path(__file__).with_suffix(".json")
 
@@ -118,15 +118,5 @@ def _type(hint: Any) -> dict[str, Any]:
     return spec
 
 
-def main() -> None:
-    """Print the file's content, or write it in place."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {FILE.name} in place")
-    if parser.parse_args().write:
-        FILE.write_text(text(), encoding="utf-8")
-    else:
-        print(text(), end="")  # noqa: T201 - the command's output
-
-
 if __name__ == "__main__":
-    main()
+    printed.main(__doc__, FILE, text)

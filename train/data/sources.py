@@ -33,10 +33,7 @@ _VISIBLE = re.compile(r"[^ \t\r\n]")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file, or one split of a hub data set.
-
-    identity: changes when the records do. folder: where relative paths in the records start.
-    """
+    """A file, or a split of a hub data set. identity: changes with its records; folder: where their paths start."""
 
     place: str
     identity: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from ...render.render import Target
 from ...runs import runfolder
 from ...runs.records import Run, Status
 from .. import logfile as files
-from ..base import Rendered, Say
+from ..base import IsOver, Rendered, Say, Wanted
 from . import logs, objects, refusals, status, submission
 from .client import Api, Object, Refused
 from .submission import RUN_LABEL
@@ -155,7 +155,7 @@ class KubernetesBackend:
         if run.run_dir:
             (Path(run.run_dir) / _CANCELLED).touch()
 
-    def keep_log(self, run: Run, say: Callable[[str], None]) -> None:
+    def keep_log(self, run: Run, say: Say) -> None:
         """Save the logs that the pods still have in the run's folder; in the working directory if it has no folder."""
         api = api_of(run)
         with refusals.while_asking(api.context, api.namespace):
@@ -195,14 +195,7 @@ class KubernetesBackend:
             f"    remedy: see {run.output_dir or 'its output_dir'}/logs, where that is mounted: what each process wrote"
         )
 
-    def log(
-        self,
-        run: Run,
-        count: int | None,
-        wanted: Callable[[str], bool],
-        is_over: Callable[[], bool] | None,
-        say: Callable[[str], None],
-    ) -> Iterator[str]:
+    def log(self, run: Run, count: int | None, wanted: Wanted, is_over: IsOver | None, say: Say) -> Iterator[str]:
         """The last `count` wanted lines; with `is_over` also every later line until it is true."""
         kept = _kept(run)
         if kept and _was_cancelled(run):  # even if the cluster does not answer

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from ...errors import SchedulerError
+from ..base import IsOver, Say, Wanted
 from .client import Api, Object, Refused
 from .status import container_of, index_of
 
@@ -19,8 +20,6 @@ POLL_SECONDS = 1.0
 LAST_POLLS = 10
 #: 400: the container is about to start, or the log of its predecessor is deleted. 404: the pod is gone.
 _NO_LOG = (400, 404)
-Wanted = Callable[[str], bool]
-Say = Callable[[str], None]
 #: Node rank, pod, text.
 Line = tuple[int, str, str]
 
@@ -119,7 +118,7 @@ def follow(
     pods: Callable[[], list[Object]],
     count: int | None,
     wanted: Wanted,
-    is_over: Callable[[], bool],
+    is_over: IsOver,
     say: Say,
 ) -> Iterator[str]:
     """The last `count` wanted lines, then later ones of all pods, until `is_over()` and all logs are read or silent."""

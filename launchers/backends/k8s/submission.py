@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
 from alignlaunch.train.config import PREFLIGHT_ONLY
 
 from ...errors import LostJobError, SchedulerError
+from ..base import Say
 from . import refusals
 from .client import CUSTOM, Api, Object, Refused, UnreachableError
 
@@ -25,7 +26,7 @@ _LONGEST_NAME = 45
 _PAUSES = (1, 2, 4, 8)
 
 
-def submit(api: Api, manifests: list[Object], run_id: str, say: Callable[[str], None]) -> tuple[str, list[Object]]:
+def submit(api: Api, manifests: list[Object], run_id: str, say: Say) -> tuple[str, list[Object]]:
     """Create the objects of the manifests: all or none. Returns the job's name and the manifests as created.
 
     They get new names if one of theirs is taken. Raises SchedulerError with the server's message and a remedy;
@@ -133,7 +134,7 @@ def _run_of(found: Object) -> str:
     return str((found["metadata"].get("labels") or {}).get(RUN_LABEL, ""))
 
 
-def _own(api: Api, manifest: Object, job: Object, say: Callable[[str], None]) -> None:
+def _own(api: Api, manifest: Object, job: Object, say: Say) -> None:
     """Make the job the owner of the object, so that both are deleted together."""
     owner = {key: job[key] for key in ("apiVersion", "kind")} | {key: job["metadata"][key] for key in ("name", "uid")}
     kind, name = manifest["kind"], manifest["metadata"]["name"]
@@ -144,7 +145,7 @@ def _own(api: Api, manifest: Object, job: Object, say: Callable[[str], None]) ->
         say(f"warning: {kind} {name} will outlive its job ({words}); later: kubectl delete {kind.lower()} {name}")
 
 
-def _remove(api: Api, manifest: Object, say: Callable[[str], None]) -> None:
+def _remove(api: Api, manifest: Object, say: Say) -> None:
     kind, name = manifest["kind"], manifest["metadata"]["name"]
     try:
         api.delete(kind, name)

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +16,7 @@ from ...errors import LostJobError, SchedulerError
 from ...job.job import Job
 from ...render.render import SBATCH
 from .. import shell
+from ..base import Say
 from . import answers, client
 from .answers import Submitted
 
@@ -65,7 +66,7 @@ def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_onl
     ]
 
 
-def submit(command: list[str], run_dir: Path, script: str, say: Callable[[str], None]) -> str:
+def submit(command: list[str], run_dir: Path, script: str, say: Say) -> str:
     """Run `command` on the run folder's copy of `script`. Returns the handle; `say` gets what else sbatch prints.
 
     Raises SchedulerError with sbatch's message.

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ... import trained_folder
-from ...config import REWARDS
+from ...config import REWARD_MODELS, REWARDS
 from ...data.encoding import encoders, vision
 from ...data.encoding.pair_rows import IMAGE_COLUMNS, SIDES
 from ...data.encoding.tokens import Row, tokenizer_of
@@ -37,7 +37,6 @@ from .scoring import Scorer
 HEAD = "lm"
 Config = SafeDPOConfig
 encoder, image_encoder = encoders.safe_dpo, encoders.safe_dpo_images
-REWARD_MODELS = ("helpful", "harmless")
 LABELS = ("better", "safer", "a_safe", "b_safe")
 
 
