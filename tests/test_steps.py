@@ -309,7 +309,7 @@ def test_each_job_waits_for_those_it_needs(place: Path, stubs: StubSlurm) -> Non
     done = call(place, "slurm", "chain.yaml", "--json", PATH=str(stubs.bin))
     shown = json.loads(done.stdout)
     assert [run["handle"] for run in shown] == [f"slurm://stub/{i}" for i in (1, 2, 3, 4)]
-    assert len({run["chain"] for run in shown}) == 1
+    assert len({run["pipeline"] for run in shown}) == 1
     assert dependencies(stubs) == [
         "",
         "--dependency=afterok:1 --kill-on-invalid-dep=yes",

@@ -58,7 +58,7 @@ def test_nothing_outlives_the_run(tmp_path: Path, workers: str, ending: signal.S
         root = Path(ready.read_text())
         assert processes_of(root)
         run.send_signal(ending)
-        until(lambda: not processes_of(root), 30)
+        until(lambda: not processes_of(root), 120)  # PrivateSlurm.stop gives each of four daemons 15 s
     finally:
         run.kill()
         run.wait()
