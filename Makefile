@@ -76,7 +76,7 @@ SUBMIT := .cache/submit
 SUBMIT_CONSTRAINTS = $(CONSTRAINTS)
 test-submit: install slurm-packages
 	rm -rf $(SUBMIT)
-	python=$(LOGIN_PYTHON) && $${python:-$$($(BIN)/python -m tests.pythons $(SUITE))} -m venv --without-pip $(SUBMIT)
+	python=$(LOGIN_PYTHON) && $${python:-$$($(BIN)/python -m tests.support.pythons $(SUITE))} -m venv --without-pip $(SUBMIT)
 	PIP_CONSTRAINT=$(SUBMIT_CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(SUBMIT_CONSTRAINTS) \
 	  $(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --editable '.[k8s,plot,test]' pip
 	$(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --no-deps -c $(CONSTRAINTS) kubeflow-training
@@ -84,7 +84,7 @@ test-submit: install slurm-packages
 
 test-lowest: install
 	mkdir -p .cache
-	$(BIN)/python -m tests.lowest > .cache/lowest.txt
+	$(BIN)/python -m tests.support.lowest > .cache/lowest.txt
 	$(MAKE) test-submit LOGIN_PYTHON=$(PYTHON) SUBMIT=.cache/lowest SUBMIT_CONSTRAINTS=.cache/lowest.txt
 
 lock:
@@ -149,7 +149,7 @@ learning: install $(MODEL)/config.json
 	$(BIN)/python bench/learning.py
 
 wheel-check: install
-	$(BIN)/python -m pytest tests/test_wheel.py
+	$(BIN)/python -m pytest tests/repository/test_wheel.py
 
 clean:
 	rm -rf $(VENV) .cache build dist examples/models examples/output examples/runs

@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 from tests.k8s import crowd
 from tests.k8s.cluster import REAL, Cluster, new_namespace
-from tests.k8s.standin import StandIn, obstacle
+from tests.k8s.standin.standin import StandIn, obstacle
 
 from .cli import aim, machine
 

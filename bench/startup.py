@@ -153,7 +153,7 @@ Machine: {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()
 
 def prepare(folder: Path) -> None:
     """A tiny model, its data, and a DeepSpeed configuration."""
-    from tests.tiny import make_model, write_data
+    from tests.support.tiny import make_model, write_data
 
     make_model(folder / "model")
     write_data(folder)

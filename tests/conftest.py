@@ -60,11 +60,12 @@ def _training_packages() -> set[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The folders' tests first: a long file that begins last leaves the other workers idle at the end.
+    """Clusters and training first: a long file that begins last leaves the other workers idle at the end.
 
     (xdist would begin with the files of the most tests; those of the fewest last longest.)
     """
-    items.sort(key=lambda item: item.path.parent == Path(__file__).parent)
+    short = [Path(__file__).with_name(name) for name in ("launchers", "repository")]
+    items.sort(key=lambda item: any(item.path.is_relative_to(folder) for folder in short))
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from tests.k8s.cli import User
 from tests.k8s.cluster import StandInCluster
-from tests.k8s.kubeconfig import in_namespace
-from tests.k8s.standin import StandIn
+from tests.k8s.standin.kubeconfig import in_namespace
+from tests.k8s.standin.standin import StandIn
 from tests.slurm.cli import Login
 from tests.slurm.private_slurm import PrivateSlurm
 from tests.slurm.test_watch import make_login

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 from .workshop import Workshop, static, torchrun
 

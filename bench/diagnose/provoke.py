@@ -1,7 +1,7 @@
 """Provoke faults for real and keep what was said: `python -m bench.diagnose.provoke [NAME...]`, as root.
 
-Each becomes tests/diagnose/logs/NAME.log; `--list` names them. Those that need a GPU lie there already and say where
-they are from.
+Each becomes tests/launchers/diagnose/logs/NAME.log; `--list` names them. Those that need a GPU lie there already and
+say where they are from.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tests.train.conftest import ROOT
 from . import clusters, processes
 from .workshop import Workshop
 
-LOGS = ROOT / "tests/diagnose/logs"
-DUMPS = ROOT / "tests/diagnose/dumps"
+LOGS = ROOT / "tests/launchers/diagnose/logs"
+DUMPS = ROOT / "tests/launchers/diagnose/dumps"
 _MOST_LINES = 150
 
 

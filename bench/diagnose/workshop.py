@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.tiny import make_model, write_data
+from tests.support.tiny import make_model, write_data
 from tests.train.conftest import ROOT, write_job, zero_json
 
 Command = list[str]

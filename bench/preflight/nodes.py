@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.network import PodNetwork, PodSandbox
+from tests.support.network import PodNetwork, PodSandbox
 
 PORT = 29500
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,7 +3,7 @@
 The method is that of Korthikanti et al. (arXiv 2205.05198), applied to the tensors that autograd saves in transformers'
 decoder layers. These depend on the precision: under autocast each linear layer saves its own 16-bit copy of an fp32
 input, RMSNorm computes on an fp32 copy, and PEFT's LoRA layers save the inputs they have cast and dropped out
-separately. tests/planner/test_memory.py compares every figure with torch's memory tracker.
+separately. tests/launchers/planner/test_memory.py compares every figure with torch's memory tracker.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.command import Command
+from tests.support.command import Command
 
 from .cluster import Cluster
 

@@ -21,11 +21,11 @@ import pytest
 from kubernetes import client, config
 from kubernetes.client import ApiException
 
-from .faults import ClusterFaults
-from .images import TRAINING_IMAGE
-from .kubeconfig import in_namespace, with_token
-from .resources import CRDS, LOCAL_QUEUES, RESOURCES, Obj, Resource, resource_of
-from .standin import StandIn
+from .standin.faults import ClusterFaults
+from .standin.kubeconfig import in_namespace, with_token
+from .standin.node.images import TRAINING_IMAGE
+from .standin.objects.resources import CRDS, LOCAL_QUEUES, RESOURCES, Obj, Resource, resource_of
+from .standin.standin import StandIn
 
 Found = TypeVar("Found")
 ACCOUNT = "tester"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import make_model, write_data
+from tests.support.tiny import make_model, write_data
 
 from .cluster import REAL, Cluster, new_namespace
-from .standin import StandIn, obstacle
+from .standin.standin import StandIn, obstacle
 
 
 def stand_in_ready() -> None:

@@ -11,7 +11,7 @@ import yaml
 from alignlaunch.launchers.backends.k8s.submission import RUN_LABEL
 from alignlaunch.launchers.runs.records import Run, Status
 
-from .resources import Obj
+from .standin.objects.resources import Obj
 
 MANIFEST = Path(__file__).parents[1] / "goldens" / "k8s-cpu" / "k8s" / "job.pytorchjob.yaml"
 ROLES = ("master", "worker")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .resources import Obj
+from .standin.objects.resources import Obj
 
 
 def container(image: str, script: str, **more: Any) -> Obj:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import TRAIN, make_model, write_data
+from tests.support.tiny import TRAIN, make_model, write_data
 
 from .cli import User
 from .cluster import Cluster

@@ -8,7 +8,7 @@ import pytest
 
 from .cli import User
 from .cluster import Cluster
-from .injection import Injection
+from .standin.injection import Injection
 
 #: A line each second.
 COUNTS = "i=0; while true; do echo $i; i=$((i + 1)); sleep 1; done"

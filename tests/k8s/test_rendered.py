@@ -10,8 +10,8 @@ import pytest
 
 from alignlaunch.launchers.audit import drift
 from alignlaunch.launchers.job import jobfile
-from tests.test_hostile import as_yaml
-from tests.tiny import TRAIN
+from tests.launchers.render.test_hostile import as_yaml
+from tests.support.tiny import TRAIN
 
 from .cluster import Cluster
 

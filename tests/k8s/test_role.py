@@ -11,8 +11,8 @@ import yaml
 
 from .cli import User
 from .cluster import Cluster
-from .injection import Injection
-from .resources import Obj
+from .standin.injection import Injection
+from .standin.objects.resources import Obj
 
 DOCS = Path(__file__).parents[2] / "docs"
 RULES: list[Obj] = yaml.safe_load((DOCS / "role.yaml").read_text())["rules"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import TRAIN, make_model, write_data
+from tests.support.tiny import TRAIN, make_model, write_data
 
 from .cli import User
 from .cluster import Cluster
@@ -139,7 +139,7 @@ def test_the_operator_is_down(user: User) -> None:
 
 
 def test_the_kind_is_not_installed(user: User) -> None:
-    from .resources import TRAINJOBS
+    from .standin.objects.resources import TRAINJOBS
 
     job = user.write_job("new", k8s={"kind": "TrainJob"})
     with user.cluster.faults.crd_missing(TRAINJOBS):

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.tiny import TRAIN
+from tests.support.tiny import TRAIN
 
 from .cluster import Cluster
 from .manifests import pytorchjob, replica
-from .resources import Obj
+from .standin.objects.resources import Obj
 
 pytestmark = pytest.mark.matrix  # the stand-in itself: it changes seldom
 

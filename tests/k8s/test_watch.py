@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.matrix import matrix
+from tests.support.matrix import matrix
 
 from .cli import User
 from .cluster import Cluster

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.command import Command
+from tests.support.command import Command
 
 from .private_slurm import PrivateSlurm
 

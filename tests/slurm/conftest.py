@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.debian import NEWEST, OTHER
+from tests.support.debian import NEWEST, OTHER
 
 from . import debian
 from .private_slurm import PrivateSlurm, missing_binaries

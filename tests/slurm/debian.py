@@ -10,8 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests import debian
-from tests.debian import NEWEST, OTHER
+from tests.support import debian
+from tests.support.debian import NEWEST, OTHER
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurmdbd", "slurm-wlm-mysql-plugin")
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from tests.ports import free_ports
+from tests.support.ports import free_ports
 
 from .configuration import SLURM_CONF, SLURMDBD_CONF
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix import matrix
+from tests.support.matrix import matrix
 
 from .conftest import slurm_ready
 from .test_private_slurm import processes_of

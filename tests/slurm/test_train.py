@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.matrix import matrix
-from tests.tiny import TRAIN, make_model, write_data
+from tests.support.matrix import matrix
+from tests.support.tiny import TRAIN, make_model, write_data
 
 from .cli import Login
 from .private_slurm import PrivateSlurm

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.tiny import make_llava, make_model, make_reward_model, say, write_data
+from tests.support.tiny import make_llava, make_model, make_reward_model, say, write_data
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,8 @@ import pytest
 from alignlaunch.train import batch
 from alignlaunch.train.batch import StepBatch
 from alignlaunch.train.errors import UserError
+from tests.support import tolerance
 
-from . import tolerance
 from .conftest import Runner
 
 CHECKPOINT = Path("out/checkpoint-2")

@@ -17,7 +17,7 @@ from alignlaunch.train import __main__ as entrypoint
 from alignlaunch.train import imports
 from alignlaunch.train.config import Data, TrainConfig
 from alignlaunch.train.errors import UserError
-from tests.matrix import matrix
+from tests.support.matrix import matrix
 
 from .conftest import run_program, write_job
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.matrix import matrix
+from tests.support.matrix import matrix
 
 from .conftest import ROOT, Finished, Runner
 

@@ -23,7 +23,7 @@ from alignlaunch.launchers.submit import data_checks
 from alignlaunch.train.config import TrainConfig
 from alignlaunch.train.model import loading
 from alignlaunch.train.stages import sft
-from tests.tiny import WORDS
+from tests.support.tiny import WORDS
 
 from .conftest import Runner
 

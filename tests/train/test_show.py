@@ -15,7 +15,7 @@ from alignlaunch.train import show
 from alignlaunch.train.config import Data, TrainConfig
 from alignlaunch.train.model import loading
 from alignlaunch.train.stages import registry
-from tests.tiny import say
+from tests.support.tiny import say
 
 from .conftest import DATA, ROOT
 

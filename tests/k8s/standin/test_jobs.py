@@ -1,0 +1,319 @@
+"""The operator: which pods and services a PyTorchJob gets, with which environment, and when it is said to be what."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.k8s.cluster import Cluster
+from tests.k8s.manifests import container, pytorchjob, replica
+
+from .objects.resources import PYTORCHJOBS, Obj
+
+pytestmark = pytest.mark.matrix  # the stand-in itself: it changes seldom
+
+PRINT = "env | grep -E '^(PET_|MASTER_|RANK|WORLD_SIZE|PYTHONUNBUFFERED)' | sort"
+
+
+@pytest.fixture(autouse=True)
+def _needs_the_operator(cluster: Cluster) -> None:
+    cluster.need("PyTorchJob")
+
+
+def environment(cluster: Cluster, pod: str) -> dict[str, str]:
+    """What PRINT printed in a pod."""
+    cluster.wait(lambda: cluster.pods().get(pod, {}).get("status", {}).get("phase") == "Succeeded")
+    return dict(line.split("=", 1) for line in cluster.log(pod).splitlines())
+
+
+def test_the_environment_with_a_master(cluster: Cluster) -> None:
+    """RANK is the pod's index, and the user's own value loses."""
+    own = [{"name": "RANK", "value": "7"}, {"name": "PET_NNODES", "value": "9"}]
+    one = replica(1, container(cluster.image, PRINT, env=own), restart_policy="Never")
+    two = replica(2, container(cluster.image, PRINT, env=own), restart_policy="Never")
+    cluster.apply(pytorchjob("env", master=one, worker=two, nprocPerNode="8"))
+    expected = {
+        **{"PYTHONUNBUFFERED": "1", "MASTER_ADDR": "env-master-0", "PET_MASTER_ADDR": "env-master-0"},
+        **{"MASTER_PORT": "23456", "PET_MASTER_PORT": "23456", "PET_NNODES": "3", "PET_NPROC_PER_NODE": "8"},
+        "WORLD_SIZE": "24",
+    }
+    for rank, pod in enumerate(["env-master-0", "env-worker-0"]):
+        found = environment(cluster, pod)
+        assert found == {**expected, "RANK": str(rank), "PET_NODE_RANK": str(rank)}
+        if rank == 0:  # workers may come too late to find the master
+            labels = cluster.pods()[pod]["metadata"]["labels"]
+            assert labels["training.kubeflow.org/job-name"] == "env"
+            assert labels["training.kubeflow.org/job-role"] == "master"
+            break
+
+
+def test_the_world_size_of_auto_counts_pods(cluster: Cluster) -> None:
+    one = replica(1, container(cluster.image, PRINT), restart_policy="Never")
+    cluster.apply(pytorchjob("auto", master=one))
+    found = environment(cluster, "auto-master-0")
+    assert (found["WORLD_SIZE"], found["PET_NPROC_PER_NODE"], found["PET_NNODES"]) == ("1", "auto", "1")
+
+
+def test_the_environment_with_an_elastic_policy(cluster: Cluster) -> None:
+    policy = {"minReplicas": 1, "maxReplicas": 3, "maxRestarts": 2, "rdzvConf": [{"key": "timeout", "value": "9"}]}
+    ports = [{"name": "pytorchjob-port", "containerPort": 29400}]
+    workers = replica(2, container(cluster.image, PRINT, ports=ports), restart_policy="Never")
+    cluster.apply(pytorchjob("elastic", worker=workers, elasticPolicy=policy, nprocPerNode="4"))
+    assert environment(cluster, "elastic-worker-0") == {
+        "PYTHONUNBUFFERED": "1",
+        "PET_NPROC_PER_NODE": "4",
+        "PET_RDZV_BACKEND": "c10d",
+        "PET_RDZV_ENDPOINT": "elastic-worker-0:29400",
+        "PET_NNODES": "1:3",
+        "PET_MAX_RESTARTS": "2",
+        "PET_RDZV_CONF": "timeout=9",
+    }
+
+
+def test_workers_alone_get_no_address_and_no_rank(cluster: Cluster) -> None:
+    workers = replica(2, container(cluster.image, PRINT), restart_policy="Never")
+    cluster.apply(pytorchjob("alone", worker=workers, nprocPerNode="2"))
+    found = environment(cluster, "alone-worker-1")
+    assert found == {"PYTHONUNBUFFERED": "1", "PET_NNODES": "2", "PET_NPROC_PER_NODE": "2"}
+    assert cluster.wait_condition("alone", "Succeeded", "Failed") == "Succeeded"
+
+
+def test_workers_wait_for_the_name_of_the_master(cluster: Cluster) -> None:
+    master = replica(1, container(cluster.image, "sleep 4"))
+    worker = replica(1, container(cluster.image, "getent hosts job-master-0 && hostname"))
+    cluster.apply(pytorchjob("job", master=master, worker=worker))
+    assert cluster.wait_condition("job", "Running") == "Running"
+    cluster.wait(lambda: cluster.pods()["job-worker-0"]["status"]["phase"] == "Succeeded")
+    pods = cluster.pods()
+    init = pods["job-worker-0"]["spec"]["initContainers"]
+    assert [(one["name"], one["image"]) for one in init] == [("init-pytorch", "alpine:3.10")]
+    address, name, *_ = cluster.log("job-worker-0").split()
+    assert address == pods["job-master-0"]["status"]["podIP"]
+    assert name == f"job-master-0.{cluster.namespace}.svc.cluster.local"
+    assert cluster.log("job-worker-0").splitlines()[-1] == "job-worker-0"
+    services = cluster.core.list_namespaced_service(cluster.namespace).items
+    found = {one.metadata.name: (one.spec.cluster_ip, one.spec.ports[0].port) for one in services}
+    assert found == {"job-master-0": ("None", 23456), "job-worker-0": ("None", 23456)}
+    assert cluster.owners("pod", "job-worker-0") == [("PyTorchJob", "job")]
+
+
+def test_the_master_decides_even_if_a_worker_never_ran(cluster: Cluster) -> None:
+    master = replica(1, container(cluster.image, "true"))
+    worker = replica(1, container(cluster.unpullable_image, "true"))
+    cluster.apply(pytorchjob("job", master=master, worker=worker))
+    assert cluster.wait_condition("job", "Succeeded", "Failed") == "Succeeded"
+    assert cluster.conditions("job") == {"Created": "True", "Running": "False", "Succeeded": "True"}
+    assert cluster.pods()["job-worker-0"]["status"]["phase"] == "Pending"
+
+
+def test_an_image_that_cannot_be_pulled_is_no_failure(cluster: Cluster) -> None:
+    cluster.apply(pytorchjob("job", master=replica(1, container(cluster.unpullable_image, "true"))))
+
+    def waiting() -> Obj:
+        statuses = cluster.pods().get("job-master-0", {}).get("status", {}).get("containerStatuses") or [{}]
+        state: Obj = statuses[0].get("state", {}).get("waiting") or {}
+        return state
+
+    cluster.wait(lambda: waiting().get("reason") == "ImagePullBackOff")
+    assert "Back-off pulling image" in waiting()["message"]
+    assert cluster.wait_event("job-master-0", "Failed").startswith(("Failed to pull image", "Error: "))
+    assert cluster.conditions("job") == {"Created": "True"}
+
+
+def test_a_restart_policy_that_does_not_exist_makes_no_pods(cluster: Cluster) -> None:
+    master = replica(1, container(cluster.image, "true"), restart_policy="Sometimes")
+    cluster.apply(pytorchjob("job", master=master))
+    message = cluster.wait_event("job", "FailedCreatePod")
+    assert message.startswith('Error creating: Pod "job-master-0" is invalid: spec.restartPolicy: Unsupported value')
+    assert not cluster.pods()
+    assert "Running" not in cluster.conditions("job")
+
+
+def test_a_pod_that_does_not_fit_stays_pending(cluster: Cluster) -> None:
+    cluster.need("gpu")
+    much = {"limits": {"nvidia.com/gpu": "1024"}}
+    cluster.apply(pytorchjob("job", master=replica(1, container(cluster.image, "true", resources=much))))
+    message = cluster.wait_event("job-master-0", "FailedScheduling")
+    assert "nodes are available" in message
+    assert "Insufficient nvidia.com/gpu" in message
+    pod = cluster.pods()["job-master-0"]["status"]
+    assert pod["phase"] == "Pending"
+    assert [(c["type"], c["status"], c["reason"]) for c in pod["conditions"]] == [
+        ("PodScheduled", "False", "Unschedulable")
+    ]
+    assert cluster.log("job-master-0") == ""
+
+
+def test_on_failure_restarts_in_place_until_the_backoff_limit(cluster: Cluster) -> None:
+    master = replica(1, container(cluster.image, "echo attempt; exit 3"))
+    cluster.apply(pytorchjob("job", master=master, runPolicy={"backoffLimit": 2}))
+    assert cluster.wait_condition("job", "Succeeded", "Failed") == "Failed"
+    failed = next(c for c in cluster.job("job")["status"]["conditions"] if c["type"] == "Failed")
+    assert failed["reason"] == "PyTorchJobFailed"
+    assert failed["message"] == "Job job has failed because it has reached the specified backoff limit"
+    status = cluster.pods()["job-master-0"]["status"]["containerStatuses"][0]
+    assert status["restartCount"] >= 2
+    assert status["lastState"]["terminated"]["exitCode"] == 3
+
+
+@pytest.mark.parametrize(("code", "ended"), [(3, "Failed"), (130, "Restarting")])
+def test_exit_code_restarts_from_128_on(cluster: Cluster, code: int, ended: str) -> None:
+    master = replica(1, container(cluster.image, f"sleep 1; exit {code}"), restart_policy="ExitCode")
+    cluster.apply(pytorchjob("job", master=master))
+    assert cluster.wait_condition("job", "Restarting", "Failed", "Succeeded") == ended
+    if ended == "Failed":
+        pod = cluster.pods()["job-master-0"]
+        assert pod["spec"]["restartPolicy"] == "Never"
+        assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == code
+        assert cluster.wait_event("job", "ExitedWithCode").endswith(f"exited with code {code}")
+
+
+def test_never_fails_the_job_at_once(cluster: Cluster) -> None:
+    master = replica(1, container(cluster.image, "exit 3"), restart_policy="Never")
+    cluster.apply(pytorchjob("job", master=master))
+    assert cluster.wait_condition("job", "Failed", "Succeeded") == "Failed"
+    failed = next(c for c in cluster.job("job")["status"]["conditions"] if c["type"] == "Failed")
+    assert failed["message"] == "PyTorchJob job is failed because 1 Master replica(s) failed."
+
+
+def test_the_jobs_deadline_is_noticed_only_when_something_changes(cluster: Cluster) -> None:
+    """Its pods go first, and with them their logs, whatever cleanPodPolicy says."""
+    master = replica(1, container(cluster.image, "sleep 600"))
+    cluster.apply(pytorchjob("job", master=master, runPolicy={"activeDeadlineSeconds": 3, "cleanPodPolicy": "None"}))
+    cluster.wait_condition("job", "Running")
+    time.sleep(4)
+    assert cluster.conditions("job") == {"Created": "True", "Running": "True"}
+    where = ("kubeflow.org", "v1", cluster.namespace, "pytorchjobs", "job")
+    cluster.custom.patch_namespaced_custom_object(*where, {"metadata": {"annotations": {"touched": "now"}}})
+    assert cluster.wait_condition("job", "Failed", "Succeeded") == "Failed"
+    failed = next(c for c in cluster.job("job")["status"]["conditions"] if c["type"] == "Failed")
+    assert failed["message"] == "Job job has failed because it was active longer than specified deadline"
+    cluster.wait(lambda: not cluster.pods())
+
+
+def test_a_pods_own_deadline(cluster: Cluster) -> None:
+    """As recorded on Kubernetes 1.36: TERM, then 137, and the reason in the pod's status."""
+    one = replica(1, container(cluster.image, "sleep 600"), restart_policy="Never")
+    one["template"]["spec"] |= {"activeDeadlineSeconds": 3, "terminationGracePeriodSeconds": 1}
+    cluster.apply(pytorchjob("job", master=one))
+    assert cluster.wait_condition("job", "Failed", "Succeeded") == "Failed"
+    status = cluster.pods()["job-master-0"]["status"]
+    assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
+    assert status["message"] == "Pod was active on the node longer than the specified deadline"
+    assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] in (137, 143)
+
+
+@pytest.mark.parametrize(("policy", "left"), [(None, 2), ("None", 2), ("Running", 1), ("All", 0)])
+def test_clean_pod_policy(cluster: Cluster, policy: str | None, left: int) -> None:
+    """The default keeps the pods, and so their logs."""
+    master, worker = (replica(1, container(cluster.image, script)) for script in ("echo done; sleep 2", "sleep 600"))
+    run_policy: Any = {"cleanPodPolicy": policy} if policy else {}
+    cluster.apply(pytorchjob("job", master=master, worker=worker, runPolicy=run_policy))
+    cluster.wait_condition("job", "Succeeded")
+    cluster.wait(lambda: len(cluster.pods()) == left)
+    if left:
+        assert cluster.log("job-master-0") == "done\n"
+
+
+def test_time_to_live(cluster: Cluster) -> None:
+    master = replica(1, container(cluster.image, "true"))
+    cluster.apply(pytorchjob("job", master=master, runPolicy={"ttlSecondsAfterFinished": 1}))
+    jobs = ("kubeflow.org", "v1", cluster.namespace, "pytorchjobs")
+    cluster.wait(lambda: not cluster.custom.list_namespaced_custom_object(*jobs)["items"])
+    cluster.wait(lambda: not cluster.pods())
+
+
+def test_suspend_and_resume(cluster: Cluster) -> None:
+    master = replica(1, container(cluster.image, "true"))
+    cluster.apply(pytorchjob("job", master=master, runPolicy={"suspend": True}))
+    cluster.wait_condition("job", "Suspended")
+    assert not cluster.pods()
+    cluster.request("PATCH", PYTORCHJOBS, "job", {"spec": {"runPolicy": {"suspend": False}}})
+    cluster.wait_condition("job", "Succeeded")
+    assert cluster.conditions("job")["Suspended"] == "False"
+
+
+def test_a_name_used_again_while_old_pods_terminate(cluster: Cluster) -> None:
+    """The new job waits for its names."""
+    stubborn = "trap '' TERM; while true; do sleep 0.1; done"
+    old = replica(1, container(cluster.image, stubborn), terminationGracePeriodSeconds=4)
+    cluster.apply(pytorchjob("job", master=old))
+    cluster.wait_condition("job", "Running")
+    cluster.delete("pytorchjob", "job")
+    cluster.apply(pytorchjob("job", master=replica(1, container(cluster.image, "echo new"))))
+    message = cluster.wait_event("job", "FailedCreatePod")
+    assert message == 'Error creating: object is being deleted: pods "job-master-0" already exists'
+    cluster.wait_condition("job", "Succeeded")
+    assert cluster.log("job-master-0") == "new\n"
+
+
+def test_a_pod_quota_keeps_pods_away(cluster: Cluster) -> None:
+    cluster.limit(pods="0")
+    cluster.apply(pytorchjob("job", master=replica(1, container(cluster.image, "true"))))
+    message = cluster.wait_event("job", "FailedCreatePod")
+    assert message.startswith(
+        'Error creating: pods "job-master-0" is forbidden: exceeded quota: limit, requested: pods=1'
+    )
+
+
+def test_a_name_too_long_for_a_service(cluster: Cluster) -> None:
+    """63 characters pass admission; with `-master-0` they are too many, and the job never gets a status."""
+    name = "j" * 60
+    cluster.apply(pytorchjob(name, master=replica(1, container(cluster.image, "true"))))
+    message = cluster.wait_event(name, "FailedCreateService")
+    assert "metadata.name: Invalid value" in message
+    assert "must be no more than 63 characters" in message
+    assert cluster.conditions(name) == {}
+
+
+def test_an_elastic_job_succeeds_with_its_first_worker(cluster: Cluster) -> None:
+    script = "case $(hostname) in *-0) true;; *) sleep 600;; esac"
+    worker = replica(2, container(cluster.image, script))
+    cluster.apply(pytorchjob("job", worker=worker, elasticPolicy={"minReplicas": 1, "maxReplicas": 2}))
+    assert cluster.wait_condition("job", "Succeeded", "Failed") == "Succeeded"
+
+
+def test_the_pod_templates_own_restart_policy_is_overwritten(cluster: Cluster) -> None:
+    cluster.apply(pytorchjob("job", master=replica(1, container(cluster.image, "true"), restartPolicy="Never")))
+    cluster.wait_condition("job", "Succeeded")
+    assert cluster.pods()["job-master-0"]["spec"]["restartPolicy"] == "OnFailure"
+
+
+def test_an_init_image_out_of_reach_keeps_workers_pending(cluster: Cluster) -> None:
+    one = replica(1, container(cluster.image, "sleep 2"))
+    with cluster.faults.image_missing("alpine:3.10"):
+        cluster.apply(pytorchjob("job", master=one, worker=one))
+        cluster.wait_condition("job", "Succeeded")
+        worker = cluster.pods()["job-worker-0"]["status"]
+    assert worker["phase"] == "Pending"
+    assert worker["initContainerStatuses"][0]["state"]["waiting"]["reason"] in ("ErrImagePull", "ImagePullBackOff")
+    assert worker["containerStatuses"][0]["state"]["waiting"]["reason"] == "PodInitializing"
+
+
+def test_nothing_happens_while_the_operator_is_down(cluster: Cluster) -> None:
+    master = replica(1, container(cluster.image, "sleep 1"))
+    cluster.apply(pytorchjob("job", master=master))
+    cluster.wait_condition("job", "Running")
+    with cluster.faults.operator_down():
+        cluster.wait(lambda: cluster.pods()["job-master-0"]["status"]["phase"] == "Succeeded")
+        assert cluster.conditions("job")["Running"] == "True"
+    cluster.wait_condition("job", "Succeeded")
+
+
+def test_a_queued_job_waits_for_its_queue(cluster: Cluster) -> None:
+    cluster.need("Workload")
+    job = pytorchjob("job", master=replica(1, container(cluster.image, "true")))
+    job["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": "team"}
+    cluster.apply(job)
+    cluster.wait_condition("job", "Suspended")
+    where = ("kueue.x-k8s.io", "v1beta1", cluster.namespace, "workloads")
+
+    def conditions() -> list[Obj]:
+        found = cluster.custom.list_namespaced_custom_object(*where)["items"]
+        return [one for workload in found for one in (workload.get("status") or {}).get("conditions") or []]
+
+    condition = cluster.wait(conditions)[0]
+    assert (condition["type"], condition["status"]) == ("QuotaReserved", "False")
+    assert condition["message"] == "LocalQueue team doesn't exist"

@@ -1,0 +1,386 @@
+"""The manifests: what stands in them, and that the schemas, the operators' models and kubectl read them as we do."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alignlaunch.launchers.audit import drift
+from alignlaunch.launchers.errors import UsageError
+from alignlaunch.launchers.job import jobfile
+from alignlaunch.launchers.job.k8s import patch
+from alignlaunch.launchers.render import render
+from alignlaunch.launchers.render.manifests import _template_holders, load_manifests
+from alignlaunch.train import config
+from tests.conftest import Cli
+from tests.support.manifests import FOLDERS, K8S, KEYS, rendered
+from tests.support.opinions import complaints, read_by_kubectl
+
+from .test_hostile import HOSTILE, as_yaml, texts
+
+RESOLVED = "/etc/alignlaunch/job.resolved.yaml"
+PREFLIGHT = ["python3", "-m", "alignlaunch.train.preflight", "--timeout", "900", RESOLVED, "--"]
+TORCHRUN = ["python3", "-m", "alignlaunch.train.torchrun", "-m", "alignlaunch.train", RESOLVED]
+
+
+def container(of: dict[str, Any], role: str = "Master") -> dict[str, Any]:
+    """The container that trains, of a PyTorchJob."""
+    containers: list[dict[str, Any]] = of["spec"]["pytorchReplicaSpecs"][role]["template"]["spec"]["containers"]
+    return containers[0]
+
+
+def given_to_the_process(env: list[dict[str, Any]]) -> dict[str, str]:
+    """Variables after the expansion that the kubelet does (k8s.io/kubernetes/third_party/forked/golang/expansion)."""
+    known: dict[str, str] = {}
+    for variable in env:
+        if "value" in variable:
+            pattern = r"\$\$|\$\(([^)]*)\)"
+            known[variable["name"]] = re.sub(
+                pattern, lambda m: "$" if m[0] == "$$" else known.get(m[1], m[0]), variable["value"]
+            )
+    return known
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parent.name)
+def test_goldens_are_what_the_schemas_the_models_and_kubectl_read(folder: Path) -> None:
+    manifests = load_manifests(folder)
+    assert [complaints(one) for one in manifests] == [[], []]
+    assert read_by_kubectl(folder) == manifests
+
+
+def test_a_second_opinion_can_be_a_bad_one(tmp_path: Path) -> None:
+    """A check that cannot fail is none."""
+    for kind in ("PyTorchJob", "TrainJob"):
+        _, good = rendered(tmp_path, k8s={"kind": kind})
+        for change in (
+            {"spec": {"nonsense": 1}},
+            {"metadata": {"labels": {"a": 1}}},
+            {"spec": {"trainer": {"nonsense": 1}, "pytorchReplicaSpecs": {"Master": {"nonsense": 1}}}},
+        ):
+            assert complaints(patch.over(good, change)), change
+        (replica, *_) = _template_holders(good)
+        replica["template"]["spec"]["volumes"][0]["nonsense"] = 1
+        assert complaints(good)
+
+
+@pytest.mark.parametrize("nnodes", [1, 2, 5])
+def test_one_master_and_the_rest_workers(tmp_path: Path, nnodes: int) -> None:
+    _, found = rendered(tmp_path, nnodes=nnodes, nproc_per_node=8)
+    spec = found["spec"]
+    replicas = {role: replica["replicas"] for role, replica in spec["pytorchReplicaSpecs"].items()}
+    assert replicas == ({"Master": 1, "Worker": nnodes - 1} if nnodes > 1 else {"Master": 1})
+    assert spec["nprocPerNode"] == "8"
+    for role in replicas:
+        one = container(found, role)
+        assert one["command"] == [*PREFLIGHT, *TORCHRUN]
+        assert one["resources"]["limits"] == {"cpu": "32", "memory": "256Gi", "nvidia.com/gpu": "8"}
+        assert one["resources"]["requests"] == one["resources"]["limits"]
+        assert not [v for v in one["env"] if v["name"] in ("RANK", "WORLD_SIZE", "PET_NNODES", "PET_NPROC_PER_NODE")]
+        assert spec["pytorchReplicaSpecs"][role]["restartPolicy"] == ("ExitCode" if nnodes > 1 else "Never")
+
+
+def test_preflight_waits_as_the_job_says_and_not_for_elastic_nodes(tmp_path: Path) -> None:
+    def command(role: str = "Master", **keys: Any) -> list[str]:
+        words: list[str] = container(rendered(tmp_path, **keys)[1], role)["command"]
+        return words
+
+    assert command(nnodes=2, preflight_timeout=120)[3:5] == ["--timeout", "120"]
+    assert command(nnodes=2, preflight_timeout=0) == TORCHRUN
+    assert command("Worker", nnodes="2:4", zero=0) == TORCHRUN
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed", "direct"])
+def test_every_launcher_is_torchrun_in_a_pod(tmp_path: Path, launcher: str) -> None:
+    _, found = rendered(tmp_path, launcher=launcher, zero=2)
+    assert container(found)["command"] == [*PREFLIGHT, *TORCHRUN]
+
+
+def test_the_configmap_holds_what_the_processes_read(tmp_path: Path) -> None:
+    configmap, found = rendered(tmp_path, zero=3)
+    assert sorted(configmap["data"]) == ["job.resolved.yaml", "zero3.json"]
+    for name, text in configmap["data"].items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    loaded = config.load(tmp_path / "job.resolved.yaml")
+    assert (loaded.name, loaded.deepspeed) == ("tiny", "zero3.json")
+    assert json.loads(configmap["data"]["zero3.json"])["zero_optimization"]["stage"] == 3
+    volumes = found["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]["volumes"]
+    assert volumes[0] == {"name": "config", "configMap": {"name": configmap["metadata"]["name"]}}
+    assert container(found)["volumeMounts"][0] == {"name": "config", "mountPath": "/etc/alignlaunch", "readOnly": True}
+
+
+def test_the_configmap_is_named_after_its_content(tmp_path: Path) -> None:
+    names = [rendered(tmp_path, **keys)[0]["metadata"]["name"] for keys in ({}, {"zero": 2}, {})]
+    assert names[0] == names[2] != names[1]
+
+
+def test_a_custom_deepspeed_json_arrives_as_it_is(tmp_path: Path) -> None:
+    for text in (
+        '{"zero_optimization": {"stage": 2}}',
+        '\n  {"zero_optimization":\r\n\t{"stage": 2}}\n\n',
+        '{"zero_optimization": {"stage": 2}, "x": "\u2028\x85\ufeff 世界"}\n',
+        '{"zero_optimization": {"stage": 2}}\n\n \n',
+    ):
+        (tmp_path / "ds.json").write_bytes(text.encode())
+        try:
+            configmap, _ = rendered(tmp_path, zero="ds.json")
+        except UsageError as error:  # the unknown key x
+            assert "x" in str(error)
+            continue
+        assert configmap["data"]["zero2_custom.json"].encode() == text.encode()
+        assert read_by_kubectl(tmp_path / "k8s")[0] == configmap
+
+
+def test_elastic(tmp_path: Path) -> None:
+    _, found = rendered(tmp_path, nnodes="2:4", k8s={"backoff_limit": 3})
+    assert set(found["spec"]["pytorchReplicaSpecs"]) == {"Worker"}
+    assert found["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"] == 4
+    policy = found["spec"]["elasticPolicy"]
+    assert (policy["minReplicas"], policy["maxReplicas"], policy["rdzvBackend"]) == (2, 4, "c10d")
+    assert found["spec"]["runPolicy"] == {"cleanPodPolicy": "Running", "backoffLimit": 3}
+    assert policy["maxRestarts"] == 3
+    shared = {"name": "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "value": "1"}
+    assert shared in container(found, "Worker")["env"], "a pod that comes anew would wait for ever"
+
+
+@pytest.mark.parametrize(
+    ("keys", "policy"),
+    [
+        ({}, {"cleanPodPolicy": "None"}),
+        ({"time": "1-00:00:00"}, {"cleanPodPolicy": "None"}),
+        ({"time": "1-00:00:00", "nnodes": 2}, {"cleanPodPolicy": "None", "activeDeadlineSeconds": 86400}),
+        ({"time": "UNLIMITED"}, {"cleanPodPolicy": "None"}),
+        ({"k8s": {"backoff_limit": 0, "ttl_seconds": 0}}, {"backoffLimit": 0, "ttlSecondsAfterFinished": 0}),
+        ({"k8s": {"restart_policy": "OnFailure"}}, {"cleanPodPolicy": "Running", "backoffLimit": 10}),
+        ({"k8s": {"clean_pod_policy": "All"}}, {"cleanPodPolicy": "All"}),
+        ({"nnodes": 3, "k8s": {"scheduler_name": "volcano"}}, {"schedulingPolicy": {"minAvailable": 3}}),
+        ({"nnodes": 3, "k8s": {"min_available": 2}}, {"schedulingPolicy": {"minAvailable": 2}}),
+        ({"nnodes": "2:3", "k8s": {"scheduler_name": "v"}}, {"schedulingPolicy": {"minAvailable": 2}}),
+    ],
+    ids=str,
+)
+def test_the_run_policy(tmp_path: Path, keys: dict[str, Any], policy: dict[str, Any]) -> None:
+    _, found = rendered(tmp_path, **keys)
+    assert policy.items() <= found["spec"]["runPolicy"].items()
+
+
+def test_the_kubelet_holds_each_pod_to_the_time_limit(tmp_path: Path) -> None:
+    """The operator does not; it would make such a pod anew where it restarts any, and so knows the limit besides."""
+    for changes, policy in (({}, None), ({"nnodes": 2}, 60), ({"nnodes": "2:3"}, 60)):
+        _, found = rendered(tmp_path, time="00:01:00", **changes)
+        for role in found["spec"]["pytorchReplicaSpecs"].values():
+            assert role["template"]["spec"]["activeDeadlineSeconds"] == 60
+        assert found["spec"]["runPolicy"].get("activeDeadlineSeconds") == policy
+    _, found = rendered(tmp_path, time="00:01:00", k8s={"kind": "TrainJob"})
+    assert found["spec"]["activeDeadlineSeconds"] == 60
+    assert "activeDeadlineSeconds" not in str(found["spec"]["runtimePatches"])
+
+
+@pytest.mark.parametrize(
+    ("cpu", "processes", "threads"),
+    [(None, 2, "4"), ("900m", 1, "1"), (7, 2, "3"), ("2500m", 1, "2"), (1, 8, "1"), ("0.1k", 2, "50")],
+)
+def test_a_process_takes_as_many_threads_as_its_share_of_the_pod(
+    tmp_path: Path, cpu: str | int | None, processes: int, threads: str
+) -> None:
+    k8s = {"cpu": cpu} if cpu else {}
+    _, found = rendered(tmp_path, nproc_per_node=processes, k8s=k8s)
+    assert {"name": "OMP_NUM_THREADS", "value": threads} in container(found)["env"]
+    _, found = rendered(tmp_path, nproc_per_node=processes, k8s=k8s, env={"OMP_NUM_THREADS": "9"})
+    assert [v["value"] for v in container(found)["env"] if v["name"] == "OMP_NUM_THREADS"] == ["9"]
+
+
+def test_no_secret_is_in_a_manifest_but_its_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_value_of_a_secret")
+    k8s = {"secrets": {"HF_TOKEN": {"name": "hub"}, "OTHER": {"name": "x", "key": "y"}}}
+    _, found = rendered(tmp_path, secrets=["HF_TOKEN", "OTHER"], k8s=k8s)
+    references = {v["name"]: v["valueFrom"] for v in container(found)["env"] if "valueFrom" in v}
+    assert references == {
+        "HF_TOKEN": {"secretKeyRef": {"name": "hub", "key": "HF_TOKEN"}},
+        "OTHER": {"secretKeyRef": {"name": "x", "key": "y"}},
+    }
+    assert not [path for path in (tmp_path / "k8s").iterdir() if "hf_value" in path.read_text()]
+
+
+def test_the_labels_that_runs_are_found_by_cannot_be_changed(tmp_path: Path) -> None:
+    own = {"alignlaunch/job": "other", "kueue.x-k8s.io/queue-name": "other", "team": "a"}
+    annotations = {"alignlaunch/job-sha256": "0"}
+    found = rendered(tmp_path, k8s={"labels": own, "queue": "q", "annotations": annotations, "owner": "me"})
+    digest = sha256((tmp_path / "job.yaml").read_bytes()).hexdigest()
+    assert all(one["metadata"]["annotations"] == {"alignlaunch/job-sha256": digest} for one in found)
+    labels = found[1]["metadata"]["labels"]
+    assert labels.items() >= {"alignlaunch/job": "tiny", "alignlaunch/owner": "me", "team": "a"}.items()
+    assert labels["kueue.x-k8s.io/queue-name"] == "q"
+
+
+def test_no_pod_may_become_root(tmp_path: Path) -> None:
+    _, found = rendered(tmp_path)
+    pod = found["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+    assert pod["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert container(found)["securityContext"] == {
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_a_user_s_number_holds_for_the_whole_pod(tmp_path: Path) -> None:
+    """Where it is known, the operator's init container, whose image would run as root, is that user, too."""
+    _, found = rendered(tmp_path, k8s={"security_context": {"run_as_user": 1000}})
+    pod = found["spec"]["pytorchReplicaSpecs"]["Master"]["template"]["spec"]
+    assert pod["securityContext"].items() >= {"runAsNonRoot": True, "runAsUser": 1000}.items()
+
+
+def test_the_folder_holds_nothing_that_kubectl_would_not_take(tmp_path: Path) -> None:
+    """`kubectl apply -f FOLDER` takes every .yaml, .yml and .json in it for a manifest."""
+    rendered(tmp_path, zero=3)
+    names = sorted(path.name for path in (tmp_path / "k8s").iterdir())
+    assert names == ["alignlaunch.lock", "job.configmap.yaml", "job.pytorchjob.yaml"]
+
+
+def test_check_knows_the_folder_without_its_lock(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(as_yaml(KEYS))
+    assert cli("render", "job.yaml").stdout.split() == [f"launch/tiny/{target}" for target in ("bash", "k8s", "slurm")]
+    folder = tmp_path / "launch/tiny/k8s"
+    assert cli("check").returncode == 0
+    (folder / "job.pytorchjob.yaml").write_text("kind: PyTorchJob\n")
+    assert cli("check").returncode == 1
+    (folder / "alignlaunch.lock").unlink()
+    assert cli("check").returncode == 2
+    assert cli("render", "job.yaml", "--target", "k8s", "--set", "k8s.kind=TrainJob").returncode == 0
+    assert cli("check").returncode == 0
+    assert not cli("render", "job.yaml", "--target", "k8s").returncode
+    assert sorted(path.name for path in folder.glob("*.yaml")) == ["job.configmap.yaml", "job.pytorchjob.yaml"]
+
+
+def test_a_folder_that_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: [")
+    with pytest.raises(UsageError, match="not a manifest"):
+        load_manifests(tmp_path)
+
+
+# --- hostile values ---
+
+
+def check_unchanged(folder: Path, values: list[str], **keys: Any) -> None:
+    """Values of every kind of place come back from kubectl's YAML, and variables from the kubelet's expansion."""
+    env = {f"V{i}": value for i, value in enumerate(values)}
+    annotations = {f"v{i}": value for i, value in enumerate(values)}
+    data = {"train": values}
+    found = rendered(
+        folder, env=env, data=data, model=values[0], k8s={"annotations": annotations, "working_dir": "/w", **keys}
+    )
+    assert [complaints(one) for one in found] == [[], []]
+    assert read_by_kubectl(folder / "k8s") == found
+    configmap, main = found
+    assert main["metadata"]["annotations"].items() >= annotations.items()
+    trainer = main["spec"].get("trainer") or container(main)
+    assert given_to_the_process(trainer["env"]).items() >= env.items()
+    (folder / "job.resolved.yaml").write_text(configmap["data"]["job.resolved.yaml"], encoding="utf-8", newline="")
+    loaded = config.load(folder / "job.resolved.yaml")
+    assert (loaded.model, loaded.data.train) == (values[0], values)
+
+
+@pytest.mark.parametrize("kind", ["PyTorchJob", "TrainJob"])
+def test_all_hostile_values(tmp_path: Path, kind: str) -> None:
+    check_unchanged(tmp_path, [*HOSTILE, "$$", "$$(V0)", "$(V0)$", "on", "0o14", "1_000"], kind=kind)
+
+
+@pytest.mark.parametrize("kind", ["PyTorchJob", "TrainJob"])
+def test_all_hostile_values_where_a_patch_rewrites_the_manifest(tmp_path: Path, kind: str) -> None:
+    check_unchanged(tmp_path, HOSTILE, kind=kind, pod_patch={"spec": {"terminationGracePeriodSeconds": 5}})
+
+
+@settings(max_examples=10)
+@given(st.lists(texts, min_size=12, max_size=12), st.booleans())
+def test_any_values(values: list[str], patched: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        patch = {"metadata": {"annotations": {"patched": values[0]}}} if patched else {}
+        check_unchanged(Path(folder), values, patch=patch)
+
+
+# --- any valid job ---
+
+names = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
+labels = st.from_regex(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,8}[A-Za-z0-9])?)?", fullmatch=True)
+quantities = st.one_of(st.integers(1, 999), st.sampled_from(["500m", "64Gi", "1.5G"]))
+ids = st.integers(0, 2**31 - 1)
+sources = st.one_of(
+    st.fixed_dictionaries({"pvc": names}),
+    st.fixed_dictionaries({"host_path": st.just("/mnt/a b")}),
+    st.fixed_dictionaries({"nfs": st.fixed_dictionaries({"server": names, "path": st.just("/x")})}),
+    st.fixed_dictionaries({"empty_dir": st.just(True)}),
+)
+common = {
+    "namespace": names,
+    "image_pull_secrets": st.lists(names, max_size=2, unique=True),
+    "working_dir": st.sampled_from(["/", "/a b", "/$(x)/'\"", "/世界"]),
+    "gpu_resource": st.sampled_from(["nvidia.com/gpu", "amd.com/gpu"]),
+    "cpu": quantities,
+    "memory": quantities,
+    "resources": st.dictionaries(st.sampled_from(["rdma/hca", "hugepages-2Mi"]), quantities),
+    "shm_size": quantities,
+    "service_account": names,
+    "node_selector": st.dictionaries(st.sampled_from(["a", "x.y/b", "on", "1e3"]), labels),
+    "tolerations": st.lists(
+        st.fixed_dictionaries({}, optional={"key": names, "value": labels, "effect": st.just("NoExecute")}), max_size=2
+    ),
+    "affinity": st.sampled_from(["none", "spread", "pack"]),
+    "security_context": st.fixed_dictionaries(
+        {}, optional={"run_as_non_root": st.booleans(), "run_as_user": ids, "run_as_group": ids, "fs_group": ids}
+    ),
+    "queue": names,
+    "owner": labels,
+    "labels": st.dictionaries(st.sampled_from(["a", "x.y/b", "no", "1"]), labels),
+    "annotations": st.dictionaries(st.sampled_from(["a", "x.y/b", "on"]), texts),
+}
+of_pytorchjob = {
+    "image_pull_policy": st.sampled_from(["Always", "IfNotPresent", "Never"]),
+    "priority_class": names,
+    "host_network": st.booleans(),
+    "scheduler_name": names,
+    "min_available": st.just(1),
+    "restart_policy": st.sampled_from(["Never", "OnFailure", "ExitCode"]),
+    "backoff_limit": ids,
+    "ttl_seconds": ids,
+    "clean_pod_policy": st.sampled_from(["None", "Running", "All"]),
+}
+k8s_sections = st.one_of(
+    st.fixed_dictionaries({}, optional={**common, **of_pytorchjob}),
+    st.fixed_dictionaries({"kind": st.just("TrainJob")}, optional={**common, "runtime": names}),
+)
+
+
+@settings(max_examples=40)
+@given(
+    k8s_sections,
+    st.dictionaries(names.filter(lambda name: name not in ("config", "shm")), sources, max_size=3),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "name": names,
+            "nnodes": st.sampled_from([1, 2, 100, "1:3"]),
+            "nproc_per_node": st.integers(1, 16),
+            "launcher": st.sampled_from(["torchrun", "direct"]),
+            "time": st.sampled_from(["30", "12:00:00", "UNLIMITED"]),
+            "env": st.dictionaries(st.sampled_from(["A", "B_1"]), texts),
+        },
+    ),
+)
+def test_any_valid_job(k8s: dict[str, Any], volumes: dict[str, dict[str, Any]], keys: dict[str, Any]) -> None:
+    """Both second opinions accept it, and rendering it twice gives the same."""
+    if k8s.get("kind") == "TrainJob" and isinstance(keys.get("nnodes"), str):
+        del keys["nnodes"]
+    mounted = {name: {"mount_path": f"/mnt/{name}", **source} for name, source in volumes.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        found = rendered(Path(folder), **keys, k8s={**k8s, "volumes": mounted | K8S["volumes"]})
+        assert [complaints(one) for one in found] == [[], []]
+        loaded = jobfile.load(Path(folder) / "job.yaml")
+        assert drift.diff(Path(folder) / "k8s", render.render(loaded, "k8s", "../job.yaml")) == ""
