@@ -11,7 +11,7 @@ from alignlaunch.launchers.audit import drift
 from alignlaunch.launchers.job import jobfile
 from alignlaunch.launchers.render.manifests import load_manifests
 from tests.conftest import MINIMAL
-from tests.launchers.render.test_hostile import as_yaml
+from tests.support.hostile import as_yaml
 
 #: The goldens that are manifests.
 FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "goldens").glob("*/k8s/job.configmap.yaml"))

@@ -21,10 +21,9 @@ from alignlaunch.launchers.render import render
 from alignlaunch.launchers.render.manifests import _template_holders, load_manifests
 from alignlaunch.train import config
 from tests.conftest import Cli
+from tests.support.hostile import HOSTILE, as_yaml, texts
 from tests.support.manifests import FOLDERS, K8S, KEYS, rendered
 from tests.support.opinions import complaints, read_by_kubectl
-
-from .test_hostile import HOSTILE, as_yaml, texts
 
 RESOLVED = "/etc/alignlaunch/job.resolved.yaml"
 PREFLIGHT = ["python3", "-m", "alignlaunch.train.preflight", "--timeout", "900", RESOLVED, "--"]
