@@ -28,3 +28,9 @@ def rendered(folder: Path, **keys: Any) -> list[dict[str, Any]]:
     loaded = jobfile.load(folder / "job.yaml")
     drift.write(folder / "k8s", drift.artifacts(loaded, "k8s", folder / "k8s"))
     return load_manifests(folder / "k8s")
+
+
+def container(of: dict[str, Any], role: str = "Master") -> dict[str, Any]:
+    """The container that trains, of a PyTorchJob."""
+    containers: list[dict[str, Any]] = of["spec"]["pytorchReplicaSpecs"][role]["template"]["spec"]["containers"]
+    return containers[0]
