@@ -126,7 +126,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ]
     zero: Annotated[
-        Annotated[int, Meta(ge=0, le=3)] | NonEmptyStr,
+        Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3, or the path of a DeepSpeed JSON file")]
+        | NonEmptyStr,
         Meta(
             description="DeepSpeed ZeRO stage 1, 2 or 3; 0 trains with plain DDP, without DeepSpeed. The path of a "
             "DeepSpeed JSON file may stand here instead. The default depends on the stage of training "
@@ -144,8 +145,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     lora: Annotated[
         Lora | None,
         Meta(
-            description="The LoRA adapter to train. null trains all weights of the model instead. Whether there is "
-            "one by default depends on the stage (docs/defaults.md).",
+            description="The LoRA adapter to train. null trains all weights of the model instead. By default there is "
+            "one, with the values of the stage (docs/defaults.md).",
             examples=[{"r": 8}],
         ),
     ] = None
