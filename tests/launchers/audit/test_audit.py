@@ -99,6 +99,18 @@ def test_check_is_clean_then_shows_the_drift_of_the_job(cli: Cli, job_file: Path
     assert cli("check").returncode == 0
 
 
+def test_the_digests_of_files_that_are_shown_are_not_shown_too(cli: Cli, folder: Path, job_file: Path) -> None:
+    """The lock holds the digest of every file, so that its diff repeats that the files differ."""
+    job_file.write_text(MINIMAL + "nnodes: 7\n")
+    shown = cli("check", folder).stdout
+    assert (f"--- {folder}/torchrun.sh" in shown, drift.LOCK in shown) == (True, False)
+    assert cli("render", job_file, "--target", "bash").returncode == 0
+    lock = folder / drift.LOCK
+    lock.write_text(lock.read_text().replace('"sha256": "', '"sha256": "0'))
+    alone = cli("check", folder)
+    assert (alone.returncode, f"--- {lock}" in alone.stdout) == (1, True)
+
+
 def test_check_sees_an_edited_artifact(cli: Cli, folder: Path) -> None:
     script = folder / "torchrun.sh"
     script.write_text(script.read_text().replace("set -euo pipefail", "set -u"))
