@@ -65,7 +65,7 @@ data: {{train: [../data/pairs]}}
 ```
 
 ```console
-$ alignlaunch render job.yaml 2>&1 | grep -c "not yours"
+$ alignlaunch render job.yaml 2>&1 | grep -c "not set in the job file"
 2
 ```
 

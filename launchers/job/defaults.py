@@ -189,10 +189,12 @@ def notes(stage: Stage, data: dict[str, Any]) -> list[str]:
         if given(data, default.key):
             continue
         if displaced(default, data):
-            why = f"the stage's default, {default.value}, falls away beside `{default.unless}`"
-            found.append(f"{default.key}: {why}; without a value of yours the trainer's own counts")
+            why = f"the stage's default, {default.value}, is not used because of `{default.unless}`"
+            found.append(f"{default.key}: {why}; without a value in the job file the trainer's own default applies")
         elif default.key in _SHORTENING and not (default.key == "train.num_train_epochs" and default.value >= 1):
-            found.append(f"{default.key}: {default.value} is the stage's default ({default.source}), not yours")
+            found.append(
+                f"{default.key}: {default.value} is the stage's default ({default.source}), not set in the job file"
+            )
     return found
 
 

@@ -70,7 +70,10 @@ def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
             problems.append(Problem(place, key, None, rule, f"export {name} in your shell; `secrets: [{name}]`"))
     for i, name in enumerate(secrets if isinstance(secrets, list) else []):
         if name in _ALL_OR_NONE:
-            rule, remedy = "to sbatch this is no variable, but the whole shell or none of it", "name the variables"
+            rule, remedy = (
+                "sbatch reads this as a keyword (all variables or none), not as a variable's name",
+                "name the variables",
+            )
             problems.append(Problem(document.place(("secrets", i)), f"secrets[{i}]", name, rule, remedy))
         elif isinstance(name, str) and (not _VARIABLE.match(name) or _SECRET_VALUE.fullmatch(name)):
             rule = "a secret is passed by its variable's name, never by its value"
@@ -182,7 +185,7 @@ def _no_best_model(train: dict[str, Any], *, evaluates: bool, zero: bool) -> tup
         return "save_only_model", "ZeRO could not load the best model again", "remove it, or set `zero: 0`"
     saved, evaluated = train.get("save_strategy", "steps"), train.get("eval_strategy", "no")
     if saved == "no":
-        return "save_strategy", "no checkpoint is written, and so none is the best", "write `save_strategy: best`"
+        return "save_strategy", "no checkpoint is written, so there is no best one", "write `save_strategy: best`"
     if saved != evaluated and (saved != "best" or evaluated == "no"):
         rule = f"with load_best_model_at_end each checkpoint is evaluated, and train.save_strategy is {saved}"
         return "eval_strategy", rule, f"write `eval_strategy: {'steps' if saved == 'best' else saved}`"

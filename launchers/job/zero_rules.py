@@ -75,9 +75,11 @@ def _batch(document: Document, job: dict[str, Any]) -> list[Problem]:
     ]
     missing = []
     if accumulation > 1 and "gradient_accumulation_steps" not in document.data:
-        missing.append(("gradient_accumulation_steps", f"without it 1 is taken, the job says {accumulation}"))
+        missing.append(("gradient_accumulation_steps", f"without it DeepSpeed uses 1, but the job's is {accumulation}"))
     if clipping and "gradient_clipping" not in document.data:
-        missing.append(("gradient_clipping", f"without it nothing is clipped, train.max_grad_norm is {clipping}"))
+        missing.append(
+            ("gradient_clipping", f"without it gradients are not clipped, but train.max_grad_norm is {clipping}")
+        )
     if not {"train_batch_size", "train_micro_batch_size_per_gpu"} & document.data.keys():
         missing.append(("train_micro_batch_size_per_gpu", "DeepSpeed needs it (or train_batch_size)"))
     return problems + [Problem(document.name, key, None, rule, f'add `"{key}": "auto"`') for key, rule in missing]
@@ -121,7 +123,7 @@ def _offload(document: Document, stage: int) -> list[Problem]:
     device = _section(document, path).get("device", "none")
     if stage == 3 or device == "none":
         return []
-    rule = f"ZeRO-{stage} does not shard parameters, so that DeepSpeed offloads none"
+    rule = f"ZeRO-{stage} does not shard parameters, and DeepSpeed offloads only sharded ones"
     return [Problem(document.key_place(path), dotted(path), device, rule, "remove it, or set stage 3")]
 
 
@@ -134,8 +136,8 @@ def _gather(document: Document, stage: int, job: dict[str, Any]) -> list[Problem
     value = _section(document, path[:1]).get(GATHER, AUTO)
     if stage != 3 or job.get("lora") is not None or value != AUTO:
         return []
-    rule = "taken for false here: the output would hold shards only, and no model to load"
-    remedy = "write true (or false, and make a model of the shards with `alignlaunch export`)"
+    rule = "counts as false: the output would hold ZeRO shards only, and no model that can be loaded"
+    remedy = "write true (or false, and convert the shards with `alignlaunch export` later)"
     written = value if GATHER in _section(document, path[:1]) else None
     return [Problem(document.place(path), dotted(path), written, rule, remedy)]
 

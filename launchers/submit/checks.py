@@ -60,7 +60,7 @@ def _require_preflight(rendered: Rendered) -> None:
     job = rendered.job
     if job.elastic:
         raise UsageError(
-            f"--preflight-only: nnodes {job.spec.nnodes} is elastic: its nodes come and go, and are never compared\n"
+            f"--preflight-only: nnodes {job.spec.nnodes} is elastic: preflight compares only fixed nodes\n"
             f"    remedy: --set nnodes={job.nnodes}"
         )
     if not job.preflight_seconds(rendered.target):
@@ -128,7 +128,7 @@ def _require_free(folder: str, say: Say) -> None:
         time.sleep(1)
         now = states.refresh(now, unanswered)
     for error in dict.fromkeys(map(str, unanswered.values())):
-        say(f"warning: output_dir: whether an earlier run still writes there cannot be asked ({error})")
+        say(f"warning: output_dir: cannot find out whether an earlier run still writes there ({error})")
     live = [run for run in now if not run.status.is_final and run.handle not in unanswered]
     if live:
         raise claim.taken_error(live[0], folder)

@@ -60,7 +60,7 @@ def check(job: Job) -> list[str]:
         raise UsageError("\n".join([*unreadable, "nothing was written or submitted"]))
     if bad and not job.spec.data.skip_bad_records:
         more = [f"and {len(bad) - LISTED} more"] if len(bad) > LISTED else []
-        remedy = "    remedy: mend or remove them, or leave them out: `data.skip_bad_records: true`"
+        remedy = "    remedy: correct or remove them, or skip them with `data.skip_bad_records: true`"
         summary = f"{len(bad)} of the {count} records that were read are bad; nothing was written or submitted"
         raise UsageError("\n".join([*bad[:LISTED], *more, remedy, summary]))
     if bad:
@@ -98,9 +98,11 @@ def _items(files: Iterable[File], stage: str, unreadable: list[str], notes: list
     for path, selection in files:
         try:
             if path.suffix == ".parquet" and find_spec("pyarrow") is None:
-                notes.append(f"note: {path} was not checked: there is no pyarrow here")
+                notes.append(f"note: {path} was not checked: pyarrow is not installed here")
             elif path.stat().st_size > DOCUMENT_BYTES and sources.is_one_piece(path):
-                notes.append(f"note: {path} was not checked: in one piece, and more than {DOCUMENT_BYTES >> 20} MB")
+                notes.append(
+                    f"note: {path} was not checked: it is read as a whole, and larger than {DOCUMENT_BYTES >> 20} MB"
+                )
             else:
                 for place, found in islice(sources.read(path, selection), RECORDS_PER_FILE):
                     yield place, _located(found, path.parent, stage)

@@ -33,14 +33,14 @@ _KEYS = [
     (r"metadata\.name\b", "name"),
 ]
 _PATCHES = "k8s.patch or k8s.pod_patch"
-_TRY_AGAIN = "try again; `kubectl get --raw /readyz` tells whether the API server is well"
+_TRY_AGAIN = "try again; `kubectl get --raw /readyz` shows whether the API server is healthy"
 #: (HTTP codes, none for any; pattern of the message; remedy). The first match counts.
 _REMEDIES = [
     ((401,), "", "the cluster does not know you (any more): log in again"),
     (
         (),
         r"failed calling webhook|no endpoints available",
-        "the training operator is down, and it must look at every job first: tell the cluster's administrator",
+        "the training operator, which must admit every job, is down: tell the cluster's administrator",
     ),
     (
         (),

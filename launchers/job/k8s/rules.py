@@ -51,15 +51,15 @@ def _needed(job: Job, k8s: K8s) -> Iterator[Broken]:
         yield ("k8s", "image"), None, "pods need an image", remedy
     relative = [path for path in job.paths if not path.startswith("/")]
     if relative and k8s.working_dir is None:
-        rule = f"a pod has no folder of the job file for relative paths ({', '.join(relative[:3])}) to start from"
-        remedy = "name the folder of a volume that holds what the job file's folder holds, or give absolute paths"
+        rule = f"relative paths ({', '.join(relative[:3])}) start from the job file's folder, which a pod does not have"
+        remedy = "name a folder in a mounted volume with the same contents, or give absolute paths"
         yield ("k8s", "working_dir"), None, rule, remedy
         return
     output = job.output_path("k8s")
     mounts = [normpath(volume.mount_path) for volume in k8s.volumes.values() if not volume.read_only]
     patched = k8s.patch or k8s.pod_patch  # a patch may mount a volume there
     if not patched and not any(commonpath([output, mount]) == mount for mount in mounts):
-        rule = f"{output} lies on no volume that can be written: what is trained would be lost with the pod"
+        rule = f"{output} is on no writable volume: the results would be deleted with the pod"
         yield ("output_dir",), None, rule, "mount one there: `k8s: {volumes: {NAME: {pvc: CLAIM, mount_path: PATH}}}`"
 
 
@@ -70,7 +70,7 @@ def _volumes(k8s: K8s) -> Iterator[Broken]:
         if sum(bool(source) for source in (volume.pvc, volume.host_path, volume.nfs, volume.empty_dir)) != 1:
             yield at, None, "a volume has one source", "give one of pvc, host_path, nfs, empty_dir"
         if name in OWN_VOLUMES:
-            yield at, None, "alignlaunch has a volume of this name itself", "choose another name"
+            yield at, None, "alignlaunch uses this name for a volume of its own", "choose another name"
         place = normpath(volume.mount_path)
         if place in taken:
             yield (*at, "mount_path"), volume.mount_path, f"taken by {taken[place]}", "choose another path"
@@ -87,7 +87,7 @@ def _secrets(job: Job, k8s: K8s, written: dict[str, Any] | None) -> Iterator[Bro
     """written: `k8s` of the job file. It may name only secrets that the job uses; a cluster profile may name more."""
     for i, name in enumerate(job.spec.secrets):
         if name not in k8s.secrets:
-            rule = f"no Secret is named for {name}: a pod has no shell of yours to take it from"
+            rule = f"no Secret is named for {name}: a pod cannot take it from your shell"
             remedy = f"`k8s: {{secrets: {{{name}: {{name: SECRET, key: KEY}}}}}}` in the job file or cluster profile"
             yield ("secrets", i), None, rule, remedy
     for name in k8s.secrets:

@@ -160,7 +160,7 @@ def test_the_command(tmp_path: Path, cli: Cli) -> None:
     done = cli("diagnose", LOGS / "cuda-oom.log")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[1] == "verdict   cuda-oom: a GPU's memory does not hold what the job needs"
+    assert lines[1] == "verdict   cuda-oom: the job needs more memory than a GPU has"
     assert "first     rank 3" in lines
     assert lines[-1].strip().startswith("torch.OutOfMemoryError")
     ((found),) = json.loads(cli("diagnose", LOGS / "cuda-oom.log", "--json").stdout)

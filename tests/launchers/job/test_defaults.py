@@ -130,12 +130,12 @@ def test_what_the_user_gives_displaces_the_defaults_that_contradict_it(
     document.data |= {"stage": stage} | given
     job = jobfile.build(document, (), None)
     assert (key not in job.resolved()["train"]) == falls_away
-    assert any("falls away" in note and key in note for note in job.notes) == falls_away
+    assert any("is not used because of" in note and key in note for note in job.notes) == falls_away
 
 
 def test_where_little_is_trained_by_default_that_is_said(job_file: Path, cli: Cli) -> None:
     said = cli("local", job_file, "--set", "stage=orpo", "--dry-run").stderr
-    assert "data.max_train_samples: 1000 is the stage's default (ORPO §5), not yours" in said
-    assert "train.max_steps: 100 is the stage's default (ORPO §5), not yours" in said
+    assert "data.max_train_samples: 1000 is the stage's default (ORPO §5), not set in the job file" in said
+    assert "train.max_steps: 100 is the stage's default (ORPO §5), not set in the job file" in said
     mine = ("--set", "data.max_train_samples=1000", "--set", "train.max_steps=100")
     assert "is the stage's default" not in cli("local", job_file, "--set", "stage=orpo", *mine, "--dry-run").stderr

@@ -80,7 +80,7 @@ def test_bash_agrees_on_which_names_can_be_exported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ALL", "NONE", "NIL"])
 def test_a_secret_that_would_open_the_whole_shell_is_refused(job_file: Path, name: str) -> None:
-    with pytest.raises(JobFileError, match=r"secrets\[0\] = .*: to sbatch this is no variable, but the whole shell"):
+    with pytest.raises(JobFileError, match=r"secrets\[0\] = .*: sbatch reads this as a keyword"):
         jobfile.load(job_file, (f"secrets=[{name}]",))
 
 

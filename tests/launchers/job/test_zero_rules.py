@@ -80,12 +80,12 @@ def test_all_problems_at_once_each_with_its_place_value_and_remedy(tmp_path: Pat
         ("ds.json:8:5", "zero_optimization.cpu_offload", None, "an older DeepSpeed's key",
          "write offload_optimizer in its place"),
         ("ds.json:9:5", "zero_optimization.offload_param", "cpu",
-         "ZeRO-2 does not shard parameters, so that DeepSpeed offloads none", "remove it, or set stage 3"),
+         "ZeRO-2 does not shard parameters, and DeepSpeed offloads only sharded ones", "remove it, or set stage 3"),
         ("ds.json:9:40", "zero_optimization.offload_param.pin_mem", None, "not a key that DeepSpeed reads",
          "did you mean `pin_memory`?"),
-        ("ds.json", "gradient_accumulation_steps", None, "without it 1 is taken, the job says 4",
+        ("ds.json", "gradient_accumulation_steps", None, "without it DeepSpeed uses 1, but the job's is 4",
          'add `"gradient_accumulation_steps": "auto"`'),
-        ("ds.json", "gradient_clipping", None, "without it nothing is clipped, train.max_grad_norm is 1.0",
+        ("ds.json", "gradient_clipping", None, "without it gradients are not clipped, but train.max_grad_norm is 1.0",
          'add `"gradient_clipping": "auto"`'),
     ]  # fmt: skip
 

@@ -69,7 +69,7 @@ def test_a_run_of_a_cluster_that_is_gone_stops_no_submission(tmp_path: Path, mon
     said: list[str] = []
     wanted = checks.Wanted(data=False, memory=False)
     steps.check(loaded, steps.render(loaded, backend), backend, said.append, wanted)
-    assert "whether an earlier run still writes there cannot be asked" in said[-1]
+    assert "cannot find out whether an earlier run still writes there" in said[-1]
 
 
 @pytest.mark.parametrize(("time", "warned"), [("5:00", True), ("4:59", True), ("5:01", False), ("0", False)])

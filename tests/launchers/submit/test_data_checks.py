@@ -173,7 +173,7 @@ def test_a_large_file_of_one_piece_is_left_to_the_nodes(tmp_path: Path, monkeypa
     assert str(refusal(job_with(tmp_path))).startswith(f"{lines}:2: ")
     lines.unlink()
     (note,) = data_checks.check(job_with(tmp_path))
-    assert note == f"note: {tmp_path}/data/y.json was not checked: in one piece, and more than 0 MB"
+    assert note == f"note: {tmp_path}/data/y.json was not checked: it is read as a whole, and larger than 0 MB"
 
 
 def test_what_is_not_here_is_left_to_the_nodes(tmp_path: Path) -> None:
