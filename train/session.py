@@ -24,7 +24,7 @@ from .data.encoding.encoders import LIMITS, Encoder
 from .data.encoding.tokens import identity
 from .errors import UserError
 from .model import adapter, loading, precision, vocabulary
-from .outputs import checkpoints, merge, saving
+from .outputs import checkpoints, merge, saving, start
 from .processes import deepspeed_group, sharing, spread
 from .processes.rendezvous import Rendezvous
 from .reporting import say
@@ -51,7 +51,8 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         os.environ.setdefault("WANDB_DIR", job.output_dir)  # W&B's default is the working directory
 
     _make_writable(output_dir)
-    resume = _start(job, output_dir, args, place)
+    inputs = [job.model, job.tokenizer or "", *(str(job.train.get(key, "")) for key in _REWARD_KEYS)]
+    resume = start.settle(args, inputs, place)
     step = _batch(args, resume, place)
 
     tokenizer = loading.load_tokenizer(job)
@@ -71,7 +72,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     unused.settle(trainer)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
-    trainer.add_callback(saving.SharedCheckpoints())
+    trainer.place, trainer.job_sha256, trainer.step_records = place, about["job_sha256"], step.records
     trainer.add_callback(batch.BatchRecorder(step))
 
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -95,24 +96,6 @@ def bf16_supported() -> bool:
 
 def _is_sharded(zero: dict[str, Any] | None) -> bool:
     return bool((zero or {}).get("zero_optimization", {}).get("stage") == 3)
-
-
-def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> Path | None:
-    """Make the output folder this run's. Returns the checkpoint to resume from; None: start afresh. A collective."""
-    asked = args.resume_from_checkpoint
-    attempt = (place.restart_count, place.run_id)
-    uncounted = place.restarts_uncounted
-    inputs = [job.model, job.tokenizer or "", *(str(job.train.get(key, "")) for key in _REWARD_KEYS)]
-    resume, aside = sharing.by_rank_0(
-        lambda: checkpoints.settle(output_dir, asked, *attempt, uncounted=uncounted, inputs=inputs), place
-    )
-    if aside:
-        say(f"set aside in {aside}: what an earlier run left in {output_dir}")
-    if resume:
-        seen = spread.gather(checkpoints.zero_files(resume))  # nodes may have separate output folders
-        checkpoints.refuse_other_split(resume, set().union(*seen), loading.zero_stage(args), place.world_size)
-    say(f"resuming from {resume}" if resume else "starting afresh")
-    return resume
 
 
 def _batch(args: Any, resume: Path | None, place: Rendezvous) -> batch.StepBatch:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -23,9 +24,22 @@ def output(tmp_path: Path) -> Path:
     return tmp_path
 
 
+class Start(NamedTuple):
+    resume: Path | None
+    aside: Path | None
+
+
+def start(
+    output: Path, asked: Any, restarts: int, run_id: str, *, uncounted: bool = False, inputs: Sequence[str] = ()
+) -> Start:
+    attempt = checkpoints.Attempt(run_id, restarts, uncounted)
+    resume = next(iter(checkpoints.candidates(output, asked, attempt)), None)
+    return Start(resume, checkpoints.claim(output, resume, attempt, inputs))
+
+
 def settle(*arguments: Any, **options: Any) -> Path | None:
     """The checkpoint to resume from."""
-    return checkpoints.settle(*arguments, **options).resume
+    return start(*arguments, **options).resume
 
 
 def names(folder: Path) -> set[str]:
@@ -109,7 +123,7 @@ def left(folder: Path) -> set[str]:
 def test_a_fresh_run_sets_an_earlier_ones_results_aside_together(finished: Path) -> None:
     """If it is cancelled, nobody takes them for its own."""
     results = left(finished) - {"mine.md"}
-    aside = checkpoints.settle(finished, None, 0, "ours").aside
+    aside = start(finished, None, 0, "ours").aside
     assert left(finished) == {"mine.md"}
     assert aside is not None
     assert left(aside) == results
@@ -124,14 +138,14 @@ def test_a_resumed_run_keeps_the_metrics_that_it_goes_on_with(finished: Path) ->
 
 def test_a_restarted_run_keeps_its_own_results(finished: Path) -> None:
     everything = left(finished)
-    assert checkpoints.settle(finished, None, 1, "theirs") == (None, None)
+    assert start(finished, None, 1, "theirs") == (None, None)
     assert left(finished) == everything
 
 
 def test_a_model_of_the_users_stays_where_it_is(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     everything = left(finished)
-    assert checkpoints.settle(finished, None, 0, "ours", inputs=[str(finished)]).aside is None, "it is trained further"
+    assert start(finished, None, 0, "ours", inputs=[str(finished)]).aside is None, "it is trained further"
     folder = tmp_path_factory.mktemp("model")
     (folder / "model.safetensors").touch()
-    assert checkpoints.settle(folder, None, 0, "ours").aside is None, "no run of ours was here"
+    assert start(folder, None, 0, "ours").aside is None, "no run of ours was here"
     assert left(finished) == everything
