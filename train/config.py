@@ -25,15 +25,25 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """One place that examples come from."""
 
     path: Annotated[
-        NonEmptyStr, Meta(description="File, folder (searched recursively) or hub id.", examples=["../data/reward"])
+        NonEmptyStr,
+        Meta(
+            description="A data file, a folder that is searched recursively for data files, or the id of a data "
+            "set on the Hugging Face Hub.",
+            examples=["../data/reward"],
+        ),
     ]
     weight: Annotated[
         Annotated[float, Meta(gt=0)] | None,
-        Meta(description="Share of the training examples, relative to the other sources' weights.", examples=[0.3]),
+        Meta(
+            description="This source's part of the training examples, relative to the weights of the other "
+            "sources. Either all sources have a weight or none; without weights every record is used "
+            "once.",
+            examples=[0.3],
+        ),
     ] = None
-    columns: Annotated[Columns | None, Meta(description="For this source in place of `data.columns`.")] = None
+    columns: Annotated[Columns | None, Meta(description="Replaces `data.columns` for this source.")] = None
     ignore_columns: Annotated[
-        list[NonEmptyStr] | None, Meta(description="For this source in place of `data.ignore_columns`.")
+        list[NonEmptyStr] | None, Meta(description="Replaces `data.ignore_columns` for this source.")
     ] = None
 
 
@@ -62,35 +72,72 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         list[NonEmptyStr | Source],
         Meta(
             min_length=1,
-            description="Files, folders (searched recursively) or hub ids; or maps of path, weight, columns.",
+            description="Training data: a list of data files, folders that are searched recursively, or Hugging "
+            "Face Hub ids. An entry may also be a map with `path` and, for this source alone, "
+            "`weight`, `columns` or `ignore_columns`.",
             examples=[["../data/train"]],
         ),
     ]
     validation: Annotated[
-        list[NonEmptyStr | Source], Meta(description="As `train`, without weights; empty: no evaluation.")
+        list[NonEmptyStr | Source],
+        Meta(
+            description="Evaluation data, written like `data.train` but without weights. Without it and without "
+            "`validation_share` nothing is evaluated."
+        ),
     ] = []
     validation_share: Annotated[
         Annotated[float, Meta(gt=0, lt=1)] | None,
-        Meta(description="Share of the training records to hold out for evaluation.", examples=[0.05]),
+        Meta(
+            description="Part of the training records, between 0 and 1, that is held out for evaluation. Not "
+            "together with `validation`.",
+            examples=[0.05],
+        ),
     ] = None
     columns: Annotated[
         Columns,
-        Meta(description="Accepted column: the data's own name of it.", examples=[{"prompt": "question"}]),
+        Meta(
+            description="Renames columns: a column name that the stage's data format expects (docs/data.md), and "
+            "the name that this column has in your data.",
+            examples=[{"prompt": "question"}],
+        ),
     ] = {}
     ignore_columns: Annotated[
         list[NonEmptyStr],
         Meta(
-            description="Columns of the data that carry a meaning and are to be left out all the same, such as "
-            "`history`; without their names a record that has them is refused.",
+            description="Columns to leave out although a data format gives them a meaning, such as `history`. A "
+            "record with such a column that the stage cannot use is otherwise an error.",
             examples=[["messages"]],
         ),
     ] = []
-    skip_bad_records: Annotated[bool, Meta(description="Count and list bad records instead of ending there.")] = False
+    skip_bad_records: Annotated[
+        bool,
+        Meta(
+            description="Skip records that cannot be used for training, and report how many there were and where. "
+            "By default the first one ends the run."
+        ),
+    ] = False
     max_train_samples: Annotated[
-        Count | None, Meta(description="Draw at most this many training records, by `train.seed`, from every source.")
+        Count | None,
+        Meta(
+            description="Use at most this many training records, drawn at random with `train.seed` from all "
+            "sources. The stage's default (docs/defaults.md) may be a small number; null uses all "
+            "records."
+        ),
     ] = None
-    max_eval_samples: Annotated[Count | None, Meta(description="As `max_train_samples`, for evaluation.")] = None
-    cache_dir: Annotated[NonEmptyStr | None, Meta(description="Cache of prepared data and hub downloads.")] = None
+    max_eval_samples: Annotated[
+        Count | None,
+        Meta(
+            description="Use at most this many evaluation records, drawn at random with `train.seed`. The stage's "
+            "default (docs/defaults.md) may be a small number; null uses all records."
+        ),
+    ] = None
+    cache_dir: Annotated[
+        NonEmptyStr | None,
+        Meta(
+            description="Folder in which tokenised data and data sets from the Hugging Face Hub are cached. By "
+            "default that of the `datasets` library (`HF_DATASETS_CACHE`)."
+        ),
+    ] = None
 
     @property
     def evaluates(self) -> bool:
@@ -120,15 +167,22 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A low-rank adapter in place of a full fine-tune (PEFT's LoraConfig)."""
 
-    r: Annotated[Count, Meta(description="Rank.")] = 8
-    alpha: Annotated[Count, Meta(description="Scale; the adapter's output is multiplied by alpha / r.")] = 16
-    dropout: Annotated[float, Meta(ge=0, lt=1, description="Dropout before the adapter.")] = 0.05
-    dora: Annotated[bool, Meta(description="DoRA: learn magnitude and direction apart (arXiv 2402.09353).")] = False
+    r: Annotated[Count, Meta(description="Rank of the adapter's two matrices.")] = 8
+    alpha: Annotated[Count, Meta(description="Scale of the adapter: its output is multiplied by alpha / r.")] = 16
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="Dropout probability on the adapter's input.")] = 0.05
+    dora: Annotated[
+        bool,
+        Meta(
+            description="Train a DoRA adapter, which learns the magnitude and the direction of each weight "
+            "separately (arXiv 2402.09353)."
+        ),
+    ] = False
     target_modules: Annotated[
         NonEmptyStr | Annotated[list[NonEmptyStr], Meta(min_length=1)],
         Meta(
-            description="`all` (each linear layer but the output head; never those of a vision tower) or module names: "
-            "a list or comma-separated."
+            description="Names of the modules that get an adapter, as a list or comma-separated; or `all`: every "
+            "linear layer of the language model except the output head. The layers of a vision tower "
+            "are never included."
         ),
     ] = "all"
 

@@ -36,81 +36,174 @@ SbatchOption = Annotated[
 class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What sbatch is asked for, named as sbatch names it. The job's keys win over the cluster profile's."""
 
-    partition: Annotated[SbatchValue | None, Meta(description="Partition.", examples=["gpu"])] = None
-    account: Annotated[SbatchValue | None, Meta(description="Account to charge.", examples=["lab"])] = None
-    qos: Annotated[SbatchValue | None, Meta(description="Quality of service.", examples=["high"])] = None
+    partition: Annotated[
+        SbatchValue | None,
+        Meta(description="Partition to submit to. By default Slurm's default partition.", examples=["gpu"]),
+    ] = None
+    account: Annotated[
+        SbatchValue | None,
+        Meta(description="Account that the job is charged to. By default your default account.", examples=["lab"]),
+    ] = None
+    qos: Annotated[
+        SbatchValue | None, Meta(description="Quality of service (QOS). By default your account's.", examples=["high"])
+    ] = None
     cpus_per_task: Annotated[
-        Annotated[int, Meta(ge=1)] | None, Meta(description="CPUs for each srun task.", examples=[16])
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="CPUs for each srun task: for each node with torchrun or deepspeed, for each process with "
+            "`launcher: direct`. By default Slurm decides.",
+            examples=[16],
+        ),
     ] = None
     mem: Annotated[
-        SbatchValue | None, Meta(description="Host memory a node; 0 is all of it.", examples=["0", "64G"])
+        SbatchValue | None,
+        Meta(
+            description="Host memory of the job on each node, with sbatch's units (M by default, G, T); 0 is all "
+            "memory of the node. By default Slurm decides.",
+            examples=["0", "64G"],
+        ),
     ] = None
     signal_seconds: Annotated[
-        int, Meta(ge=0, le=65535, description="USR2 arrives this long before the time limit.", examples=[300])
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="Seconds before the time limit at which Slurm sends USR2 to the batch script, which then "
+            "writes a line to the log. 0 sends no signal.",
+            examples=[300],
+        ),
     ] = 300
-    requeue: Annotated[bool, Meta(description="Queue again after preemption or a node's failure.")] = True
+    requeue: Annotated[
+        bool,
+        Meta(
+            description="Let Slurm put the job back into the queue after preemption or the failure of a node; it "
+            "then resumes from its last checkpoint."
+        ),
+    ] = True
     extra: Annotated[
-        list[SbatchOption], Meta(description="Any further sbatch options.", examples=[["--constraint=h100"]])
+        list[SbatchOption],
+        Meta(
+            description="Any further sbatch options. A job's list is added to the cluster profile's.",
+            examples=[["--constraint=h100"]],
+        ),
     ] = []
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The container that each task runs in."""
 
-    runtime: Annotated[Literal["pyxis", "apptainer"], Meta(description="How the cluster starts containers.")]
-    image: Annotated[NonEmptyStr, Meta(description="Image, as the runtime names it.", examples=["/images/train.sqsh"])]
+    runtime: Annotated[
+        Literal["pyxis", "apptainer"],
+        Meta(description="The container runtime of the cluster: pyxis (srun --container-image) or apptainer."),
+    ]
+    image: Annotated[
+        NonEmptyStr, Meta(description="The image, as the container runtime names it.", examples=["/images/train.sqsh"])
+    ]
     mounts: Annotated[
-        list[NonEmptyStr], Meta(description="Further HOST:CONTAINER mounts.", examples=[["/data:/data"]])
+        list[NonEmptyStr],
+        Meta(description="Further folders to mount, as HOST_PATH:CONTAINER_PATH.", examples=[["/data:/data"]]),
     ] = []
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`clusters/NAME.yaml`. Every key has a default that fits a plain Slurm with one python for all nodes."""
 
-    slurm: Slurm = Slurm()
-    k8s: K8s | None = None
-    device: Annotated[Literal["gpu", "cpu"], Meta(description="cpu: no GPUs are asked for; gloo is the backend.")] = (
-        "gpu"
-    )
-    gpu_type: Annotated[SbatchValue | None, Meta(description="GPU type in --gres.", examples=["h100"])] = None
+    slurm: Annotated[Slurm, Meta(description="Options of sbatch. Those of the job file override them.")] = Slurm()
+    k8s: Annotated[
+        K8s | None,
+        Meta(description="Settings for Kubernetes. Those of the job file override them; maps are merged key by key."),
+    ] = None
+    device: Annotated[
+        Literal["gpu", "cpu"],
+        Meta(
+            description="Device to train on. With `cpu` no GPUs are requested and processes communicate with gloo "
+            "instead of NCCL."
+        ),
+    ] = "gpu"
+    gpu_type: Annotated[
+        SbatchValue | None,
+        Meta(
+            description="Type of GPU to request, as Slurm names it in `--gres=gpu:TYPE:COUNT`. By default any type.",
+            examples=["h100"],
+        ),
+    ] = None
     gpu_memory_gib: Annotated[
         Annotated[float, Meta(gt=0)] | None,
-        Meta(description="Memory of one GPU in GiB; `plan` and submissions check a job against it.", examples=[80]),
+        Meta(
+            description="Memory of one GPU in GiB. `alignlaunch plan` compares a job's need with it, and a job "
+            "that cannot fit is not submitted. By default not checked.",
+            examples=[80],
+        ),
     ] = None
     host_memory_gib: Annotated[
-        Annotated[float, Meta(gt=0)] | None, Meta(description="Memory of one node in GiB.", examples=[2048])
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(
+            description="Memory of one node in GiB. A job that cannot fit is not submitted. By default not checked.",
+            examples=[2048],
+        ),
     ] = None
     gpu_bandwidth_gbs: Annotated[
         Annotated[float, Meta(gt=0)] | None,
-        Meta(description="GB/s of one GPU to the others of its node (NVLink, PCIe).", examples=[450]),
+        Meta(
+            description="Bandwidth in GB/s from one GPU to the others of its node (NVLink or PCIe). Only "
+            "`alignlaunch plan` uses it, to estimate the time of communication.",
+            examples=[450],
+        ),
     ] = None
     network_bandwidth_gbs: Annotated[
         Annotated[float, Meta(gt=0)] | None,
-        Meta(description="GB/s of one node to the others, all its network cards together.", examples=[50]),
+        Meta(
+            description="Bandwidth in GB/s from one node to the others, with all its network cards together. Only "
+            "`alignlaunch plan` uses it, to estimate the time of communication.",
+            examples=[50],
+        ),
     ] = None
     host_bandwidth_gbs: Annotated[
         Annotated[float, Meta(gt=0)] | None,
-        Meta(description="GB/s of one GPU to its host's memory (PCIe).", examples=[50]),
+        Meta(
+            description="Bandwidth in GB/s between one GPU and the memory of its node (PCIe). Only `alignlaunch "
+            "plan` uses it, to estimate the time of offloading.",
+            examples=[50],
+        ),
     ] = None
     python: Annotated[
         NonEmptyStr | None,
-        Meta(description="python of the training environment; else the one that runs alignlaunch."),
+        Meta(
+            description="Path of the training environment's python on the nodes. By default the python that runs "
+            "alignlaunch."
+        ),
     ] = None
     modules: Annotated[
-        list[NonEmptyStr], Meta(description="Environment modules to load.", examples=[["cuda/12.8"]])
+        list[NonEmptyStr],
+        Meta(description="Environment modules to load on the nodes (`module load`).", examples=[["cuda/12.8"]]),
     ] = []
-    container: Container | None = None
+    container: Annotated[
+        Container | None,
+        Meta(description="Container that every Slurm task runs in. By default tasks run on the node itself."),
+    ] = None
     network_interface: Annotated[
-        NonEmptyStr | None, Meta(description="Interface for NCCL and gloo.", examples=["ib0"])
+        NonEmptyStr | None,
+        Meta(description="Network interface that NCCL and gloo use. By default they choose.", examples=["ib0"]),
     ] = None
     node_name_suffix: Annotated[
-        SbatchValue | None, Meta(description="Added to a node's name to reach its fast interface.", examples=["-ib"])
+        SbatchValue | None,
+        Meta(
+            description="Suffix that makes a node's host name the name of its fast network interface, such as "
+            "`-ib` for node1-ib.",
+            examples=["-ib"],
+        ),
     ] = None
     env: Annotated[
-        dict[str, str | int | float | bool], Meta(description="Environment of every task; the job's keys win.")
+        dict[str, str | int | float | bool],
+        Meta(description="Environment variables of every process. Those of the job file override them."),
     ] = {}
     runs_dir: Annotated[
-        NonEmptyStr, Meta(description="Where each submission keeps its copies and logs; on the shared file system.")
+        NonEmptyStr,
+        Meta(
+            description="Folder, relative to the job file, in which each submission gets a folder of its own with "
+            "the submitted files and the logs. All nodes must see it: it belongs on the shared file "
+            "system."
+        ),
     ] = "runs"
 
 

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from alignlaunch.train.config import Stage
+
+from . import defaults
 from .cluster import Cluster
 from .pipeline import PipelineSpec, StepSpec
 from .rules import trainer_args
@@ -53,17 +56,29 @@ def _job() -> dict[str, Any]:
     job["properties"]["lora"].setdefault("anyOf", []).append({"const": False})
     job["allOf"] = []
     for stage, arguments in trainer_args()["stages"].items():
+        of_stage = _stage_defaults(stage)
+        filled = of_stage.pop("train")["properties"]
         definitions[f"train_{stage}"] = {
             "type": "object",
-            "properties": {name: _argument(spec) for name, spec in arguments.items()},
+            "properties": {name: _argument(spec) | filled.get(name, {}) for name, spec in arguments.items()},
         }
         job["allOf"].append(
             {
                 "if": {"properties": {"stage": {"const": stage}}, "required": ["stage"]},
-                "then": {"properties": {"train": {"$ref": f"#/$defs/train_{stage}"}}},
+                "then": {"properties": of_stage | {"train": {"$ref": f"#/$defs/train_{stage}"}}},
             }
         )
     return schema
+
+
+def _stage_defaults(stage: Stage) -> dict[str, Any]:
+    """The stage's defaults as the schema's `properties`: {key: {"default": value}}, nested for data, lora and train."""
+    properties: dict[str, Any] = {}
+    for default in defaults.for_stage(stage):
+        section, _, key = default.key.rpartition(".")
+        keys = properties.setdefault(section, {"properties": {}})["properties"] if section else properties
+        keys[key] = {"default": default.value}
+    return properties
 
 
 def _argument(spec: dict[str, Any]) -> dict[str, Any]:

@@ -25,15 +25,29 @@ class PipelineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     name: Name
     jobs: Annotated[
-        dict[str, Any], Meta(min_length=1, description="Steps by name.", examples=[{"sft": {"job": "sft.yaml"}}])
+        dict[str, Any],
+        Meta(min_length=1, description="The steps of the pipeline, by name.", examples=[{"sft": {"job": "sft.yaml"}}]),
     ]
 
 
 class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A step's own keys. All other keys are the job's: they override its job file, or are the whole job without one."""
 
-    job: Annotated[NonEmptyStr, Meta(description="The step's job file.", examples=["sft.yaml"])] = ""
-    after: Annotated[list[NonEmptyStr], Meta(description="Steps to wait for.", examples=[["sft"]])] = []
+    job: Annotated[
+        NonEmptyStr,
+        Meta(
+            description="Job file of the step, relative to the pipeline file. Without it the "
+            "step's keys are the whole job.",
+            examples=["sft.yaml"],
+        ),
+    ] = ""
+    after: Annotated[
+        list[NonEmptyStr],
+        Meta(
+            description="Names of steps that must succeed before this one starts, besides those whose output it uses.",
+            examples=[["sft"]],
+        ),
+    ] = []
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,8 @@ def _invalid(document: Document, path: Path_, value: Any, type_: Any, message: s
         remedy = nearest(value, choices) or "choose one of them"
     elif "matching regex" in message:  # show the pattern's description, not the regular expression
         rule = "; ".join(meta.description for meta in _metas(type_) if meta.description and meta.pattern) or rule
+    elif of_number := [meta.description for meta in _metas(_bare(type_)) if meta.description and meta.ge is not None]:
+        rule = f"must be {of_number[0]}"
     elif wanted := re.search(r"xpected `(\w+)", message):
         remedy = remedy or _HINTS.get(wanted[1], "")
     if path[0] in ("secrets", "env") or path[:2] == ("k8s", "secrets"):
@@ -105,6 +107,11 @@ def nearest(value: Any, choices: list[Any]) -> str:
     """ "did you mean ...?", or an empty text if no choice is similar."""
     near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1, cutoff=0.5)
     return f"did you mean `{near[0]}`?" if near else ""
+
+
+def _bare(type_: Any) -> Any:
+    """A field's type without its own annotations; those of its union members stay."""
+    return typing.get_args(type_)[0] if hasattr(type_, "__metadata__") else type_
 
 
 def _metas(type_: Any) -> list[msgspec.Meta]:

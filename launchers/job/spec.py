@@ -21,7 +21,7 @@ Name = Annotated[
         examples=["qwen3-orpo"],
     ),
 ]
-TimeLimit = Annotated[
+TimeLimit = (
     Annotated[int, Meta(ge=0, le=999_999)]
     | Annotated[
         str,
@@ -29,73 +29,174 @@ TimeLimit = Annotated[
             pattern=r"^(([0-9]{1,3}-)?[0-9]{1,6}(:[0-9]{1,2}){0,2}|UNLIMITED|[Uu]nlimited|INFINITE|[Ii]nfinite)\Z",
             description="HH:MM:SS, D-HH:MM:SS, minutes, or UNLIMITED",
         ),
-    ],
-    Meta(
-        description="Time limit as sbatch has it: HH:MM:SS, D-HH:MM:SS, minutes; 0 is UNLIMITED.", examples=["12:00:00"]
-    ),
-]
+    ]
+)
 Scalar = str | int | float | bool
 
 
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The job file's keys. `alignlaunch schema` prints this class."""
 
-    name: Name
-    stage: Annotated[Stage, Meta(description="What kind of training.", examples=["orpo"])]
-    model: Annotated[NonEmptyStr, Meta(description="Model folder or hub id.", examples=["../model/Qwen/Qwen3-0.6B"])]
-    tokenizer: Annotated[NonEmptyStr | None, Meta(description="Tokenizer folder or hub id; else the model's.")] = None
+    name: Annotated[
+        Name,
+        Meta(
+            description="The job's name. It names the folder of rendered files (launch/NAME), the Slurm job and the "
+            "Kubernetes objects. Lower-case letters, digits and `-`; it starts with a letter; at most 50 characters."
+        ),
+    ]
+    stage: Annotated[
+        Stage,
+        Meta(
+            description="The kind of training: pretraining (pt), supervised fine-tuning (sft), reward model (rm), "
+            "DPO, ORPO, or safe DPO.",
+            examples=["orpo"],
+        ),
+    ]
+    model: Annotated[
+        NonEmptyStr,
+        Meta(
+            description="The model to start from: a folder or a Hugging Face Hub id.",
+            examples=["../model/Qwen/Qwen3-0.6B"],
+        ),
+    ]
+    tokenizer: Annotated[
+        NonEmptyStr | None,
+        Meta(description="The tokenizer: a folder or a Hugging Face Hub id. By default the one in `model`."),
+    ] = None
     attn_implementation: Annotated[
-        NonEmptyStr | None, Meta(description="Attention kernel.", examples=["flash_attention_2"])
+        NonEmptyStr | None,
+        Meta(
+            description="Attention implementation, as transformers names it. By default transformers chooses.",
+            examples=["flash_attention_2"],
+        ),
     ] = None
     quantization: Annotated[
-        Literal["none", "8bit", "4bit"], Meta(description="Load the base model quantised (bitsandbytes).")
+        Literal["none", "8bit", "4bit"],
+        Meta(
+            description="Load the base model's weights in 8 or 4 bits (bitsandbytes). It needs `lora`, because "
+            "quantised weights cannot be trained."
+        ),
     ] = "none"
-    trust_remote_code: Annotated[bool, Meta(description="Run code that comes with the model.")] = False
-    data: Annotated[Data, Meta(description="Training and validation data.", examples=[{"train": ["../data/reward"]}])]
+    trust_remote_code: Annotated[
+        bool,
+        Meta(
+            description="Run Python code from the model's folder or Hub repository, as some models need. Turn it "
+            "on only for sources that you trust."
+        ),
+    ] = False
+    data: Annotated[
+        Data,
+        Meta(
+            description="The training data and, if there is any, the evaluation data.",
+            examples=[{"train": ["../data/reward"]}],
+        ),
+    ]
     output_dir: Annotated[
-        NonEmptyStr, Meta(description="Where model, checkpoints and metrics go.", examples=["../output/orpo_zero3"])
+        NonEmptyStr,
+        Meta(
+            description="Folder for the trained model, the checkpoints and the metrics. By default `output/NAME` "
+            "beside the job file.",
+            examples=["../output/orpo_zero3"],
+        ),
     ]
     nnodes: Annotated[
         Annotated[Count, Meta(le=100_000)]
         | Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,4}:[1-9][0-9]{0,4}\Z", description="a number, or MIN:MAX")],
-        Meta(description="Number of nodes; MIN:MAX is elastic, on Kubernetes only.", examples=[2]),
+        Meta(
+            description="Number of nodes. MIN:MAX makes an elastic job, which nodes may join and leave while it "
+            "runs; only on Kubernetes.",
+            examples=[2],
+        ),
     ]
-    nproc_per_node: Annotated[Count, Meta(le=1000, description="Processes (GPUs) on each node.", examples=[4])]
+    nproc_per_node: Annotated[
+        Count,
+        Meta(
+            le=1000,
+            description="Number of training processes on each node, one for each GPU. The default depends on the "
+            "stage (docs/defaults.md).",
+            examples=[4],
+        ),
+    ]
     launcher: Annotated[
         Literal["torchrun", "deepspeed", "direct"],
-        Meta(description="What starts the processes; direct: one srun task a process. On Kubernetes torchrun always."),
+        Meta(
+            description="What starts the training processes on each node: torchrun, the deepspeed launcher, or on "
+            "Slurm `direct`, where srun starts one task for each process (elsewhere it means torchrun). In a "
+            "Kubernetes pod it is always torchrun."
+        ),
     ]
     zero: Annotated[
-        Annotated[int, Meta(ge=0, le=3)] | NonEmptyStr,
-        Meta(description="ZeRO stage: 0 (DDP), 1, 2, 3, or a DeepSpeed JSON file.", examples=[2]),
+        Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3, or the path of a DeepSpeed JSON file")]
+        | NonEmptyStr,
+        Meta(
+            description="DeepSpeed ZeRO stage 1, 2 or 3; 0 trains with plain DDP, without DeepSpeed. The path of a "
+            "DeepSpeed JSON file may stand here instead. The default depends on the stage of training "
+            "(docs/defaults.md).",
+            examples=[2],
+        ),
     ]
     offload: Annotated[
-        Literal["none", "optimizer", "optimizer+param"], Meta(description="What ZeRO keeps in host memory.")
+        Literal["none", "optimizer", "optimizer+param"],
+        Meta(
+            description="What DeepSpeed keeps in the node's memory instead of the GPU's: the optimizer states, or "
+            "with ZeRO stage 3 also the parameters."
+        ),
     ] = "none"
-    lora: Annotated[Lora | None, Meta(description="LoRA adapter; null trains every weight.", examples=[{"r": 8}])] = (
-        None
-    )
+    lora: Annotated[
+        Lora | None,
+        Meta(
+            description="The LoRA adapter to train. null trains all weights of the model instead. By default there is "
+            "one, with the values of the stage (docs/defaults.md).",
+            examples=[{"r": 8}],
+        ),
+    ] = None
     train: Annotated[
         dict[str, Any],
-        Meta(description="Any argument of the stage's trainer config.", examples=[{"max_steps": 100}]),
+        Meta(
+            description="Arguments of the stage's trainer config (TRL's or transformers' own names). Anything not "
+            "given has the stage's default (docs/defaults.md), else the trainer's.",
+            examples=[{"max_steps": 100}],
+        ),
     ] = {}
-    time: TimeLimit | None = None
+    time: Annotated[
+        TimeLimit | None,
+        Meta(
+            description="Time limit in the formats of sbatch: HH:MM:SS, D-HH:MM:SS, or a number of minutes; 0 or "
+            "UNLIMITED is no limit. By default the limit of the Slurm partition; on Kubernetes none.",
+            examples=["12:00:00"],
+        ),
+    ] = None
     preflight_timeout: Annotated[
         Annotated[int, Meta(ge=0, le=86400)] | None,
         Meta(
-            description="Seconds that the nodes wait for each other before the launcher starts; 0: no preflight. Else "
-            "60 on Slurm, and 900 where an image is pulled first or a person starts each node.",
+            description="Seconds that the nodes wait for each other in the preflight check, before the launcher "
+            "starts; 0 turns the check off. By default 60 on Slurm without containers, and 900 "
+            "elsewhere, where an image may be pulled or a person starts each node.",
             examples=[120],
         ),
     ] = None
     env: Annotated[
-        dict[str, Scalar], Meta(description="Environment of every process.", examples=[{"NCCL_DEBUG": "WARN"}])
+        dict[str, Scalar],
+        Meta(
+            description="Environment variables of every process. They override those of the cluster profile.",
+            examples=[{"NCCL_DEBUG": "WARN"}],
+        ),
     ] = {}
     secrets: Annotated[
         list[NonEmptyStr],
-        Meta(description="Names of variables to pass on from your environment; never values.", examples=[["HF_TOKEN"]]),
+        Meta(
+            description="Names of environment variables that hold secrets. Write the names only, never the values: "
+            "those are taken from your environment when the job is submitted, or on Kubernetes from "
+            "the Secrets in `k8s.secrets`.",
+            examples=[["HF_TOKEN"]],
+        ),
     ] = []
-    slurm: Annotated[Slurm, Meta(description="sbatch options.", examples=[{"partition": "gpu"}])] = Slurm()
-    k8s: Annotated[K8s | None, Meta(description="What Kubernetes is asked for.", examples=[{"image": "align:1"}])] = (
-        None
-    )
+    slurm: Annotated[Slurm, Meta(description="Options of sbatch.", examples=[{"partition": "gpu"}])] = Slurm()
+    k8s: Annotated[
+        K8s | None,
+        Meta(
+            description="Settings for Kubernetes. Without them, and without any in the cluster profile, no "
+            "manifest is rendered.",
+            examples=[{"image": "align:1"}],
+        ),
+    ] = None

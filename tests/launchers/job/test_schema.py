@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from alignlaunch.launchers.job import defaults, jsonschema, starter, yamlfile
+from alignlaunch.train.config import Stage
 
 ROOT = Path(__file__).parents[3]
 JOBS = [*sorted((ROOT / "tests" / "goldens" / "jobs").glob("*.yaml")), *sorted((ROOT / "examples").glob("*.yaml"))]
@@ -147,7 +148,28 @@ def test_patterns_are_javascripts_too(of: jsonschema.Kind) -> None:
     assert "\\Z" not in jsonschema.text(of)
 
 
-def test_every_key_of_a_job_is_described() -> None:
-    properties = json.loads(jsonschema.text("job"))["$defs"]["JobSpec"]["properties"]
-    bare = [key for key, schema in properties.items() if "description" not in json.dumps(schema)]
+@pytest.mark.parametrize("of", get_args(jsonschema.Kind))
+def test_every_key_is_described_by_a_sentence(of: jsonschema.Kind) -> None:
+    definitions = json.loads(jsonschema.text(of))["$defs"]
+    bare = [
+        (name, key)
+        for name, definition in definitions.items()
+        if not name.startswith("train_")  # the trainers' own arguments
+        for key, schema in definition["properties"].items()
+        if not schema.get("description", "").endswith(".")
+    ]
     assert bare == []
+
+
+@pytest.mark.parametrize("stage", defaults.STAGES)
+def test_the_schema_has_the_stages_defaults(stage: Stage) -> None:
+    """msgspec's own schema lacks those of nnodes, launcher and zero, and has those of `Lora`, which a stage changes."""
+    schema = json.loads(jsonschema.text("job"))
+    conditions = schema["$defs"]["JobSpec"]["allOf"]
+    (found,) = (each["then"] for each in conditions if each["if"]["properties"]["stage"]["const"] == stage)
+    found["properties"]["train"] = schema["$defs"][f"train_{stage}"]
+    for default in defaults.for_stage(stage):
+        node = found
+        for part in default.key.split("."):
+            node = node["properties"][part]
+        assert node["default"] == default.value
