@@ -24,7 +24,7 @@ from .data.encoding.encoders import LIMITS, Encoder
 from .data.encoding.tokens import identity
 from .errors import UserError
 from .model import adapter, loading, precision, vocabulary
-from .outputs import checkpoints, merge, saving, start
+from .outputs import checkpoints, commit, merge, resumed, sameness, saving, start
 from .processes import deepspeed_group, sharing, spread
 from .processes.rendezvous import Rendezvous
 from .reporting import say
@@ -52,14 +52,15 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
 
     _make_writable(output_dir)
     inputs = [job.model, job.tokenizer or "", *(str(job.train.get(key, "")) for key in _REWARD_KEYS)]
-    resume = start.settle(args, inputs, place)
-    step = _batch(args, resume, place)
+    begin = start.settle(job, args, inputs, place)
+    step = _batch(args, begin.checkpoint, place)
 
     tokenizer = loading.load_tokenizer(job)
     processor = vision.load_processor(job, tokenizer)
     encode = vision.encoder(job, stage, tokenizer, processor, args)
     train_rows = rows("train", job, args, processor or tokenizer, encode, place)
     eval_rows = rows("validation", job, args, processor or tokenizer, encode, place) if job.data.evaluates else None
+    start.require_rows(begin.checkpoint, len(train_rows))
     images = vision.sees(train_rows, eval_rows)
     network = loading.load_model(job, args, tokenizer, chosen, head=stage.HEAD, images=images)
     new_tokens = vocabulary.grow(network, len(tokenizer))
@@ -72,10 +73,11 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     unused.settle(trainer)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
-    trainer.place, trainer.job_sha256, trainer.step_records = place, about["job_sha256"], step.records
+    trainer.about = commit.About(place, sameness.of(job), records=step.records, rows=len(train_rows))
+    trainer.add_callback(resumed.JobSettings())
     trainer.add_callback(batch.BatchRecorder(step))
 
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    _train(trainer, begin)
     if trainer.state.global_step < trainer.state.max_steps:
         return _stopped_early(trainer.state, output_dir)
     if eval_rows is not None and not _evaluated_last_step(trainer):
@@ -85,6 +87,23 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     if hasattr(stage, "finish"):
         stage.finish(trainer, output_dir)
     return finish.DONE
+
+
+def _train(trainer: Any, begin: start.Start) -> None:
+    """Train from where the attempt begins. Notes it in the output folder if not even a first step succeeds."""
+    resume = begin.checkpoint
+    try:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except Exception as error:
+        ours = resume is not None and resume.parent == Path(trainer.args.output_dir)
+        if (
+            resume
+            and ours
+            and not isinstance(error, UserError)
+            and trainer.state.global_step <= checkpoints.step(resume)
+        ):
+            checkpoints.record_failed_start(resume, begin.token)
+        raise
 
 
 def bf16_supported() -> bool:

@@ -6,9 +6,11 @@ import re
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import trained_folder
 from ..errors import UserError
@@ -20,6 +22,14 @@ INCOMPLETE = "checkpoint-is-incomplete.txt"
 OWNER = ".run"
 #: The folder in which a checkpoint is written, until it is complete.
 ASIDE = ".saving"
+#: A line for each attempt that failed before its first step: a checkpoint that fails again is passed over.
+FAILED_STARTS = ".failed-starts"
+MAX_FAILED_STARTS = 2
+#: Of so many `previous-*` folders the checkpoints are kept, too; of older ones only the results.
+KEPT_PREVIOUS = 2
+
+
+_NAME = re.compile(r"checkpoint-\d+")
 
 
 class Attempt(NamedTuple):
@@ -34,25 +44,33 @@ class Attempt(NamedTuple):
         return (self.restart_count > 0 or self.uncounted) and _owner(output_dir) == self.run_id
 
 
-def candidates(output_dir: Path, asked: Any, attempt: Attempt) -> list[Path]:
+def candidates(output_dir: Path, named: str | None, attempt: Attempt) -> list[Path]:
     """The checkpoints that this attempt may resume from, the one to try first at the head; empty: it starts afresh.
 
-    A restarted run resumes from its own last complete checkpoint, if it has one; any other run from what is `asked` (a
-    folder, or true: the last complete checkpoint). Raises UserError if what was asked for is missing or incomplete.
+    A restarted run resumes from its own last complete checkpoint, if it has one; any other from the one that is
+    `named`, or else from the last complete one. Those that failed to start MAX_FAILED_STARTS times come last. Raises
+    UserError if the named one is missing or incomplete.
     """
     found = complete_checkpoints(output_dir)[::-1]
-    restarted = attempt.is_restart(output_dir)
-    if restarted and found:
-        return found
-    if isinstance(asked, str):
-        return [_complete(Path(asked))]
-    if asked and not found and attempt.restart_count == 0 and not restarted:
-        raise UserError(
-            f"train.resume_from_checkpoint: true, but {output_dir} holds no complete checkpoint. Remove the key to "
-            "start afresh.",
-            everywhere=True,
-        )
-    return found if asked else []
+    if named and not (found and attempt.is_restart(output_dir)):
+        return [_complete(Path(named))]
+    failed = failed_starts(output_dir)
+    return sorted(found, key=lambda folder: failed[folder.name] >= MAX_FAILED_STARTS)
+
+
+def record_failed_start(checkpoint: Path, token: str) -> None:
+    """Note that an attempt failed before its first step from a checkpoint. token: the attempt's, on every rank."""
+    with suppress(OSError), (checkpoint.parent / FAILED_STARTS).open("a", encoding="utf-8") as file:
+        file.write(f"{checkpoint.name} {token}\n")
+
+
+def failed_starts(output_dir: Path) -> Counter[str]:
+    """How many attempts failed to start from each checkpoint, by its name, since the last one was written."""
+    try:
+        lines = (output_dir / FAILED_STARTS).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return Counter()
+    return Counter(line.partition(" ")[0] for line in set(lines))  # several ranks of an attempt may have noted it
 
 
 def claim(output_dir: Path, resume: Path | None, attempt: Attempt, inputs: Sequence[str] = ()) -> Path | None:
@@ -60,13 +78,16 @@ def claim(output_dir: Path, resume: Path | None, attempt: Attempt, inputs: Seque
 
     All other checkpoints are moved aside, so that no restart takes them for this run's, and so are an earlier run's
     results: weights that stayed would be taken for this run's. inputs: folders that the run reads; their weights stay
-    where they are.
+    where they are. Only the last KEPT_PREVIOUS folders of old files keep their checkpoints.
     """
     shutil.rmtree(output_dir / ASIDE, ignore_errors=True)  # what an attempt that was killed had half written
     moved = _other_checkpoints(output_dir, resume)
     if not attempt.is_restart(output_dir) and not any(Path(one).resolve() == output_dir.resolve() for one in inputs):
         moved += _results(output_dir, resume)
     aside = _set_aside(output_dir, moved)
+    for old in sorted(output_dir.glob("previous-*"))[:-KEPT_PREVIOUS]:
+        for checkpoint in folders(old):
+            shutil.rmtree(checkpoint, ignore_errors=True)
     (output_dir / OWNER).write_text(attempt.run_id, encoding="utf-8")
     return aside
 
@@ -78,8 +99,12 @@ def complete_checkpoints(output_dir: Path) -> list[Path]:
 
 def folders(output_dir: Path) -> list[Path]:
     """All folders `checkpoint-N`, complete or not, by N."""
-    numbered = [(m, p) for p in output_dir.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", p.name))]
-    return [path for _, path in sorted((int(match[1]), path) for match, path in numbered)]
+    return sorted((path for path in output_dir.glob("checkpoint-*") if _NAME.fullmatch(path.name)), key=step)
+
+
+def step(checkpoint: Path) -> int:
+    """The step that a folder `checkpoint-N` was written at."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def zero_files(folder: Path) -> set[str]:
@@ -124,8 +149,8 @@ def _fault(folder: Path) -> str:
 def _complete(folder: Path) -> Path:
     if fault := _fault(folder):
         raise UserError(
-            f"train.resume_from_checkpoint: {folder}: not a complete checkpoint: {fault}. Name an older checkpoint-N "
-            "folder, or `true` for the last complete one.",
+            f"resume: {folder}: not a complete checkpoint: {fault}. Name an older checkpoint-N folder, or remove the "
+            "key: `auto` takes the last complete one.",
             everywhere=True,
         )
     return folder

@@ -9,14 +9,14 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import trained_folder
 from ..errors import UserError
 from ..model.loading import zero_stage
 from ..processes import sharing
 from ..processes.rendezvous import Rendezvous
-from . import manifest
+from . import checkpoints, manifest
 from .checkpoints import ASIDE, folders
 from .manifest import File, Manifest
 
@@ -24,13 +24,20 @@ from .manifest import File, Manifest
 _OF_A_RANK = re.compile(r"rng_state_(\d+)\.pth$|zero_pp_rank_(\d+)_")
 
 
+class About(NamedTuple):
+    """What a checkpoint's manifest says of its run. records: those of one step. rows: those of the training data."""
+
+    place: Rendezvous
+    job: dict[str, Any]
+    records: int
+    rows: int
+
+
 class CommittingTrainer:
     """Mixin for a Trainer: its checkpoints are committed as above."""
 
-    #: Set before training; step_records: the records of one step.
-    place: Rendezvous
-    job_sha256: str
-    step_records: int
+    #: Set before training.
+    about: About
 
     args: Any
     state: Any
@@ -41,6 +48,7 @@ class CommittingTrainer:
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save and commit a checkpoint. A collective. Raises UserError if it cannot be brought to disk."""
+        place = self.about.place
         output_dir, step, best = Path(self.args.output_dir), self.state.global_step, self.state.best_global_step
         folder = output_dir / ASIDE / f"checkpoint-{step}"
         self._aside = folder.parent
@@ -52,20 +60,21 @@ class CommittingTrainer:
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{best}")
             if self.args.should_save:
                 self.state.save_to_json(str(folder / "trainer_state.json"))
-        files = sharing.together(lambda: described(folder, self.place.rank))
+        files = sharing.together(lambda: described(folder, place.rank))
         whole = Manifest(
             step=step,
             epoch=float(self.state.epoch or 0),
-            records=step * self.step_records,
-            processes=self.place.world_size,
+            records=step * self.about.records,
+            rows=self.about.rows,
+            processes=place.world_size,
             zero_stage=zero_stage(self.args),
-            run_id=self.place.run_id,
-            job_sha256=self.job_sha256,
+            run_id=place.run_id,
+            job=self.about.job,
             written=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             files=[file for part in files for file in part],
         )
         kept = {f"checkpoint-{best}"} if best else set()
-        sharing.once(lambda: publish(folder, whole, self.args.save_total_limit, kept), output_dir, self.place)
+        sharing.once(lambda: publish(folder, whole, self.args.save_total_limit, kept), output_dir, place)
 
 
 def described(folder: Path, rank: int) -> list[File]:
@@ -98,6 +107,7 @@ def publish(folder: Path, whole: Manifest, limit: int | None, kept: set[str]) ->
         others = [path for path in folders(output_dir) if path.name not in kept]
         for old in others[:-limit] if limit else []:
             _remove(old)
+        (output_dir / checkpoints.FAILED_STARTS).unlink(missing_ok=True)  # there is progress
     except OSError as error:
         raise UserError(_words(folder, error)) from error
 

@@ -25,15 +25,20 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a checkpoint is. processes: the world size. zero_stage: 0 for DDP. records: those trained on so far."""
+    """What a checkpoint is.
+
+    records: those trained on so far. rows: those in the training data. processes: the world size. zero_stage: 0 for
+    DDP. job: what decides what is learnt, as `sameness.of` gives it.
+    """
 
     step: int
     epoch: float
     records: int
+    rows: int
     processes: int
     zero_stage: int
     run_id: str
-    job_sha256: str
+    job: dict[str, Any]
     written: str
     files: list[File]
 
