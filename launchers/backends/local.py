@@ -217,11 +217,11 @@ class LocalBackend(LogFile):
 def _living_pid(folder: Path) -> int | None:
     """The run's process id; None if that process has ended, also if another process has the same id by now."""
     known = processes.read(folder / _PROCESS)
-    return int(known["pid"]) if processes.lives(known) else None
+    return int(known["pid"]) if processes.is_running(known) else None
 
 
 def _host_elsewhere(run: Run) -> str:
-    return processes.elsewhere(processes.read(Path(run.run_dir) / _PROCESS))
+    return processes.other_host(processes.read(Path(run.run_dir) / _PROCESS))
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -69,8 +69,8 @@ def command_of(scheme: str) -> click.Command:
     place = PLACES[scheme]
 
     @submit_options
-    def command(asked: Submission, **options: Any) -> None:
-        _submit(asked, registry.open_(scheme, **options))
+    def command(submission: Submission, **options: Any) -> None:
+        _submit(submission, registry.open_(scheme, **options))
 
     for option in reversed(place.options):
         kind: Any = {"metavar": option.metavar} if option.metavar else {"is_flag": True}
@@ -78,34 +78,34 @@ def command_of(scheme: str) -> click.Command:
     return click.command(scheme, help=place.help)(command)
 
 
-def _submit(asked: Submission, backend: Backend) -> None:
+def _submit(submission: Submission, backend: Backend) -> None:
     from ..backends.base import ForegroundBackend
     from ..submit import checks, foreground, steps
 
-    pipeline = load(asked.job_file, asked.overrides, asked.cluster)
-    if asked.preflight_only and pipeline.name:
+    pipeline = load(submission.job_file, submission.overrides, submission.cluster)
+    if submission.preflight_only and pipeline.name:
         raise UsageError(
-            f"--preflight-only: {asked.job_file} is a pipeline; its later steps read what is not made yet\n"
+            f"--preflight-only: {submission.job_file} is a pipeline; its later steps read what is not made yet\n"
             "    remedy: give the job file of a step"
         )
-    rendered = steps.render(pipeline, backend, preflight_only=asked.preflight_only)
-    if asked.dry_run:
+    rendered = steps.render(pipeline, backend, preflight_only=submission.preflight_only)
+    if submission.dry_run:
         for one in rendered.values():
             click.echo(backend.script(one), nl=False)
-    wanted = checks.Wanted(data=not asked.no_data_check, memory=not asked.no_plan)
+    wanted = checks.Wanted(data=not submission.no_data_check, memory=not submission.no_plan)
     steps.check(pipeline, rendered, backend, say, wanted)
-    accept, committed, dry = asked.write, asked.require_committed, asked.dry_run
+    accept, committed, dry = submission.write, submission.require_committed, submission.dry_run
     steps.write(pipeline, rendered, accept=accept, committed=committed, dry=dry, say=say)
-    if asked.dry_run:
+    if submission.dry_run:
         for one in rendered.values():
             if answer := backend.dry_run(one):
                 say(answer)
         return
     runs = steps.submit(pipeline, rendered, backend, say)
-    print_runs(pipeline, [*runs.values()], asked.as_json)
+    print_runs(pipeline, [*runs.values()], submission.as_json)
     if isinstance(backend, ForegroundBackend):
-        sys.exit(foreground.run_all(rendered, runs, backend, follow=asked.follow, say=say))
-    watch_runs(pipeline, [*runs.values()], asked)
+        sys.exit(foreground.run_all(rendered, runs, backend, follow=submission.follow, say=say))
+    watch_runs(pipeline, [*runs.values()], submission)
 
 
 def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
@@ -120,23 +120,23 @@ def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
             say(f"log: {run.log}")
 
 
-def watch_runs(pipeline: Pipeline, runs: list[Run], asked: Submission) -> None:
+def watch_runs(pipeline: Pipeline, runs: list[Run], submission: Submission) -> None:
     """--follow and --wait after a submission. Ctrl-C leaves the jobs running, with a message."""
     from ..watch import following, states, words
 
-    if not (asked.follow or asked.wait):
+    if not (submission.follow or submission.wait):
         return
     ended = []
     try:
         for run in runs:
-            if asked.follow:
+            if submission.follow:
                 for line in following.follow(run, say, lambda _: True):
                     click.echo(line, nl=False)
                 ended += states.refresh(states.find(run.handle))
             else:
                 ended.append(states.wait(run, say))
             if ended[-1].status.state == "COMPLETED":
-                say(words.result(run, preflight_only=asked.preflight_only))
+                say(words.result(run, preflight_only=submission.preflight_only))
     except KeyboardInterrupt:
         say(f"stopped watching; the job goes on. To end it: alignlaunch cancel {pipeline.name or runs[0].handle}")
         sys.exit(130)

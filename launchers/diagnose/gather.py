@@ -51,13 +51,13 @@ class Evidence:
                     cut.append(name)
                 log.feed(lines.of_file(path, name, sources[name], most))
             except OSError as error:
-                self.miss(name, error)
+                self.add_unreadable(name, error)
             log.close()
             self.scan.add(log)
         if cut:
             self.notes.append(f"{_some(cut)}: read {_ends(most)} alone")
 
-    def miss(self, name: str, error: OSError) -> None:
+    def add_unreadable(self, name: str, error: OSError) -> None:
         """Record a file or folder that cannot be read."""
         self.unread[error.strerror or str(error)].append(name)
 
@@ -78,7 +78,7 @@ class Evidence:
                 dumps = {rank: path for rank, path in flight.dumps(folder).items() if path.stat().st_mtime >= since}
                 self.notes += flight.report(dumps)
         except OSError as error:  # of the folder, such as a pod's; `flight.report` notes bad dumps itself
-            self.miss(str(folder), error)
+            self.add_unreadable(str(folder), error)
 
 
 def _some(names: list[str]) -> str:
@@ -185,13 +185,13 @@ def _read_folder(folder: Path, found: Evidence) -> None:
             elif path.suffix in _LOGS and not flight.is_dump(path) and not _is_binary(path):
                 logs[name] = path
         except OSError as error:
-            found.miss(name, error)
+            found.add_unreadable(name, error)
     if not logs and not records and not found.unread:
         raise UsageError(f"{folder}: holds no log\n    remedy: {_REMEDY}")
     found.made_from = provenance.read(folder)
     found.read(logs)
     for failure, name in records:
-        found.scan.tell(failure, name)
+        found.scan.add_failure(failure, name)
     for place in dict.fromkeys([folder, *(path.parent for path in logs.values())]):
         found.read_dumps(place)
     code = runfolder.exit_code(folder)

@@ -41,9 +41,9 @@ def verdict(scan: Scan, place: str = "") -> Verdict | None:
         return None
     traceback = _traceback(first, ended, scan.tracebacks) if first else []
     found = _known(hit, place) if hit else _unknown(scan, traceback)
-    found.first = _how(first, ended) if first else ""
+    found.first = _how_it_ended(first, ended) if first else ""
     found.traceback = [line[:_LONGEST] for line in traceback[-_LAST_FRAMES:]]
-    found.followed = _followed(scan, first)
+    found.followed = _other_ranks(scan, first)
     return found
 
 
@@ -83,7 +83,7 @@ def _first(ended: Failure | None, hit: Hit | None, raised: Traceback | None) -> 
     return next((source for source in known if source.rank is not None), next(iter(known), None))
 
 
-def _how(first: Source, ended: Failure | None) -> str:
+def _how_it_ended(first: Source, ended: Failure | None) -> str:
     """ "rank 3 on n2: exit code 1, 2026-11-21T10:00:04" """
     if ended is None or (ended.rank, ended.where) != first:
         return str(first)
@@ -115,7 +115,7 @@ def _unknown(scan: Scan, traceback: list[str]) -> Verdict:
     return Verdict("unknown", "no known pattern, and no traceback", "the log's last lines are below", evidence=shown)
 
 
-def _followed(scan: Scan, first: Source | None) -> list[str]:
+def _other_ranks(scan: Scan, first: Source | None) -> list[str]:
     """The other ranks that ended, grouped by how they ended."""
     groups: dict[str, set[int]] = defaultdict(set)
     listed = {first.rank if first else None}

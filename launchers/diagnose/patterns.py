@@ -43,7 +43,7 @@ def _load() -> tuple[list[str], list[Pattern]]:
 WORDS, PATTERNS = _load()
 
 
-def is_telling(text: str) -> bool:
+def may_match(text: str) -> bool:
     """A quick filter: False for a line that no entry can match."""
     text = text.lower()
     return any(word in text for word in WORDS)
@@ -51,6 +51,6 @@ def is_telling(text: str) -> bool:
 
 @lru_cache(maxsize=4096)  # many ranks log the same line
 def matches(text: str) -> list[tuple[Pattern, re.Match[str]]]:
-    """The entries that match a line for which `is_telling` is true, in the order of the table."""
+    """The entries that match a line for which `may_match` is true, in the order of the table."""
     found = ((pattern, pattern.regex.search(text)) for pattern in PATTERNS)
     return [(pattern, match) for pattern, match in found if match]

@@ -10,7 +10,7 @@ from itertools import chain, islice
 
 from .failures import Failure, Summary, of_srun
 from .lines import Line, Source
-from .patterns import Pattern, is_telling, matches
+from .patterns import Pattern, matches, may_match
 
 #: What a process logs when a peer is gone, or when its launcher ends it: a consequence, never a cause.
 CONSEQUENCE = re.compile(
@@ -92,7 +92,7 @@ class Scan:
             self._traceback(line)
             self._process(line)
             self._node(line)
-            if is_telling(line.text):
+            if may_match(line.text):
                 self._resolution(line)
                 self._match(line)
                 if len(self.followers) < _MOST_SOURCES and CONSEQUENCE.search(line.text):
@@ -112,7 +112,7 @@ class Scan:
         for line in log._nodes.values():
             self._node(line)
 
-    def tell(self, failure: Failure, place: str) -> None:
+    def add_failure(self, failure: Failure, place: str) -> None:
         """Record how a process ended, and match the lines of its report as lines of that process."""
         self.failures.append(failure)
         source = Source(failure.rank, failure.where)
@@ -123,7 +123,7 @@ class Scan:
         """After the last line: end the summaries that are still open."""
         for source, summary in self._summaries.items():
             if failure := summary.close():
-                self.tell(failure, source.where)
+                self.add_failure(failure, source.where)
 
     def _match(self, line: Line, order: int | None = None) -> None:
         """Look a line up in the table. order: instead of the line's number."""
@@ -142,7 +142,7 @@ class Scan:
         summary = self._summaries.get(line.source)
         failure = (summary.feed(line.text) if summary else None) or of_srun(line.text)
         if failure and len(self.failures) < _MOST_SOURCES:
-            self.tell(failure, line.place)
+            self.add_failure(failure, line.place)
 
     def _node(self, line: Line) -> None:
         """Detect two nodes with the same NODE_RANK, which no line reports. order 0: the other errors follow from it."""

@@ -34,7 +34,7 @@ SbatchOption = Annotated[
 
 
 class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What sbatch is asked for, named as sbatch names it. The job's keys win over the cluster profile's."""
+    """Options of sbatch under their own names. The job's keys win over the cluster profile's."""
 
     partition: Annotated[
         SbatchValue | None,

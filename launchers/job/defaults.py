@@ -179,21 +179,21 @@ def given(data: dict[str, Any], key: str) -> bool:
 
 
 #: Defaults that make a run shorter than a reader of the job file would expect; the user is notified of them.
-_TELLING = ("data.max_train_samples", "train.max_steps", "train.num_train_epochs")
+_SHORTENING = ("data.max_train_samples", "train.max_steps", "train.num_train_epochs")
 
 
-def told(stage: Stage, data: dict[str, Any]) -> list[str]:
+def notes(stage: Stage, data: dict[str, Any]) -> list[str]:
     """Notes for the user: defaults that shorten the run, and defaults that are not applied."""
-    notes = []
+    found = []
     for default in for_stage(stage):
         if given(data, default.key):
             continue
         if displaced(default, data):
             why = f"the stage's default, {default.value}, falls away beside `{default.unless}`"
-            notes.append(f"{default.key}: {why}; without a value of yours the trainer's own counts")
-        elif default.key in _TELLING and not (default.key == "train.num_train_epochs" and default.value >= 1):
-            notes.append(f"{default.key}: {default.value} is the stage's default ({default.source}), not yours")
-    return notes
+            found.append(f"{default.key}: {why}; without a value of yours the trainer's own counts")
+        elif default.key in _SHORTENING and not (default.key == "train.num_train_epochs" and default.value >= 1):
+            found.append(f"{default.key}: {default.value} is the stage's default ({default.source}), not yours")
+    return found
 
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

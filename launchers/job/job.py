@@ -114,9 +114,9 @@ class Job:
         """How long preflight waits for the other nodes before the launcher starts; 0: no preflight."""
         if self.elastic:  # no fixed set of nodes to wait for
             return 0
-        asked = self.spec.preflight_timeout
+        given = self.spec.preflight_timeout
         prompt = target == "slurm" and self.cluster.container is None
-        return asked if asked is not None else 60 if prompt else 900
+        return given if given is not None else 60 if prompt else 900
 
     @property
     def tasks_per_node(self) -> int:

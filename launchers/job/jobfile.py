@@ -69,7 +69,7 @@ def build(
     stage = document.data.get("stage")
     data = document.data
     if isinstance(stage, str) and stage in defaults.STAGES:
-        notes += defaults.told(stage, data)
+        notes += defaults.notes(stage, data)
         data = defaults.merged(stage, data)
         _fit_to_data(data, document)
         problems += rules.trainer_arguments(stage, document, data)
@@ -138,7 +138,7 @@ def _take_from_cluster(data: dict[str, Any], cluster: dict[str, Any]) -> None:
         if isinstance(above, dict):
             data[key] = {**below, **above}
     if isinstance(cluster.get("k8s"), dict) and isinstance(data.get("k8s", {}), dict):
-        data["k8s"] = patch.over(cluster["k8s"], data.get("k8s", {}))
+        data["k8s"] = patch.merge(cluster["k8s"], data.get("k8s", {}))
     below, above = cluster.get("slurm", {}).get("extra"), data.get("slurm", {})
     if below and isinstance(above, dict) and isinstance(above["extra"], list) and above["extra"] is not below:
         above["extra"] = [*below, *above["extra"]]

@@ -93,13 +93,13 @@ def _precision(document: Document, job: dict[str, Any]) -> list[Problem]:
     ]
 
 
-def _differing(document: Document, path: tuple[str, ...], due: Any, source: str) -> list[Problem]:
+def _differing(document: Document, path: tuple[str, ...], expected: Any, source: str) -> list[Problem]:
     """A problem if the value is neither "auto" nor the job's."""
     section = _section(document, path[:-1])
     value = section.get(path[-1], AUTO)
-    if value in (AUTO, due):
+    if value in (AUTO, expected):
         return []
-    rule = f"disagrees with the job: {source} gives {json.dumps(due)}"
+    rule = f"disagrees with the job: {source} gives {json.dumps(expected)}"
     return [Problem(document.place(path), dotted(path), value, rule, f'write "auto": {source} fills it in')]
 
 

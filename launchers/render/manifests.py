@@ -17,8 +17,8 @@ def patched(job: dict[str, Any], k8s: K8s) -> dict[str, Any]:
     """The job's manifest with `pod_patch` applied to each pod template, then `patch` to the whole manifest."""
     job = json.loads(json.dumps(job))  # a deep copy, since Master and Worker share one template through a YAML anchor
     for holder in _template_holders(job):
-        holder["template"] = patch.over(holder["template"], k8s.pod_patch)
-    result: dict[str, Any] = patch.over(job, k8s.patch)
+        holder["template"] = patch.merge(holder["template"], k8s.pod_patch)
+    result: dict[str, Any] = patch.merge(job, k8s.patch)
     return result
 
 

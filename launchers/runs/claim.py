@@ -22,7 +22,7 @@ def owner(folder: str) -> Run | None:
     """The run that last claimed the folder, with its state at that time; None if there is no claim."""
     data = _read(Path(folder) / FILE)
     try:
-        return Run.of(data["run"]) if data else None
+        return Run.from_json(data["run"]) if data else None
     except (TypeError, KeyError):  # written by another version of alignlaunch
         return None
 
@@ -45,15 +45,15 @@ def take(run: Run, over: Run | None) -> None:
             new = place
             file.write(_text(run))
         if before:
-            _succeed(place, path, before, over)
+            _replace_owner(place, path, before, over)
     except FileExistsError as error:
-        raise taken(owner(run.output_dir), run.output_dir) from error
+        raise taken_error(owner(run.output_dir), run.output_dir) from error
     except OSError:
         if new:  # disk full: an empty claim would block the folder, and nobody could tell whose it is
             new.unlink(missing_ok=True)
 
 
-def _succeed(new: Path, path: Path, before: bytes, over: Run | None) -> None:
+def _replace_owner(new: Path, path: Path, before: bytes, over: Run | None) -> None:
     """Replace `path` by `new`. Raises FileExistsError if another submission replaced it first."""
     had = owner(str(path.parent))
     if path.read_bytes() != before or had is None or over is None or had.handle != over.handle:
@@ -76,7 +76,7 @@ def release(run: Run) -> None:
             (Path(run.output_dir) / FILE).unlink()
 
 
-def taken(run: Run | None, folder: str) -> UsageError:
+def taken_error(run: Run | None, folder: str) -> UsageError:
     """The error for a folder that another run owns."""
     who = f"{run.name} ({run.handle}, {run.status.state})" if run else "another run"
     by = _read(Path(folder) / FILE).get("by")

@@ -24,15 +24,15 @@ def read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) and {"pid", "started"} <= found.keys() else {}
 
 
-def elsewhere(known: dict[str, Any]) -> str:
+def other_host(known: dict[str, Any]) -> str:
     """The host of a process that runs on another machine, where its state cannot be seen; else ""."""
     host = str(known.get("host", ""))
     return host if host != platform.node() else ""
 
 
-def lives(known: dict[str, Any]) -> bool:
+def is_running(known: dict[str, Any]) -> bool:
     """Whether that very process of this machine still runs."""
-    return bool(known) and not elsewhere(known) and _start_time(int(known["pid"])) == known["started"]
+    return bool(known) and not other_host(known) and _start_time(int(known["pid"])) == known["started"]
 
 
 def _start_time(pid: int) -> str | None:

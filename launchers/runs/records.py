@@ -47,7 +47,7 @@ class Status:
         return self.state in FINAL
 
     @property
-    def is_sure(self) -> bool:
+    def is_permanent(self) -> bool:
         """Final for good: PREEMPTED may be requeued and UNKNOWN may be answered later, so those are asked for again."""
         return self.is_final and self.state not in ("UNKNOWN", "PREEMPTED")
 
@@ -98,7 +98,7 @@ class Run:
         return self.id.startswith(_SUBMITTING)
 
     @classmethod
-    def of(cls, data: dict[str, Any]) -> Run:
+    def from_json(cls, data: dict[str, Any]) -> Run:
         """A run from its fields, as `asdict` gives them. Raises TypeError or KeyError for those of another version."""
         # `chain` until 0.1
         fields = {("pipeline" if name == "chain" else name): value for name, value in {**data}.items()}
@@ -209,7 +209,7 @@ def _select(where: str, *values: Any) -> list[Run]:
 
 def _run(text: str) -> Run:
     try:
-        return Run.of(json.loads(text))
+        return Run.from_json(json.loads(text))
     except (ValueError, TypeError, KeyError) as error:
         raise _unreadable(error) from error
 

@@ -131,4 +131,4 @@ def _require_free(folder: str, say: Say) -> None:
         say(f"warning: output_dir: whether an earlier run still writes there cannot be asked ({error})")
     live = [run for run in now if not run.status.is_final and run.handle not in unanswered]
     if live:
-        raise claim.taken(live[0], folder)
+        raise claim.taken_error(live[0], folder)

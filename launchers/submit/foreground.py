@@ -38,7 +38,7 @@ def run_all(
                 continue
             if len(runs) > 1:
                 say(f"{run.name}: {run.handle}")
-            code = _attend(rendered[step], run, backend, follow=follow, say=say)
+            code = _run_one(rendered[step], run, backend, follow=follow, say=say)
     finally:
         for step in waiting:
             backend.cancel(runs[step])
@@ -47,7 +47,7 @@ def run_all(
     return code
 
 
-def _attend(rendered: Rendered, run: Run, backend: ForegroundBackend, *, follow: bool, say: Say) -> int:
+def _run_one(rendered: Rendered, run: Run, backend: ForegroundBackend, *, follow: bool, say: Say) -> int:
     """Start the run and show it until it ends. Returns its exit code; 130 after Ctrl-C, which ends its processes."""
     process = backend.start(rendered, run)
     began = time.time()

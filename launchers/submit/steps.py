@@ -109,12 +109,12 @@ def submit(pipeline: Pipeline, rendered: dict[str, Rendered], backend: Backend, 
         if pipeline.name:
             say(f"{step} could not be submitted, so none shall be")
         for run in reversed(runs.values()):
-            _take_back(run, say)
+            _cancel_submitted(run, say)
         raise
     return runs
 
 
-def _take_back(run: Run, say: Say) -> None:
+def _cancel_submitted(run: Run, say: Say) -> None:
     try:
         registry.of(run.scheme).cancel(run)
         say(f"cancelled {run.handle} {run.name}")

@@ -75,5 +75,5 @@ def _ended_owner(folder: str) -> Run | None:
     unanswered: dict[str, LaunchError] = {}
     now = states.refresh([previous], unanswered)[0]
     if not (now.status.is_final or unanswered):  # if it could not be queried, `checks` has warned
-        raise claim.taken(now, folder)
+        raise claim.taken_error(now, folder)
     return previous

@@ -52,7 +52,7 @@ def refresh(known: list[Run], unanswered: dict[str, LaunchError] | None = None) 
         if not named:
             continue
         backend = registry.of(scheme)
-        open_ = [run for run in named if backend.requeues or not run.status.is_sure]
+        open_ = [run for run in named if backend.requeues or not run.status.is_permanent]
         for group in backend.by_place(open_) if open_ else ():
             try:
                 answers = backend.statuses(group)
@@ -74,7 +74,7 @@ def _named(run: Run, unanswered: dict[str, LaunchError] | None = None) -> Run:
     Errors as in `refresh`.
     """
     submitter = processes.read(Path(run.run_dir) / SUBMITTER)
-    if not run.is_submitting or processes.lives(submitter):
+    if not run.is_submitting or processes.is_running(submitter):
         return run
     try:
         found = registry.of(run.scheme).adopt(run)
@@ -83,7 +83,7 @@ def _named(run: Run, unanswered: dict[str, LaunchError] | None = None) -> Run:
             raise
         unanswered[run.handle] = error
         return run
-    host = processes.elsewhere(submitter)
+    host = processes.other_host(submitter)
     if found is None and host and datetime.now(UTC) < datetime.fromisoformat(run.submitted_at) + _SUBMISSION:
         return run.with_status(Status("SUBMITTING", reason=f"by a process on {host}, which is not seen from here"))
     if found is None:  # asked again each time: the sbatch of an interrupted submission may still be running

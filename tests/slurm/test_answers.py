@@ -50,7 +50,7 @@ def as_row(status: Status) -> tuple[str, int | None, str | None, str]:
 def test_squeue(version: str, moment: str) -> None:
     said = answer(version, f"squeue-{moment}")
     told = answers.squeue(said.stdout, said.fields)
-    assert {job.words: as_row(job.status) for job in told} == ENDED | OPEN | {"late": LATE[moment]}
+    assert {job.free_text: as_row(job.status) for job in told} == ENDED | OPEN | {"late": LATE[moment]}
     assert len({job.id for job in told}) == len(told) == 14
 
 
@@ -60,7 +60,7 @@ def test_sacct(version: str, moment: str) -> None:
     said = answer(version, f"sacct-{moment}")
     if said.exit_code:
         pytest.skip("22.05 refuses the field Restarts; test_what_alignlaunch_asks_for has its answers")
-    told = {job.words: job.status for job in answers.sacct(said.stdout, said.fields)}
+    told = {job.free_text: job.status for job in answers.sacct(said.stdout, said.fields)}
     assert len(told) == 14
     assert (told["failed"].state, told["failed"].exit_code) == ("FAILED", 3)
     assert (told["termself"].exit_code, told["segv"].exit_code, told["a|b c"].exit_code) == (TERM, SEGV, 0)
@@ -202,7 +202,7 @@ def test_what_alignlaunch_asks_for(version: str, moment: str) -> None:
     assert said.command.split() == client.squeue_command(ids)
     assert kept.command.split() == client.sacct_command(ids)
     told = answers.squeue(said.stdout, said.fields)
-    by_script = {job.words.removeprefix("/shared/").removesuffix(".sh"): job.status for job in told}
+    by_script = {job.free_text.removeprefix("/shared/").removesuffix(".sh"): job.status for job in told}
     assert by_script.pop("late").state == LATE_MADE[moment]
     assert by_script.pop("arr").state == "PENDING"
     shown = {name: (status.state, status.exit_code, status.nodes) for name, status in by_script.items()}
@@ -210,7 +210,7 @@ def test_what_alignlaunch_asks_for(version: str, moment: str) -> None:
     array = ids[-1]
     assert {job.id for job in told} == {*ids[:-1], *(f"{array}_{task}" for task in range(3))}
     accounts = answers.sacct(kept.stdout, kept.fields)
-    by_line = {job.words.partition("--job-name=")[2].partition(" --output")[0]: job.status for job in accounts}
+    by_line = {job.free_text.partition("--job-name=")[2].partition(" --output")[0]: job.status for job in accounts}
     # 22.05's accounts have the state before a requeue for some seconds.
     assert by_line.pop("late").state in (LATE_MADE[moment], "REQUEUED" if moment == "requeued" else "")
     assert by_line.pop("arr").state == "PENDING"

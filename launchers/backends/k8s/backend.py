@@ -126,7 +126,7 @@ class KubernetesBackend:
     def adopt(self, run: Run) -> Run | None:
         """The run, with the handle of the job that has its label."""
         api = api_of(run)
-        with refusals.while_asking(api.context, api.namespace):
+        with refusals.while_querying(api.context, api.namespace):
             selector = f"{RUN_LABEL}={run.label}"
             found = [job for kind in objects.kinds(run) for job in objects.find_all(api, kind, label_selector=selector)]
         if not found:
@@ -136,7 +136,7 @@ class KubernetesBackend:
     def statuses(self, runs: list[Run]) -> dict[str, Status]:
         """One list of jobs and one of pods for all runs of a namespace; one of events only if a reason needs them."""
         api = api_of(runs[0])
-        with refusals.while_asking(api.context, api.namespace):
+        with refusals.while_querying(api.context, api.namespace):
             return _statuses(api, runs)
 
     def require_here(self, run: Run) -> None:
@@ -146,7 +146,7 @@ class KubernetesBackend:
     def cancel(self, run: Run) -> None:
         """Delete the job, and with it its pods and ConfigMap; wait up to _ENDING_SECONDS until the pods are gone."""
         api = api_of(run)
-        with refusals.while_asking(api.context, api.namespace):
+        with refusals.while_querying(api.context, api.namespace):
             if job := objects.job_of(api, run):
                 api.delete(job["kind"], run.id)
                 end = time.monotonic() + _ENDING_SECONDS
@@ -158,7 +158,7 @@ class KubernetesBackend:
     def keep_log(self, run: Run, say: Say) -> None:
         """Save the logs that the pods still have in the run's folder; in the working directory if it has no folder."""
         api = api_of(run)
-        with refusals.while_asking(api.context, api.namespace):
+        with refusals.while_querying(api.context, api.namespace):
             if not (job := objects.job_of(api, run)):
                 say("log: the job is not there any more")
                 return
@@ -184,7 +184,7 @@ class KubernetesBackend:
         if _kept(run):
             return True
         api = api_of(run)
-        with refusals.while_asking(api.context, api.namespace):
+        with refusals.while_querying(api.context, api.namespace):
             return any(logs.has_begun(pod) for pod in objects.pods_of(api, run))
 
     def why_no_log(self, run: Run) -> str:
@@ -202,7 +202,7 @@ class KubernetesBackend:
             yield from files.tail(kept, count, wanted)
             return
         api = api_of(run)
-        with refusals.while_asking(api.context, api.namespace):
+        with refusals.while_querying(api.context, api.namespace):
             if kept and not objects.pods_of(api, run):
                 yield from files.tail(kept, count, wanted)
             elif is_over is None:
@@ -243,7 +243,7 @@ def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
     found = {}
     for run in runs:
         if run.handle not in jobs:
-            found[run.handle] = _of_gone(run)
+            found[run.handle] = _status_of_deleted(run)
             continue
         found[run.handle] = status.of(
             jobs[run.handle], pods[run.id], lambda name: warnings().get(name, []), lambda uid: workloads().get(uid), now
@@ -251,7 +251,7 @@ def _statuses(api: Api, runs: list[Run]) -> dict[str, Status]:
     return found
 
 
-def _of_gone(run: Run) -> Status:
+def _status_of_deleted(run: Run) -> Status:
     """The state of a run whose job is not in the cluster any more, from the run's folder and its output folder."""
     if _was_cancelled(run):
         return replace(run.status, state="CANCELLED", reason="")

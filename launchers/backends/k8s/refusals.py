@@ -32,8 +32,8 @@ _KEYS = [
     (r"runtimeRef|untime", "k8s.runtime"),
     (r"metadata\.name\b", "name"),
 ]
-_ELSEWHERE = "k8s.patch or k8s.pod_patch"
-_ANOTHER_TIME = "try again; `kubectl get --raw /readyz` tells whether the API server is well"
+_PATCHES = "k8s.patch or k8s.pod_patch"
+_TRY_AGAIN = "try again; `kubectl get --raw /readyz` tells whether the API server is well"
 #: (HTTP codes, none for any; pattern of the message; remedy). The first match counts.
 _REMEDIES = [
     ((401,), "", "the cluster does not know you (any more): log in again"),
@@ -56,13 +56,13 @@ _REMEDIES = [
     ),
     ((400, 403, 422), r"admission webhook", "correct {keys} in the job file"),
     ((403,), "", "{right}"),
-    ((400,), r"unknown field", _ELSEWHERE + " has a field that {kind} does not know: correct it"),
+    ((400,), r"unknown field", _PATCHES + " has a field that {kind} does not know: correct it"),
     ((400, 422), "", "correct {keys} in the job file"),
-    ((), "", _ANOTHER_TIME),
+    ((), "", _TRY_AGAIN),
 ]
 
 
-def told(refused: Refused, kind: str, namespace: str) -> SchedulerError:
+def submission_error(refused: Refused, kind: str, namespace: str) -> SchedulerError:
     """The error for a refused submission: the server's message and a remedy."""
     places = [cause.get("field", "") for cause in refused.causes] or [refused.message]
     template = next(
@@ -76,31 +76,31 @@ def told(refused: Refused, kind: str, namespace: str) -> SchedulerError:
 
 
 @contextmanager
-def while_storing(kind: str, namespace: str) -> Iterator[None]:
-    """Turn Refused, raised by a submission, into the SchedulerError of `told`."""
+def while_submitting(kind: str, namespace: str) -> Iterator[None]:
+    """Turn Refused, raised by a submission, into the SchedulerError of `submission_error`."""
     try:
         yield
     except Refused as refused:
-        raise told(refused, kind, namespace) from refused
+        raise submission_error(refused, kind, namespace) from refused
 
 
 @contextmanager
-def while_asking(context: str, namespace: str) -> Iterator[None]:
-    """Turn Refused, raised by a query, into the SchedulerError of `asked`."""
+def while_querying(context: str, namespace: str) -> Iterator[None]:
+    """Turn Refused, raised by a query, into the SchedulerError of `query_error`."""
     try:
         yield
     except Refused as refused:
-        raise asked(refused, context, namespace) from refused
+        raise query_error(refused, context, namespace) from refused
 
 
-def asked(refused: Refused, context: str, namespace: str) -> SchedulerError:
+def query_error(refused: Refused, context: str, namespace: str) -> SchedulerError:
     """The error for a refused query: the server's message and a remedy."""
     if refused.code == 401:
         remedy = "the cluster does not know you (any more): log in again"
     elif refused.code == 403:
         remedy = _right(refused, namespace)
     else:
-        remedy = _ANOTHER_TIME
+        remedy = _TRY_AGAIN
     return SchedulerError(f"context {context}: {refused.message}\n    remedy: {remedy}")
 
 
@@ -116,4 +116,4 @@ def _right(refused: Refused, namespace: str) -> str:
 
 def key_of(place: str) -> str:
     """The key of the job file that sets a field of the manifest."""
-    return next((key for pattern, key in _KEYS if re.search(pattern, place)), _ELSEWHERE)
+    return next((key for pattern, key in _KEYS if re.search(pattern, place)), _PATCHES)

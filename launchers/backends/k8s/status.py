@@ -72,11 +72,11 @@ def _of_pods(job: Object, views: list[PodView], nodes: str, warnings: Callable[[
         return Status("PENDING", None, _last(warnings(name)) or f"{len(views)} of {_wanted(job)} pods are there", nodes)
     # Still RUNNING if the missing pods have failed: the operator may replace them, or will report the job as failed.
     state = "RUNNING" if all(view.phase == "Failed" for view in late) else "PENDING"
-    why = "; ".join(f"{view.name}: {_why_late(view, warnings)}" for view in late[:_NAMED])
+    why = "; ".join(f"{view.name}: {_why_missing(view, warnings)}" for view in late[:_NAMED])
     return Status(state, None, why, nodes)
 
 
-def _why_late(view: PodView, warnings: Callable[[str], list[Object]]) -> str:
+def _why_missing(view: PodView, warnings: Callable[[str], list[Object]]) -> str:
     if view.phase == "Failed":
         return f"failed ({_end(view)}), and the training operator has not acted on it yet"
     return view.why or _last(warnings(view.name)) or "about to start"

@@ -69,7 +69,7 @@ def _environments(node: Any) -> Iterator[list[Object]]:
 def check(api: Api, manifests: list[Object]) -> None:
     """Let the server validate every object in a dry run. Raises SchedulerError if it refuses one."""
     for manifest in manifests:
-        with refusals.while_storing(manifest["kind"], api.namespace):
+        with refusals.while_submitting(manifest["kind"], api.namespace):
             api.create(manifest, dry_run=True)
 
 
@@ -84,11 +84,11 @@ def stamped(api: Api, manifests: list[Object], run_id: str) -> list[Object]:
         metadata["namespace"] = api.namespace
         metadata["name"] = names.get(metadata["name"], metadata["name"])
         metadata.setdefault("labels", {})[RUN_LABEL] = run_id
-        _let_pods_follow(manifest.get("spec"), names, run_id)
+        _update_pod_templates(manifest.get("spec"), names, run_id)
     return found
 
 
-def _let_pods_follow(node: Any, names: dict[str, str], run_id: str) -> None:
+def _update_pod_templates(node: Any, names: dict[str, str], run_id: str) -> None:
     """In every pod template, set the run's label, the new name of the ConfigMap, and the variable with the run's id."""
     for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         if isinstance(item, dict) and item.get("name") == RUN_ID:
@@ -97,7 +97,7 @@ def _let_pods_follow(node: Any, names: dict[str, str], run_id: str) -> None:
             item.setdefault("metadata", {}).setdefault("labels", {})[RUN_LABEL] = run_id
         if isinstance(item, dict) and isinstance(item.get("configMap"), dict):
             item["configMap"]["name"] = names.get(item["configMap"].get("name"), item["configMap"].get("name"))
-        _let_pods_follow(item, names, run_id)
+        _update_pod_templates(item, names, run_id)
 
 
 def _suffixed(name: str, run_id: str) -> str:
@@ -106,7 +106,7 @@ def _suffixed(name: str, run_id: str) -> str:
 
 
 def _is_taken(api: Api, manifest: Object) -> bool:
-    with refusals.while_storing(manifest["kind"], api.namespace):
+    with refusals.while_submitting(manifest["kind"], api.namespace):
         return api.read(manifest["kind"], manifest["metadata"]["name"]) is not None
 
 
@@ -117,7 +117,7 @@ def _create(api: Api, manifest: Object, run_id: str) -> Object:
     for pause in (0, *_PAUSES):
         time.sleep(pause)
         try:
-            with refusals.while_storing(kind, api.namespace):
+            with refusals.while_submitting(kind, api.namespace):
                 if lost and (found := api.read(kind, name)) and _run_of(found) == run_id:
                     return found
                 return api.create(manifest)

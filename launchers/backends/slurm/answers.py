@@ -21,22 +21,22 @@ NO_ACCOUNTS = "accounting storage is disabled"
 _COMPOSITE_CODE = re.compile(r"(\d+):(\d+)")
 
 
-class Told(NamedTuple):
-    """A job as squeue or sacct reports it. words: the field of free text that was queried."""
+class ReportedJob(NamedTuple):
+    """A job as squeue or sacct reports it. free_text: of the one such field that was queried."""
 
     id: str
-    words: str
+    free_text: str
     status: Status
 
 
-def squeue(text: str, fields: Sequence[str]) -> list[Told]:
+def squeue(text: str, fields: Sequence[str]) -> list[ReportedJob]:
     """The jobs in an answer to `squeue --noheader --Format=A:|,B:|`: each field padded, then a `|`."""
-    return [_told(row) for row in _rows("squeue", text, fields, end="|")]
+    return [_reported(row) for row in _rows("squeue", text, fields, end="|")]
 
 
-def sacct(text: str, fields: Sequence[str]) -> list[Told]:
+def sacct(text: str, fields: Sequence[str]) -> list[ReportedJob]:
     """The jobs in an answer to `sacct --noheader --parsable2 --allocations --format=A,B`."""
-    return [_told(row, accounts=True) for row in _rows("sacct", text, fields)]
+    return [_reported(row, accounts=True) for row in _rows("sacct", text, fields)]
 
 
 def _rows(command: str, text: str, fields: Sequence[str], end: str = "") -> Iterator[dict[str, str]]:
@@ -66,15 +66,15 @@ def _unreadable(command: str, line: str) -> SchedulerError:
     )
 
 
-def _told(row: dict[str, str], *, accounts: bool = False) -> Told:
+def _reported(row: dict[str, str], *, accounts: bool = False) -> ReportedJob:
     job_id = next(row[name] for name in ("JobArrayID", "JobID", "JobIDRaw") if name in row)
-    words = next(row[name] for name in _FREE_TEXT if name in row)
+    free_text = next(row[name] for name in _FREE_TEXT if name in row)
     state = row["State"].split()[0].rstrip("+")  # "CANCELLED by 1000"
     code = exit_code(row.get("exit_code") or row["ExitCode"])
     nodes = row["NodeList"] if row["NodeList"] != "None assigned" else ""
     # sacct goes on reporting why a job was once pending; that means nothing once the job has nodes.
     reason = "" if row["Reason"] == "None" or (accounts and nodes) else row["Reason"]
-    return Told(job_id, words, Status(state, code if state in FINAL else None, reason, nodes))
+    return ReportedJob(job_id, free_text, Status(state, code if state in FINAL else None, reason, nodes))
 
 
 def exit_code(text: str) -> int:
@@ -125,11 +125,11 @@ def cluster_name(text: str) -> str:
 
 
 class Submitted(NamedTuple):
-    """sbatch's answer to an accepted script. cluster: "" if it names none; words: all other lines it printed."""
+    """sbatch's answer to an accepted script. cluster: "" if it names none; messages: all other lines it printed."""
 
     job_id: str
     cluster: str
-    words: str
+    messages: str
 
 
 def submitted(text: str) -> Submitted | None:
@@ -137,8 +137,8 @@ def submitted(text: str) -> Submitted | None:
     match = re.search(r"^Submitted batch job (\d+)(?: on cluster (\S+))?\s*$", text, re.MULTILINE)
     if not match:
         return None
-    words = f"{text[: match.start()]}{text[match.end() :]}"
-    return Submitted(match[1], match[2] or "", "\n".join(line for line in words.splitlines() if line.strip()))
+    messages = f"{text[: match.start()]}{text[match.end() :]}"
+    return Submitted(match[1], match[2] or "", "\n".join(line for line in messages.splitlines() if line.strip()))
 
 
 class Nodes(NamedTuple):

@@ -20,7 +20,7 @@ from ...runs.records import Run, Status
 from ..base import Rendered, Say
 from ..logfile import LogFile
 from . import checks, client, submission
-from .answers import Told
+from .answers import ReportedJob
 
 #: A job id; for a task of an array ARRAY_TASK.
 _JOB_ID = re.compile(r"\d+(_\d+)?")
@@ -73,7 +73,7 @@ class SlurmBackend(LogFile):
         if not cluster or not _JOB_ID.fullmatch(job_id):
             raise UsageError(f"{handle}: not a Slurm handle\n    remedy: slurm://CLUSTER/JOBID")
         run = Run(handle, "", run_dir="", log="")
-        shown = client.show_job(job_id, self._ask_as(run))
+        shown = client.show_job(job_id, self._queried_cluster(run))
         if not shown:
             return run
         job = shown[0]
@@ -109,54 +109,54 @@ class SlurmBackend(LogFile):
         try:
             remembered = _by_id(client.squeue([run.id for run in runs]))
         except SchedulerError:
-            if all(run.status.is_sure for run in runs):
+            if all(run.status.is_permanent for run in runs):
                 return {run.handle: run.status for run in runs}
             raise
         found, unseen = dict[str, Status](), list[Run]()
         for run in runs:
-            told = _of(run, remembered) if run.run_dir else None
-            if told:
-                found[run.handle] = _status(run, told)
-            elif run.status.is_sure and (run.run_dir or run.id not in remembered):
+            reported = _of(run, remembered) if run.run_dir else None
+            if reported:
+                found[run.handle] = _status(run, reported)
+            elif run.status.is_permanent and (run.run_dir or run.id not in remembered):
                 found[run.handle] = run.status
             else:
                 unseen.append(run)
         for cluster in dict.fromkeys(map(_cluster_of, unseen)):
-            found |= self._look_further([run for run in unseen if _cluster_of(run) == cluster], remembered)
+            found |= self._statuses_in_cluster([run for run in unseen if _cluster_of(run) == cluster], remembered)
         return found
 
-    def _look_further(self, runs: list[Run], remembered: dict[str, list[Told]]) -> dict[str, Status]:
+    def _statuses_in_cluster(self, runs: list[Run], remembered: dict[str, list[ReportedJob]]) -> dict[str, Status]:
         """States of runs of one cluster which are not found in `remembered`, the answer of this machine's squeue."""
         try:
-            cluster = self._ask_as(runs[0])
+            cluster = self._queried_cluster(runs[0])
         except UsageError:
             return {run.handle: replace(run.status, reason=f"not seen from {client.here()}") for run in runs}
         if cluster:
             remembered = _by_id(client.squeue([run.id for run in runs], cluster))
-        told = {run.handle: _of(run, remembered) for run in runs}
-        if forgotten := [run for run in runs if told[run.handle] is None]:
+        reported = {run.handle: _of(run, remembered) for run in runs}
+        if forgotten := [run for run in runs if reported[run.handle] is None]:
             # sacct has no SubmitLine yet for a job that has just been submitted. If squeue lists that id, that job is
             # not the run's: squeue shows another script.
             kept = client.sacct([run.id for run in forgotten], cluster)
-            accounted = _by_id([job for job in kept if job.words or job.id not in remembered])
-            told |= {run.handle: _of(run, accounted) for run in forgotten}
-        return {run.handle: _status(run, told[run.handle]) for run in runs}
+            accounted = _by_id([job for job in kept if job.free_text or job.id not in remembered])
+            reported |= {run.handle: _of(run, accounted) for run in forgotten}
+        return {run.handle: _status(run, reported[run.handle]) for run in runs}
 
     def require_here(self, run: Run) -> None:
-        self._ask_as(run)
+        self._queried_cluster(run)
 
     def cancel(self, run: Run) -> None:
-        cluster = self._ask_as(run)
+        cluster = self._queried_cluster(run)
         remembered = client.squeue([run.id], cluster)
         if strangers := [job for job in remembered if job.id == run.id and not _is_of(run, job)]:
             raise UsageError(
-                f"{run.handle}: this number is another job by now ({strangers[0].words}); "
+                f"{run.handle}: this number is another job by now ({strangers[0].free_text}); "
                 f"{run.name} has ended\n    nothing was cancelled"
             )
         if remembered:
             client.scancel(run.id, cluster)
 
-    def _ask_as(self, run: Run) -> str:
+    def _queried_cluster(self, run: Run) -> str:
         """The run's cluster for `client`, "" for this one. Raises UsageError if it cannot be queried from here."""
         cluster = _cluster_of(run)
         if cluster == client.here():
@@ -169,38 +169,38 @@ def _cluster_of(run: Run) -> str:
     return run.handle.removeprefix(f"{client.SCHEME}://").partition("/")[0]
 
 
-def _by_id(jobs: list[Told]) -> dict[str, list[Told]]:
+def _by_id(jobs: list[ReportedJob]) -> dict[str, list[ReportedJob]]:
     """The jobs by their ids, so that a thousand runs are found in as many steps."""
-    found: dict[str, list[Told]] = defaultdict(list)
+    found: dict[str, list[ReportedJob]] = defaultdict(list)
     for job in jobs:
         found[job.id].append(job)
     return dict(found)
 
 
-def _of(run: Run, jobs: dict[str, list[Told]]) -> Status | None:
+def _of(run: Run, jobs: dict[str, list[ReportedJob]]) -> Status | None:
     """The status of this run among the jobs that Slurm reported."""
     return next((job.status for job in jobs.get(run.id, ()) if _is_of(run, job)), None)
 
 
-def _is_of(run: Run, job: Told) -> bool:
+def _is_of(run: Run, job: ReportedJob) -> bool:
     """Whether a job with the run's id is the run: only its script is in the run folder.
 
     The id alone does not tell: another cluster, or this one after its ids were reset, has other jobs of the same ids.
     A name may be changed or used again. (sacct may have no SubmitLine yet for a job that has just been submitted.)
     """
-    return not run.run_dir or not job.words or f"{run.run_dir}/" in job.words
+    return not run.run_dir or not job.free_text or f"{run.run_dir}/" in job.free_text
 
 
-def _status(run: Run, told: Status | None) -> Status:
+def _status(run: Run, reported: Status | None) -> Status:
     """Slurm's status, but with the exit code that the script wrote: that of the task that failed first.
 
     srun reports the highest code, such as 143 of the tasks that it then ended itself.
     """
     own = runfolder.exit_code(Path(run.run_dir)) if run.run_dir else None
-    if told is None:
+    if reported is None:
         return _LOST if own is None else Status("COMPLETED" if own == 0 else "FAILED", own)
-    if not told.is_final or told.state == "COMPLETED":
-        return told
-    if told.state in _ENDED_BY_SLURM:
-        return replace(told, exit_code=_TERMINATED if told.nodes else None)
-    return replace(told, exit_code=own or told.exit_code or None)
+    if not reported.is_final or reported.state == "COMPLETED":
+        return reported
+    if reported.state in _ENDED_BY_SLURM:
+        return replace(reported, exit_code=_TERMINATED if reported.nodes else None)
+    return replace(reported, exit_code=own or reported.exit_code or None)

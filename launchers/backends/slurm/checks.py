@@ -30,7 +30,7 @@ def check(job: Job) -> list[str]:
             "nothing will warn the job before its time is over"
         )
     if partitions := _partitions(job):
-        refusals = [_cannot(job, nodes) for nodes in partitions.values()]
+        refusals = [_why_too_small(job, nodes) for nodes in partitions.values()]
         if all(refusals):
             raise UsageError("\n".join(filter(None, refusals)))
         doubts += filter(None, [_too_long(job, nodes) for nodes in partitions.values()])
@@ -51,7 +51,7 @@ def _partitions(job: Job) -> dict[str, list[Nodes]]:
     return {name: nodes for name, nodes in found.items() if nodes}
 
 
-def _cannot(job: Job, nodes: list[Nodes]) -> str:
+def _why_too_small(job: Job, nodes: list[Nodes]) -> str:
     """Why a partition has too few nodes of the size that the job asks for; "" if it has enough."""
     spec = job.spec
     cpus = (spec.slurm.cpus_per_task or 1) * job.tasks_per_node
@@ -80,8 +80,8 @@ def _too_long(job: Job, nodes: list[Nodes]) -> str:
     By default Slurm accepts such a job; it then stays pending unless a QOS or an administrator lets it run.
     """
     limit = seconds(nodes[0].limit) if nodes[0].limit[:1].isdigit() or nodes[0].limit == "infinite" else None
-    asked = seconds(job.spec.time) if job.spec.time is not None else 0
-    if limit is None or (asked is not None and asked <= limit):
+    requested = seconds(job.spec.time) if job.spec.time is not None else 0
+    if limit is None or (requested is not None and requested <= limit):
         return ""
     return (
         f"time: {job.spec.time} is over the limit of partition {nodes[0].partition} ({nodes[0].limit}): "

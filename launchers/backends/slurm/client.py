@@ -9,26 +9,26 @@ from collections.abc import Sequence
 from ...errors import SchedulerError, UsageError
 from .. import shell
 from . import answers
-from .answers import Nodes, ShownJob, Told
+from .answers import Nodes, ReportedJob, ShownJob
 
 SCHEME = "slurm"
 _SQUEUE_FIELDS = ("JobArrayID", "State", "Reason", "exit_code", "NodeList", "Command")
 _SACCT_FIELDS = ("JobID", "State", "ExitCode", "Reason", "NodeList", "SubmitLine")
 SINFO = ("sinfo", "--noheader", "--exact", "--format=%P|%l|%D|%c|%G")
 #: Variables with which a user may change how Slurm's commands filter, sort and print, or which cluster they query.
-_USERS_TASTE = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_", "SINFO_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+_USER_SETTINGS = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_", "SINFO_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
 
 
-def squeue(job_ids: Sequence[str], cluster: str = "") -> list[Told]:
-    """The jobs that slurmctld remembers: pending, running, or ended minutes ago. Told.words: the script's path."""
+def squeue(job_ids: Sequence[str], cluster: str = "") -> list[ReportedJob]:
+    """The jobs that slurmctld remembers: pending, running, or ended minutes ago. Their free text: the script's path."""
     done = _ask(squeue_command(job_ids), cluster)
     if done.returncode and answers.NO_SUCH_JOB not in done.stderr:  # a single job that slurmctld has forgotten
         raise unreachable(done.stderr)
     return answers.squeue(done.stdout, _SQUEUE_FIELDS)
 
 
-def jobs_of(user: int) -> list[Told]:
-    """All jobs of a user (by uid) that slurmctld remembers and shows. Told.words: the script's path."""
+def jobs_of(user: int) -> list[ReportedJob]:
+    """All jobs of a user (by uid) that slurmctld remembers and shows. Their free text: the script's path."""
     done = _ask(["squeue", *_squeue_options(f"--user={user}")], "")
     if done.returncode:
         raise unreachable(done.stderr)
@@ -44,8 +44,8 @@ def _squeue_options(which: str) -> list[str]:
     return ["--noheader", "--array", "--states=all", which, f"--Format={fields}"]
 
 
-def sacct(job_ids: Sequence[str], cluster: str = "") -> list[Told]:
-    """The jobs that accounting knows; none without accounting. Told.words: the command line of their submission."""
+def sacct(job_ids: Sequence[str], cluster: str = "") -> list[ReportedJob]:
+    """The jobs that accounting knows; none without accounting. Their free text: the submitting command line."""
     done = _ask(sacct_command(job_ids), cluster)
     if done.returncode:
         if answers.NO_ACCOUNTS in done.stderr:
@@ -93,7 +93,7 @@ def unreachable(words: str) -> SchedulerError:
 
 
 def _ask(command: Sequence[str], cluster: str = "") -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(_USERS_TASTE)}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(_USER_SETTINGS)}
     name, *arguments = command
     return shell.run([name, *([f"--clusters={cluster}"] if cluster else []), *arguments], env)
 

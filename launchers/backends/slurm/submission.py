@@ -76,12 +76,12 @@ def submit(command: list[str], run_dir: Path, script: str, say: Say) -> str:
             raise SchedulerError(f"{name}: command not found\n    remedy: run this on a login node of the cluster")
     here = client.here()
     doubt = _refusal_of_test(command, run_dir / SBATCH)
-    taken = _sbatch(script, command, run_dir / SBATCH)
-    if taken.words:
-        say(taken.words)
+    accepted = _sbatch(script, command, run_dir / SBATCH)
+    if accepted.messages:
+        say(accepted.messages)
     if doubt:
         say(f"warning: sbatch took the job, though `sbatch --test-only` says: {doubt}; as things are now it will wait")
-    return f"{client.SCHEME}://{taken.cluster or here}/{taken.job_id}"
+    return f"{client.SCHEME}://{accepted.cluster or here}/{accepted.job_id}"
 
 
 def _sbatch(script: str, command: list[str], path: Path) -> Submitted:
@@ -104,10 +104,10 @@ def _sbatch(script: str, command: list[str], path: Path) -> Submitted:
         def _get_job_id_from_submission_command(string: bytes | str) -> str:
             nonlocal answer
             answer = str(string)
-            taken = answers.submitted(answer)
-            if taken is None:
+            accepted = answers.submitted(answer)
+            if accepted is None:
                 raise FailedSubmissionError(answer)
-            return taken.job_id
+            return accepted.job_id
 
     # A scratch folder: nobody needs submitit's own files, and it would expand a %j or %t in the run folder's path.
     with TemporaryDirectory(prefix="alignlaunch-") as scratch:
@@ -120,10 +120,10 @@ def _sbatch(script: str, command: list[str], path: Path) -> Submitted:
         except OSError:  # from submitit's own files, maybe after sbatch accepted the job
             if answers.submitted(answer) is None:
                 raise
-    taken = answers.submitted(answer)
-    if taken is None:
+    accepted = answers.submitted(answer)
+    if accepted is None:
         raise _lost(answer)
-    return taken
+    return accepted
 
 
 def _lost(answer: str) -> LostJobError:

@@ -1,4 +1,4 @@
-"""What Kubernetes is asked for: the keys of `k8s` in a job file and in a cluster profile."""
+"""Settings for Kubernetes: the keys of `k8s` in a job file and in a cluster profile."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class SecurityContext(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class K8s(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the cluster is asked for. The job's keys lie over the cluster profile's (`patch.over`)."""
+    """Settings for Kubernetes. The job's are merged into the cluster profile's (`patch.merge`)."""
 
     kind: Annotated[
         Literal["PyTorchJob", "TrainJob"],

@@ -145,5 +145,5 @@ def test_a_trainjob_ends() -> None:
 )
 def test_the_key_that_decides_a_place(place: str, key: str) -> None:
     assert key in refusals.key_of(place)
-    said = str(refusals.told(Refused(422, "Invalid", "is invalid", [{"field": place}]), "PyTorchJob", "ns"))
+    said = str(refusals.submission_error(Refused(422, "Invalid", "is invalid", [{"field": place}]), "PyTorchJob", "ns"))
     assert key in said

@@ -208,7 +208,7 @@ def test_every_key_is_in_the_documentation(key: str) -> None:
 )
 def test_patches(below: Any, above: Any, expected: Any) -> None:
     before = repr((below, above))
-    found = patch.over(below, above)
+    found = patch.merge(below, above)
     assert found == expected
     assert list(found) == list(expected)
     assert repr((below, above)) == before

@@ -66,7 +66,7 @@ def trains(**keys: Any) -> dict[str, Any]:
 )
 def test_a_pytorchjob(tmp_path: Path, change: dict[str, Any], field: str, rule: str) -> None:
     _, good = rendered(tmp_path)
-    found = list(k8s_lint.refusals(patch.over(good, change)))
+    found = list(k8s_lint.refusals(patch.merge(good, change)))
     assert field in [place for place, _ in found]
     assert rule in " ".join(said for place, said in found if place == field)
 

@@ -65,7 +65,7 @@ def test_a_second_opinion_can_be_a_bad_one(tmp_path: Path) -> None:
             {"metadata": {"labels": {"a": 1}}},
             {"spec": {"trainer": {"nonsense": 1}, "pytorchReplicaSpecs": {"Master": {"nonsense": 1}}}},
         ):
-            assert complaints(patch.over(good, change)), change
+            assert complaints(patch.merge(good, change)), change
         (replica, *_) = _template_holders(good)
         replica["template"]["spec"]["volumes"][0]["nonsense"] = 1
         assert complaints(good)

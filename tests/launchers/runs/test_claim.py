@@ -105,7 +105,7 @@ def test_a_submission_that_is_killed_after_sbatch_took_the_job_is_found_again(
     (row,) = records.load()
     assert row.status.state == "SUBMITTING"
     assert Path(row.run_dir).is_dir()
-    assert not processes.lives(processes.read(Path(row.run_dir) / states.SUBMITTER))
+    assert not processes.is_running(processes.read(Path(row.run_dir) / states.SUBMITTER))
 
     (stub.bin / "squeue").write_text("#!/bin/sh\nexit 0\n")
     (stub.bin / "squeue").chmod(0o755)
