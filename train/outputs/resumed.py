@@ -30,3 +30,4 @@ class JobSettings(TrainerCallback):
         for group, base, shape in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
             group["initial_lr"] = base
             group["lr"] = base * shape(scheduler.last_epoch)
+        scheduler._last_lr = [group["lr"] for group in groups]

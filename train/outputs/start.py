@@ -32,7 +32,7 @@ def settle(job: TrainConfig, args: Any, inputs: Sequence[str], place: Rendezvous
     """
     output_dir = Path(args.output_dir)
     attempt = checkpoints.Attempt(place.run_id, place.restart_count, place.restarts_uncounted)
-    found = sharing.by_rank_0(lambda: _candidates(job, args, attempt), place)
+    found = sharing.by_rank_0(lambda: candidates(job, args, attempt), place)
     resume = _newest_whole(found, place)
     if resume is None and args.resume_from_checkpoint is True and place.restart_count == 0:
         raise UserError(
@@ -62,7 +62,7 @@ def require_rows(checkpoint: Path | None, rows: int) -> None:
         )
 
 
-def _candidates(job: TrainConfig, args: Any, attempt: checkpoints.Attempt) -> list[Path]:
+def candidates(job: TrainConfig, args: Any, attempt: checkpoints.Attempt) -> list[Path]:
     """The checkpoints to try, the best first, as `resume` (or `train.resume_from_checkpoint`) asks for it."""
     output_dir, asked = Path(args.output_dir), args.resume_from_checkpoint
     named = job.resume if job.resume not in ("auto", "never") else asked if isinstance(asked, str) else None

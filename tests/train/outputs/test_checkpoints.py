@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 
+from alignlaunch.train.config import Data, TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.outputs import checkpoints
+from alignlaunch.train.outputs import start as choice
 
 
 @pytest.fixture
@@ -32,9 +35,13 @@ class Start(NamedTuple):
 def start(
     output: Path, asked: Any, restarts: int, run_id: str, *, uncounted: bool = False, inputs: Sequence[str] = ()
 ) -> Start:
+    """asked: the job's `train.resume_from_checkpoint`; None: `resume: never`."""
     attempt = checkpoints.Attempt(run_id, restarts, uncounted)
-    resume = next(iter(checkpoints.candidates(output, asked, attempt)), None)
-    return Start(resume, checkpoints.claim(output, resume, attempt, inputs))
+    args = SimpleNamespace(output_dir=str(output), resume_from_checkpoint=asked)
+    resume = "never" if asked is None else "auto"
+    job = TrainConfig(name="a", stage="sft", model="m", data=Data(train=["d"]), output_dir=str(output), resume=resume)
+    found = next(iter(choice.candidates(job, args, attempt)), None)
+    return Start(found, checkpoints.claim(output, found, attempt, inputs))
 
 
 def settle(*arguments: Any, **options: Any) -> Path | None:
@@ -86,8 +93,7 @@ def test_an_incomplete_one_is_refused(output: Path, name: str) -> None:
 
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
     assert settle(tmp_path, None, 3, "mine") is None
-    with pytest.raises(UserError, match="holds no complete checkpoint"):
-        settle(tmp_path, True, 0, "mine")
+    assert settle(tmp_path, True, 3, "mine") is None
 
 
 def test_a_fresh_run_moves_old_ones_away_and_loses_none(output: Path) -> None:
