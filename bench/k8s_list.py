@@ -22,7 +22,8 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.k8s import crowd
-from tests.k8s.cluster import REAL, Cluster, new_namespace
+from tests.k8s.cluster import Cluster
+from tests.k8s.namespaces import REAL, new_namespace
 from tests.k8s.standin.standin import StandIn, obstacle
 
 from .cli import aim, machine

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.k8s.cli import User
-from tests.k8s.cluster import StandInCluster
+from tests.k8s.namespaces import StandInCluster
 from tests.k8s.standin.kubeconfig import in_namespace
 from tests.k8s.standin.standin import StandIn
 from tests.slurm.cli import Login

@@ -35,6 +35,7 @@ def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:
 def diff(folder: Path, files: dict[str, str]) -> str:
     """Unified diff from the files in `folder` to `files`; empty if equal. Files left by an earlier rendering count too.
 
+    The lock is shown only if nothing else differs: its digests of the other files would repeat that they do.
     Raises UsageError for a folder or file that cannot be read.
     """
     try:
@@ -45,7 +46,9 @@ def diff(folder: Path, files: dict[str, str]) -> str:
 
 def _diff(folder: Path, files: dict[str, str]) -> str:
     parts: list[str] = []
-    for name in sorted({*files, *_outdated(folder, files)}):
+    for name in sorted({*files, *_outdated(folder, files)}, key=lambda name: (name == LOCK, name)):
+        if name == LOCK and parts:
+            break
         path = folder / name
         old = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else None
         new = files.get(name)

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.tiny import make_model, write_data
 
-from .cluster import REAL, Cluster, new_namespace
+from .cluster import Cluster
+from .namespaces import REAL, new_namespace
 from .standin.standin import StandIn, obstacle
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from alignlaunch.launchers.audit import drift
 from alignlaunch.launchers.job import jobfile
-from tests.launchers.render.test_hostile import as_yaml
+from tests.support.hostile import as_yaml
 from tests.support.tiny import TRAIN
 
 from .cluster import Cluster

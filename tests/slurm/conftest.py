@@ -12,7 +12,8 @@ import pytest
 from tests.support.debian import NEWEST, OTHER
 
 from . import debian
-from .private_slurm import PrivateSlurm, missing_binaries
+from .private_slurm import PrivateSlurm
+from .programs import missing_binaries
 
 INSTALLED = "installed"
 

@@ -13,63 +13,29 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import signal
 import socket
 import stat
 import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
 from tests.support.ports import free_ports
 
 from .configuration import SLURM_CONF, SLURMDBD_CONF
+from .daemons import Daemons, PrivateSlurmError
+from .node import NAMESPACES, NODE_SCRIPT
+from .programs import missing_binaries, search_path
 
 NODES = {"n1": "127.0.1.1", "n2": "127.0.1.2"}
 GPUS = 4  # a node
-#: Always this machine's own, and those of the Slurm that is started.
-TOOLS, SLURMS = ("munged", "unshare", "setpriv"), ("slurmctld", "slurmd", "sbatch", "srun", "squeue")
-ACCOUNTING_TOOLS, ACCOUNTING_SLURMS = ("mariadbd", "mariadb-install-db"), ("slurmdbd", "sacctmgr", "sacct")
 # munged's socket is the longest one: root + "/munge.sock.lock"; the kernel allows 108 bytes.
 LONGEST_ROOT = 80
 STARTUP_S = 60.0
 
 # A job in one of these will not change any more (NODE_FAIL and PREEMPTED can be on the way to a requeue).
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
-
-NAMESPACES = ("--mount", "--propagation", "private", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
-
-NODE_SCRIPT = """\
-set -e
-mount --bind "$1" /etc/hosts
-mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-hostname "$2"
-# Another version's programs in place of the installed ones: a job finds srun where its login PATH has it.
-if [ -n "$3" ]; then
-    for place in bin sbin; do mount -t overlay -o "ro,lowerdir=$3/$place:/usr/$place" overlay "/usr/$place"; done
-fi
-shift 3
-"$@" &   # not exec: process 1 of a PID namespace must reap orphans, which slurmd does not
-wait $!
-"""
-
-
-class PrivateSlurmError(RuntimeError):
-    """Slurm cannot be started here, or one of its daemons died."""
-
-
-def missing_binaries(*, accounting: bool, programs: Path | None = None) -> list[str]:
-    """What is not here of all that a private Slurm is started with."""
-    wanted = TOOLS + SLURMS + (ACCOUNTING_TOOLS + ACCOUNTING_SLURMS if accounting else ())
-    return [name for name in wanted if shutil.which(name, path=search_path(programs)) is None]
-
-
-def search_path(programs: Path | None) -> str:
-    """PATH with the daemons' folders, which a user's need not hold, and another Slurm's programs first."""
-    others = [f"{programs}/{place}" for place in ("bin", "sbin")] if programs else []
-    return os.pathsep.join([*others, os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
 class PrivateSlurm:
@@ -104,7 +70,6 @@ class PrivateSlurm:
         }
         self._own_hostnames = own_hostnames
         self.programs = programs
-        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         # A Slurm job this process may run in must not leak its SLURM_* and SBATCH_* into the jobs of this one.
         outer = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH_", "SRUN_", "SQUEUE_"))}
         self.env: Mapping[str, str] = {
@@ -112,6 +77,7 @@ class PrivateSlurm:
             "PATH": search_path(programs),
             "SLURM_CONF": str(self.root / "slurm.conf"),
         }
+        self._daemons = Daemons(self.root, self.env)
 
     def __enter__(self) -> Self:
         try:
@@ -156,7 +122,7 @@ class PrivateSlurm:
                 raise PrivateSlurmError(f"job {job} ended as {seen}, not {' or '.join(states)}")
             return seen in states
 
-        self._wait(arrived, timeout, lambda: f"job {job} is {seen}, not {' or '.join(states)}")
+        self._daemons.wait(arrived, timeout, lambda: f"job {job} is {seen}, not {' or '.join(states)}")
         return seen
 
     def set_node(self, name: str, state: str, reason: str = "test") -> None:
@@ -168,30 +134,30 @@ class PrivateSlurm:
 
     def wait_idle(self, timeout: float = STARTUP_S) -> None:
         """Until both nodes answer and run nothing."""
-        self._wait(
+        self._daemons.wait(
             lambda: self.node_states() == dict.fromkeys(NODES, "idle"), timeout, lambda: f"nodes: {self.node_states()}"
         )
 
     def kill_node(self, name: str) -> None:
         """As a power cut: slurmd and every process of the node's jobs die at once, and nobody tells slurmctld."""
-        self._stop_daemon(name, signal.SIGKILL)
+        self._daemons.stop(name, signal.SIGKILL)
 
     def start_node(self, name: str) -> None:
         hostname = name if self._own_hostnames else socket.gethostname()
         place = [str(self.root / "hosts"), hostname, str(self.programs or "")]
         node = ["sh", "-c", NODE_SCRIPT, "sh", *place, "slurmd", "-D", "-N", name]
         # unshare stays as the parent of the namespace's process 1, and takes it down when it dies.
-        self._spawn(name, ["unshare", *NAMESPACES, *node])
+        self._daemons.spawn(name, ["unshare", *NAMESPACES, *node])
 
     def stop_slurmctld(self) -> None:
-        self._stop_daemon("slurmctld", signal.SIGTERM)
+        self._daemons.stop("slurmctld", signal.SIGTERM)
 
     def start_slurmctld(self) -> None:
         # slurmctld must resolve n1 too: a srun inside a job gives it that name to call back.
         mount = 'mount --bind "$0" /etc/hosts && exec slurmctld -D'
         hosts = str(self.root / "hosts")
-        self._spawn("slurmctld", ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, hosts])
-        self._wait(lambda: self.run("scontrol", "ping", check=False).returncode == 0, STARTUP_S)
+        self._daemons.spawn("slurmctld", ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, hosts])
+        self._daemons.wait(lambda: self.run("scontrol", "ping", check=False).returncode == 0, STARTUP_S)
 
     def restart_slurmctld(self) -> None:
         self.stop_slurmctld()
@@ -258,9 +224,9 @@ class PrivateSlurm:
     def stop(self) -> None:
         """Stop every daemon, and with the nodes' namespaces every process of every job. The folder is the caller's."""
         for name in NODES:
-            self._stop_daemon(name, signal.SIGKILL)
+            self._daemons.stop(name, signal.SIGKILL)
         for name in ("slurmctld", "slurmdbd", "mariadbd", "munged"):
-            self._stop_daemon(name, signal.SIGTERM)
+            self._daemons.stop(name, signal.SIGTERM)
 
     def _check_host(self) -> None:
         missing = missing_binaries(accounting=self.accounting, programs=self.programs)
@@ -285,13 +251,13 @@ class PrivateSlurm:
         }
         paths = [f"{option}={self.root / name}" for option, name in files.items()]
         # --force: pytest's folders are mode 0700, which munged takes for a mistake.
-        self._spawn("munged", ["munged", "--foreground", "--force", f"--key-file={key}", *paths])
-        self._wait((self.root / "munge.sock").exists, STARTUP_S)
+        self._daemons.spawn("munged", ["munged", "--foreground", "--force", f"--key-file={key}", *paths])
+        self._daemons.wait((self.root / "munge.sock").exists, STARTUP_S)
 
     def _start_accounting(self, sql_port: int, password: str) -> None:
         data, sql_socket = self.root / "mysql", self.root / "mysql.sock"
         # As root although mariadbd advises against it: another user could not enter pytest's folders, and a change of
-        # user would cancel the death signal that _spawn sets.
+        # user would cancel the death signal that Daemons.spawn sets.
         common = ["--no-defaults", "--user=root", f"--datadir={data}"]
         install = ["--auth-root-authentication-method=normal", "--skip-test-db"]
         self.run("mariadb-install-db", *common, *install, timeout=300)
@@ -303,11 +269,13 @@ class PrivateSlurm:
         options = [f"--socket={sql_socket}", "--bind-address=127.0.0.1", f"--port={sql_port}", f"--init-file={init}"]
         # A test's database need not survive a power cut, and starts faster so.
         speed = ["--innodb-flush-log-at-trx-commit=0", "--innodb-lock-wait-timeout=900", "--skip-log-bin"]
-        self._spawn("mariadbd", ["mariadbd", *common, *options, *speed, f"--pid-file={self.root / 'mysql.pid'}"])
-        self._wait(lambda: _connects(sql_port), STARTUP_S)
-        self._spawn("slurmdbd", ["slurmdbd", "-D"])
+        self._daemons.spawn(
+            "mariadbd", ["mariadbd", *common, *options, *speed, f"--pid-file={self.root / 'mysql.pid'}"]
+        )
+        self._daemons.wait(lambda: _connects(sql_port), STARTUP_S)
+        self._daemons.spawn("slurmdbd", ["slurmdbd", "-D"])
         add, here = ("sacctmgr", "-i", "add"), f"cluster={self.cluster}"
-        self._wait(lambda: self.run(*add, "cluster", self.cluster, check=False).returncode == 0, STARTUP_S)
+        self._daemons.wait(lambda: self.run(*add, "cluster", self.cluster, check=False).returncode == 0, STARTUP_S)
         self.run(*add, "qos", "high")
         self.run(*add, "account", "lab", here)
         self.run(*add, "user", "root", "account=lab", here, "defaultaccount=lab", "qos=normal,high")
@@ -317,44 +285,6 @@ class PrivateSlurm:
         path.touch(mode=mode)
         path.write_text(text, encoding="utf-8")
         return path
-
-    def _spawn(self, name: str, argv: Sequence[str]) -> None:
-        with (self.root / f"{name}.out").open("ab") as log:
-            # The death signal: if pytest is killed, nothing of this Slurm outlives it.
-            self._daemons[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *argv],
-                env=self.env,
-                cwd=self.root,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C goes to pytest, which stops the daemons in order
-            )
-
-    def _stop_daemon(self, name: str, signum: signal.Signals, patience: float = 15) -> None:
-        daemon = self._daemons.pop(name, None)
-        if daemon is None:
-            return
-        daemon.send_signal(signum)
-        try:
-            daemon.wait(patience)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait()
-
-    def _wait(self, arrived: Callable[[], bool], timeout: float, why: Callable[[], str] = lambda: "timed out") -> None:
-        """Poll until `arrived`, or say which daemon died, or `why` not."""
-        deadline = time.monotonic() + timeout
-        while not arrived():
-            for name, daemon in self._daemons.items():
-                if daemon.poll() is not None:
-                    raise PrivateSlurmError(f"{name} ended with {daemon.returncode}: {self._last_words(name)}")
-            if time.monotonic() > deadline:
-                raise PrivateSlurmError(f"after {timeout:.0f} s: {why()} (logs: {self.root})")
-            time.sleep(0.1)
-
-    def _last_words(self, name: str) -> str:
-        return (self.root / f"{name}.out").read_text(encoding="utf-8", errors="replace")[-2000:].strip()
 
 
 def _connects(port: int) -> bool:

@@ -12,7 +12,8 @@ import pytest
 from tests.support.matrix import matrix
 
 from .conftest import slurm_ready
-from .private_slurm import NODES, PrivateSlurm, PrivateSlurmError
+from .daemons import PrivateSlurmError
+from .private_slurm import NODES, PrivateSlurm
 
 SLEEP_ON_BOTH = """#SBATCH -N2 --ntasks-per-node=1 -o /dev/null
 srun --kill-on-bad-exit=1 bash -c 'touch "$SLURM_JOB_ID.$SLURMD_NODENAME"; sleep 120'"""

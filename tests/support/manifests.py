@@ -11,7 +11,7 @@ from alignlaunch.launchers.audit import drift
 from alignlaunch.launchers.job import jobfile
 from alignlaunch.launchers.render.manifests import load_manifests
 from tests.conftest import MINIMAL
-from tests.launchers.render.test_hostile import as_yaml
+from tests.support.hostile import as_yaml
 
 #: The goldens that are manifests.
 FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "goldens").glob("*/k8s/job.configmap.yaml"))
@@ -28,3 +28,9 @@ def rendered(folder: Path, **keys: Any) -> list[dict[str, Any]]:
     loaded = jobfile.load(folder / "job.yaml")
     drift.write(folder / "k8s", drift.artifacts(loaded, "k8s", folder / "k8s"))
     return load_manifests(folder / "k8s")
+
+
+def container(of: dict[str, Any], role: str = "Master") -> dict[str, Any]:
+    """The container that trains, of a PyTorchJob."""
+    containers: list[dict[str, Any]] = of["spec"]["pytorchReplicaSpecs"][role]["template"]["spec"]["containers"]
+    return containers[0]

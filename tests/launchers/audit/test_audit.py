@@ -19,6 +19,7 @@ from alignlaunch.launchers.errors import UsageError
 from alignlaunch.launchers.files import write_atomic
 from alignlaunch.launchers.job import jobfile, pipeline
 from alignlaunch.launchers.job.pipeline import Pipeline
+from alignlaunch.launchers.render import render
 from alignlaunch.launchers.submit import steps
 from tests.conftest import MINIMAL, Cli
 
@@ -97,6 +98,18 @@ def test_check_is_clean_then_shows_the_drift_of_the_job(cli: Cli, job_file: Path
     assert cli("check", job_file).returncode == 1  # as pre-commit calls it, with files
     assert cli("render", job_file, "--target", "bash").returncode == 0
     assert cli("check").returncode == 0
+
+
+def test_the_digests_of_files_that_are_shown_are_not_shown_too(cli: Cli, folder: Path, job_file: Path) -> None:
+    """The lock holds the digest of every file, so that its diff repeats that the files differ."""
+    job_file.write_text(MINIMAL + "nnodes: 7\n")
+    shown = cli("check", folder).stdout
+    assert (f"--- {folder}/torchrun.sh" in shown, render.LOCK in shown) == (True, False)
+    assert cli("render", job_file, "--target", "bash").returncode == 0
+    lock = folder / render.LOCK
+    lock.write_text(lock.read_text().replace('"sha256": "', '"sha256": "0'))
+    alone = cli("check", folder)
+    assert (alone.returncode, f"--- {lock}" in alone.stdout) == (1, True)
 
 
 def test_check_sees_an_edited_artifact(cli: Cli, folder: Path) -> None:

@@ -14,7 +14,7 @@ import yaml
 from alignlaunch.launchers.backends.k8s.client import Api, UnreachableError
 from alignlaunch.launchers.errors import UsageError
 from tests.conftest import Cli
-from tests.launchers.render.test_hostile import as_yaml
+from tests.support.hostile import as_yaml
 from tests.support.manifests import KEYS
 
 LOGIN = b"<html>\nlog in\n</html>\n"

@@ -15,7 +15,7 @@ from alignlaunch.launchers.job.k8s import patch
 from alignlaunch.launchers.job.k8s.spec import K8s as K8sSpec
 from alignlaunch.launchers.render import render
 from tests.conftest import Cli
-from tests.launchers.render.test_hostile import as_yaml
+from tests.support.hostile import as_yaml
 from tests.support.manifests import K8S, KEYS
 
 DIGEST = f"a@sha256:{'0123456789abcdef' * 4}"

@@ -11,7 +11,10 @@ import pytest
 from alignlaunch.launchers.errors import JobFileError
 from alignlaunch.launchers.job import jobfile, zero_rules
 from alignlaunch.launchers.job.zero import ZeroConfig
+from alignlaunch.launchers.render import render
 from tests.conftest import MINIMAL
+
+from .job_files import problem, write
 
 OWN = sorted((Path(__file__).parents[3] / "zero_configs").glob("*.json"))
 TRAIN = """train: {per_device_train_batch_size: 2, gradient_accumulation_steps: 4, max_grad_norm: 1.0, bf16: true}
@@ -167,3 +170,40 @@ def test_the_rules_need_only_text() -> None:
     text = '{"zero_optimization": {"stage": 2}, "a": "\\ud83d\\ude00"}'
     assert json.loads(text)
     assert zero_rules.check("ds.json", ZeroConfig(2, "x", text), {})[0].place.startswith("ds.json:")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read: No such file"),
+        ("{", "not JSON"),
+        ("\xff", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "no `zero_optimization.stage`"),
+        ("{}", "no `zero_optimization.stage`"),
+        ('{"zero_optimization": null}', "no `zero_optimization.stage`"),
+        ('{"zero_optimization": [2]}', "no `zero_optimization.stage`"),
+        ('{"zero_optimization": {"stage": 4}}', "no `zero_optimization.stage`"),
+        ('{"zero_optimization": {"stage": true}}', "no `zero_optimization.stage`"),
+        ('{"zero_optimization": {"stage": 0}}', "no `zero_optimization.stage`"),
+        ('{"zero_optimization": {"stage": [1]}}', "no `zero_optimization.stage`"),
+    ],
+)
+def test_a_custom_zero_json_that_is_none(tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "ds.json").write_text(content, encoding="latin-1")
+    assert said in problem(write(tmp_path, zero="ds.json"))[0]
+
+
+def test_a_custom_zero_json_is_copied_as_it_is(tmp_path: Path) -> None:
+    text = (
+        '{"zero_optimization":\n   {"stage": 2}, "gradient_clipping": "auto", "gradient_accumulation_steps": "auto",'
+        '\n\t"train_batch_size": "auto", "tensorboard": {"job_name": "é"}}'
+    )
+    (tmp_path / "ds.json").write_text(text)
+    path = write(tmp_path, zero="ds.json")
+    loaded = jobfile.load(path)
+    assert loaded.zero is not None
+    assert (loaded.zero.stage, loaded.zero.text) == (2, text)
+    assert render.render(loaded, "bash", "job.yaml")[loaded.zero.file_name] == text
+    assert problem(path, "offload=optimizer")[0] == "the DeepSpeed JSON decides this itself"

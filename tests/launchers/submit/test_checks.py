@@ -15,7 +15,7 @@ from alignlaunch.launchers.runs import records
 from alignlaunch.launchers.runs.records import Run, Status
 from alignlaunch.launchers.submit import checks, steps
 from tests.conftest import MINIMAL
-from tests.launchers.render.test_hostile import as_yaml
+from tests.support.hostile import as_yaml
 from tests.support.manifests import KEYS
 
 

@@ -1,105 +1,19 @@
-"""Pipelines that run: on this machine, one step after the other, and what is submitted of them.
-
-One of them trains. In the others a shell script stands in for python; what it does is told by the job's environment.
-tests/slurm/test_steps.py has the real Slurm.
-"""
+"""Pipelines that run on this machine, one step after the other; tests/slurm/test_steps.py has the real Slurm."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
-from tests.support.stub_slurm import StubSlurm
 from tests.support.tiny import TRAIN, make_model, write_data
 
-ALIGNLAUNCH = [sys.executable, "-m", "alignlaunch.launchers.cli"]
-STUB = """#!/bin/bash
-echo "$ACT"
-case "$ACT" in
-    sleep) sleep 300 ;;
-    *) exit "$ACT" ;;
-esac
-"""
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """The folder of the pipeline, with the stand-in as the python of the profile `stub`."""
-    stub = tmp_path / "stub"
-    stub.write_text(STUB)
-    stub.chmod(0o755)
-    (tmp_path / "base").mkdir()
-    (tmp_path / "clusters").mkdir()
-    (tmp_path / "clusters/stub.yaml").write_text(yaml.safe_dump({"python": str(stub), "device": "cpu"}))
-    return tmp_path
-
-
-def write_steps(place: Path, *acts: str) -> None:
-    """Steps a, b, c, ... each on the output of the one before."""
-    jobs: dict[str, Any] = {}
-    for before, step, act in zip(["", *"abc"], "abcd", acts, strict=False):
-        model = f"${{{before}.output}}" if before else "./base"
-        jobs[step] = {"stage": "sft", "model": model, "data": {"train": ["hub/data"]}, "env": {"ACT": act}}
-        jobs[step] |= {"nproc_per_node": 1, "zero": 0, "output_dir": f"./{step}"}
-    (place / "chain.yaml").write_text(yaml.safe_dump({"name": "chain", "jobs": jobs}, sort_keys=False))
-
-
-def environment(place: Path, **more: str) -> dict[str, str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "ALIGNLAUNCH"))}
-    return {**inherited, "XDG_STATE_HOME": str(place / "state"), "HF_HUB_OFFLINE": "1", **more}
-
-
-def call(place: Path, *arguments: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*ALIGNLAUNCH, *arguments],
-        cwd=place,
-        env=environment(place, **env),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-def status(place: Path, run: str) -> list[tuple[str, str, int | None, str]]:
-    shown = json.loads(call(place, "status", run, "--json").stdout)
-    return [(run["name"], run["state"], run["exit_code"], run["reason"]) for run in shown]
-
-
-def start(place: Path) -> subprocess.Popen[str]:
-    """`alignlaunch local chain.yaml`, its first step begun."""
-    process = subprocess.Popen(
-        # A shell's background job is born with SIGINT ignored.
-        ["env", "--default-signal=INT", *ALIGNLAUNCH, "local", "chain.yaml", "--cluster", "stub"],
-        cwd=place,
-        env=environment(place),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    until(lambda: any("sleep" in log.read_text() for log in place.glob("runs/*/*.log")))
-    return process
-
-
-def until(arrived: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not arrived():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.1)
+from .stub_steps import call, start, status, write_steps
 
 
 def test_three_steps_train_one_on_the_output_of_the_other(tmp_path: Path) -> None:
@@ -267,68 +181,3 @@ def test_a_dry_run_shows_every_script_and_writes_nothing(place: Path) -> None:
     shown = call(place, "slurm", "chain.yaml", "--dry-run", PATH=str(place))  # no sbatch to ask there
     assert shown.stdout.count("#SBATCH --job-name=chain-") == 3
     assert sorted(place.iterdir()) == before
-
-
-# sbatch numbers its jobs from 1 and refuses the one that it is told to; scancel notes what it is given.
-SBATCH = r"""#!/bin/bash
-PATH=/usr/bin:/bin here=$(dirname "$0")
-if [[ "$*" == *--test-only* ]]; then exit 0; fi
-echo "$@" >> "$here/submitted"
-count=$(wc -l < "$here/submitted")
-if [[ $count == "$REFUSE" ]]; then echo 'sbatch: error: Invalid account' >&2; exit 1; fi
-echo "Submitted batch job $count"
-"""
-SQUEUE = r"""#!/bin/bash
-PATH=/usr/bin:/bin here=$(dirname "$0")
-for argument; do case $argument in --jobs=*) id=${argument#--jobs=} ;; esac; done
-[[ -e $here/submitted ]] || exit 0
-state=PENDING; grep -qsx "$id" "$here/cancelled" && state=CANCELLED
-echo "$id|$state|Priority|0:0||$(sed -n "${id}s/.* //p" "$here/submitted")|"
-"""
-SCANCEL = '#!/bin/bash\necho "$@" >> "$(/usr/bin/dirname "$0")/cancelled"\n'
-
-
-@pytest.fixture
-def stubs(place: Path) -> StubSlurm:
-    slurm = StubSlurm.create(place / "bin")
-    for name, text in {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": SCANCEL}.items():
-        (slurm.bin / name).write_text(text)
-        (slurm.bin / name).chmod(0o755)
-    return slurm
-
-
-def dependencies(stubs: StubSlurm) -> list[str]:
-    lines = (stubs.bin / "submitted").read_text().splitlines()
-    return [" ".join(word for word in line.split() if word.startswith(("--dep", "--kill"))) for line in lines]
-
-
-def test_each_job_waits_for_those_it_needs(place: Path, stubs: StubSlurm) -> None:
-    write_steps(place, "0", "0", "0")
-    more = "  d: {stage: sft, model: '${a.output}', data: {train: [d/d]}, after: [c]}\n"
-    (place / "chain.yaml").write_text((place / "chain.yaml").read_text() + more)
-    done = call(place, "slurm", "chain.yaml", "--json", PATH=str(stubs.bin))
-    shown = json.loads(done.stdout)
-    assert [run["handle"] for run in shown] == [f"slurm://stub/{i}" for i in (1, 2, 3, 4)]
-    assert len({run["pipeline"] for run in shown}) == 1
-    assert dependencies(stubs) == [
-        "",
-        "--dependency=afterok:1 --kill-on-invalid-dep=yes",
-        "--dependency=afterok:2 --kill-on-invalid-dep=yes",
-        "--dependency=afterok:3:1 --kill-on-invalid-dep=yes",
-    ]
-
-
-def test_a_submission_that_fails_half_way_takes_the_others_back(place: Path, stubs: StubSlurm) -> None:
-    write_steps(place, "0", "0", "0")
-    done = call(place, "slurm", "chain.yaml", code=3, PATH=str(stubs.bin), REFUSE="3")
-    assert done.stdout == ""
-    assert "c could not be submitted, so none shall be\n" in done.stderr
-    assert "cancelled slurm://stub/2 chain-b\nalignlaunch: cancelled slurm://stub/1 chain-a\n" in done.stderr
-    assert "Invalid account" in done.stderr
-    assert (stubs.bin / "cancelled").read_text() == "2\n1\n"
-    assert not list(place.glob("runs/chain-c-*"))
-    stubs.remove("scancel")  # and now they cannot be
-    (stubs.bin / "submitted").unlink()
-    said = call(place, "slurm", "chain.yaml", code=3, PATH=str(stubs.bin), REFUSE="2").stderr
-    assert "slurm://stub/1 chain-a could not be cancelled" in said
-    assert "later: alignlaunch cancel slurm://stub/1" in said
