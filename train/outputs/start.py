@@ -55,9 +55,9 @@ def require_rows(checkpoint: Path | None, rows: int) -> None:
     whole = manifest.read(checkpoint) if checkpoint else None
     if whole and whole.rows != rows:
         raise UserError(
-            f"{checkpoint}: cannot be resumed: it was trained on {whole.rows} sequences, and the data now make {rows}, "
-            "so that its place in their order means nothing. Restore the data, or start a new run: `resume: never`, or "
-            f"from its weights, `model: {checkpoint}`.",
+            f"the data are not those of {checkpoint}: it was trained on {whole.rows} sequences, and they now make "
+            f"{rows}, so that its place in their order means nothing. Restore them, or start a new run: "
+            f"`resume: never`, or from its weights, `model: {checkpoint}`.",
             everywhere=True,
         )
 

@@ -87,7 +87,7 @@ def test_data_of_another_length_is_refused(run_job: Runner, workplace: Path) -> 
     source.write_text("".join(lines))
     again = run_job("grown", data=data, train=TRAIN)
     assert again.code == 2
-    assert "checkpoint-2: cannot be resumed: it was trained on " in again.stderr
+    assert "the data are not those of out/grown/checkpoint-2: it was trained on " in again.stderr
     assert "`resume: never`" in again.stderr
 
 
