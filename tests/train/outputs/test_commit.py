@@ -35,8 +35,18 @@ def save(output: Path, step: int, limit: int | None = 2, kept: frozenset[str] = 
     """Write and commit."""
     folder = write(output, step)
     files = [file for rank in range(RANKS) for file in commit.described(folder, rank)]
-    about = {"epoch": 0.5, "records": 8, "processes": RANKS, "zero_stage": 2, "run_id": "r", "job_sha256": "0"}
-    whole = Manifest(step=step, written="now", files=files, **about)  # type: ignore[arg-type]
+    whole = Manifest(
+        step=step,
+        epoch=0.5,
+        records=8,
+        rows=16,
+        processes=RANKS,
+        zero_stage=2,
+        run_id="r",
+        job={},
+        written="now",
+        files=files,
+    )
     commit.publish(folder, whole, limit, set(kept))
     return output / folder.name
 
@@ -194,5 +204,5 @@ def test_what_was_asked_for_and_is_broken_is_refused(run_job: Runner) -> None:
     again = run_job("broken-asked", train=TRAIN | {"max_steps": 2, "resume_from_checkpoint": True})
     assert again.code == 2
     assert "checkpoint-2 is broken and is passed over: optimizer.pt" in again.stdout
-    assert "no checkpoint is whole" in again.stderr
+    assert "holds no complete checkpoint" in again.stderr
     assert names(again.output_dir) == ["checkpoint-2"], "nothing was moved"
