@@ -202,6 +202,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: DeepSpeed JSON beside job.resolved.yaml; None trains with plain DDP.
     deepspeed: str | None = None
     lora: Lora | None = None
+    #: `auto`, `never`, or the checkpoint to start from: `outputs.start`.
+    resume: str = "auto"
     #: Seconds that nodes wait for each other, and a first all-reduce may take (at least 60); 0: no preflight; None: the
     #: launcher's default.
     preflight_timeout: int | None = None

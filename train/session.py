@@ -24,7 +24,7 @@ from .data.encoding.encoders import LIMITS, Encoder
 from .data.encoding.tokens import identity
 from .errors import UserError
 from .model import adapter, loading, precision, vocabulary
-from .outputs import checkpoints, merge, saving
+from .outputs import checkpoints, commit, merge, resumed, sameness, saving, start
 from .processes import deepspeed_group, sharing, spread
 from .processes.rendezvous import Rendezvous
 from .reporting import say
@@ -51,14 +51,16 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         os.environ.setdefault("WANDB_DIR", job.output_dir)  # W&B's default is the working directory
 
     _make_writable(output_dir)
-    resume = _start(job, output_dir, args, place)
-    step = _batch(args, resume, place)
+    inputs = [job.model, job.tokenizer or "", *(str(job.train.get(key, "")) for key in _REWARD_KEYS)]
+    begin = start.settle(job, args, inputs, place)
+    step = _batch(args, begin.checkpoint, place)
 
     tokenizer = loading.load_tokenizer(job)
     processor = vision.load_processor(job, tokenizer)
     encode = vision.encoder(job, stage, tokenizer, processor, args)
     train_rows = rows("train", job, args, processor or tokenizer, encode, place)
     eval_rows = rows("validation", job, args, processor or tokenizer, encode, place) if job.data.evaluates else None
+    start.require_rows(begin.checkpoint, len(train_rows))
     images = vision.sees(train_rows, eval_rows)
     network = loading.load_model(job, args, tokenizer, chosen, head=stage.HEAD, images=images)
     new_tokens = vocabulary.grow(network, len(tokenizer))
@@ -71,10 +73,11 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     unused.settle(trainer)
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(reporting.Recorder(output_dir))
-    trainer.add_callback(saving.SharedCheckpoints())
+    trainer.about = commit.About(place, sameness.of(job), records=step.records, rows=len(train_rows))
+    trainer.add_callback(resumed.JobSettings())
     trainer.add_callback(batch.BatchRecorder(step))
 
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    _train(trainer, begin)
     if trainer.state.global_step < trainer.state.max_steps:
         return _stopped_early(trainer.state, output_dir)
     if eval_rows is not None and not _evaluated_last_step(trainer):
@@ -86,6 +89,23 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     return finish.DONE
 
 
+def _train(trainer: Any, begin: start.Start) -> None:
+    """Train from where the attempt begins. Notes it in the output folder if not even a first step succeeds."""
+    resume = begin.checkpoint
+    try:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except Exception as error:
+        ours = resume is not None and resume.parent == Path(trainer.args.output_dir)
+        if (
+            resume
+            and ours
+            and not isinstance(error, UserError)
+            and trainer.state.global_step <= checkpoints.step(resume)
+        ):
+            checkpoints.record_failed_start(resume, begin.token)
+        raise
+
+
 def bf16_supported() -> bool:
     """Whether to train in bf16 here if a job asks for it: the GPU supports it, or on a CPU a test asks for it."""
     if torch.cuda.is_available():
@@ -95,24 +115,6 @@ def bf16_supported() -> bool:
 
 def _is_sharded(zero: dict[str, Any] | None) -> bool:
     return bool((zero or {}).get("zero_optimization", {}).get("stage") == 3)
-
-
-def _start(job: TrainConfig, output_dir: Path, args: Any, place: Rendezvous) -> Path | None:
-    """Make the output folder this run's. Returns the checkpoint to resume from; None: start afresh. A collective."""
-    asked = args.resume_from_checkpoint
-    attempt = (place.restart_count, place.run_id)
-    uncounted = place.restarts_uncounted
-    inputs = [job.model, job.tokenizer or "", *(str(job.train.get(key, "")) for key in _REWARD_KEYS)]
-    resume, aside = sharing.by_rank_0(
-        lambda: checkpoints.settle(output_dir, asked, *attempt, uncounted=uncounted, inputs=inputs), place
-    )
-    if aside:
-        say(f"set aside in {aside}: what an earlier run left in {output_dir}")
-    if resume:
-        seen = spread.gather(checkpoints.zero_files(resume))  # nodes may have separate output folders
-        checkpoints.refuse_other_split(resume, set().union(*seen), loading.zero_stage(args), place.world_size)
-    say(f"resuming from {resume}" if resume else "starting afresh")
-    return resume
 
 
 def _batch(args: Any, resume: Path | None, place: Rendezvous) -> batch.StepBatch:

@@ -30,6 +30,7 @@ COMMON = [
     Default("train.gradient_checkpointing", True, "ORPO §5; SFT; DDP"),
     Default("train.report_to", "tensorboard", "DDP"),
     Default("train.logging_steps", 1, "script"),
+    Default("train.save_total_limit", 2, "alignlaunch"),  # with optimizer state each is several times the model
 ]
 
 _LORA_8 = [

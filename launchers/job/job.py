@@ -99,7 +99,8 @@ class Job:
         """The paths that the job reads and writes, as written in the job file; hub ids are left out."""
         spec = self.spec
         sources = [source.path for role in ("train", "validation") for source in spec.data.sources(role)]
-        named = [spec.model, spec.tokenizer, *sources, spec.data.cache_dir]
+        checkpoint = None if spec.resume in ("auto", "never") else spec.resume
+        named = [spec.model, spec.tokenizer, *sources, spec.data.cache_dir, checkpoint]
         read = (path for path in named if path and looks_like_path(path))
         return [*read, *self.reward_models.values(), spec.output_dir]
 

@@ -64,7 +64,7 @@ MOVES: dict[str, Move] = {
     "evaluation_strategy": Move("train.eval_strategy", "transformers 5"),
     "no_cuda": Move(None, "the device is found out on the node", unless=True, remedy=_CPU),
     "use_cpu": Move(None, "the device is found out on the node", unless=True, remedy=_CPU),
-    "overwrite_output_dir": Move(None, "a new run always starts anew; a requeued one goes on from its checkpoint"),
+    "overwrite_output_dir": Move("resume", "the job's own key", _when_true("never", "auto")),
     "overwrite_cache": Move(None, "the cache is keyed by content"),
     "save_safetensors": Move(None, "safetensors is the only format now", unless=False, remedy="remove it"),
     "group_by_length": Move("train.train_sampling_strategy", "transformers 5", _when_true("group_by_length", "random")),

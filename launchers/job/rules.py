@@ -126,6 +126,11 @@ def combinations(document: Document, data: dict[str, Any]) -> list[Problem]:
     if data.get("launcher") == "deepspeed" and data.get("zero") == 0:
         rule, remedy = "the deepspeed launcher without ZeRO has no use", "set `zero: 1`, or `launcher: torchrun`"
         problems.append(Problem(document.place(("launcher",)), "launcher", "deepspeed", rule, remedy))
+    named = (data.get("train") or {}).get("resume_from_checkpoint") if isinstance(data.get("train"), dict) else None
+    if named and data.get("resume", "auto") != "auto":
+        rule, remedy = "`resume` says where to start as well", "keep `resume`"
+        place = document.place(("train", "resume_from_checkpoint"))
+        problems.append(Problem(place, "train.resume_from_checkpoint", named, rule, remedy))
     least, colon, most = str(data.get("nnodes")).partition(":")
     if colon and least.isdigit() and most.isdigit() and int(least) > int(most):
         rule, remedy = "the fewest nodes are more than the most", f'write "{most}:{least}"'

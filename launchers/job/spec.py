@@ -166,6 +166,16 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             examples=["12:00:00"],
         ),
     ] = None
+    resume: Annotated[
+        NonEmptyStr,
+        Meta(
+            description="Where a submission starts. `auto`: if the same job was interrupted in `output_dir`, from its "
+            "newest whole checkpoint; otherwise from the beginning, and what another job left there is set aside. "
+            "`never`: from the beginning. Or the path of a checkpoint. A requeued or restarted job always continues "
+            "from its own newest whole checkpoint.",
+            examples=["never", "../output/orpo_zero3/checkpoint-50"],
+        ),
+    ] = "auto"
     preflight_timeout: Annotated[
         Annotated[int, Meta(ge=0, le=86400)] | None,
         Meta(

@@ -4,70 +4,107 @@ from __future__ import annotations
 
 import re
 import secrets
+import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .. import trained_folder
 from ..errors import UserError
+from . import manifest
 
 #: Transformers' mark of a checkpoint that is still being written.
 INCOMPLETE = "checkpoint-is-incomplete.txt"
 #: The file that names the run to which the checkpoints of an output folder belong.
 OWNER = ".run"
+#: The folder in which a checkpoint is written, until it is complete.
+ASIDE = ".saving"
+#: A line for each attempt that failed before its first step: a checkpoint that fails again is passed over.
+FAILED_STARTS = ".failed-starts"
+MAX_FAILED_STARTS = 2
+#: Of so many `previous-*` folders the checkpoints are kept, too; of older ones only the results.
+KEPT_PREVIOUS = 2
 
 
-class Start(NamedTuple):
-    """How a run starts. resume: the checkpoint to resume from. aside: the folder to which old files were moved."""
-
-    resume: Path | None
-    aside: Path | None
+_NAME = re.compile(r"checkpoint-\d+")
 
 
-def settle(
-    output_dir: Path,
-    asked: Any,
-    restart_count: int,
-    run_id: str,
-    *,
-    uncounted: bool = False,
-    inputs: Sequence[str] = (),
-) -> Start:
-    """Make the output folder this run's, and choose the checkpoint to resume from.
+class Attempt(NamedTuple):
+    """An attempt of a run. restart_count: restarts that the launcher counted. uncounted: it counts none."""
 
-    A restarted run resumes from its own last complete checkpoint, if it has one; any other run from what is `asked` (a
-    folder, or true: the last complete checkpoint). All other checkpoints are moved aside, so that no restart takes them
-    for this run's, and so are an earlier run's results: weights that stayed would be taken for this run's.
-    restart_count: restarts that the launcher counted. uncounted: the launcher counts no restarts; if OWNER names this
-    run, treat it as one. inputs: folders that the run reads; their weights stay where they are.
-    Raises UserError if the checkpoint that was asked for is missing or incomplete.
+    run_id: str
+    restart_count: int
+    uncounted: bool = False
+
+    def is_restart(self, output_dir: Path) -> bool:
+        """Whether this run has had the output folder before. Where restarts are not counted, OWNER tells."""
+        return (self.restart_count > 0 or self.uncounted) and _owner(output_dir) == self.run_id
+
+
+def candidates(output_dir: Path, named: str | None, attempt: Attempt) -> list[Path]:
+    """The checkpoints that this attempt may resume from, the one to try first at the head; empty: it starts afresh.
+
+    A restarted run resumes from its own last complete checkpoint, if it has one; any other from the one that is
+    `named`, or else from the last complete one. Those that failed to start MAX_FAILED_STARTS times come last. Raises
+    UserError if the named one is missing or incomplete.
     """
-    found = complete_checkpoints(output_dir)
-    restarted = (restart_count > 0 or uncounted) and _owner(output_dir) == run_id
-    if restarted and found:
-        resume: Path | None = found[-1]
-    elif isinstance(asked, str):
-        resume = _complete(Path(asked))
-    else:
-        resume = found[-1] if asked and found else None
-    if asked and resume is None and restart_count == 0 and not restarted:
-        raise UserError(
-            f"train.resume_from_checkpoint: true, but {output_dir} holds no complete checkpoint. Remove the key to "
-            "start afresh.",
-            everywhere=True,
-        )
+    found = complete_checkpoints(output_dir)[::-1]
+    if named and not (found and attempt.is_restart(output_dir)):
+        return [_complete(Path(named))]
+    failed = failed_starts(output_dir)
+    return sorted(found, key=lambda folder: failed[folder.name] >= MAX_FAILED_STARTS)
+
+
+def record_failed_start(checkpoint: Path, token: str) -> None:
+    """Note that an attempt failed before its first step from a checkpoint. token: the attempt's, on every rank."""
+    with suppress(OSError), (checkpoint.parent / FAILED_STARTS).open("a", encoding="utf-8") as file:
+        file.write(f"{checkpoint.name} {token}\n")
+
+
+def failed_starts(output_dir: Path) -> Counter[str]:
+    """How many attempts failed to start from each checkpoint, by its name, since the last one was written."""
+    try:
+        lines = (output_dir / FAILED_STARTS).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return Counter()
+    return Counter(line.partition(" ")[0] for line in set(lines))  # several ranks of an attempt may have noted it
+
+
+def claim(output_dir: Path, resume: Path | None, attempt: Attempt, inputs: Sequence[str] = ()) -> Path | None:
+    """Make the output folder this run's, which starts from `resume`. Returns the folder to which old files were moved.
+
+    All other checkpoints are moved aside, so that no restart takes them for this run's, and so are an earlier run's
+    results: weights that stayed would be taken for this run's. inputs: folders that the run reads; their weights stay
+    where they are. Only the last KEPT_PREVIOUS folders of old files keep their checkpoints.
+    """
+    shutil.rmtree(output_dir / ASIDE, ignore_errors=True)  # what an attempt that was killed had half written
     moved = _other_checkpoints(output_dir, resume)
-    if not restarted and not any(Path(one).resolve() == output_dir.resolve() for one in inputs):
+    if not attempt.is_restart(output_dir) and not any(Path(one).resolve() == output_dir.resolve() for one in inputs):
         moved += _results(output_dir, resume)
     aside = _set_aside(output_dir, moved)
-    (output_dir / OWNER).write_text(run_id, encoding="utf-8")
-    return Start(resume, aside)
+    for old in sorted(output_dir.glob("previous-*"))[:-KEPT_PREVIOUS]:
+        for checkpoint in folders(old):
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    (output_dir / OWNER).write_text(attempt.run_id, encoding="utf-8")
+    return aside
 
 
 def complete_checkpoints(output_dir: Path) -> list[Path]:
     """The checkpoints that were written completely, oldest first."""
-    return [folder for folder in _folders(output_dir) if _is_complete(folder)]
+    return [folder for folder in folders(output_dir) if not _fault(folder)]
+
+
+def folders(output_dir: Path) -> list[Path]:
+    """All folders `checkpoint-N`, complete or not, by N."""
+    return sorted((path for path in output_dir.glob("checkpoint-*") if _NAME.fullmatch(path.name)), key=step)
+
+
+def step(checkpoint: Path) -> int:
+    """The step that a folder `checkpoint-N` was written at."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def zero_files(folder: Path) -> set[str]:
@@ -94,18 +131,26 @@ def refuse_other_split(folder: Path, files: set[str], zero_stage: int, world_siz
     )
 
 
-def _is_complete(folder: Path) -> bool:
-    # trainer_state.json is the last file of a checkpoint. The final output has one too, but no optimizer state.
-    final = (folder / trained_folder.PROVENANCE).exists()
-    return not final and not (folder / INCOMPLETE).exists() and (folder / "trainer_state.json").is_file()
+def _fault(folder: Path) -> str:
+    """Why a folder is no complete checkpoint, as far as the names and sizes of its files tell; empty: it is one."""
+    if (folder / trained_folder.PROVENANCE).exists():
+        return f"{trained_folder.PROVENANCE} is in it: it is a run's result, without optimizer state"
+    if (folder / INCOMPLETE).exists():
+        return f"{INCOMPLETE} is in it"
+    if not (folder / "trainer_state.json").is_file():
+        return "it has no trainer_state.json"
+    # One that transformers or an earlier alignlaunch wrote has no manifest; there is nothing to hold it against.
+    found = manifest.read(folder)
+    if found is None and (folder / manifest.NAME).exists():
+        return f"its {manifest.NAME} cannot be read"
+    return manifest.missing(folder, found) if found else ""
 
 
 def _complete(folder: Path) -> Path:
-    if not _is_complete(folder):
+    if fault := _fault(folder):
         raise UserError(
-            f"train.resume_from_checkpoint: {folder}: not a complete checkpoint (no trainer_state.json, or "
-            f"{INCOMPLETE} or {trained_folder.PROVENANCE} is in it). Name an older checkpoint-N folder, or "
-            "`true` for the last complete one.",
+            f"resume: {folder}: not a complete checkpoint: {fault}. Name an older checkpoint-N folder, or remove the "
+            "key: `auto` takes the last complete one.",
             everywhere=True,
         )
     return folder
@@ -120,10 +165,10 @@ def _owner(output_dir: Path) -> str | None:
 
 def _other_checkpoints(output_dir: Path, resume: Path | None) -> list[Path]:
     """All checkpoints except the one to resume from and older ones of the same folder."""
-    folders = _folders(output_dir)
-    names = [folder.name for folder in folders]
+    found = folders(output_dir)
+    names = [folder.name for folder in found]
     here = resume is not None and resume.resolve().parent == output_dir.resolve() and resume.name in names
-    return folders[names.index(resume.name) + 1 :] if here and resume else folders
+    return found[names.index(resume.name) + 1 :] if here and resume else found
 
 
 def _results(output_dir: Path, resume: Path | None) -> list[Path]:
@@ -147,8 +192,3 @@ def _set_aside(output_dir: Path, moved: list[Path]) -> Path | None:
     for path in moved:
         path.rename(aside / path.name)
     return aside
-
-
-def _folders(output_dir: Path) -> list[Path]:
-    numbered = [(m, p) for p in output_dir.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", p.name))]
-    return [path for _, path in sorted((int(match[1]), path) for match, path in numbered)]

@@ -12,8 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
-
 import alignlaunch
 
 from .. import trained_folder
@@ -103,14 +101,3 @@ class WriterTrainer:
             trainer._save(output_dir or self.args.output_dir, state_dict=weights)
         if self.args.push_to_hub and not _internal_call:
             trainer.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
-
-
-class SharedCheckpoints(TrainerCallback):
-    """Let others read the weights of checkpoints, as `save` does for the final ones."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """After each checkpoint."""
-        del control, kwargs
-        if state.is_world_process_zero:
-            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            trained_folder.share(*checkpoint.glob("*.safetensors"))

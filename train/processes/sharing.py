@@ -27,6 +27,16 @@ def by_rank_0(decide: Callable[[], T], place: Rendezvous) -> T:
     return decided
 
 
+def together(work: Callable[[], T]) -> list[T]:
+    """Let every rank do its part. Returns the results of all, on each. A collective.
+
+    A UserError on one rank is raised on all.
+    """
+    outcomes = spread.gather(_attempt(work))
+    _raise_first(outcomes)
+    return outcomes
+
+
 def once(work: Callable[[], T], folder: Path, place: Rendezvous) -> T:
     """Do the work on rank 0, and on the first rank of each node that does not see rank 0's `folder`.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ..outputs.commit import CommittingTrainer
 from ..outputs.saving import WriterTrainer
 from ..reporting import MeasuredTrainer
 from .finite import FiniteTrainer
 
 
-class StageTrainer(FiniteTrainer, WriterTrainer, MeasuredTrainer):
-    """Mixin for a Trainer: stops at a loss that is not finite, measures speed, saves without needless copies."""
+class StageTrainer(FiniteTrainer, CommittingTrainer, WriterTrainer, MeasuredTrainer):
+    """Mixin for a Trainer: stops at a loss that is not finite, commits checkpoints, measures speed, copies no more than
+    is saved."""

@@ -45,6 +45,7 @@ LANDS: dict[str, tuple[Any, str, Any]] = {
     "warmup_ratio": (0.05, "train.warmup_steps", 0.05),
     "evaluation_strategy": ("epoch", "train.eval_strategy", "epoch"),
     "group_by_length": (True, "train.train_sampling_strategy", "group_by_length"),
+    "overwrite_output_dir": (True, "resume", "never"),
     "use_peft": (False, "lora", None),
 }
 

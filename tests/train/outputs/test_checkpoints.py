@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 
+from alignlaunch.train.config import Data, TrainConfig
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.outputs import checkpoints
+from alignlaunch.train.outputs import start as choice
 
 
 @pytest.fixture
@@ -23,9 +27,26 @@ def output(tmp_path: Path) -> Path:
     return tmp_path
 
 
+class Start(NamedTuple):
+    resume: Path | None
+    aside: Path | None
+
+
+def start(
+    output: Path, asked: Any, restarts: int, run_id: str, *, uncounted: bool = False, inputs: Sequence[str] = ()
+) -> Start:
+    """asked: the job's `train.resume_from_checkpoint`; None: `resume: never`."""
+    attempt = checkpoints.Attempt(run_id, restarts, uncounted)
+    args = SimpleNamespace(output_dir=str(output), resume_from_checkpoint=asked)
+    resume = "never" if asked is None else "auto"
+    job = TrainConfig(name="a", stage="sft", model="m", data=Data(train=["d"]), output_dir=str(output), resume=resume)
+    found = next(iter(choice.candidates(job, args, attempt)), None)
+    return Start(found, checkpoints.claim(output, found, attempt, inputs))
+
+
 def settle(*arguments: Any, **options: Any) -> Path | None:
     """The checkpoint to resume from."""
-    return checkpoints.settle(*arguments, **options).resume
+    return start(*arguments, **options).resume
 
 
 def names(folder: Path) -> set[str]:
@@ -72,8 +93,7 @@ def test_an_incomplete_one_is_refused(output: Path, name: str) -> None:
 
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
     assert settle(tmp_path, None, 3, "mine") is None
-    with pytest.raises(UserError, match="holds no complete checkpoint"):
-        settle(tmp_path, True, 0, "mine")
+    assert settle(tmp_path, True, 3, "mine") is None
 
 
 def test_a_fresh_run_moves_old_ones_away_and_loses_none(output: Path) -> None:
@@ -109,7 +129,7 @@ def left(folder: Path) -> set[str]:
 def test_a_fresh_run_sets_an_earlier_ones_results_aside_together(finished: Path) -> None:
     """If it is cancelled, nobody takes them for its own."""
     results = left(finished) - {"mine.md"}
-    aside = checkpoints.settle(finished, None, 0, "ours").aside
+    aside = start(finished, None, 0, "ours").aside
     assert left(finished) == {"mine.md"}
     assert aside is not None
     assert left(aside) == results
@@ -124,14 +144,14 @@ def test_a_resumed_run_keeps_the_metrics_that_it_goes_on_with(finished: Path) ->
 
 def test_a_restarted_run_keeps_its_own_results(finished: Path) -> None:
     everything = left(finished)
-    assert checkpoints.settle(finished, None, 1, "theirs") == (None, None)
+    assert start(finished, None, 1, "theirs") == (None, None)
     assert left(finished) == everything
 
 
 def test_a_model_of_the_users_stays_where_it_is(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     everything = left(finished)
-    assert checkpoints.settle(finished, None, 0, "ours", inputs=[str(finished)]).aside is None, "it is trained further"
+    assert start(finished, None, 0, "ours", inputs=[str(finished)]).aside is None, "it is trained further"
     folder = tmp_path_factory.mktemp("model")
     (folder / "model.safetensors").touch()
-    assert checkpoints.settle(folder, None, 0, "ours").aside is None, "no run of ours was here"
+    assert start(folder, None, 0, "ours").aside is None, "no run of ours was here"
     assert left(finished) == everything

@@ -1,0 +1,124 @@
+"""Checkpoints that are whole or not there: written aside, brought to disk, described by a manifest, then renamed.
+
+However a run is killed, each folder `checkpoint-N` is complete, and the one before it is removed only after that.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import trained_folder
+from ..errors import UserError
+from ..model.loading import zero_stage
+from ..processes import sharing
+from ..processes.rendezvous import Rendezvous
+from . import checkpoints, manifest
+from .checkpoints import ASIDE, folders
+from .manifest import File, Manifest
+
+#: Files of a checkpoint that a rank other than 0 writes: its random state, and its part of ZeRO's state.
+_OF_A_RANK = re.compile(r"rng_state_(\d+)\.pth$|zero_pp_rank_(\d+)_")
+
+
+class About(NamedTuple):
+    """What a checkpoint's manifest says of its run. records: those of one step. rows: those of the training data."""
+
+    place: Rendezvous
+    job: dict[str, Any]
+    records: int
+    rows: int
+
+
+class CommittingTrainer:
+    """Mixin for a Trainer: its checkpoints are committed as above."""
+
+    #: Set before training.
+    about: About
+
+    args: Any
+    state: Any
+    _aside: Path | None = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._aside or super()._get_output_dir(trial))  # type: ignore[misc]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Save and commit a checkpoint. A collective. Raises UserError if it cannot be brought to disk."""
+        place = self.about.place
+        output_dir, step, best = Path(self.args.output_dir), self.state.global_step, self.state.best_global_step
+        folder = output_dir / ASIDE / f"checkpoint-{step}"
+        self._aside = folder.parent
+        try:
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        finally:
+            self._aside = None
+        if best:  # transformers looks for it in the folder that it saves to
+            self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{best}")
+            if self.args.should_save:
+                self.state.save_to_json(str(folder / "trainer_state.json"))
+        files = sharing.together(lambda: described(folder, place.rank))
+        whole = Manifest(
+            step=step,
+            epoch=float(self.state.epoch or 0),
+            records=step * self.about.records,
+            rows=self.about.rows,
+            processes=place.world_size,
+            zero_stage=zero_stage(self.args),
+            run_id=place.run_id,
+            job=self.about.job,
+            written=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            files=[file for part in files for file in part],
+        )
+        kept = {f"checkpoint-{best}"} if best else set()
+        sharing.once(lambda: publish(folder, whole, self.args.save_total_limit, kept), output_dir, place)
+
+
+def described(folder: Path, rank: int) -> list[File]:
+    """This rank's files of a checkpoint, brought to disk."""
+    try:
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and _writer(path) == rank)
+        return [manifest.describe(folder, path, rank) for path in paths]
+    except OSError as error:
+        raise UserError(_words(folder, error)) from error
+
+
+def _writer(path: Path) -> int:
+    found = _OF_A_RANK.search(path.name)
+    return int(found[1] or found[2]) if found else 0
+
+
+def publish(folder: Path, whole: Manifest, limit: int | None, kept: set[str]) -> None:
+    """Complete a checkpoint and give it its name; then remove all but the last `limit` and those `kept`."""
+    output_dir = folder.parent.parent
+    final = output_dir / folder.name
+    try:
+        trained_folder.share(*folder.glob("*.safetensors"))
+        for place in [path for path in folder.rglob("*") if path.is_dir()]:
+            manifest.sync(place)
+        manifest.write(folder, whole)
+        if final.exists():  # an attempt before was here; what this one computed takes its place
+            _remove(final)
+        folder.rename(final)
+        manifest.sync(output_dir)
+        others = [path for path in folders(output_dir) if path.name not in kept]
+        for old in others[:-limit] if limit else []:
+            _remove(old)
+        (output_dir / checkpoints.FAILED_STARTS).unlink(missing_ok=True)  # there is progress
+    except OSError as error:
+        raise UserError(_words(folder, error)) from error
+
+
+def _remove(checkpoint: Path) -> None:
+    """Take its name away first: a folder that is half removed must not look like a checkpoint."""
+    doomed = checkpoint.parent / ASIDE / f"removed-{checkpoint.name}"
+    shutil.rmtree(doomed, ignore_errors=True)
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def _words(folder: Path, error: OSError) -> str:
+    return f"{folder}: the checkpoint cannot be saved: {error.strerror or error}. Make room there and submit again."

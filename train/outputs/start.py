@@ -1,0 +1,115 @@
+"""Where an attempt starts from: the newest checkpoint of the same job that is whole, or nothing."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import trained_folder
+from ..config import TrainConfig
+from ..errors import UserError
+from ..model.loading import zero_stage
+from ..processes import sharing, spread
+from ..processes.rendezvous import Rendezvous
+from ..reporting import say
+from . import checkpoints, manifest, sameness
+
+
+class Start(NamedTuple):
+    """checkpoint: the one to resume from; None: start afresh. token: names this attempt, the same on every rank."""
+
+    checkpoint: Path | None
+    token: str
+
+
+def settle(job: TrainConfig, args: Any, inputs: Sequence[str], place: Rendezvous) -> Start:
+    """Make the output folder this run's, and choose where it starts. A collective.
+
+    args: the training arguments. inputs: models that the run reads. Raises UserError if the checkpoint that was asked
+    for is not whole, or cannot be resumed by these processes.
+    """
+    output_dir = Path(args.output_dir)
+    attempt = checkpoints.Attempt(place.run_id, place.restart_count, place.restarts_uncounted)
+    found = sharing.by_rank_0(lambda: candidates(job, args, attempt), place)
+    resume = _newest_whole(found, place)
+    if resume is None and args.resume_from_checkpoint is True and place.restart_count == 0:
+        raise UserError(
+            f"train.resume_from_checkpoint: true, but {output_dir} holds no complete checkpoint. Remove the key to "
+            "start afresh.",
+            everywhere=True,
+        )
+    aside = sharing.by_rank_0(lambda: checkpoints.claim(output_dir, resume, attempt, inputs), place)
+    if aside:
+        say(f"set aside in {aside}: what an earlier run left in {output_dir}")
+    if resume:
+        seen = spread.gather(checkpoints.zero_files(resume))  # nodes may have separate output folders
+        checkpoints.refuse_other_split(resume, set().union(*seen), zero_stage(args), place.world_size)
+    say(f"resuming from {resume}" if resume else "starting afresh")
+    return Start(resume, sharing.by_rank_0(lambda: secrets.token_hex(4), place))
+
+
+def require_rows(checkpoint: Path | None, rows: int) -> None:
+    """Raise UserError unless the training data have as many rows as those that the checkpoint was trained on."""
+    whole = manifest.read(checkpoint) if checkpoint else None
+    if whole and whole.rows != rows:
+        raise UserError(
+            f"the data are not those of {checkpoint}: it was trained on {whole.rows} sequences, and they now make "
+            f"{rows}, so that its place in their order means nothing. Restore them, or start a new run: "
+            f"`resume: never`, or from its weights, `model: {checkpoint}`.",
+            everywhere=True,
+        )
+
+
+def candidates(job: TrainConfig, args: Any, attempt: checkpoints.Attempt) -> list[Path]:
+    """The checkpoints to try, the best first, as `resume` (or `train.resume_from_checkpoint`) asks for it."""
+    output_dir, asked = Path(args.output_dir), args.resume_from_checkpoint
+    named = job.resume if job.resume not in ("auto", "never") else asked if isinstance(asked, str) else None
+    found = checkpoints.candidates(output_dir, named, attempt)
+    for folder, count in checkpoints.failed_starts(output_dir).items():
+        if count >= checkpoints.MAX_FAILED_STARTS:
+            say(f"{folder} failed to start {count} times; an older checkpoint is tried first")
+    if not found or attempt.is_restart(output_dir):
+        return found
+    if job.resume == "never":
+        return []
+    whole = manifest.read(found[0])
+    other, schedule = sameness.differences(whole.job, sameness.of(job)) if whole else ([], [])
+    if not (named or asked):
+        if whole is None:
+            say(f"{found[0]} has no {manifest.NAME}; `resume: {found[0]}` goes on from it, if it is this job's")
+            return []
+        if other:
+            say(f"{found[0]} is another job's: {'; '.join(other)}")
+            return []
+        if _is_finished(output_dir, whole, args):
+            say(f"the earlier run in {output_dir} has reached its end")
+            return []
+        other = []
+    if other or schedule:
+        say(f"other than in {found[0]}: {'; '.join([*other, *schedule])}")
+    return found
+
+
+def _is_finished(output_dir: Path, last: manifest.Manifest, args: Any) -> bool:
+    """Whether a run saved its result, and this job asks for no further step."""
+    reached = last.step >= args.max_steps if args.max_steps > 0 else last.epoch >= args.num_train_epochs
+    return reached and (output_dir / trained_folder.PROVENANCE).exists()
+
+
+def _newest_whole(found: list[Path], place: Rendezvous) -> Path | None:
+    """The first of these checkpoints whose files are all as they were written. A collective."""
+    for folder in found:
+        fault = next(filter(None, spread.gather(_fault(folder, place))), "")
+        if not fault:
+            if manifest.read(folder) is None:
+                say(f"{folder} has no {manifest.NAME}, so its files cannot be checked: alignlaunch did not write it")
+            return folder
+        say(f"{folder} is broken and is passed over: {fault}")
+    return None
+
+
+def _fault(folder: Path, place: Rendezvous) -> str:
+    whole = manifest.read(folder)
+    return manifest.changed(folder, whole, place.rank, place.world_size) if whole else ""
