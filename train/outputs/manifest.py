@@ -5,6 +5,7 @@ It is the last file that a checkpoint gets, so that a folder without it was neve
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -41,6 +42,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     job: dict[str, Any]
     written: str
     files: list[File]
+
+    @property
+    def has_optimizer(self) -> bool:
+        """Whether it can be resumed; with `train.save_only_model` only the weights were saved."""
+        return any(file.path == "optimizer.pt" or file.path.endswith("_optim_states.pt") for file in self.files)
 
 
 def read(folder: Path) -> Manifest | None:
@@ -84,6 +90,10 @@ def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        # Some network file systems know no fsync of folders.
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
 

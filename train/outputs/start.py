@@ -34,6 +34,8 @@ def settle(job: TrainConfig, args: Any, inputs: Sequence[str], place: Rendezvous
     attempt = checkpoints.Attempt(place.run_id, place.restart_count, place.restarts_uncounted)
     found = sharing.by_rank_0(lambda: candidates(job, args, attempt), place)
     resume = _newest_whole(found, place)
+    if resume is None and found and _named(job, args) is not None:
+        raise UserError(f"resume: {found[0]} cannot be resumed; the log says why. Name another.", everywhere=True)
     if resume is None and args.resume_from_checkpoint is True and place.restart_count == 0:
         raise UserError(
             f"train.resume_from_checkpoint: true, but {output_dir} holds no complete checkpoint. Remove the key to "
@@ -64,8 +66,7 @@ def require_rows(checkpoint: Path | None, rows: int) -> None:
 
 def candidates(job: TrainConfig, args: Any, attempt: checkpoints.Attempt) -> list[Path]:
     """The checkpoints to try, the best first, as `resume` (or `train.resume_from_checkpoint`) asks for it."""
-    output_dir, asked = Path(args.output_dir), args.resume_from_checkpoint
-    named = job.resume if job.resume not in ("auto", "never") else asked if isinstance(asked, str) else None
+    output_dir, named = Path(args.output_dir), _named(job, args)
     found = checkpoints.candidates(output_dir, named, attempt)
     for folder, count in checkpoints.failed_starts(output_dir).items():
         if count >= checkpoints.MAX_FAILED_STARTS:
@@ -76,7 +77,7 @@ def candidates(job: TrainConfig, args: Any, attempt: checkpoints.Attempt) -> lis
         return []
     whole = manifest.read(found[0])
     other, schedule = sameness.differences(whole.job, sameness.of(job)) if whole else ([], [])
-    if not (named or asked):
+    if not (named or args.resume_from_checkpoint):
         if whole is None:
             say(f"{found[0]} has no {manifest.NAME}; `resume: {found[0]}` goes on from it, if it is this job's")
             return []
@@ -90,6 +91,13 @@ def candidates(job: TrainConfig, args: Any, attempt: checkpoints.Attempt) -> lis
     if other or schedule:
         say(f"other than in {found[0]}: {'; '.join([*other, *schedule])}")
     return found
+
+
+def _named(job: TrainConfig, args: Any) -> str | None:
+    """The checkpoint that the job names, if it does."""
+    if job.resume not in ("auto", "never"):
+        return job.resume
+    return args.resume_from_checkpoint if isinstance(args.resume_from_checkpoint, str) else None
 
 
 def _is_finished(output_dir: Path, last: manifest.Manifest, args: Any) -> bool:
@@ -106,10 +114,12 @@ def _newest_whole(found: list[Path], place: Rendezvous) -> Path | None:
             if manifest.read(folder) is None:
                 say(f"{folder} has no {manifest.NAME}, so its files cannot be checked: alignlaunch did not write it")
             return folder
-        say(f"{folder} is broken and is passed over: {fault}")
+        say(f"{folder} cannot be resumed and is passed over: {fault}")
     return None
 
 
 def _fault(folder: Path, place: Rendezvous) -> str:
     whole = manifest.read(folder)
+    if whole and not whole.has_optimizer:
+        return "it holds weights without optimizer state (train.save_only_model)"
     return manifest.changed(folder, whole, place.rank, place.world_size) if whole else ""

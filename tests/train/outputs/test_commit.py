@@ -192,7 +192,10 @@ def test_a_restart_passes_over_what_is_broken_and_says_so(
     assert f"resuming from out/{name}/checkpoint-2" in again.stdout
     assert again.logged("loss") == losses
     if damage is flip_a_bit:
-        assert f"out/{name}/checkpoint-4 is broken and is passed over: optimizer.pt is not as it was" in again.stdout
+        assert (
+            f"out/{name}/checkpoint-4 cannot be resumed and is passed over: optimizer.pt is not as it was"
+            in again.stdout
+        )
     (aside,) = again.output_dir.glob("previous-*")
     assert (aside / "checkpoint-4" / "trainer_state.json").exists(), "nothing is lost"
 
@@ -201,8 +204,25 @@ def test_what_was_asked_for_and_is_broken_is_refused(run_job: Runner) -> None:
     found = run_job("broken-asked", train=TRAIN | {"max_steps": 2})
     assert found.code == 0, found.stderr
     flip_a_bit(found.output_dir / "checkpoint-2" / "optimizer.pt")
-    again = run_job("broken-asked", train=TRAIN | {"max_steps": 2, "resume_from_checkpoint": True})
-    assert again.code == 2
-    assert "checkpoint-2 is broken and is passed over: optimizer.pt" in again.stdout
-    assert "holds no complete checkpoint" in again.stderr
-    assert names(again.output_dir) == ["checkpoint-2"], "nothing was moved"
+    for asked, told in (
+        ({"train": TRAIN | {"resume_from_checkpoint": True}}, "holds no complete checkpoint"),
+        (
+            {"train": TRAIN, "resume": "out/broken-asked/checkpoint-2"},
+            "checkpoint-2 cannot be resumed; the log says why",
+        ),
+    ):
+        again = run_job("broken-asked", **asked)
+        assert again.code == 2
+        assert "checkpoint-2 cannot be resumed and is passed over: optimizer.pt" in again.stdout
+        assert told in again.stderr
+        assert names(again.output_dir) == ["checkpoint-2"], "nothing was moved"
+
+
+def test_weights_without_optimizer_state_are_no_place_to_go_on_from(run_job: Runner) -> None:
+    """Transformers would go on with a fresh optimizer, without a word."""
+    train = TRAIN | {"save_only_model": True}
+    found = run_job("weights-alone", train=train)
+    (found.output_dir / "provenance.json").unlink()  # as if it had been killed at its end
+    again = run_job("weights-alone", train=train)
+    assert "checkpoint-4 cannot be resumed and is passed over: it holds weights without optimizer" in again.stdout
+    assert "starting afresh" in again.stdout
