@@ -24,7 +24,7 @@ from .data.encoding.encoders import LIMITS, Encoder
 from .data.encoding.tokens import identity
 from .errors import UserError
 from .model import adapter, loading, precision, vocabulary
-from .outputs import checkpoints, commit, merge, resumed, sameness, saving, start
+from .outputs import checkpoints, commit, merge, resumed, sameness, saving, space, start
 from .processes import deepspeed_group, sharing, spread
 from .processes.rendezvous import Rendezvous
 from .reporting import say
@@ -76,6 +76,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     trainer.about = commit.About(place, sameness.of(job), records=step.records, rows=len(train_rows))
     trainer.add_callback(resumed.JobSettings())
     trainer.add_callback(batch.BatchRecorder(step))
+    sharing.by_rank_0(lambda: space.require(trainer.model, args), place)
 
     _train(trainer, begin)
     if trainer.state.global_step < trainer.state.max_steps:
