@@ -36,8 +36,8 @@ def main() -> None:
             shutil.rmtree(folder)
         share = digested / (written + synced + digested)
         shares.append(share)
-        print(f"write {written:.2f} s | to disk {synced:.2f} s | digests {digested:.2f} s | {share:.1%} of the save")  # noqa: T201
-    print(f"median: digests are {statistics.median(shares):.1%} of the save (aim: under 5 %)")  # noqa: T201
+        print(f"write {written:.2f} s | to disk {synced:.2f} s | digests {digested:.2f} s | {share:.1%} of the save")
+    print(f"median: digests are {statistics.median(shares):.1%} of the save (aim: under 5 %)")
 
 
 def _save(folder: Path, parts: dict[str, torch.Tensor]) -> tuple[float, float, float]:
