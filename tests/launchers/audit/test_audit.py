@@ -1,11 +1,10 @@
-"""What is on disk is what the job renders to, or it is said and refused; and git has it."""
+"""What is on disk is what the job renders to, or it is said and refused."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import subprocess
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,12 @@ import pytest
 
 from alignlaunch.launchers.audit import drift, provenance
 from alignlaunch.launchers.audit.drift import DriftError
-from alignlaunch.launchers.backends import registry
 from alignlaunch.launchers.errors import UsageError
 from alignlaunch.launchers.files import write_atomic
-from alignlaunch.launchers.job import jobfile, pipeline
-from alignlaunch.launchers.job.pipeline import Pipeline
 from alignlaunch.launchers.render import render
-from alignlaunch.launchers.submit import steps
 from tests.conftest import MINIMAL, Cli
 
 FILES = {"a.sh": "one\ntwo\n", "b.json": "{}"}
-
-
-def git(folder: Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
-    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
-
-
-@pytest.fixture
-def folder(job_file: Path) -> Path:
-    """The bash artifacts of the minimal job."""
-    loaded = jobfile.load(job_file)
-    place = drift.folder_of(loaded, "bash")
-    drift.write(place, drift.artifacts(loaded, "bash", place))
-    return place
 
 
 def test_ensure_writes_what_is_absent_and_then_nothing(tmp_path: Path) -> None:
@@ -251,62 +232,3 @@ def test_the_copies_in_run_folders_do_not_count(folder: Path, job_file: Path) ->
     shutil.copytree(folder, run)
     (run / provenance.FILE).write_text('{"name": "tiny"}')
     assert list(drift.locked_folders(job_file.parent)) == [folder]
-
-
-def agree(loaded: Pipeline) -> None:
-    """As a submission to this machine with --require-committed."""
-    rendered = steps.render(loaded, registry.of("local"))
-    steps.write(loaded, rendered, accept=False, committed=True, dry=False, say=lambda _: None)
-
-
-def test_require_committed(folder: Path, job_file: Path) -> None:
-    place = job_file.parent
-
-    def prepare() -> None:
-        agree(pipeline.load(job_file))
-
-    with pytest.raises(DriftError, match="is in no git repository"):
-        prepare()
-    git(place, "init")
-    with pytest.raises(DriftError, match=r"not committed: .*torchrun\.sh"):
-        prepare()
-    git(place, "add", "launch")
-    with pytest.raises(DriftError, match="not committed"):  # staged is not committed
-        prepare()
-    git(place, "commit", "-m", "scripts")
-    git(place, "add", "job.yaml")
-    with pytest.raises(DriftError, match=r"not committed: job\.yaml"):
-        prepare()
-    git(place, "commit", "-m", "job")
-    prepare()
-    (place / "unrelated").touch()
-    prepare()
-    script = folder / "torchrun.sh"
-    text = script.read_text()
-    script.write_text(text + "# edited\n")
-    with pytest.raises(DriftError, match="not committed"):
-        drift.require_committed(folder)
-    script.write_text(text)
-    prepare()
-
-
-def test_the_cluster_profile_is_committed_too(folder: Path, job_file: Path) -> None:
-    place = job_file.parent
-    (place / "clusters").mkdir()
-    (place / "clusters/lab.yaml").write_text("device: cpu\n")
-    job = jobfile.load(job_file, (), "lab")
-    drift.write(folder, drift.artifacts(job, "bash", folder))
-    git(place, "init")
-    git(place, "add", "launch", "job.yaml")
-    git(place, "commit", "-m", "all but the profile")
-    with pytest.raises(DriftError, match=r"not committed: clusters/lab\.yaml"):
-        agree(pipeline.load(job_file, (), "lab"))
-
-
-def test_what_git_ignores_is_not_committed(folder: Path, job_file: Path) -> None:
-    git(job_file.parent, "init")
-    (job_file.parent / ".gitignore").write_text("launch/\n")
-    git(job_file.parent, "add", ".")
-    git(job_file.parent, "commit", "-m", "all but the scripts")
-    with pytest.raises(DriftError, match="not committed"):
-        drift.require_committed(folder)
