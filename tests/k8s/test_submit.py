@@ -135,7 +135,7 @@ def test_the_operator_is_down(user: User) -> None:
     job = user.write_script("early", "true")
     with user.cluster.faults.operator_down():
         said = user.refused(job)
-    assert "the training operator is down" in said
+    assert "the training operator, which must admit every job, is down" in said
 
 
 def test_the_kind_is_not_installed(user: User) -> None:
