@@ -17,6 +17,7 @@ from alignlaunch.train.stages import rm
 PAIR: dict[str, Any] = {"prompt": "the capital of", "chosen": " France", "rejected": " Paris is a good answer"}
 SAFE_BOTH = {"chosen": 1, "rejected": 1}
 OPTIONS: dict[str, Any] = {"max_length": 64, "use_cpu": True, "bf16": False, "report_to": "none", "logging_steps": 1}
+OPTIONS |= {"save_strategy": "no"}  # no session has said whose checkpoints they are
 
 
 def trainer(workplace: Path, folder: Path, records: list[dict[str, Any]], **options: Any) -> Any:
