@@ -91,6 +91,14 @@ def test_an_incomplete_one_is_refused(output: Path, name: str) -> None:
         settle(output, str(output / name), 0, "mine")
 
 
+def test_one_from_which_two_attempts_failed_comes_last(output: Path) -> None:
+    (output / checkpoints.OWNER).write_text("mine")
+    for token in ("a", "a", "b"):  # two ranks of one attempt, and another attempt
+        assert settle(output, None, 1, "mine") == output / "checkpoint-10"
+        checkpoints.record_failed_start(output / "checkpoint-10", token)
+    assert settle(output, None, 1, "mine") == output / "checkpoint-5"
+
+
 def test_nothing_to_resume_from(tmp_path: Path) -> None:
     assert settle(tmp_path, None, 3, "mine") is None
     assert settle(tmp_path, True, 3, "mine") is None

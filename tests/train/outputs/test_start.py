@@ -59,6 +59,7 @@ def test_what_may_change_on_the_way_is_told_and_holds(run_job: Runner) -> None:
     ]
 
 
+@pytest.mark.matrix
 def test_never_starts_afresh_and_a_path_is_taken(run_job: Runner) -> None:
     first = interrupted(run_job, "asked")
     first.output_dir.joinpath("checkpoint-2").rename(first.output_dir / "checkpoint-20")
@@ -78,6 +79,7 @@ def test_true_where_there_is_none_is_refused(run_job: Runner) -> None:
     assert "holds no complete checkpoint. Remove the key to start afresh." in found.stderr
 
 
+@pytest.mark.matrix
 def test_data_of_another_length_is_refused(run_job: Runner, workplace: Path) -> None:
     source = workplace / "growing.jsonl"
     lines = (workplace / "sft.jsonl").read_text().splitlines(keepends=True)
@@ -102,6 +104,7 @@ entrypoint.main()
 """
 
 
+@pytest.mark.matrix
 def test_a_checkpoint_that_failed_twice_to_start_is_passed_over(run_job: Runner, workplace: Path) -> None:
     """Its files are whole, and something is wrong with it all the same."""
     interrupted(run_job, "fails-to-start")
