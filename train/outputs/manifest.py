@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,15 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def describe(folder: Path, path: Path, rank: int) -> File:
-    """A file that was just written: bring it to disk, and take its digest while it is still in the page cache.
+    """A file that was just written: bring it to disk, and meanwhile take its digest, from the page cache.
 
     Raises OSError, which is also how a full disk or a lost server is reported at the latest.
     """
-    sync(path)
-    return File(str(path.relative_to(folder)), path.stat().st_size, digest(path), rank)
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(sync, path)
+        taken = digest(path)
+        synced.result()
+    return File(str(path.relative_to(folder)), path.stat().st_size, taken, rank)
 
 
 def digest(path: Path) -> str:
