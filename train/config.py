@@ -187,6 +187,11 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = "all"
 
 
+def checkpoint_named(resume: str) -> str | None:
+    """The checkpoint that a job's `resume` names; None for its words."""
+    return None if resume in ("auto", "never") else resume
+
+
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a training process needs of a job. Paths are relative to the working directory (the job file's folder)."""
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from alignlaunch.train.config import rewards_read
+from alignlaunch.train.config import checkpoint_named, rewards_read
 
 from ..errors import Problem
 from .cluster import Cluster
@@ -99,8 +99,7 @@ class Job:
         """The paths that the job reads and writes, as written in the job file; hub ids are left out."""
         spec = self.spec
         sources = [source.path for role in ("train", "validation") for source in spec.data.sources(role)]
-        checkpoint = None if spec.resume in ("auto", "never") else spec.resume
-        named = [spec.model, spec.tokenizer, *sources, spec.data.cache_dir, checkpoint]
+        named = [spec.model, spec.tokenizer, *sources, spec.data.cache_dir, checkpoint_named(spec.resume)]
         read = (path for path in named if path and looks_like_path(path))
         return [*read, *self.reward_models.values(), spec.output_dir]
 

@@ -16,8 +16,8 @@ from ..errors import UserError
 from ..model.loading import zero_stage
 from ..processes import sharing
 from ..processes.rendezvous import Rendezvous
-from . import checkpoints, manifest
-from .checkpoints import ASIDE, folders
+from . import manifest
+from .checkpoints import ASIDE, FAILED_STARTS, folders
 from .manifest import File, Manifest
 
 #: Files of a checkpoint that a rank other than 0 writes: its random state, and its part of ZeRO's state.
@@ -107,7 +107,7 @@ def publish(folder: Path, whole: Manifest, limit: int | None, kept: set[str]) ->
         others = [path for path in folders(output_dir) if path.name not in kept]
         for old in others[:-limit] if limit else []:
             _remove(old)
-        (output_dir / checkpoints.FAILED_STARTS).unlink(missing_ok=True)  # there is progress
+        (output_dir / FAILED_STARTS).unlink(missing_ok=True)  # there is progress
     except OSError as error:
         raise UserError(_words(folder, error)) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import trained_folder
-from ..config import TrainConfig
+from ..config import TrainConfig, checkpoint_named
 from ..errors import UserError
 from ..model.loading import zero_stage
 from ..processes import sharing, spread
@@ -95,9 +95,8 @@ def candidates(job: TrainConfig, args: Any, attempt: checkpoints.Attempt) -> lis
 
 def _named(job: TrainConfig, args: Any) -> str | None:
     """The checkpoint that the job names, if it does."""
-    if job.resume not in ("auto", "never"):
-        return job.resume
-    return args.resume_from_checkpoint if isinstance(args.resume_from_checkpoint, str) else None
+    older = args.resume_from_checkpoint if isinstance(args.resume_from_checkpoint, str) else None
+    return checkpoint_named(job.resume) or older
 
 
 def _is_finished(output_dir: Path, last: manifest.Manifest, args: Any) -> bool:
