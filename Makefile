@@ -63,7 +63,7 @@ test-matrix: install slurm-packages $(MODEL)/config.json
 	$(BIN)/python -m pytest $(PARALLEL) --durations=15 -m 'matrix and not slurm_versions'
 
 test-slurm: install slurm-packages
-	$(BIN)/python -m tests.slurm.debian --newest
+	$(BIN)/python -m tests.slurm.cluster.debian --newest
 	$(BIN)/python -m pytest $(PARALLEL) --durations=15 -m 'not matrix' tests/slurm
 
 # A venv from nothing each time: what an earlier one held would be kept.
@@ -109,7 +109,7 @@ slurm-packages:
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
 	    slurm-wlm slurmdbd munge mariadb-server iproute2 patchelf >/dev/null; \
 	else echo "no Slurm here: its tests will be skipped (needs root and apt-get, or slurm-wlm slurmdbd munge mariadb-server)"; fi
-	@if [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] && command -v patchelf apt-get >/dev/null; then $(PYTHON) -m tests.slurm.debian; \
+	@if [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] && command -v patchelf apt-get >/dev/null; then $(PYTHON) -m tests.slurm.cluster.debian; \
 	else echo "no other version of Slurm: its tests will be skipped (needs Debian, apt-get and patchelf)"; fi
 
 bench: install

@@ -15,7 +15,7 @@ from tests.k8s.namespaces import StandInCluster
 from tests.k8s.standin.kubeconfig import in_namespace
 from tests.k8s.standin.standin import StandIn
 from tests.slurm.cli import Login
-from tests.slurm.private_slurm import PrivateSlurm
+from tests.slurm.cluster.private_slurm import PrivateSlurm
 from tests.slurm.test_watch import make_login
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from tests.support.command import Command
 
-from .private_slurm import PrivateSlurm
+from .cluster.private_slurm import PrivateSlurm
 
 
 @dataclass

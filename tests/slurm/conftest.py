@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.debian import NEWEST, OTHER
 
-from . import debian
-from .private_slurm import PrivateSlurm
-from .programs import missing_binaries
+from .cluster import debian
+from .cluster.private_slurm import PrivateSlurm
+from .cluster.programs import missing_binaries
 
 INSTALLED = "installed"
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from alignlaunch.launchers.backends.slurm import client
 
-from . import debian
-from .private_slurm import PrivateSlurm
+from .cluster import debian
+from .cluster.private_slurm import PrivateSlurm
 from .recorded import FOLDER
 
 #: name → script and sbatch's options.

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from .cli import Login
+from .cluster.private_slurm import PrivateSlurm
 from .conftest import on_two_versions
-from .private_slurm import PrivateSlurm
 
 pytestmark = on_two_versions
 

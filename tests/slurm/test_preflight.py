@@ -11,7 +11,7 @@ from tests.support.matrix import matrix
 from tests.support.tiny import TRAIN, make_model, write_data
 
 from .cli import Login
-from .private_slurm import PrivateSlurm
+from .cluster.private_slurm import PrivateSlurm
 
 
 @pytest.fixture(scope="module")

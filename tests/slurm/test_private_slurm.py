@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.matrix import matrix
 
+from .cluster.daemons import PrivateSlurmError
+from .cluster.private_slurm import NODES, PrivateSlurm
 from .conftest import slurm_ready
-from .daemons import PrivateSlurmError
-from .private_slurm import NODES, PrivateSlurm
 
 SLEEP_ON_BOTH = """#SBATCH -N2 --ntasks-per-node=1 -o /dev/null
 srun --kill-on-bad-exit=1 bash -c 'touch "$SLURM_JOB_ID.$SLURMD_NODENAME"; sleep 120'"""

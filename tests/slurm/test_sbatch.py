@@ -10,8 +10,8 @@ import pytest
 from alignlaunch.launchers.job import job
 
 from .cli import Login
+from .cluster.private_slurm import PrivateSlurm
 from .conftest import on_two_versions
-from .private_slurm import PrivateSlurm
 from .test_watch import STUB, until
 
 pytestmark = on_two_versions

@@ -14,7 +14,7 @@ from tests.support.matrix import matrix
 from tests.support.tiny import TRAIN, make_model, write_data
 
 from .cli import Login
-from .private_slurm import PrivateSlurm
+from .cluster.private_slurm import PrivateSlurm
 from .test_watch import until
 
 # `launcher: direct` calls it as python; what it does is told by the job's environment.

@@ -16,7 +16,7 @@ from tests.support.matrix import matrix
 from tests.support.tiny import TRAIN, make_model, write_data
 
 from .cli import Login
-from .private_slurm import PrivateSlurm
+from .cluster.private_slurm import PrivateSlurm
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from .cli import Login
+from .cluster.private_slurm import PrivateSlurm
 from .conftest import on_two_versions, slurm_ready
-from .private_slurm import PrivateSlurm
 
 pytestmark = on_two_versions
 

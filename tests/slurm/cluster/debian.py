@@ -1,7 +1,7 @@
 """Other Debians' Slurm, unpacked beside the installed one.
 
-python -m tests.slurm.debian             # what `make test` needs, into .cache/slurm/
-python -m tests.slurm.debian --newest    # what `make test-slurm` needs besides
+python -m tests.slurm.cluster.debian             # what `make test` needs, into .cache/slurm/
+python -m tests.slurm.cluster.debian --newest    # what `make test-slurm` needs besides
 """
 
 from __future__ import annotations

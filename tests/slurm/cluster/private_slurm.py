@@ -45,7 +45,7 @@ class PrivateSlurm:
     `message_timeout`: how long a client waits for a slurmctld that is down (Slurm's default is 10; squeue tries twice).
     `own_hostnames`: `hostname` says n1 and n2; without, both say this machine's name, as where host names are not the
     node names: there torchrun's c10d rendezvous fails unless it is told `is_host` and `--local-addr`.
-    `programs`: `bin`, `sbin` and `plugins` of another Slurm than the installed one (tests.slurm.debian unpacks them).
+    `programs`: `bin`, `sbin` and `plugins` of another Slurm than the installed one (`debian` unpacks them).
     With accounting, account `lab` and the QOS `normal` and `high` exist, and others are refused, as sites do.
     """
 
