@@ -182,7 +182,7 @@ def test_require_digest(tmp_path: Path, cli: Cli) -> None:
 
 @pytest.mark.parametrize("key", [field.name for field in msgspec.structs.fields(K8sSpec)])
 def test_every_key_is_in_the_documentation(key: str) -> None:
-    text = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[4] / "docs" / "kubernetes.md").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("|") and f"`{key}`" in line.split("|")[1]]
 
 
