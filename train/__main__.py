@@ -18,7 +18,7 @@ from . import config, finish, imports
 from .config import PREFLIGHT_ONLY, TrainConfig
 from .errors import UserError
 from .preflight import passed
-from .processes import rendezvous
+from .processes import rendezvous, requests
 
 REQUIRED = ("torch", "transformers", "trl", "accelerate", "datasets")
 #: Packages that `alignlaunch[train]` does not install, and the extra that does.
@@ -27,6 +27,7 @@ EXTRAS = {"bitsandbytes": "quantization", "wandb": "wandb"}
 
 def main() -> None:
     """Run the job in this process and leave with its exit code."""
+    requests.listener.start()
     try:
         code = run(sys.argv[1:])
     except UserError as error:
@@ -54,6 +55,8 @@ def run(argv: list[str]) -> int:
         raise UserError(str(error)) from error
     place = rendezvous.read(os.environ)
     rendezvous.die_with_launcher(place)
+    if not options.eval:
+        requests.listener.watch(Path(job.output_dir), place)
     if options.eval and place.world_size != 1:
         raise UserError(f"--eval: runs in one process, but {place.world_size} were started. Use no launcher.")
     zero = None if options.eval else _deepspeed_config(job, options)

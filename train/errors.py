@@ -12,3 +12,7 @@ class UserError(Exception):
     def __init__(self, message: str, *, everywhere: bool = False) -> None:
         super().__init__(message)
         self.everywhere = everywhere
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Training, or an evaluation, was left on request; the next attempt goes on from the last checkpoint."""

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 #: Training stopped early and left a complete checkpoint: it can be resumed.
 STOPPED_EARLY = 75
+#: Set by a launcher that exits with STOPPED_EARLY itself: torchrun would make 1 of it, and print a failure.
+SAYS_STOPPED = "ALIGNLAUNCH_SAYS_STOPPED"
 
 
 def record_failure(error: BaseException) -> None:
@@ -40,4 +42,4 @@ def leave(code: int) -> NoReturn:
     # After a failure the group is not destroyed: that would wait for ranks that hang in a collective.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(DONE if code == STOPPED_EARLY and os.environ.get(SAYS_STOPPED) else code)

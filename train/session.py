@@ -16,13 +16,13 @@ import msgspec
 import torch
 import transformers
 
-from . import batch, finish, reporting, trained_folder
+from . import batch, finish, reporting, stopping, trained_folder
 from .config import REWARD_MODELS, Role, TrainConfig
 from .data import preparation
 from .data.encoding import vision
 from .data.encoding.encoders import LIMITS, Encoder
 from .data.encoding.tokens import identity
-from .errors import UserError
+from .errors import Interrupted, UserError
 from .model import adapter, loading, precision, vocabulary
 from .outputs import checkpoints, commit, merge, resumed, sameness, saving, space, start
 from .processes import deepspeed_group, sharing, spread
@@ -71,18 +71,24 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     if lora:
         adapter.settle(trainer.model, args)
     unused.settle(trainer)
-    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-    trainer.add_callback(reporting.Recorder(output_dir))
     trainer.about = commit.About(place, sameness.of(job), records=step.records, rows=len(train_rows))
-    trainer.add_callback(resumed.JobSettings())
-    trainer.add_callback(batch.BatchRecorder(step))
+    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    for callback in (
+        stopping.Stopping(trainer, place),
+        reporting.Recorder(output_dir),
+        resumed.JobSettings(),
+        resumed.Unfinished(trainer, begin.checkpoint),
+        batch.BatchRecorder(step),
+    ):
+        trainer.add_callback(callback)
     sharing.by_rank_0(lambda: space.require(trainer.model, args), place)
 
-    _train(trainer, begin)
-    if trainer.state.global_step < trainer.state.max_steps:
-        return _stopped_early(trainer.state, output_dir)
-    if eval_rows is not None and not _evaluated_last_step(trainer):
-        trainer.evaluate()
+    try:
+        _train(trainer, begin)
+        if eval_rows is not None and not _evaluated_last_step(trainer):
+            trainer.evaluate()
+    except Interrupted:
+        return stopping.stopped(trainer, begin.checkpoint, place)
     saving.save(trainer, output_dir, about)
     say(f"saved {'the adapter' if job.lora else 'the model'} in {output_dir}")
     if hasattr(stage, "finish"):
@@ -91,20 +97,22 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
 
 
 def _train(trainer: Any, begin: start.Start) -> None:
-    """Train from where the attempt begins. Notes it in the output folder if not even a first step succeeds."""
+    """Train from where the attempt begins. Notes it in the output folder if not even a first step succeeds.
+
+    Raises Interrupted if the run was asked to stop, and did.
+    """
     resume = begin.checkpoint
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    except Exception as error:
+    except (UserError, Interrupted):
+        raise
+    except Exception:
         ours = resume is not None and resume.parent == Path(trainer.args.output_dir)
-        if (
-            resume
-            and ours
-            and not isinstance(error, UserError)
-            and trainer.state.global_step <= checkpoints.step(resume)
-        ):
+        if resume and ours and trainer.state.global_step <= checkpoints.step(resume):
             checkpoints.record_failed_start(resume, begin.token)
         raise
+    if trainer.stops or trainer.state.global_step < trainer.state.max_steps:
+        raise Interrupted
 
 
 def bf16_supported() -> bool:
@@ -198,17 +206,6 @@ def training_arguments(
         return config_class(**given)
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"train: {config_class.__name__} refuses these arguments: {error}", everywhere=True) from error
-
-
-def _stopped_early(state: Any, output_dir: Path) -> int:
-    """Report that training stopped early; final weights are not saved, as they would look like a result.
-
-    Returns the exit code: STOPPED_EARLY if there is a checkpoint to resume from, else FAILED.
-    """
-    saved = checkpoints.complete_checkpoints(output_dir)
-    goes_on = f"the last checkpoint is {saved[-1]}" if saved else "there is no checkpoint"
-    say(f"stopped at step {state.global_step} of {state.max_steps}; {goes_on}, and no final weights are saved")
-    return finish.STOPPED_EARLY if saved else finish.FAILED
 
 
 def _make_writable(folder: Path) -> None:

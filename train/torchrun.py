@@ -1,29 +1,92 @@
-"""torchrun in a pod, with a signal's own exit code: `python -m alignlaunch.train.torchrun ARGUMENTS OF TORCHRUN`.
+"""torchrun that lets its processes save before they stop: `python -m alignlaunch.train.torchrun ARGUMENTS OF TORCHRUN`.
 
-torchrun itself exits with 1 on SIGTERM, as after a failed training, so that Kubernetes would not restart an evicted
-pod. Exit code 143 (128 + SIGTERM) tells the operator that a retry is worthwhile.
+torchrun itself passes SIGTERM on to its processes, as it also does when one of them has died, so that they cannot know
+whether there is anything to save; and it exits with 1, as after a failed training. This one writes a request to stop.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import NoReturn
 
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.run import main
+from . import config, finish
+from .processes import rendezvous, requests
+from .processes.requests import Request
 
 _LOG_DIR = "PET_LOG_DIR"
+#: What torchrun calls a run that nobody has named.
+_UNNAMED = "none"
 
 
 def run(arguments: list[str]) -> int:
-    """Run torchrun. Returns 0, or 128 + the number of the signal that ended it; on a failure torchrun itself exits."""
+    """Run torchrun for `alignlaunch.train JOB_FILE`. Returns the exit code; on a failure torchrun itself exits.
+
+    128 + N after signal N; finish.STOPPED_EARLY if there is a checkpoint to go on from, and more to do. In a pod that
+    is 143, too: the operator starts a pod again after that code, and not after 75.
+    """
+    # Blocked, so that torchrun's own handler never gets it; before torch is imported, which takes seconds.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    job_file = Path(arguments[arguments.index("alignlaunch.train") + 1])
+    output_dir = Path(config.load(job_file).output_dir)
+    terminated = _pass_on(output_dir, rendezvous.run_id(os.environ) or os.environ.get("PET_RDZV_ID", _UNNAMED))
+    os.environ[finish.SAYS_STOPPED] = "1"
     _settle_log_dir()
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.run import main
+
     try:
         main(arguments)
-    except SignalException as signal:
-        return 128 + int(signal.sigval)
-    return 0
+    except SignalException as received:
+        return 128 + int(received.sigval)
+    except Exception:
+        if terminated.is_set():
+            return 128 + signal.SIGTERM
+        raise
+    if not (output_dir / requests.STOPPED).exists():
+        return finish.DONE
+    return 128 + signal.SIGTERM if rendezvous.is_in_pod(os.environ) else finish.STOPPED_EARLY
+
+
+def _pass_on(output_dir: Path, run_id: str) -> threading.Event:
+    """Turn SIGTERM into a request to the processes. Returns an event that is set with the first one."""
+    terminated = threading.Event()
+
+    def listen() -> NoReturn:
+        while True:
+            signal.sigwait({signal.SIGTERM})
+            terminated.set()
+            if not _has_processes():  # it still waits for the other nodes
+                requests.leave(128 + signal.SIGTERM)
+            try:
+                _ask(output_dir, run_id)
+            except OSError as error:
+                requests.say(f"{output_dir}: {error.strerror}: the processes cannot be asked to save")
+                requests.leave(128 + signal.SIGTERM)
+
+    threading.Thread(target=listen, name="requests", daemon=True).start()
+    return terminated
+
+
+def _ask(output_dir: Path, run_id: str) -> None:
+    """Ask the processes to save and stop. An elastic job only saves, and goes on from there without this node."""
+    if not rendezvous.is_elastic(os.environ):
+        requests.write(output_dir, Request.STOP, run_id)
+        return
+    requests.write(output_dir, Request.SAVE, run_id)
+    while requests.read(output_dir, run_id):
+        time.sleep(0.2)
+    requests.leave(128 + signal.SIGTERM)  # the kernel ends its processes with it
+
+
+def _has_processes() -> bool:
+    import psutil  # type: ignore[import-untyped]
+
+    return bool(psutil.Process().children())
 
 
 def _settle_log_dir() -> None:
@@ -34,7 +97,7 @@ def _settle_log_dir() -> None:
             Path(wanted).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         del os.environ[_LOG_DIR]
-        print(f"alignlaunch: {wanted}: no copy of the log is kept there: {error.strerror}", file=sys.stderr)  # noqa: T201
+        requests.say(f"{wanted}: no copy of the log is kept there: {error.strerror}")
 
 
 if __name__ == "__main__":

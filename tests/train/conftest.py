@@ -147,6 +147,11 @@ def write_job(workplace: Path, name: str, **changes: Any) -> Path:
     return path
 
 
+def launcher(nproc: int) -> list[str]:
+    """Arguments of python that start so many processes of a module on this machine; none for one process."""
+    return ["-m", "alignlaunch.train.torchrun", "--standalone", f"--nproc-per-node={nproc}"] if nproc > 1 else []
+
+
 @pytest.fixture(scope="session")
 def run_job(workplace: Path) -> Runner:
     """Run a job in real processes: one alone, or several under torchrun."""
@@ -155,8 +160,7 @@ def run_job(workplace: Path) -> Runner:
         name: str, *, nproc: int = 1, zero: str | None = None, env: dict[str, str] | None = None, **changes: Any
     ) -> Finished:
         job = write_job(workplace, name, **changes)
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"] if nproc > 1 else []
-        command = [sys.executable, *launcher, "-m", "alignlaunch.train", str(job)]
+        command = [sys.executable, *launcher(nproc), "-m", "alignlaunch.train", str(job)]
         if zero:
             command += ["--deepspeed", zero]
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "RANK", "WORLD_SIZE", "LOCAL_"))}

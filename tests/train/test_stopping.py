@@ -1,4 +1,4 @@
-"""A run that did not reach its end never looks finished, whatever stopped it."""
+"""A run that is asked to stop saves and stops, goes on later as if nothing had been, and never looks finished."""
 
 from __future__ import annotations
 
@@ -6,15 +6,97 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
 
 from alignlaunch.train import finish
+from alignlaunch.train.processes import requests
+from alignlaunch.train.processes.requests import Request
+from tests.support.matrix import matrix
 
-from .conftest import ROOT, Runner, write_job
+from .conftest import ROOT, Finished, Runner, launcher, write_job
+
+RUN = "/runs/a-run"
+LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
+#: The records of the log, the evaluations and the regular checkpoints all fall on other steps.
+TRAIN = {
+    "max_steps": 14,
+    "logging_steps": 3,
+    "save_strategy": "steps",
+    "save_steps": 5,
+    "eval_strategy": "steps",
+    "eval_steps": 4,
+    "lr_scheduler_type": "linear",
+    "dataloader_num_workers": 1,
+}
+EVALUATED = {"train": ["sft.jsonl"], "validation": ["sft.jsonl"], "cache_dir": "cache"}
+LONG_EVALUATION = EVALUATED | {"validation": ["sft.jsonl"] * 60}
 
 
 def weights(folder: Path) -> list[Path]:
     return [*folder.glob("*.safetensors"), *folder.glob("provenance.json")]
+
+
+def checkpoints(folder: Path) -> list[int]:
+    return sorted(int(path.name.partition("-")[2]) for path in folder.glob("checkpoint-*"))
+
+
+@contextmanager
+def started(
+    workplace: Path, name: str, *, nproc: int = 1, env: dict[str, str] | None = None, **changes: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """The entrypoint, alone or under torchrun, in a session of its own; its stdout is read line by line."""
+    job = write_job(workplace, name, **changes)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "RANK", "WORLD_SIZE", "LOCAL_"))}
+    clean |= {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(
+        [sys.executable, *launcher(nproc), "-m", "alignlaunch.train", str(job)],
+        cwd=workplace,
+        env=clean | {"ALIGNLAUNCH_RUN_DIR": RUN, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """Read the output up to a line with this text."""
+    assert process.stdout is not None
+    seen = ""
+    for line in process.stdout:
+        seen += line
+        if text in line:
+            return seen
+    raise AssertionError(f"no line with {text!r}:\n{seen}")
+
+
+def rest(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.read()
+
+
+def ask(output: Path, request: Request = Request.STOP, run_id: str = RUN) -> None:
+    requests.write(output, request, run_id)
+
+
+def losses(folder: Path) -> list[tuple[int, str, float]]:
+    """Every loss and gradient norm in metrics.jsonl, with its step."""
+    records = Finished(0, "", "", folder).records()
+    names = ("loss", "grad_norm", "eval_loss")
+    return [(record["step"], name, record[name]) for record in records for name in names if name in record]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(run_job: Runner) -> None:
@@ -27,20 +109,151 @@ def test_a_loss_that_is_not_finite_ends_the_run(run_job: Runner) -> None:
     assert weights(found.output_dir) == []
 
 
-def test_a_trainer_that_stops_early_leaves_no_result(workplace: Path) -> None:
-    """Transformers' own answer to TERM, which a job file may not ask for: its trainer returns as if all were done."""
-    job = write_job(workplace, "early", train={"enable_jit_checkpoint": True, "max_steps": 100_000})
-    env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "alignlaunch.train", str(job)]
-    with subprocess.Popen(command, cwd=workplace, env=env, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("step 1/"):
-                process.send_signal(signal.SIGTERM)
-                break
-        said = process.stdout.read()
-    output = workplace / "out" / "early"
-    (checkpoint,) = output.glob("checkpoint-*")
-    assert process.returncode == finish.STOPPED_EARLY
-    assert f"of 100000; the last checkpoint is out/early/{checkpoint.name}, and no final weights are saved" in said
-    assert weights(output) == []
+@pytest.mark.parametrize("nproc", [matrix(1), 2])
+def test_however_often_it_stops_the_losses_are_those_of_an_undisturbed_run(
+    nproc: int, workplace: Path, run_job: Runner
+) -> None:
+    """Between records, at an evaluation, before its first epoch ends and later; with dropout."""
+    whole = run_job(f"undisturbed-{nproc}", nproc=nproc, lora=LORA, train=TRAIN, data=EVALUATED)
+    assert whole.code == 0, whole.stderr
+    name = f"disturbed-{nproc}"
+    output, stops = workplace / "out" / name, 0
+    while True:
+        with started(workplace, name, nproc=nproc, lora=LORA, train=TRAIN, data=EVALUATED) as run:
+            begin = read_until(run, "resuming from" if stops else "starting afresh")
+            read_until(run, "step ")  # the first record after the start
+            if nproc == 1 or stops < 2:
+                ask(output)
+            said = rest(run)
+        if run.returncode == 0:
+            break
+        assert run.returncode == finish.STOPPED_EARLY, begin + said
+        assert weights(output) == []
+        assert not (output / requests.REQUEST).exists()
+        step, _, checkpoint = (output / requests.STOPPED).read_text().strip().partition(" ")
+        assert (workplace / checkpoint / "manifest.json").is_file()
+        assert int(step) == checkpoints(output)[-1]
+        assert "Error" not in said
+        stops += 1
+    assert stops >= 2
+    assert losses(output) == losses(whole.output_dir)
+    assert not (output / requests.STOPPED).exists()
+
+
+def test_an_evaluation_is_left_and_done_again(workplace: Path, run_job: Runner) -> None:
+    """Also where only the best is saved: what was left is not the best, and saved all the same."""
+    train = TRAIN | {"save_strategy": "best", "metric_for_best_model": "loss", "max_steps": 4, "eval_steps": 2}
+    train |= {"per_device_eval_batch_size": 1, "logging_steps": 1, "load_best_model_at_end": True}
+    whole = run_job("evaluated", lora=LORA, train=train, data=LONG_EVALUATION)
+    assert whole.code == 0, whole.stderr
+    output = workplace / "out" / "left"
+    with started(workplace, "left", lora=LORA, train=train, data=LONG_EVALUATION) as run:
+        read_until(run, "step 2/4 | loss")
+        ask(output)
+        said = rest(run)
+    assert run.returncode == finish.STOPPED_EARLY, said
+    assert "stopped at step 2 of 4" in said
+    assert "eval_loss" not in said
+    with started(workplace, "left", lora=LORA, train=train, data=LONG_EVALUATION) as run:
+        said = rest(run)
+    assert run.returncode == 0, said
+    assert losses(output) == losses(whole.output_dir)
+
+
+def test_term_to_every_process_saves_and_stops(workplace: Path) -> None:
+    """As scancel sends it: to the launcher, its processes and the workers of their data loaders."""
+    train = TRAIN | {"max_steps": 100_000}
+    with started(workplace, "terminated", nproc=2, train=train, data=EVALUATED) as run:
+        read_until(run, "step 6/")
+        os.killpg(run.pid, signal.SIGTERM)
+        said = rest(run)
+    assert run.returncode == finish.STOPPED_EARLY, said
+    assert "asked to stop: saving a checkpoint" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("nproc", [1, matrix(2)])
+def test_term_to_the_launcher_alone(nproc: int, workplace: Path) -> None:
+    """As the kubelet sends it: to the first process of the container."""
+    train = TRAIN | {"max_steps": 100_000, "save_strategy": "no", "eval_strategy": "no"}
+    name = f"launcher-terminated-{nproc}"
+    with started(workplace, name, nproc=nproc, train=train, env={"ALIGNLAUNCH_RUN_ID": "r-1"}) as run:
+        read_until(run, "step 3/")
+        run.terminate()
+        said = rest(run)
+    # In a pod torchrun's own code asks for a restart; one process alone has no launcher to do that.
+    assert run.returncode == (128 + signal.SIGTERM if nproc > 1 else finish.STOPPED_EARLY), said
+    assert len(checkpoints(workplace / "out" / name)) == 1
+
+
+def test_a_request_to_save_does_not_stop_it(workplace: Path) -> None:
+    train = TRAIN | {"max_steps": 30, "save_steps": 1000, "eval_strategy": "no"}
+    output = workplace / "out" / "saved"
+    with started(workplace, "saved", train=train) as run:
+        read_until(run, "step 3/")
+        ask(output, Request.SAVE)
+        said = rest(run)
+    assert run.returncode == 0, said
+    saved = checkpoints(output)
+    assert len(saved) == 2
+    assert 3 < saved[0] < 30
+    assert saved[1] == 30
+    assert not (output / requests.REQUEST).exists()
+
+
+def test_another_runs_request_is_none(workplace: Path) -> None:
+    train = TRAIN | {"eval_strategy": "no"}
+    output = workplace / "out" / "not-asked"
+    with started(workplace, "not-asked", train=train) as run:
+        read_until(run, "step 3/")
+        ask(output, run_id="/runs/another")
+        said = rest(run)
+    assert run.returncode == 0, said
+
+
+@pytest.mark.parametrize("by", ["file", "TERM"])
+def test_before_the_first_step_nothing_is_saved(by: str, workplace: Path) -> None:
+    output = workplace / "out" / f"early-{by}"
+    with started(workplace, f"early-{by}", nproc=2, train=TRAIN, env={"SLURM_STEP_ID": "0"}) as run:
+        read_until(run, "stage sft, process 0 of 2")
+        if by == "file":
+            output.mkdir(parents=True, exist_ok=True)
+            ask(output)
+        else:
+            run.terminate()
+        said = rest(run)
+    assert run.returncode not in (0, finish.STOPPED_EARLY), said
+    assert "asked to stop before the first step: nothing is saved" in said
+    assert checkpoints(output) == []
+    assert not (output / requests.STOPPED).exists()
+
+
+def test_an_attempt_that_gets_no_further_is_not_worth_another(workplace: Path) -> None:
+    """Stopped twice in the last evaluation, which takes all the time there is."""
+    train = TRAIN | {"max_steps": 2, "logging_steps": 2, "per_device_eval_batch_size": 1}
+    output = workplace / "out" / "no-further"
+    for begin, code, message in (
+        ("step 2/2 | loss", finish.STOPPED_EARLY, "stopped at step 2 of 2"),
+        ("data.validation:", finish.FAILED, "this attempt has not got further than the one before"),
+    ):
+        with started(workplace, "no-further", train=train, data=LONG_EVALUATION) as run:
+            seen = read_until(run, begin)
+            while "resuming" in seen and '"resumed"' not in (output / "metrics.jsonl").read_text():
+                time.sleep(0.1)
+            ask(output)
+            said = rest(run)
+        assert "step 3" not in said
+        assert (run.returncode, message in said) == (code, True), said
+
+
+def test_a_dead_process_ends_the_others_at_once(workplace: Path) -> None:
+    """torchrun ends them with the same signal as a cluster that asks them to save, but there is nothing to save."""
+    with started(workplace, "bereaved", nproc=2, train=TRAIN | {"max_steps": 100_000}) as run:
+        read_until(run, "step 3/")
+        ranks = [child for child in psutil.Process(run.pid).children() if "alignlaunch.train" in child.cmdline()]
+        assert len(ranks) == 2
+        begin = time.monotonic()
+        ranks[1].kill()
+        said = rest(run)
+    assert run.returncode not in (0, finish.STOPPED_EARLY), said
+    assert time.monotonic() - begin < 20, "torchrun waits 30 s for those that do not end"

@@ -25,6 +25,9 @@ ASIDE = ".saving"
 #: A line for each attempt that failed before its first step: a checkpoint that fails again is passed over.
 FAILED_STARTS = ".failed-starts"
 MAX_FAILED_STARTS = 2
+#: A line for each attempt of a run since its last checkpoint: one that is killed each time is not restarted for ever.
+STARTS = ".starts"
+MAX_STARTS = 5
 #: Of so many `previous-*` folders the checkpoints are kept, too; of older ones only the results.
 KEPT_PREVIOUS = 2
 
@@ -71,6 +74,20 @@ def failed_starts(output_dir: Path) -> Counter[str]:
     except OSError:
         return Counter()
     return Counter(line.partition(" ")[0] for line in set(lines))  # several ranks of an attempt may have noted it
+
+
+def record_start(output_dir: Path, attempt: Attempt) -> None:
+    """Note that an attempt begins. Raises UserError if MAX_STARTS of this run did since the last checkpoint."""
+    file = output_dir / STARTS
+    before = file.read_text(encoding="utf-8").splitlines() if file.exists() and attempt.is_restart(output_dir) else []
+    if len(before) >= MAX_STARTS:
+        raise UserError(
+            f"{output_dir}: {len(before)} attempts of this run have ended before they saved a checkpoint, the last of "
+            f"them begun at {before[-1]}. See why with `alignlaunch diagnose` and in the log, then submit again; if "
+            "nothing is wrong but the time between failures, save more often (train.save_steps).",
+            everywhere=True,
+        )
+    file.write_text("".join(f"{line}\n" for line in [*before, time.strftime("%Y-%m-%dT%H:%M:%S%z")]), encoding="utf-8")
 
 
 def claim(output_dir: Path, resume: Path | None, attempt: Attempt, inputs: Sequence[str] = ()) -> Path | None:

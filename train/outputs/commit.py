@@ -17,7 +17,7 @@ from ..model.loading import zero_stage
 from ..processes import sharing
 from ..processes.rendezvous import Rendezvous
 from . import manifest
-from .checkpoints import ASIDE, FAILED_STARTS, folders
+from .checkpoints import ASIDE, FAILED_STARTS, STARTS, folders
 from .manifest import File, Manifest
 
 #: Files of a checkpoint that a rank other than 0 writes: its random state, and its part of ZeRO's state.
@@ -38,9 +38,11 @@ class CommittingTrainer:
 
     #: Set before training.
     about: About
-
     args: Any
     state: Any
+    evaluation_due: bool
+    _tr_loss: Any
+    _globalstep_last_logged: int
     _aside: Path | None = None
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -60,7 +62,7 @@ class CommittingTrainer:
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{best}")
             if self.args.should_save:
                 self.state.save_to_json(str(folder / "trainer_state.json"))
-        files = sharing.together(lambda: described(folder, place.rank))
+        parts = sharing.together(lambda: (described(folder, place.rank), self._tr_loss.item()))
         whole = Manifest(
             step=step,
             epoch=float(self.state.epoch or 0),
@@ -71,7 +73,10 @@ class CommittingTrainer:
             run_id=place.run_id,
             job=self.about.job,
             written=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            files=[file for part in files for file in part],
+            files=[file for files, _ in parts for file in files],
+            logged=self._globalstep_last_logged,
+            unlogged=[loss for _, loss in parts],
+            evaluation_due=self.evaluation_due,
         )
         kept = {f"checkpoint-{best}"} if best else set()
         sharing.once(lambda: publish(folder, whole, self.args.save_total_limit, kept), output_dir, place)
@@ -107,7 +112,8 @@ def publish(folder: Path, whole: Manifest, limit: int | None, kept: set[str]) ->
         others = [path for path in folders(output_dir) if path.name not in kept]
         for old in others[:-limit] if limit else []:
             _remove(old)
-        (output_dir / FAILED_STARTS).unlink(missing_ok=True)  # there is progress
+        for name in (STARTS, FAILED_STARTS):  # there is progress
+            (output_dir / name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(_words(folder, error)) from error
 

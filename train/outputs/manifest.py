@@ -30,7 +30,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a checkpoint is.
 
     records: those trained on so far. rows: those in the training data. processes: the world size. zero_stage: 0 for
-    DDP. job: what decides what is learnt, as `sameness.of` gives it.
+    DDP. job: what decides what is learnt, as `sameness.of` gives it. unlogged: the sum of each rank's losses since the
+    last step that was logged, `logged`. evaluation_due: the evaluation of this step was left, and is to be done again.
     """
 
     step: int
@@ -43,6 +44,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     job: dict[str, Any]
     written: str
     files: list[File]
+    logged: int | None = None
+    unlogged: list[float] = []
+    evaluation_due: bool = False
 
     @property
     def has_optimizer(self) -> bool:

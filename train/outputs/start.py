@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from ..config import TrainConfig, checkpoint_named
 from ..errors import UserError
 from ..model.loading import zero_stage
 from ..processes import sharing, spread
-from ..processes.rendezvous import Rendezvous
+from ..processes.rendezvous import Rendezvous, is_elastic
 from ..reporting import say
 from . import checkpoints, manifest, sameness
 
@@ -42,6 +43,8 @@ def settle(job: TrainConfig, args: Any, inputs: Sequence[str], place: Rendezvous
             "start afresh.",
             everywhere=True,
         )
+    if not is_elastic(os.environ):  # there each node that joins begins an attempt, and the launcher limits restarts
+        sharing.by_rank_0(lambda: checkpoints.record_start(output_dir, attempt), place)
     aside = sharing.by_rank_0(lambda: checkpoints.claim(output_dir, resume, attempt, inputs), place)
     if aside:
         say(f"set aside in {aside}: what an earlier run left in {output_dir}")

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ _TIMEOUT_AFTER_PASS = 30.0
 
 def main() -> NoReturn:
     """Check this node, meet the others, report, and become the launcher."""
+    # As process 1 of a container it would be deaf to it otherwise, and a pod that is deleted would wait for its grace.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     options = _parser().parse_args()
     if node.is_spoken_for(os.environ):
         _become(options.launcher)

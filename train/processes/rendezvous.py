@@ -33,10 +33,10 @@ class Rendezvous:
     master_port: int
     dialect: Dialect
     restart_count: int
-    #: The same for every restart of a run, different for every run; empty if no launcher named it.
+    #: As `run_id` gives it.
     run_id: str
-    #: Whether restarts may be missing from `restart_count`: torchrun does not count one when a node joins an elastic
-    #: job, nor when a pod replaces another. Then only `run_id` tells that this is a restart.
+    #: Whether `run_id` is one submission's, so that it tells a restart that is missing from `restart_count`: torchrun
+    #: counts none when a node joins an elastic job or a pod replaces another, Slurm none when one job follows another.
     restarts_uncounted: bool
 
 
@@ -142,9 +142,24 @@ def _place(
         master_port=_int(env, "MASTER_PORT") if env.get("MASTER_PORT") else 0,
         dialect=dialect,
         restart_count=_int(env, restarts) if restarts else 0,
-        run_id=next((env[n] for n in _RUN_IDS if env.get(n)), ""),
-        restarts_uncounted=bool(env.get("ALIGNLAUNCH_RUN_ID")),
+        run_id=run_id(env),
+        restarts_uncounted=is_in_pod(env) or bool(env.get("ALIGNLAUNCH_RUN_DIR")),
     )
+
+
+def run_id(env: Mapping[str, str]) -> str:
+    """The same for every restart of a run, different for every run; "" if no launcher named it."""
+    return next((env[name] for name in _RUN_IDS if env.get(name)), "")
+
+
+def is_elastic(env: Mapping[str, str]) -> bool:
+    """Whether nodes may join and leave while the run goes on."""
+    return ":" in env.get("PET_NNODES", "")
+
+
+def is_in_pod(env: Mapping[str, str]) -> bool:
+    """Whether this is a pod of a job that alignlaunch submitted to Kubernetes."""
+    return bool(env.get("ALIGNLAUNCH_RUN_ID"))
 
 
 def _int(env: Mapping[str, str], name: str) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from ..outputs.commit import CommittingTrainer
 from ..outputs.saving import WriterTrainer
 from ..reporting import MeasuredTrainer
+from ..stopping import StoppingTrainer
 from .finite import FiniteTrainer
 
 
-class StageTrainer(FiniteTrainer, CommittingTrainer, WriterTrainer, MeasuredTrainer):
-    """Mixin for a Trainer: stops at a loss that is not finite, commits checkpoints, measures speed, copies no more than
-    is saved."""
+class StageTrainer(FiniteTrainer, StoppingTrainer, CommittingTrainer, WriterTrainer, MeasuredTrainer):
+    """Mixin for a Trainer: ends at a loss that is not finite, stops on request, commits checkpoints, measures speed,
+    copies no more than is saved."""

@@ -163,3 +163,12 @@ def test_a_model_of_the_users_stays_where_it_is(finished: Path, tmp_path_factory
     (folder / "model.safetensors").touch()
     assert start(folder, None, 0, "ours").aside is None, "no run of ours was here"
     assert left(finished) == everything
+
+
+def test_a_run_that_is_killed_each_time_before_it_saves_is_not_restarted_for_ever(output: Path) -> None:
+    for restarts in range(checkpoints.MAX_STARTS):
+        checkpoints.record_start(output, checkpoints.Attempt("a", restarts))
+        checkpoints.claim(output, output / "checkpoint-10", checkpoints.Attempt("a", restarts))
+    with pytest.raises(UserError, match="5 attempts of this run have ended before they saved a checkpoint"):
+        checkpoints.record_start(output, checkpoints.Attempt("a", 5))
+    checkpoints.record_start(output, checkpoints.Attempt("b", 0))  # submitted again

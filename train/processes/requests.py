@@ -1,0 +1,165 @@
+"""Requests to save, or to save and stop, from outside: a file in the output folder, or SIGTERM.
+
+A batch shell's trap, a pod's launcher or `alignlaunch save` writes the file: unlike a signal it crosses any launcher
+and any container, and no data loader worker dies of it. Before training there is nothing to save, and a request ends
+the process at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from enum import IntEnum
+from pathlib import Path
+from typing import NoReturn
+
+from ..errors import UserError
+from .rendezvous import Rendezvous, is_in_slurm_step
+
+#: The file with the request: `save RUN_ID` or `stop RUN_ID`. One with another run's id is an old one, and ignored.
+REQUEST = ".request"
+#: The file that says that a run stopped early, with a checkpoint to go on from: `STEP CHECKPOINT`.
+STOPPED = ".stopped"
+
+#: Seconds between two looks for the file before training begins. Afterwards each step's end is one.
+_POLL_SECONDS = 1.0
+#: The deepspeed launcher gets a SIGTERM that is for all processes a moment before its children, and sends another.
+_PATIENCE_SECONDS = 2.0
+
+
+class Request(IntEnum):
+    """What is asked for. Of several requests the highest counts."""
+
+    NONE = 0
+    SAVE = 1
+    STOP = 2
+
+
+def write(output_dir: Path, request: Request, run_id: str) -> None:
+    """Ask the run that trains into this folder. Raises OSError."""
+    output_dir.mkdir(parents=True, exist_ok=True)  # the run may not have come so far
+    _put(output_dir / REQUEST, f"{request.name.lower()} {run_id}\n")
+
+
+def report_stopped(checkpoint: Path, step: int) -> None:
+    """Tell the launcher that the run stopped early, with this checkpoint to go on from. Raises UserError."""
+    try:
+        _put(checkpoint.parent / STOPPED, f"{step} {checkpoint}\n")
+    except OSError as error:
+        raise UserError(f"{checkpoint.parent}: {error.strerror}. Make it writable.") from error
+
+
+def _put(path: Path, text: str) -> None:
+    """Write a file that nobody reads half."""
+    aside = path.with_name(f"{path.name}-{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def read(output_dir: Path, run_id: str) -> Request:
+    """What the file in the output folder asks of this run."""
+    try:
+        word, _, asked = (output_dir / REQUEST).read_text(encoding="utf-8").strip().partition(" ")
+    except (OSError, UnicodeDecodeError):
+        return Request.NONE
+    return Request[word.upper()] if word in ("save", "stop") and asked == run_id else Request.NONE
+
+
+def carried_out(output_dir: Path, request: Request, run_id: str) -> None:
+    """Remove a request that was carried out, unless more is asked by now."""
+    with suppress(FileNotFoundError):
+        if read(output_dir, run_id) <= request:
+            (output_dir / REQUEST).unlink()
+
+
+def clear(output_dir: Path) -> None:
+    """Remove what an earlier attempt of the run was asked, and what became of it."""
+    for name in (REQUEST, STOPPED):
+        (output_dir / name).unlink(missing_ok=True)
+
+
+class Listener:
+    """Receives this process's requests. Signals are the process's, so there is one: `listener`."""
+
+    def __init__(self) -> None:
+        self._terminated = threading.Event()
+        self._training = False
+        self._place: Rendezvous | None = None
+        self._output_dir: Path | None = None
+        #: Held while one thread decides what a request leads to.
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Receive SIGTERM from now on. Call it in the main thread, before any other thread is started."""
+        # Blocked in every thread, so that only this one gets it; with the sender, which a handler is not told.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        os.register_at_fork(after_in_child=self._in_child)
+        threading.Thread(target=self._listen, name="requests", daemon=True).start()
+
+    def watch(self, output_dir: Path, place: Rendezvous) -> None:
+        """Look for the file, too, from now on: the first process of each node does, as nodes may not share folders.
+
+        An old file is removed first; on Slurm the batch script did that, which may have written a new one since.
+        """
+        if place.rank == 0 and place.restart_count == 0 and not is_in_slurm_step(os.environ):
+            with suppress(OSError):
+                clear(output_dir)
+        self._output_dir, self._place = output_dir, place
+
+    def defer(self) -> None:
+        """Training begins: from now on `asked` tells of requests, and the process goes on."""
+        with self._lock:
+            self._training = True
+
+    def asked(self) -> Request:
+        """What is asked of this process."""
+        if self._terminated.is_set():
+            return Request.STOP
+        if self._place is None or self._output_dir is None or self._place.local_rank != 0:
+            return Request.NONE
+        return read(self._output_dir, self._place.run_id)
+
+    def _listen(self) -> None:
+        while True:
+            received = signal.sigtimedwait({signal.SIGTERM}, _POLL_SECONDS)
+            with self._lock:
+                if (received and not self._is_for_us(received.si_pid)) or (received and not self._training):
+                    leave(128 + signal.SIGTERM)
+                elif received:
+                    self._terminated.set()
+                elif not self._training and self.asked() == Request.STOP:
+                    say("asked to stop before the first step: nothing is saved")
+                    leave(1)
+
+    def _is_for_us(self, sender: int) -> bool:
+        """Whether a SIGTERM is a request to stop. A launcher sends its processes one when another of them has died."""
+        launched = self._place is not None and self._place.dialect in ("torchrun", "deepspeed")
+        if not launched or sender != os.getppid() or self._terminated.is_set():
+            return True
+        if self._place is not None and self._place.dialect == "torchrun":
+            return False  # `alignlaunch.train.torchrun` does not pass a signal on, it writes the file
+        other = signal.sigtimedwait({signal.SIGTERM}, _PATIENCE_SECONDS)
+        return other is not None and other.si_pid != sender
+
+    def _in_child(self) -> None:
+        """Workers of data loaders are not ended before the checkpoint; those that prepare data are."""
+        if not self._training:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+listener = Listener()
+
+
+def say(message: str) -> None:
+    """Print one line to the log, from any process."""
+    print(f"alignlaunch: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the log
+
+
+def leave(code: int) -> NoReturn:
+    """End this process from any of its threads."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
