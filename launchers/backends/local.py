@@ -27,8 +27,8 @@ from .base import Rendered, Say
 from .logfile import LogFile
 
 SCHEME = "local"
-#: Seconds from TERM to KILL: torchrun forwards TERM and waits 30 s for its workers.
-GRACE_SECONDS = 35
+#: Seconds from TERM to KILL: the time for a step and a checkpoint.
+GRACE_SECONDS = 120
 
 #: A run whose turn has not come. The reason is named as Slurm does.
 WAITING = Status("PENDING", reason="Dependency")

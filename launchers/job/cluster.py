@@ -68,8 +68,8 @@ class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Meta(
             ge=0,
             le=65535,
-            description="Seconds before the time limit at which Slurm sends USR2 to the batch script, which then "
-            "writes a line to the log. 0 sends no signal.",
+            description="Seconds before the time limit at which the run saves a checkpoint and stops, to be "
+            "requeued. It must be enough for one step and one save. 0: the time limit ends the run without a save.",
             examples=[300],
         ),
     ] = 300
@@ -77,9 +77,18 @@ class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         bool,
         Meta(
             description="Let Slurm put the job back into the queue after preemption or the failure of a node; it "
-            "then resumes from its last checkpoint."
+            "then resumes from its last checkpoint. With `false` it is not requeued at its time limit either."
         ),
     ] = True
+    max_requeues: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="How often a run that saved and stopped at its time limit is put back into the queue, which it "
+            "is only if it made progress. Restarts after preemption or the failure of a node count as well.",
+            examples=[20],
+        ),
+    ] = 100
     extra: Annotated[
         list[SbatchOption],
         Meta(

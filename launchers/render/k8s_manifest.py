@@ -15,6 +15,8 @@ from ..job.k8s.spec import K8s, Toleration, Volume
 #: Seconds that torchrun waits for the pod that hosts the rendezvous, which may still be pulling its image.
 _RENDEZVOUS_WAIT = "900"
 #: Restarts in place after which an elastic job, or one with OnFailure, counts as failed.
+#: Seconds that a pod which is evicted or deleted has for a step and a checkpoint; it ends as soon as these are done.
+_GRACE_SECONDS = 300
 _BACKOFF_LIMIT = 10
 #: The suffixes of a Kubernetes quantity and their factors.
 _SUFFIXES = {
@@ -187,6 +189,7 @@ def _pod(job: Job, k8s: K8s) -> dict[str, Any]:
             "dnsPolicy": "ClusterFirstWithHostNet" if k8s.host_network else None,
             "securityContext": _set(user),
             "activeDeadlineSeconds": deadline(job) if k8s.kind == "PyTorchJob" else None,
+            "terminationGracePeriodSeconds": _GRACE_SECONDS if k8s.kind == "PyTorchJob" else None,
         }
     )
 
@@ -223,10 +226,11 @@ def _replicas(job: Job) -> dict[str, int]:
 def _restart_policy(job: Job, k8s: K8s) -> str:
     """The restart policy. By default only an elastic job restarts in place: only there can a pod rejoin its peers.
 
-    With workers the default is ExitCode, not Never: their init container gives up after some minutes of waiting for the
-    first pod, which may still be pulling its image. The operator retries that exit code, but not 1, a failed training.
+    Otherwise the default is ExitCode, not Never: pods that were evicted have saved a checkpoint, and exit with 143. So
+    does the init container of workers that gives up after some minutes of waiting for the first pod, which may still be
+    pulling its image. The operator retries these exit codes, but not 1, a failed training.
     """
-    default = "OnFailure" if job.elastic else "ExitCode" if job.nnodes > 1 else "Never"
+    default = "OnFailure" if job.elastic else "ExitCode"
     return k8s.restart_policy or default
 
 

@@ -27,7 +27,7 @@ def check(job: Job) -> list[str]:
     if spec.time is not None and job.signal_seconds < spec.slurm.signal_seconds:
         doubts.append(
             f"time: {spec.time} is not longer than slurm.signal_seconds ({spec.slurm.signal_seconds} s): "
-            "nothing will warn the job before its time is over"
+            "the time limit ends the run without a checkpoint"
         )
     if partitions := _partitions(job):
         refusals = [_why_too_small(job, nodes) for nodes in partitions.values()]

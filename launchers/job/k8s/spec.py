@@ -245,8 +245,8 @@ class K8s(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     restart_policy: Annotated[
         Literal["Never", "OnFailure", "ExitCode"] | None,
         Meta(
-            description="When the training operator restarts a pod that ended. By default Never for one node, "
-            "ExitCode for several nodes, and OnFailure for elastic jobs."
+            description="When the training operator restarts a pod that ended. By default ExitCode (after a signal, "
+            "such as an eviction, not after a failed training), and OnFailure for elastic jobs."
         ),
     ] = None
     backoff_limit: Annotated[

@@ -58,7 +58,7 @@ def test_one_master_and_the_rest_workers(tmp_path: Path, nnodes: int) -> None:
         assert one["resources"]["limits"] == {"cpu": "32", "memory": "256Gi", "nvidia.com/gpu": "8"}
         assert one["resources"]["requests"] == one["resources"]["limits"]
         assert not [v for v in one["env"] if v["name"] in ("RANK", "WORLD_SIZE", "PET_NNODES", "PET_NPROC_PER_NODE")]
-        assert spec["pytorchReplicaSpecs"][role]["restartPolicy"] == ("ExitCode" if nnodes > 1 else "Never")
+        assert spec["pytorchReplicaSpecs"][role]["restartPolicy"] == "ExitCode"
 
 
 def test_preflight_waits_as_the_job_says_and_not_for_elastic_nodes(tmp_path: Path) -> None:
@@ -147,7 +147,8 @@ def test_the_run_policy(tmp_path: Path, keys: dict[str, Any], policy: dict[str, 
 
 def test_the_kubelet_holds_each_pod_to_the_time_limit(tmp_path: Path) -> None:
     """The operator does not; it would make such a pod anew where it restarts any, and so knows the limit besides."""
-    for changes, policy in (({}, None), ({"nnodes": 2}, 60), ({"nnodes": "2:3"}, 60)):
+    never = {"k8s": {"restart_policy": "Never"}}
+    for changes, policy in ((never, None), ({}, 60), ({"nnodes": 2}, 60), ({"nnodes": "2:3"}, 60)):
         _, found = rendered(tmp_path, time="00:01:00", **changes)
         for role in found["spec"]["pytorchReplicaSpecs"].values():
             assert role["template"]["spec"]["activeDeadlineSeconds"] == 60

@@ -41,7 +41,7 @@ def test_defaults_come_from_the_job(at: Place) -> None:
     assert rendezvous(told) == ["2", "4", "0", "localhost", "29500"]
     assert option(told, "--deepspeed") == str(at.folder / "launch/hostile/bash/zero3.json")
     assert told["argv"][:2] == ["-m", "alignlaunch.train.preflight"]
-    assert told["argv"][told["argv"].index("--") + 1 :][:3] == [str(at.python), "-m", "torch.distributed.run"]
+    assert told["argv"][told["argv"].index("--") + 1 :][:3] == [str(at.python), "-m", "alignlaunch.train.torchrun"]
     assert "processes       8 (4 on each node)\n" in done.stdout
     assert "batch           3 x 8 x 5 = 120\n" in done.stdout
     assert "only right if all run on this machine" in done.stderr
@@ -76,7 +76,7 @@ def test_no_preflight_where_the_job_says_so(tmp_path: Path, target: str) -> None
     at = Place(tmp_path, nnodes=2, preflight_timeout=0)
     done = at.bash() if target == "bash" else at.sbatch()
     assert done.returncode == 0, done.stderr
-    assert at.told("" if target == "bash" else "1")["argv"][:2] == ["-m", "torch.distributed.run"]
+    assert at.told("" if target == "bash" else "1")["argv"][:2] == ["-m", "alignlaunch.train.torchrun"]
 
 
 def test_one_process_needs_no_launcher(at: Place) -> None:

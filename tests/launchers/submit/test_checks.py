@@ -83,7 +83,7 @@ def test_a_time_in_which_no_warning_can_come_is_told(
         said
         == [
             f"time: {time} is not longer than slurm.signal_seconds (300 s): "
-            "nothing will warn the job before its time is over"
+            "the time limit ends the run without a checkpoint"
         ]
         * warned
     )

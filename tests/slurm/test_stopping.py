@@ -1,0 +1,150 @@
+"""On a real Slurm a run saves and goes on by itself: at its time limit, after preemption, after scancel by hand."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.matrix import matrix
+from tests.support.tiny import TRAIN, make_model, write_data
+
+from .cli import Login
+from .cluster.private_slurm import PrivateSlurm
+
+STEPS = 80
+
+
+@pytest.fixture(scope="module")
+def login(slurm: PrivateSlurm, programs: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Login:
+    login = Login(slurm, tmp_path_factory.mktemp("stopping"))
+    make_model(login.folder / "model")
+    write_data(login.folder)
+    return login
+
+
+def write_job(login: Login, name: str, **keys: Any) -> Path:
+    """A job of two nodes that saves only when it is asked to. Returns its output folder."""
+    train = TRAIN | {"max_steps": STEPS, "save_strategy": "no", "logging_steps": 7, "dataloader_num_workers": 1}
+    zero = 2 if keys.get("launcher") == "deepspeed" else 0
+    login.write_job(name, lora=None, output_dir=f"output/{name}", **{"train": train, "zero": zero} | keys)
+    return login.folder / f"output/{name}"
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(record["step"], record["loss"]) for record in records if "loss" in record]
+
+
+def until_step(output: Path, step: int) -> None:
+    """Wait for a record of training at or after this step."""
+    deadline = time.monotonic() + 120
+    while not (output / "metrics.jsonl").exists() or not any(found >= step for found, _ in losses(output)):
+        assert time.monotonic() < deadline, "no step was logged"
+        time.sleep(0.1)
+
+
+def checkpoints(output: Path) -> list[Path]:
+    return sorted(output.glob("checkpoint-*/manifest.json"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(login: Login) -> list[tuple[int, float]]:
+    """The losses of one process that nothing interrupts, at the same effective batch size."""
+    output = write_job(login, "undisturbed", nnodes=1)
+    login.call("local", "undisturbed.yaml", "--set", "train.gradient_accumulation_steps=4")
+    return losses(output)
+
+
+def same_as(undisturbed: list[tuple[int, float]]) -> list[Any]:
+    """The same steps and losses, but for what the sums of one process and of two differ by."""
+    return [(step, pytest.approx(loss, abs=1e-4)) for step, loss in undisturbed]
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", matrix("deepspeed"), matrix("direct")])
+def test_near_its_time_limit_a_run_saves_is_requeued_and_ends_as_if_nothing_had_been(
+    login: Login, undisturbed: list[tuple[int, float]], launcher: str
+) -> None:
+    """Twice. Slurm sends the batch shell what scancel sends here; test_a_real_time_limit waits for it."""
+    output = write_job(login, f"limited-{launcher}", launcher=launcher)
+    handle = login.submit(f"limited-{launcher}")
+    waiter = login.start("wait", handle)
+    for step in (7, 35):
+        until_step(output, step)
+        login.slurm.run("scancel", "--batch", "--signal=USR2", handle.rpartition("/")[2])
+        time.sleep(1)
+    _, said = waiter.communicate(timeout=200)
+    log = login.call("logs", handle).stdout
+    assert waiter.returncode == 0, said + log
+    assert log.count("resuming from") == 2
+    assert log.count("Traceback") == 0
+    assert losses(output) == same_as(undisturbed)
+    assert login.status(handle)["state"] == "COMPLETED"
+
+
+def test_it_saves_when_asked_and_is_requeued_no_more_often_than_it_may_be(login: Login) -> None:
+    output = write_job(login, "bounded", launcher="direct", slurm={"max_requeues": 0})
+    handle = login.submit("bounded")
+    until_step(output, 7)
+    saved = Path(login.call("save", handle).stdout.strip())
+    assert saved.parent == output
+    assert (saved / "manifest.json").is_file()
+    assert login.status(handle)["state"] == "RUNNING"
+    login.slurm.run("scancel", "--batch", "--signal=USR2", handle.rpartition("/")[2])
+    login.call("wait", handle, code=75)
+    assert login.status(handle)["state"] == "FAILED"
+    assert len(checkpoints(output)) == 2
+    assert not list(output.glob("*.safetensors"))
+    login.call("slurm", "bounded.yaml", "--cluster", "private", "--wait")  # submitted again it goes on
+    assert "resuming from" in login.call("logs", "bounded").stdout
+
+
+@pytest.mark.matrix
+def test_a_person_stops_it(login: Login) -> None:
+    """It is not requeued: who stopped it decides when it goes on."""
+    output = write_job(login, "stopped")
+    handle = login.submit("stopped")
+    until_step(output, 7)
+    login.call("save", handle, "--stop")
+    login.call("wait", handle, code=75)
+    assert len(checkpoints(output)) == 1
+    refused = login.call("save", handle, code=2)
+    assert "only a running job can save" in refused.stderr
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", matrix("deepspeed"), matrix("direct")])
+def test_a_cancelled_run_saves_first(login: Login, launcher: str) -> None:
+    output = write_job(login, f"cancelled-{launcher}", launcher=launcher)
+    handle = login.submit(f"cancelled-{launcher}")
+    until_step(output, 7)
+    login.call("cancel", handle)
+    login.call("wait", handle, code=143)
+    assert login.status(handle)["state"] == "CANCELLED"
+    assert len(checkpoints(output)) == 1, login.call("logs", handle).stdout
+
+
+def test_a_preempted_run_saves_first_and_goes_on(login: Login, undisturbed: list[tuple[int, float]]) -> None:
+    output = write_job(login, "preempted", slurm={"partition": "gpu"})
+    handle = login.submit("preempted")
+    until_step(output, 7)
+    login.slurm.run("sbatch", "--partition=prio", "--nodes=2", "--exclusive", "--wrap=sleep 1", "--output=/dev/null")
+    login.call("wait", handle)
+    log = login.call("logs", handle).stdout
+    assert log.count("resuming from") == 1, log
+    assert losses(output) == same_as(undisturbed)
+
+
+@pytest.mark.matrix
+def test_a_real_time_limit(login: Login) -> None:
+    output = write_job(login, "limit", time="00:02:00", slurm={"signal_seconds": 70}, train=TRAIN | {"max_steps": 2000})
+    handle = login.submit("limit")
+    until_step(output, 1)
+    deadline = time.monotonic() + 180
+    while login.status(handle)["state"] != "PENDING":
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    assert len(checkpoints(output)) >= 1
+    login.call("cancel", handle)
