@@ -36,7 +36,7 @@ def completion(shell: str) -> None:
 for command in (
     *(files.init, files.schema, files.render, files.check, plan.plan, data.data),
     *map(submit.command_of, PLACES),
-    *(runs.list_, runs.status, runs.logs, runs.diagnose, runs.cancel, runs.wait),
+    *(runs.list_, runs.status, runs.logs, runs.diagnose, runs.save, runs.cancel, runs.wait),
     *(trained.export, trained.evaluate, completion),
 ):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""Commands on runs: list, status, logs, diagnose, cancel, wait."""
+"""Commands on runs: list, status, logs, diagnose, save, cancel, wait."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import LaunchError
+from ..errors import LaunchError, UsageError
 from .options import JSON, RUN, exit_code, say
 
 if TYPE_CHECKING:
@@ -91,6 +91,21 @@ def diagnose(run: str, as_json: bool) -> None:
         click.echo(json.dumps([report.as_json(name, verdict) for name, verdict in found]))
     else:
         click.echo("\n\n".join(report.as_text(name, verdict) for name, verdict in found))
+
+
+@click.command()
+@RUN
+@JSON
+@click.option("--stop", is_flag=True, help="End the run then. Submitted again, it goes on from there.")
+def save(run: str, as_json: bool, stop: bool) -> None:
+    """Have RUN save a checkpoint now. Prints its folder once it is complete."""
+    from ..watch import saving, states
+
+    found = states.find(run)
+    if len(found) > 1:
+        raise UsageError(f"{run}: a pipeline\n    remedy: name one of its runs")
+    checkpoint = saving.save(found[0], say, stop=stop)
+    click.echo(json.dumps({"handle": found[0].handle, "checkpoint": str(checkpoint)}) if as_json else checkpoint)
 
 
 @click.command()

@@ -46,6 +46,7 @@ def test_a_cancel_that_fails_hides_no_live_log(user: User) -> None:
     assert user.call("logs", run).stdout == kept, "all that there is now"
 
 
+@pytest.mark.matrix
 def test_runs_known_by_their_handles_alone_keep_a_log_each(user: User) -> None:
     """So does a later job of the same name; a second cancel has nothing to keep."""
     for name in ("one", "other", "one"):

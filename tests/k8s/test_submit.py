@@ -21,6 +21,7 @@ def user(cluster: Cluster, tmp_path: Path) -> User:
     return User(cluster, tmp_path)
 
 
+@pytest.mark.matrix  # test_deleted_pods.py has two pods, too
 def test_two_pods_of_two_processes_train_as_one_process(user: User) -> None:
     cluster, folder = user.cluster, user.folder
     make_model(folder / "model")
