@@ -286,6 +286,13 @@ def zero_split(at: Workshop) -> str:
     return at.run(at.train("split", "--deepspeed", "zero2.json", train=again, processes=1))
 
 
+def stopped(at: Workshop) -> str:
+    """Somebody asks it to stop, once it trains."""
+    ask = 'until grep -qs loss out/stopped/metrics.jsonl; do sleep 0.1; done; echo "stop /a" > out/stopped/.request'
+    train = at.train("stopped", train={"max_steps": 100_000})
+    return at.run(_bash(f"({ask}) &", train), ALIGNLAUNCH_RUN_DIR="/a")
+
+
 def nan(at: Workshop) -> str:
     return at.run(at.train("nan", train={"learning_rate": 1e30, "max_grad_norm": 0}))
 
@@ -344,6 +351,7 @@ FAULTS: dict[str, Fault] = {
     "checkpoint": checkpoint,
     "deepspeed-json": deepspeed_json,
     "zero-split": zero_split,
+    "stopped": stopped,
     "nan": nan,
     "nan-unnoticed": nan_unnoticed,
 }

@@ -38,7 +38,8 @@ class Workshop:
     def train(self, name: str, *options: str, processes: int = 2, **job: Any) -> Command:
         """torchrun with our entrypoint on a tiny job."""
         path = write_job(self.folder, name, **job)
-        return torchrun("-m", "alignlaunch.train", str(path.relative_to(self.folder)), *options, processes=processes)
+        arguments = ["-m", "alignlaunch.train", str(path.relative_to(self.folder)), *options]
+        return torchrun(*arguments, processes=processes, module="alignlaunch.train.torchrun")
 
     def render(self, name: str, **keys: Any) -> None:
         """launch/NAME/bash of a tiny job."""
@@ -92,9 +93,11 @@ class Workshop:
         return "".join(lines).replace(str(self.folder), "/scratch").replace(sys.prefix, "/venv")
 
 
-def torchrun(*arguments: str, processes: int = 2, options: str = "--standalone") -> Command:
-    """torchrun as our scripts start it: every line behind its rank."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--tee", "3", f"--nproc-per-node={processes}"]
+def torchrun(
+    *arguments: str, processes: int = 2, options: str = "--standalone", module: str = "torch.distributed.run"
+) -> Command:
+    """torchrun with the options of our scripts: every line behind its rank. module: ours starts our entrypoint only."""
+    launcher = [sys.executable, "-m", module, "--tee", "3", f"--nproc-per-node={processes}"]
     return [*launcher, *options.split(), *arguments]
 
 

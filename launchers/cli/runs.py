@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -34,16 +35,26 @@ def list_(count: int, as_json: bool) -> None:
 @RUN
 @JSON
 def status(run: str, as_json: bool) -> None:
-    """Show the state of RUN. RUN: a handle, the name of a job or pipeline, or `last`."""
+    """Show the state of RUN and its attempts. RUN: a handle, the name of a job or pipeline, or `last`."""
     from ..watch import states
+    from . import summary
 
-    show(states.refresh(states.find(run)), as_json)
+    found = states.refresh(states.find(run))
+    show(found, as_json)
+    if len(found) == 1 and not as_json and (text := summary.attempts(found[0])):
+        click.echo(text)
 
 
 def show(runs: list[Run], as_json: bool) -> None:
+    from ..watch import progress
     from . import summary
 
-    click.echo(json.dumps([run.as_json() for run in runs]) if as_json else summary.table(runs))
+    if not as_json:
+        click.echo(summary.table(runs))
+        return
+    reached = [progress.read(run) for run in runs]
+    progressed = [{"progress": asdict(one) if one else None} for one in reached]
+    click.echo(json.dumps([run.as_json() | more for run, more in zip(runs, progressed, strict=True)]))
 
 
 @click.command()

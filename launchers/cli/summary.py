@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ..job.job import Job
@@ -26,15 +27,37 @@ def lines(job: Job) -> list[str]:
 
 
 def table(runs: list[Run]) -> str:
-    """One line per run: handle, name, state, exit code, time of submission, nodes and reason."""
+    """One line per run: handle, name, state, exit code, step, time left, time of submission, nodes and reason."""
+    from ..watch import progress
+
     if not runs:
         return "no runs are recorded"
-    rows = [("RUN", "NAME", "STATE", "EXIT", "SUBMITTED", "NODES, REASON")]
+    rows = [("RUN", "NAME", "STATE", "EXIT", "STEP", "LEFT", "SUBMITTED", "NODES, REASON")]
     for run in runs:
         status = run.status
+        reached = progress.read(run)
+        left = progress.shown(reached.seconds_left) if reached and reached.seconds_left is not None else ""
         code = "" if status.exit_code is None else str(status.exit_code)
         where = " ".join(part for part in (status.nodes, f"({status.reason})" if status.reason else "") if part)
-        rows.append((run.handle, run.name, status.state, code, run.submitted_at[:19], where))
+        step = str(reached or "")
+        rows.append((run.handle, run.name, status.state, code, step, left, run.submitted_at[:19], where))
+    return _aligned(rows)
+
+
+def attempts(run: Run) -> str:
+    """One line per attempt of a run: when it began to train, and its steps; "" for a run of a single attempt."""
+    from ..watch import progress
+
+    found = progress.attempts(run)
+    if len(found) < 2:
+        return ""
+    rows = [("ATTEMPT", "BEGAN", "STEPS")]
+    for number, one in enumerate(found, start=1):
+        rows.append((str(number), one.began.isoformat(" ", "seconds"), f"{one.first} to {one.last}"))
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

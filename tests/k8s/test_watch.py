@@ -79,8 +79,16 @@ def test_a_queue_that_does_not_admit_the_job(user: User) -> None:
 
 
 def test_a_time_limit(user: User) -> None:
-    run = user.submit(user.write_script("slow", "sleep infinity", nnodes=1, time="00:00:05"))
+    script = user.write_script("slow", "sleep infinity", {"restart_policy": "Never"}, nnodes=1, time="00:00:05")
+    run = user.submit(script)
     user.call("wait", run, code=137)  # the shell did not hear TERM
+    assert user.status(run)["state"] == "TIMEOUT"
+
+
+def test_a_time_limit_of_pods_that_the_operator_would_replace(user: User) -> None:
+    """The default. The operator deletes the pods then, and their exit codes go with them."""
+    run = user.submit(user.write_script("slow", "sleep infinity", nnodes=1, time="00:00:05"))
+    user.call("wait", run, code=None)
     assert user.status(run)["state"] == "TIMEOUT"
 
 

@@ -130,9 +130,17 @@ class Listener:
                     leave(128 + signal.SIGTERM)
                 elif received:
                     self._terminated.set()
-                elif not self._training and self.asked() == Request.STOP:
-                    say("asked to stop before the first step: nothing is saved")
-                    leave(1)
+                elif not self._training:
+                    self._before_training()
+
+    def _before_training(self) -> None:
+        """Carry out a request: there is nothing to save yet."""
+        request = self.asked()
+        if request == Request.STOP:
+            say("asked to stop before the first step: nothing is saved")
+            leave(1)
+        if request == Request.SAVE and self._output_dir is not None and self._place is not None:
+            carried_out(self._output_dir, request, self._place.run_id)
 
     def _is_for_us(self, sender: int) -> bool:
         """Whether a SIGTERM is a request to stop. A launcher sends its processes one when another of them has died."""

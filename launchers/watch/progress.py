@@ -1,0 +1,111 @@
+"""How far a run is, and its attempts, from the records that it writes into its output folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from alignlaunch.train import trained_folder
+from alignlaunch.train.outputs import checkpoints
+
+from ..backends import registry
+from ..runs.records import Run
+
+#: Bytes at the end of metrics.jsonl that tell the last step and the present speed; of many runs no more is read.
+_TAIL = 1 << 16
+
+
+@dataclass(frozen=True)
+class Progress:
+    """step: the last one that was logged. seconds_left: at the speed of the last records; None if that is not known."""
+
+    step: int
+    max_steps: int
+    seconds_left: float | None
+
+    def __str__(self) -> str:
+        return f"{self.step}/{self.max_steps}"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A start of the training. first: the step that it began after; last: the last step that counts, and was logged."""
+
+    began: datetime
+    first: int
+    last: int
+
+
+def read(run: Run) -> Progress | None:
+    """How far a run is; None if it has not begun to train, or its records cannot be seen from here."""
+    path = _metrics(run)
+    found = list(_records(_tail(path))) if path else []
+    if not found:
+        return None
+    last = found[-1]
+    begin = max((i for i, record in enumerate(found) if "event" in record), default=0)
+    steps, seconds = last["step"] - found[begin]["step"], last["time"] - found[begin]["time"]
+    left = (last["max_steps"] - last["step"]) * seconds / steps if steps > 0 and not run.status.is_final else None
+    return Progress(last["step"], last["max_steps"], left)
+
+
+def attempts(run: Run) -> list[Attempt]:
+    """The attempts of a run that have begun to train, the first one first; none if they cannot be seen from here."""
+    path = _metrics(run)
+    found: list[Attempt] = []
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
+    except OSError:
+        lines = []
+    for record in _records(lines):
+        if "event" in record:
+            found.append(Attempt(datetime.fromtimestamp(record["time"]).astimezone(), record["step"], record["step"]))
+        elif found:
+            found[-1] = Attempt(found[-1].began, found[-1].first, record["step"])
+    return found
+
+
+def shown(seconds: float) -> str:
+    """A time span as text, without parts of a second: 1 day, 2:03:04."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _metrics(run: Run) -> Path | None:
+    """The records of this run; None if the output folder is not seen from here, or is another run's by now."""
+    if not run.output_dir or not run.run_dir or not registry.of(run.scheme).shares_files:
+        return None
+    folder = Path(run.output_dir)
+    try:
+        owner = (folder / checkpoints.OWNER).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return folder / trained_folder.METRICS if owner == run.run_dir else None
+
+
+def _tail(path: Path) -> list[str]:
+    """The last lines of a file, without one that may be cut off at its begin."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return lines[1:] if size > _TAIL else lines
+
+
+def _records(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
+    """Those of the lines that are records; the last one may be half written."""
+    for line in lines:
+        try:
+            record = json.loads(line)
+            kinds = {type(record[name]) for name in ("step", "max_steps", "time")}
+        except (ValueError, KeyError, TypeError):
+            continue
+        if kinds <= {int, float}:
+            yield record
