@@ -40,6 +40,11 @@ def leave(code: int) -> NoReturn:
             time.sleep(0.3)  # lets gloo's threads drop their last tensors
             dist.destroy_process_group()
     # After a failure the group is not destroyed: that would wait for ranks that hang in a collective.
+    leave_now(DONE if code == STOPPED_EARLY and os.environ.get(SAYS_STOPPED) else code)
+
+
+def leave_now(code: int) -> NoReturn:
+    """End this process from any of its threads, whatever the others do."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(DONE if code == STOPPED_EARLY and os.environ.get(SAYS_STOPPED) else code)
+    os._exit(code)

@@ -60,7 +60,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     encode = vision.encoder(job, stage, tokenizer, processor, args)
     train_rows = rows("train", job, args, processor or tokenizer, encode, place)
     eval_rows = rows("validation", job, args, processor or tokenizer, encode, place) if job.data.evaluates else None
-    start.require_rows(begin.checkpoint, len(train_rows))
+    start.require_rows(begin, len(train_rows))
     images = vision.sees(train_rows, eval_rows)
     network = loading.load_model(job, args, tokenizer, chosen, head=stage.HEAD, images=images)
     new_tokens = vocabulary.grow(network, len(tokenizer))
@@ -77,7 +77,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         stopping.Stopping(trainer, place),
         reporting.Recorder(output_dir),
         resumed.JobSettings(),
-        resumed.Unfinished(trainer, begin.checkpoint),
+        resumed.Unfinished(trainer, begin.saved),
         batch.BatchRecorder(step),
     ):
         trainer.add_callback(callback)

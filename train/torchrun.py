@@ -61,12 +61,12 @@ def _pass_on(output_dir: Path, run_id: str) -> threading.Event:
             signal.sigwait({signal.SIGTERM})
             terminated.set()
             if not _has_processes():  # it still waits for the other nodes
-                requests.leave(128 + signal.SIGTERM)
+                finish.leave_now(128 + signal.SIGTERM)
             try:
                 _ask(output_dir, run_id)
             except OSError as error:
                 requests.say(f"{output_dir}: {error.strerror}: the processes cannot be asked to save")
-                requests.leave(128 + signal.SIGTERM)
+                finish.leave_now(128 + signal.SIGTERM)
 
     threading.Thread(target=listen, name="requests", daemon=True).start()
     return terminated
@@ -80,7 +80,7 @@ def _ask(output_dir: Path, run_id: str) -> None:
     requests.write(output_dir, Request.SAVE, run_id)
     while requests.read(output_dir, run_id):
         time.sleep(0.2)
-    requests.leave(128 + signal.SIGTERM)  # the kernel ends its processes with it
+    finish.leave_now(128 + signal.SIGTERM)  # the kernel ends its processes with it
 
 
 def _has_processes() -> bool:

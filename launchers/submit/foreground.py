@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -10,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from alignlaunch.train import trained_folder
+
 from ..backends import logfile
 from ..backends.base import ForegroundBackend, Rendered, Say
 from ..runs.records import Run
-from ..watch import states, words
+from ..watch import metrics, states, words
 
-METRICS = "metrics.jsonl"
 POLL_SECONDS = 0.2
 
 
@@ -52,7 +52,7 @@ def _run_one(rendered: Rendered, run: Run, backend: ForegroundBackend, *, follow
     process = backend.start(rendered, run)
     began = time.time()
     log = Path(run.log)
-    progress = _Progress(Path(run.output_dir) / METRICS, began)
+    progress = _Progress(Path(run.output_dir) / trained_folder.METRICS, began)
     for number in (signal.SIGTERM, signal.SIGHUP):  # from `timeout`, CI or a closed terminal: handled as Ctrl-C
         if signal.getsignal(number) != signal.SIG_IGN:  # `nohup` ignores a closed terminal
             signal.signal(number, signal.default_int_handler)
@@ -123,17 +123,8 @@ class _Progress:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
-        records = [_record(line) for line in whole.splitlines()]
+        records = [metrics.record(line) for line in whole.splitlines()]
         return [record for record in records if record.get("time", 0) >= self._began]
-
-
-def _record(line: bytes) -> dict[str, Any]:
-    """One line of metrics.jsonl; empty if it is not a JSON object, such as lines that two writers have mixed."""
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _line(record: dict[str, Any], seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from alignlaunch.train.outputs import checkpoints
 
 from ..backends import registry
 from ..runs.records import Run
+from . import metrics
 
 #: Bytes at the end of metrics.jsonl that tell the last step and the present speed; of many runs no more is read.
 _TAIL = 1 << 16
@@ -80,11 +80,7 @@ def _metrics(run: Run) -> Path | None:
     if not run.output_dir or not run.run_dir or not registry.of(run.scheme).shares_files:
         return None
     folder = Path(run.output_dir)
-    try:
-        owner = (folder / checkpoints.OWNER).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    return folder / trained_folder.METRICS if owner == run.run_dir else None
+    return folder / trained_folder.METRICS if checkpoints.owner(folder) == run.run_dir else None
 
 
 def _tail(path: Path) -> list[str]:
@@ -101,11 +97,6 @@ def _tail(path: Path) -> list[str]:
 
 def _records(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
     """Those of the lines that are records; the last one may be half written."""
-    for line in lines:
-        try:
-            record = json.loads(line)
-            kinds = {type(record[name]) for name in ("step", "max_steps", "time")}
-        except (ValueError, KeyError, TypeError):
-            continue
-        if kinds <= {int, float}:
+    for record in map(metrics.record, lines):
+        if {type(record.get(name)) for name in ("step", "max_steps", "time")} <= {int, float}:
             yield record

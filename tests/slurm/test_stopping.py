@@ -14,6 +14,7 @@ from tests.support.tiny import TRAIN, make_model, write_data
 
 from .cli import Login
 from .cluster.private_slurm import PrivateSlurm
+from .test_watch import until
 
 STEPS = 80
 
@@ -41,10 +42,7 @@ def losses(folder: Path) -> list[tuple[int, float]]:
 
 def until_step(output: Path, step: int) -> None:
     """Wait for a record of training at or after this step."""
-    deadline = time.monotonic() + 120
-    while not (output / "metrics.jsonl").exists() or not any(found >= step for found, _ in losses(output)):
-        assert time.monotonic() < deadline, "no step was logged"
-        time.sleep(0.1)
+    until(lambda: (output / "metrics.jsonl").exists() and any(found >= step for found, _ in losses(output)), 120)
 
 
 def checkpoints(output: Path) -> list[Path]:
@@ -142,9 +140,6 @@ def test_a_real_time_limit(login: Login) -> None:
     output = write_job(login, "limit", time="00:02:00", slurm={"signal_seconds": 70}, train=TRAIN | {"max_steps": 2000})
     handle = login.submit("limit")
     until_step(output, 1)
-    deadline = time.monotonic() + 180
-    while login.status(handle)["state"] != "PENDING":
-        assert time.monotonic() < deadline
-        time.sleep(1)
+    until(lambda: login.status(handle)["state"] == "PENDING", 180)
     assert len(checkpoints(output)) >= 1
     login.call("cancel", handle)

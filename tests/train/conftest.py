@@ -152,6 +152,13 @@ def launcher(nproc: int) -> list[str]:
     return ["-m", "alignlaunch.train.torchrun", "--standalone", f"--nproc-per-node={nproc}"] if nproc > 1 else []
 
 
+def environment(more: dict[str, str] | None = None) -> dict[str, str]:
+    """That of a run which no launcher has started, and `more`."""
+    outer = ("SLURM_", "RANK", "WORLD_SIZE", "LOCAL_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(outer)}
+    return clean | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | (more or {})
+
+
 @pytest.fixture(scope="session")
 def run_job(workplace: Path) -> Runner:
     """Run a job in real processes: one alone, or several under torchrun."""
@@ -163,10 +170,8 @@ def run_job(workplace: Path) -> Runner:
         command = [sys.executable, *launcher(nproc), "-m", "alignlaunch.train", str(job)]
         if zero:
             command += ["--deepspeed", zero]
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "RANK", "WORLD_SIZE", "LOCAL_"))}
-        clean |= {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **(env or {})}
         done = subprocess.run(
-            command, cwd=workplace, env=clean, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=workplace, env=environment(env), capture_output=True, text=True, timeout=300, check=False
         )
         return Finished(done.returncode, done.stdout, done.stderr, workplace / "out" / name)
 

@@ -20,7 +20,7 @@ from alignlaunch.train.processes import requests
 from alignlaunch.train.processes.requests import Request
 from tests.support.matrix import matrix
 
-from .conftest import ROOT, Finished, Runner, launcher, write_job
+from .conftest import Finished, Runner, environment, launcher, write_job
 
 RUN = "/runs/a-run"
 LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
@@ -53,12 +53,10 @@ def started(
 ) -> Iterator[subprocess.Popen[str]]:
     """The entrypoint, alone or under torchrun, in a session of its own; its stdout is read line by line."""
     job = write_job(workplace, name, **changes)
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "RANK", "WORLD_SIZE", "LOCAL_"))}
-    clean |= {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(
         [sys.executable, *launcher(nproc), "-m", "alignlaunch.train", str(job)],
         cwd=workplace,
-        env=clean | {"ALIGNLAUNCH_RUN_DIR": RUN, **(env or {})},
+        env=environment({"ALIGNLAUNCH_RUN_DIR": RUN, **(env or {})}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

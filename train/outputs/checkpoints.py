@@ -44,7 +44,7 @@ class Attempt(NamedTuple):
 
     def is_restart(self, output_dir: Path) -> bool:
         """Whether this run has had the output folder before. Where restarts are not counted, OWNER tells."""
-        return (self.restart_count > 0 or self.uncounted) and _owner(output_dir) == self.run_id
+        return (self.restart_count > 0 or self.uncounted) and owner(output_dir) == self.run_id
 
 
 def candidates(output_dir: Path, named: str | None, attempt: Attempt) -> list[Path]:
@@ -173,10 +173,11 @@ def _complete(folder: Path) -> Path:
     return folder
 
 
-def _owner(output_dir: Path) -> str | None:
+def owner(output_dir: Path) -> str | None:
+    """The id of the run to which the checkpoints of an output folder belong; None if no run has had it."""
     try:
         return (output_dir / OWNER).read_text(encoding="utf-8")
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
 from ..reporting import say
-from . import manifest
+from .manifest import Manifest
 
 
 class JobSettings(TrainerCallback):
@@ -38,9 +37,8 @@ class JobSettings(TrainerCallback):
 class Unfinished(TrainerCallback):
     """What was under way at the checkpoint goes on: the mean loss until the next record, and an evaluation."""
 
-    def __init__(self, trainer: Any, checkpoint: Path | None) -> None:
-        self._trainer = trainer
-        self._saved = manifest.read(checkpoint) if checkpoint else None
+    def __init__(self, trainer: Any, saved: Manifest | None) -> None:
+        self._trainer, self._saved = trainer, saved
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take over the losses that no record has yet. (Transformers would leave them out of the next one.)"""

@@ -19,9 +19,14 @@ from . import checkpoints, manifest, sameness
 
 
 class Start(NamedTuple):
-    """checkpoint: the one to resume from; None: start afresh. token: names this attempt, the same on every rank."""
+    """Where an attempt starts from.
+
+    checkpoint: the one to resume from; None: start afresh. saved: its manifest; None: it has none. token: names this
+    attempt, the same on every rank.
+    """
 
     checkpoint: Path | None
+    saved: manifest.Manifest | None
     token: str
 
 
@@ -52,15 +57,16 @@ def settle(job: TrainConfig, args: Any, inputs: Sequence[str], place: Rendezvous
         seen = spread.gather(checkpoints.zero_files(resume))  # nodes may have separate output folders
         checkpoints.refuse_other_split(resume, set().union(*seen), zero_stage(args), place.world_size)
     say(f"resuming from {resume}" if resume else "starting afresh")
-    return Start(resume, sharing.by_rank_0(lambda: secrets.token_hex(4), place))
+    saved = manifest.read(resume) if resume else None
+    return Start(resume, saved, sharing.by_rank_0(lambda: secrets.token_hex(4), place))
 
 
-def require_rows(checkpoint: Path | None, rows: int) -> None:
+def require_rows(begin: Start, rows: int) -> None:
     """Raise UserError unless the training data have as many rows as those that the checkpoint was trained on."""
-    whole = manifest.read(checkpoint) if checkpoint else None
-    if whole and whole.rows != rows:
+    checkpoint, saved = begin.checkpoint, begin.saved
+    if saved and saved.rows != rows:
         raise UserError(
-            f"the data are not those of {checkpoint}: it was trained on {whole.rows} sequences, and they now make "
+            f"the data are not those of {checkpoint}: it was trained on {saved.rows} sequences, and they now make "
             f"{rows}, so that its place in their order means nothing. Restore them, or start a new run: "
             f"`resume: never`, or from its weights, `model: {checkpoint}`.",
             everywhere=True,

@@ -14,8 +14,8 @@ import threading
 from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
-from typing import NoReturn
 
+from .. import finish
 from ..errors import UserError
 from .rendezvous import Rendezvous, is_in_slurm_step
 
@@ -87,8 +87,8 @@ class Listener:
     def __init__(self) -> None:
         self._terminated = threading.Event()
         self._training = False
-        self._place: Rendezvous | None = None
-        self._output_dir: Path | None = None
+        #: The output folder, where the file is looked for, and this process's place; None: not yet.
+        self._watched: tuple[Path, Rendezvous] | None = None
         #: Held while one thread decides what a request leads to.
         self._lock = threading.Lock()
 
@@ -107,7 +107,7 @@ class Listener:
         if place.rank == 0 and place.restart_count == 0 and not is_in_slurm_step(os.environ):
             with suppress(OSError):
                 clear(output_dir)
-        self._output_dir, self._place = output_dir, place
+        self._watched = output_dir, place
 
     def defer(self) -> None:
         """Training begins: from now on `asked` tells of requests, and the process goes on."""
@@ -118,36 +118,39 @@ class Listener:
         """What is asked of this process."""
         if self._terminated.is_set():
             return Request.STOP
-        if self._place is None or self._output_dir is None or self._place.local_rank != 0:
+        if self._watched is None:
             return Request.NONE
-        return read(self._output_dir, self._place.run_id)
+        output_dir, place = self._watched
+        return read(output_dir, place.run_id) if place.local_rank == 0 else Request.NONE
 
     def _listen(self) -> None:
         while True:
             received = signal.sigtimedwait({signal.SIGTERM}, _POLL_SECONDS)
             with self._lock:
-                if (received and not self._is_for_us(received.si_pid)) or (received and not self._training):
-                    leave(128 + signal.SIGTERM)
-                elif received:
+                if received is None:
+                    if not self._training:
+                        self._before_training()
+                elif self._training and self._is_for_us(received.si_pid):
                     self._terminated.set()
-                elif not self._training:
-                    self._before_training()
+                else:
+                    finish.leave_now(128 + signal.SIGTERM)
 
     def _before_training(self) -> None:
         """Carry out a request: there is nothing to save yet."""
         request = self.asked()
         if request == Request.STOP:
             say("asked to stop before the first step: nothing is saved")
-            leave(1)
-        if request == Request.SAVE and self._output_dir is not None and self._place is not None:
-            carried_out(self._output_dir, request, self._place.run_id)
+            finish.leave_now(finish.FAILED)
+        if request == Request.SAVE and self._watched is not None:
+            output_dir, place = self._watched
+            carried_out(output_dir, request, place.run_id)
 
     def _is_for_us(self, sender: int) -> bool:
         """Whether a SIGTERM is a request to stop. A launcher sends its processes one when another of them has died."""
-        launched = self._place is not None and self._place.dialect in ("torchrun", "deepspeed")
-        if not launched or sender != os.getppid() or self._terminated.is_set():
+        dialect = self._watched[1].dialect if self._watched else None
+        if dialect not in ("torchrun", "deepspeed") or sender != os.getppid() or self._terminated.is_set():
             return True
-        if self._place is not None and self._place.dialect == "torchrun":
+        if dialect == "torchrun":
             return False  # `alignlaunch.train.torchrun` does not pass a signal on, it writes the file
         other = signal.sigtimedwait({signal.SIGTERM}, _PATIENCE_SECONDS)
         return other is not None and other.si_pid != sender
@@ -164,10 +167,3 @@ listener = Listener()
 def say(message: str) -> None:
     """Print one line to the log, from any process."""
     print(f"alignlaunch: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the log
-
-
-def leave(code: int) -> NoReturn:
-    """End this process from any of its threads."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
