@@ -42,7 +42,7 @@ def main() -> None:
         code = finish.FAILED
     except Exception as error:  # noqa: BLE001 - recorded for torchrun, then exit without waiting
         finish.record_failure(error)
-        code = finish.FAILED
+        code = finish.code_of(error)
     finish.leave(code)
 
 

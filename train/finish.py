@@ -8,11 +8,28 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2
+#: BAD_INPUT: another attempt would end in the same way. LOST: another one may do better.
+DONE, FAILED, BAD_INPUT, LOST = 0, 1, 2, 3
 #: Training stopped early and left a complete checkpoint: it can be resumed.
 STOPPED_EARLY = 75
 #: Set by a launcher that exits with STOPPED_EARLY itself: torchrun would make 1 of it, and print a failure.
 SAYS_STOPPED = "ALIGNLAUNCH_SAYS_STOPPED"
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code for an exception that ends this process, by whether another attempt may do better."""
+    if "torch" in sys.modules:
+        import torch
+
+        chain: BaseException | None = error
+        while chain is not None:
+            if isinstance(chain, torch.OutOfMemoryError):
+                return BAD_INPUT
+            # What gloo raises has no type of its own.
+            if isinstance(chain, torch.distributed.DistError) or "gloo/" in str(chain):
+                return LOST
+            chain = chain.__cause__ or chain.__context__
+    return FAILED
 
 
 def record_failure(error: BaseException) -> None:

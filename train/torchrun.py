@@ -1,7 +1,10 @@
-"""torchrun that lets its processes save before they stop: `python -m alignlaunch.train.torchrun ARGUMENTS OF TORCHRUN`.
+"""torchrun that restarts its processes, and lets them save before they stop.
+
+`python -m alignlaunch.train.torchrun ARGUMENTS OF TORCHRUN`
 
 torchrun itself passes SIGTERM on to its processes, as it also does when one of them has died, so that they cannot know
 whether there is anything to save; and it exits with 1, as after a failed training. This one writes a request to stop.
+With its default rendezvous processes meet only once; here it is one at which they meet again (`agent` restarts them).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,6 +25,8 @@ from .processes.requests import Request
 _LOG_DIR = "PET_LOG_DIR"
 #: What torchrun calls a run that nobody has named.
 _UNNAMED = "none"
+#: Seconds that a node waits for the others: one whose pod was replaced may be pulling its image.
+_JOIN_TIMEOUT = 900
 
 
 def run(arguments: list[str]) -> int:
@@ -36,13 +42,22 @@ def run(arguments: list[str]) -> int:
     terminated = _pass_on(output_dir, rendezvous.run_id(os.environ) or os.environ.get("PET_RDZV_ID", _UNNAMED))
     os.environ[finish.SAYS_STOPPED] = "1"
     _settle_log_dir()
+    os.environ.update(_meeting_point(os.environ))
     from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousError
     from torch.distributed.run import main
 
+    from . import agent
+
+    agent.install(output_dir, is_elastic=rendezvous.is_elastic(os.environ))
     try:
         main(arguments)
     except SignalException as received:
         return 128 + int(received.sigval)
+    except RendezvousError as error:
+        requests.say(f"the nodes do not meet (again), as one has failed or is gone: {error or type(error).__name__}")
+        is_gone = isinstance(error, RendezvousConnectionError) or terminated.is_set()
+        return 128 + signal.SIGTERM if is_gone and rendezvous.is_in_pod(os.environ) else finish.LOST
     except Exception:
         if terminated.is_set():
             return 128 + signal.SIGTERM
@@ -50,6 +65,26 @@ def run(arguments: list[str]) -> int:
     if not (output_dir / requests.STOPPED).exists():
         return finish.DONE
     return 128 + signal.SIGTERM if rendezvous.is_in_pod(os.environ) else finish.STOPPED_EARLY
+
+
+def _meeting_point(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a rendezvous at which the nodes meet again after a restart.
+
+    Node 0 is told that it is the host, as torchelastic would compare host names to find out, and often fails. Ranks go
+    by the order of the nodes' addresses, which are therefore made up; only that of node 0 is ever connected to.
+    """
+    # Else the processes of a restart find what those before them left in the store, and connect to the dead.
+    fresh = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    address, rank = env.get("PET_MASTER_ADDR"), env.get("PET_NODE_RANK", "0")
+    if not address or "PET_RDZV_BACKEND" in env:
+        return fresh
+    host = f"[{address}]" if ":" in address else address
+    return fresh | {
+        "PET_RDZV_BACKEND": "c10d",
+        "PET_RDZV_ENDPOINT": f"{host}:{env.get('PET_MASTER_PORT', '29500')}",
+        "PET_RDZV_CONF": f"is_host={int(rank == '0')},join_timeout={_JOIN_TIMEOUT},read_timeout={_JOIN_TIMEOUT}",
+        "PET_LOCAL_ADDR": address if rank == "0" else f"{address}~{int(rank):05}",
+    }
 
 
 def _pass_on(output_dir: Path, run_id: str) -> threading.Event:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from . import failures
 from .failures import Failure
 from .lines import Line, Source
+from .patterns import Retry
 from .scan import Hit, Scan, Traceback
 
 _LAST_FRAMES = 12
@@ -16,11 +17,16 @@ _LONGEST = 300
 
 @dataclass
 class Verdict:
-    """The diagnosis of a run. name: of an entry in patterns.toml, or `unknown`, `completed`, `going`, `no-failure`."""
+    """The diagnosis of a run. name: of an entry in patterns.toml, or `unknown`, `completed`, `going`, `no-failure`.
+
+    retry: whether another attempt may do better; None: the cause is not known.
+    """
 
     name: str
     cause: str
     remedy: str = ""
+    retry: Retry | None = None
+    where: str = ""  # the node, pod or task that it failed on first
     first: str = ""  # which rank failed first, and how
     evidence: list[str] = field(default_factory=list)  # "file:line: what it says"
     traceback: list[str] = field(default_factory=list)  # its last lines
@@ -42,6 +48,7 @@ def verdict(scan: Scan, place: str = "") -> Verdict | None:
     traceback = _traceback(first, ended, scan.tracebacks) if first else []
     found = _known(hit, place) if hit else _unknown(scan, traceback)
     found.first = _how_it_ended(first, ended) if first else ""
+    found.where = _where(first, ended, hit)
     found.traceback = [line[:_LONGEST] for line in traceback[-_LAST_FRAMES:]]
     found.followed = _other_ranks(scan, first)
     return found
@@ -83,6 +90,12 @@ def _first(ended: Failure | None, hit: Hit | None, raised: Traceback | None) -> 
     return next((source for source in known if source.rank is not None), next(iter(known), None))
 
 
+def _where(first: Source | None, ended: Failure | None, hit: Hit | None) -> str:
+    """Where a run failed first: where the line that names the cause was written, or else as the launcher reports it."""
+    candidates = [hit.line.source.where if hit and not hit.pattern.symptom else "", ended.where if ended else ""]
+    return next(filter(None, [*candidates, first.where if first else ""]), "")
+
+
 def _how_it_ended(first: Source, ended: Failure | None) -> str:
     """ "rank 3 on n2: exit code 1, 2026-11-21T10:00:04" """
     if ended is None or (ended.rank, ended.where) != first:
@@ -104,7 +117,7 @@ def _known(hit: Hit, place: str) -> Verdict:
     for name, value in hit.match.groupdict().items():
         cause = cause.replace(f"{{{name}}}", value or "?")
     remedy = hit.pattern.remedies.get(place, hit.pattern.remedies[""])
-    return Verdict(hit.pattern.name, cause, remedy, evidence=[_shown(hit.line)])
+    return Verdict(hit.pattern.name, cause, remedy, hit.pattern.retry, evidence=[_shown(hit.line)])
 
 
 def _unknown(scan: Scan, traceback: list[str]) -> Verdict:

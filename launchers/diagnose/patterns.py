@@ -5,8 +5,17 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass
+from enum import Enum
 from functools import lru_cache
 from pathlib import Path
+
+
+class Retry(Enum):
+    """Whether another attempt may do better than one that ended for some reason."""
+
+    AGAIN = "again"
+    ELSEWHERE = "elsewhere"
+    NEVER = "never"
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,7 @@ class Pattern:
     cause: str
     remedies: dict[str, str]
     symptom: bool
+    retry: Retry
 
 
 def _load() -> tuple[list[str], list[Pattern]]:
@@ -35,6 +45,7 @@ def _load() -> tuple[list[str], list[Pattern]]:
             entry["cause"],
             {key.removeprefix("remedy").lstrip("_"): text for key, text in entry.items() if key.startswith("remedy")},
             entry.get("symptom", False),
+            Retry(entry["retry"]),
         )
         for index, (name, entry) in enumerate(table.items())
     ]

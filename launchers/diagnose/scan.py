@@ -17,8 +17,11 @@ CONSEQUENCE = re.compile(
     r"Connection (?:reset|closed) by peer|Broken pipe|remote process exited|recvValue failed|got 0 bytes"
     r"|SignalException: Process \d+ got signal|Received Signals\.SIG(?:TERM|INT) death signal|CANCELLED AT"
 )
-#: The first line that job.sbatch prints. A requeued job appends to the log of its earlier attempts, which do not count.
-_ATTEMPT = re.compile(r"alignlaunch: \S+ \(\w+\): \d+ nodes x \d+ = \d+ processes; head ")
+#: The first line that job.sbatch prints, or torchrun before a restart: what the log shows of earlier attempts does not
+#: count.
+_ATTEMPT = re.compile(
+    r"alignlaunch: (?:\S+ \(\w+\): \d+ nodes x \d+ = \d+ processes; head |restarting the processes in place )"
+)
 #: What torchrun.sh and deepspeed.sh print on each node.
 _NODE = re.compile(r"nodes +\d+, this is (\d{1,5}), head ")
 #: c10d logs a failed look-up of a host even if another way to resolve it works. It counts only if _GAVE_UP follows.

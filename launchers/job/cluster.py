@@ -206,6 +206,14 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         dict[str, str | int | float | bool],
         Meta(description="Environment variables of every process. Those of the job file override them."),
     ] = {}
+    bad_nodes: Annotated[
+        NonEmptyStr | None,
+        Meta(
+            description="Shared file in which runs note nodes with faulty hardware; submissions leave "
+            "these out for a week (`alignlaunch nodes`). By default a file of yours alone.",
+            examples=["/shared/alignlaunch/bad_nodes.jsonl"],
+        ),
+    ] = None
     runs_dir: Annotated[
         NonEmptyStr,
         Meta(

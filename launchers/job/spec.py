@@ -185,6 +185,13 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             examples=[120],
         ),
     ] = None
+    max_restarts: Annotated[
+        Annotated[int, Meta(ge=0, le=1000)],
+        Meta(
+            description="How often torchrun starts the processes on all nodes again, without a new place in the queue, "
+            "after one of them died or lost another. They go on from the newest whole checkpoint (docs/resuming.md)."
+        ),
+    ] = 10
     env: Annotated[
         dict[str, Scalar],
         Meta(

@@ -14,9 +14,9 @@ from ..job.k8s.spec import K8s, Toleration, Volume
 
 #: Seconds that torchrun waits for the pod that hosts the rendezvous, which may still be pulling its image.
 _RENDEZVOUS_WAIT = "900"
-#: Restarts in place after which an elastic job, or one with OnFailure, counts as failed.
 #: Seconds that a pod which is evicted or deleted has for a step and a checkpoint; it ends as soon as these are done.
 _GRACE_SECONDS = 300
+#: Restarts of pods in place after which an elastic job, or one with OnFailure, counts as failed.
 _BACKOFF_LIMIT = 10
 #: The suffixes of a Kubernetes quantity and their factors.
 _SUFFIXES = {
@@ -55,7 +55,7 @@ def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
         "run_policy": _run_policy(job, k8s),
         "restart_policy": _restart_policy(job, k8s),
         "replicas": _replicas(job),
-        "elastic_policy": _elastic_policy(job, k8s),
+        "elastic_policy": _elastic_policy(job),
         "deadline": deadline(job),
         "runtime": k8s.runtime or "torch-distributed",
     }
@@ -87,9 +87,8 @@ def _env(job: Job, k8s: K8s, config_name: str) -> list[dict[str, Any]]:
     plain |= {"PYTHONUNBUFFERED": "1", "PET_TEE": "3", "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "[rank${rank}]: "}
     plain["PET_LOG_DIR"] = f"{job.spec.output_dir}/{LOGS}"
     plain["OMP_NUM_THREADS"] = str(_threads(job, k8s))
-    if job.elastic:
-        # Else rank 0 keeps the TCPStore of its first rendezvous, and a new pod waits for it forever.
-        plain["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+    if job.elastic is None:  # else the operator sets it
+        plain["PET_MAX_RESTARTS"] = str(job.spec.max_restarts)
     if job.cluster.device == "cpu":
         plain["CUDA_VISIBLE_DEVICES"] = ""  # use no GPU, even on a node that has one
     else:  # as in templates/environment.sh.j2, but into the output folder: a pod's file system is lost with the pod
@@ -266,7 +265,7 @@ def _first(*candidates: Any) -> Any:
     return next((value for value in candidates if value is not None), None)
 
 
-def _elastic_policy(job: Job, k8s: K8s) -> dict[str, Any] | None:
+def _elastic_policy(job: Job) -> dict[str, Any] | None:
     if job.elastic is None:
         return None
     least, most = job.elastic
@@ -277,5 +276,5 @@ def _elastic_policy(job: Job, k8s: K8s) -> dict[str, Any] | None:
         "rdzvId": job.spec.name,
         "rdzvConf": [{"key": "read_timeout", "value": _RENDEZVOUS_WAIT}],
         # How often torchrun restarts after a failed process. Nodes that join or leave do not count.
-        "maxRestarts": _first(k8s.backoff_limit, _BACKOFF_LIMIT),
+        "maxRestarts": job.spec.max_restarts,
     }

@@ -135,7 +135,14 @@ def _template(name: str, job: Job, **values: Any) -> str:
 def _exported(job: Job) -> list[str]:
     """Variables that sbatch exports from the submitting shell: the run folder, the python environment, the secrets."""
     environment = [] if job.cluster.python or job.cluster.container else ["VIRTUAL_ENV", "CONDA_PREFIX"]
-    return ["ALIGNLAUNCH_RUN_DIR", "ALIGNLAUNCH_PYTHON", *environment, PREFLIGHT_ONLY, *job.spec.secrets]
+    return [
+        "ALIGNLAUNCH_RUN_DIR",
+        "ALIGNLAUNCH_PYTHON",
+        "ALIGNLAUNCH_BAD_NODES",
+        *environment,
+        PREFLIGHT_ONLY,
+        *job.spec.secrets,
+    ]
 
 
 def resolved(job: Job) -> str:

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.debian import NEWEST, OTHER
+from tests.support.tiny import make_model, write_data
 
+from . import interrupted
+from .cli import Login
 from .cluster import debian
 from .cluster.private_slurm import PrivateSlurm
 from .cluster.programs import missing_binaries
@@ -82,3 +85,20 @@ def slurm_acct(programs: Path | None, tmp_path_factory: pytest.TempPathFactory) 
     root = tmp_path_factory.mktemp("slurm_acct")
     with PrivateSlurm(root, accounting=True, min_job_age=5, own_hostnames=False, programs=programs) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def trainer(slurm: PrivateSlurm, programs: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Login:
+    """A login with a model and data."""
+    login = Login(slurm, tmp_path_factory.mktemp("trainer"))
+    make_model(login.folder / "model")
+    write_data(login.folder)
+    return login
+
+
+@pytest.fixture(scope="session")
+def undisturbed(trainer: Login) -> list[tuple[int, float]]:
+    """The losses of one process that nothing interrupts, at the same effective batch size."""
+    output = interrupted.write_job(trainer, "undisturbed", nnodes=1)
+    trainer.call("local", "undisturbed.yaml", "--set", "train.gradient_accumulation_steps=4")
+    return interrupted.losses(output)

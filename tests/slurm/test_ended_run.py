@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.matrix import matrix
+from tests.support.waiting import until
 
 from .conftest import slurm_ready
 from .test_private_slurm import processes_of
-from .test_watch import until
 
 ROOT = Path(__file__).parents[2]
 A_TEST = """

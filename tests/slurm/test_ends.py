@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import until
+
 from .cli import Login
 from .conftest import on_two_versions
-from .test_watch import make_login, run_dir, start, until
+from .test_watch import make_login, run_dir, start
 
 pytestmark = on_two_versions
 
@@ -67,7 +69,7 @@ def test_a_cancelled_job_has_one_code_at_every_moment(login: Login) -> None:
 def test_a_script_ended_by_term_never_looks_well(login: Login) -> None:
     """TERM from whomever: bash by itself would run the EXIT trap with `$?` 0."""
     handle, folder = start(login, "termed", env={"ACT": "sleep"})
-    login.slurm.run("scancel", "--batch", "--signal=TERM", handle.rpartition("/")[2])
+    login.slurm.run("scancel", "--full", "--signal=TERM", handle.rpartition("/")[2])
     login.call("wait", handle, code=143)
     assert (folder / "exit_code").read_text() == "143\n"
     assert told(login, handle) == ("FAILED", 143)
@@ -91,7 +93,7 @@ def test_a_job_cancelled_while_it_waits_has_no_code(login: Login) -> None:
 def test_a_job_requeued_after_its_end_is_followed_again(login: Login) -> None:
     handle, folder = start(login, "again", env={"ACT": "sleep"})
     job_id = handle.rpartition("/")[2]
-    login.slurm.run("scancel", "--batch", "--signal=TERM", job_id)
+    login.slurm.run("scancel", "--full", "--signal=TERM", job_id)
     login.call("wait", handle, code=143)
     (folder / "started.0").unlink()
     login.slurm.run("scontrol", "requeue", job_id)

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from alignlaunch.launchers.job import job
+from tests.support.waiting import until
 
 from .cli import Login
 from .cluster.private_slurm import PrivateSlurm
 from .conftest import on_two_versions
-from .test_watch import STUB, until
+from .test_watch import STUB
 
 pytestmark = on_two_versions
 

@@ -12,10 +12,10 @@ import yaml
 
 from tests.support.matrix import matrix
 from tests.support.tiny import TRAIN, make_model, write_data
+from tests.support.waiting import until
 
 from .cli import Login
 from .cluster.private_slurm import PrivateSlurm
-from .test_watch import until
 
 # `launcher: direct` calls it as python; what it does is told by the job's environment.
 STUB = """#!/bin/bash

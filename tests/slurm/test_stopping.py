@@ -2,64 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.matrix import matrix
-from tests.support.tiny import TRAIN, make_model, write_data
+from tests.support.tiny import TRAIN
+from tests.support.waiting import until
 
 from .cli import Login
-from .cluster.private_slurm import PrivateSlurm
-from .test_watch import until
-
-STEPS = 80
+from .interrupted import checkpoints, losses, same_as, until_step, write_job
 
 
 @pytest.fixture(scope="module")
-def login(slurm: PrivateSlurm, programs: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Login:
-    login = Login(slurm, tmp_path_factory.mktemp("stopping"))
-    make_model(login.folder / "model")
-    write_data(login.folder)
-    return login
-
-
-def write_job(login: Login, name: str, **keys: Any) -> Path:
-    """A job of two nodes that saves only when it is asked to. Returns its output folder."""
-    train = TRAIN | {"max_steps": STEPS, "save_strategy": "no", "logging_steps": 7, "dataloader_num_workers": 1}
-    zero = 2 if keys.get("launcher") == "deepspeed" else 0
-    login.write_job(name, lora=None, output_dir=f"output/{name}", **{"train": train, "zero": zero} | keys)
-    return login.folder / f"output/{name}"
-
-
-def losses(folder: Path) -> list[tuple[int, float]]:
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [(record["step"], record["loss"]) for record in records if "loss" in record]
-
-
-def until_step(output: Path, step: int) -> None:
-    """Wait for a record of training at or after this step."""
-    until(lambda: (output / "metrics.jsonl").exists() and any(found >= step for found, _ in losses(output)), 120)
-
-
-def checkpoints(output: Path) -> list[Path]:
-    return sorted(output.glob("checkpoint-*/manifest.json"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(login: Login) -> list[tuple[int, float]]:
-    """The losses of one process that nothing interrupts, at the same effective batch size."""
-    output = write_job(login, "undisturbed", nnodes=1)
-    login.call("local", "undisturbed.yaml", "--set", "train.gradient_accumulation_steps=4")
-    return losses(output)
-
-
-def same_as(undisturbed: list[tuple[int, float]]) -> list[Any]:
-    """The same steps and losses, but for what the sums of one process and of two differ by."""
-    return [(step, pytest.approx(loss, abs=1e-4)) for step, loss in undisturbed]
+def login(trainer: Login) -> Login:
+    return trainer
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", matrix("deepspeed"), matrix("direct")])

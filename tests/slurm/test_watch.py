@@ -7,11 +7,12 @@ import hashlib
 import json
 import re
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import until
 
 from .cli import Login
 from .cluster.private_slurm import PrivateSlurm
@@ -46,13 +47,6 @@ def make_login(slurm: PrivateSlurm, folder: Path) -> Login:
     stub.write_text(STUB)
     stub.chmod(0o755)
     return Login(slurm, folder, python=str(stub))
-
-
-def until(arrived: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not arrived():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.2)
 
 
 def run_dir(login: Login, handle: str) -> Path:

@@ -45,6 +45,8 @@ class SlurmBackend(LogFile):
             say(f"warning: {name} in your environment wins over the script; `unset {name}` to run what is committed")
         for doubt in checks.check(rendered.job):
             say(f"warning: {doubt}")
+        if left_out := submission.excluded(rendered.job):
+            say(f"without {', '.join(left_out)}: found faulty or left out by the job; `alignlaunch nodes` tells more")
 
     def script(self, rendered: Rendered) -> str:
         return rendered.files[SBATCH]

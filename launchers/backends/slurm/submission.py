@@ -15,6 +15,7 @@ from alignlaunch.train.config import PREFLIGHT_ONLY
 from ...errors import LostJobError, SchedulerError
 from ...job.job import Job
 from ...render.render import SBATCH
+from ...runs import bad_nodes
 from .. import shell
 from ..base import Say
 from . import answers, client
@@ -51,6 +52,7 @@ def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_onl
     The script's own `#SBATCH --export` passes the variables that are set here.
     """
     variables = [f"ALIGNLAUNCH_RUN_DIR={run_dir}", f"ALIGNLAUNCH_PYTHON={sys.executable}"]
+    variables += [f"{bad_nodes.VARIABLE}={bad_nodes.path(job.cluster.bad_nodes)}"]
     variables += [f"{PREFLIGHT_ONLY}=1"] if preflight_only else []
     # sbatch always exports SLURM_*. Unset those of an enclosing salloc, or they reconfigure the job's srun.
     inherited = [name for name in sorted(os.environ) if name.startswith("SLURM_") and name not in _CLIENT_SETTINGS]
@@ -62,8 +64,21 @@ def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_onl
         f"--chdir={job.dir.resolve()}",
         f"--job-name={job.spec.name}",
         f"--output={str(run_dir).replace('%', '%%')}/{job.spec.name}-%j.out",
+        *([f"--exclude={','.join(left_out)}"] if (left_out := excluded(job)) else []),
         *([f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []),
     ]
+
+
+def excluded(job: Job) -> list[str]:
+    """The nodes to leave out: those that were found faulty, and the job's own (the command's option replaces its line).
+
+    Empty if none was, or if the job names its nodes itself.
+    """
+    bad = [one.node for one in bad_nodes.read(bad_nodes.path(job.cluster.bad_nodes))]
+    own = [option.partition("=") for option in job.spec.slurm.extra]
+    if not bad or any(name == "--nodelist" for name, _, _ in own):
+        return []
+    return [*(value for name, _, value in own if name == "--exclude"), *bad]
 
 
 def submit(command: list[str], run_dir: Path, script: str, say: Say) -> str:

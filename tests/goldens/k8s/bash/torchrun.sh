@@ -75,4 +75,4 @@ fi
 # Every line of the log says its rank. torchrun itself puts the rank in place of ${rank}.
 # shellcheck disable=SC2016
 export TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE='[rank${rank}]: '
-exec "${preflight[@]}" "$python" -m alignlaunch.train.torchrun --tee 3 -m "${train[@]}"
+exec "${preflight[@]}" "$python" -m alignlaunch.train.torchrun --max-restarts 10 --tee 3 -m "${train[@]}"

@@ -1,0 +1,37 @@
+"""`alignlaunch nodes`: the nodes that submissions leave out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from ..errors import UsageError
+from .options import JSON
+
+
+@click.command()
+@click.option("--cluster", envvar="ALIGNLAUNCH_CLUSTER", metavar="NAME", help="Cluster profile, for its `bad_nodes`.")
+@click.option("--forget", metavar="NODE", help="Use this node again from now on.")
+@JSON
+def nodes(cluster: str | None, forget: str | None, as_json: bool) -> None:
+    """List the nodes that runs found faulty; submissions to Slurm leave them out for a week."""
+    from ..job import cluster as profiles
+    from ..runs import bad_nodes
+
+    configured = profiles.load(profiles.find(cluster, Path()))[0].bad_nodes if cluster else None
+    file = bad_nodes.path(configured)
+    if forget and not bad_nodes.forget(file, forget):
+        raise UsageError(
+            f"--forget {forget}: not among the nodes of {file}\n    remedy: `alignlaunch nodes` lists them"
+        )
+    found = bad_nodes.read(file)
+    if as_json:
+        click.echo(json.dumps([asdict(one) | {"until": one.until} for one in found]))
+        return
+    for one in found:
+        until = datetime.fromtimestamp(one.until).astimezone()
+        click.echo(f"{one.node}  until {until:%Y-%m-%d %H:%M}  {one.cause} ({one.run})")
