@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alignlaunch.launchers.diagnose import report
+from alignlaunch.launchers.diagnose.judge import Verdict
 from alignlaunch.launchers.diagnose.patterns import PATTERNS
 
 from .. import made_page
@@ -20,8 +21,8 @@ def page() -> Iterator[str]:
     yield ""
     yield f"## Known faults: {len(PATTERNS)}, in {len(paths)} logs"
     yield ""
-    yield "| log | verdict | first | cause | remedy | had by |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield "| log | verdict | first | cause | remedy | another attempt | had by |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
     right = dict.fromkeys(("provoked here", "told by others"), 0)
     known = dict(right)
     for path in paths:
@@ -30,7 +31,7 @@ def page() -> Iterator[str]:
         known[kind] += 1
         right[kind] += found.name == path.name.partition(".")[0]
         first = found.first.partition(", 20")[0] or "–"
-        cells = (path.stem, found.name, first, found.cause, found.remedy or "–", _source(path))
+        cells = (path.stem, found.name, first, found.cause, found.remedy or "–", _retry(found), _source(path))
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     yield ""
     told = ", ".join(f"{right[kind]} of {known[kind]} {kind}" for kind in known)
@@ -43,6 +44,10 @@ def _order(path: Path) -> tuple[int, str]:
     names = ["no-failure", *(pattern.name for pattern in PATTERNS)]
     name = path.name.partition(".")[0]
     return (names.index(name) if name in names else len(names), path.name)
+
+
+def _retry(found: Verdict) -> str:
+    return found.retry.value if found.retry else "–"
 
 
 def _source(path: Path) -> str:

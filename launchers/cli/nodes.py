@@ -18,7 +18,7 @@ from .options import JSON
 @click.option("--forget", metavar="NODE", help="Use this node again from now on.")
 @JSON
 def nodes(cluster: str | None, forget: str | None, as_json: bool) -> None:
-    """List the nodes that runs found faulty; submissions to Slurm leave them out for a week."""
+    """List the nodes that submissions to Slurm leave out, as runs found them faulty."""
     from ..job import cluster as profiles
     from ..runs import bad_nodes
 

@@ -30,7 +30,7 @@ def test_no_variable_of_a_rendered_script_can_be_set_by_the_job(tmp_path: Path) 
         name
         for text in scripts
         for line in text.splitlines()
-        if not line.startswith("#") and not re.search("NCCL_DEBUG|echo |scontrol ", line)
+        if not line.lstrip().startswith("#") and not re.search("NCCL_DEBUG|echo |scontrol ", line)
         for name in re.findall(r"(?:^|[ (])([A-Za-z_]\w*)=[^=]", line)
     }
     assert {"total", "python", "preflight", "zero_json", "PET_NNODES", "HEAD_NODE", "status"} <= assigned

@@ -119,9 +119,8 @@ def test_elastic(tmp_path: Path) -> None:
     policy = found["spec"]["elasticPolicy"]
     assert (policy["minReplicas"], policy["maxReplicas"], policy["rdzvBackend"]) == (2, 4, "c10d")
     assert found["spec"]["runPolicy"] == {"cleanPodPolicy": "Running", "backoffLimit": 3}
-    assert policy["maxRestarts"] == 3
-    shared = {"name": "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "value": "1"}
-    assert shared in container(found, "Worker")["env"], "a pod that comes anew would wait for ever"
+    assert policy["maxRestarts"] == 10
+    assert "PET_MAX_RESTARTS" not in {one["name"] for one in container(found, "Worker")["env"]}, "the operator sets it"
 
 
 @pytest.mark.parametrize(

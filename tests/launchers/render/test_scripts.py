@@ -146,11 +146,8 @@ def test_head_node_port_and_rendezvous(tmp_path: Path) -> None:
             "PET_NODE_RANK": rank,
             "PET_MASTER_ADDR": "node0",
             "PET_MASTER_PORT": "23456",
-            "PET_RDZV_BACKEND": "c10d",
-            "PET_RDZV_ENDPOINT": "node0:23456",
-            "PET_RDZV_CONF": f"is_host={int(rank == '0')}",
-            "PET_LOCAL_ADDR": f"node{rank}",
             "PET_RDZV_ID": "123456-0",
+            "PET_MAX_RESTARTS": "10",
         }
         assert {name: env.get(name) for name in expected} == expected
         assert not {"MASTER_ADDR", "MASTER_PORT"} & set(env)
