@@ -18,7 +18,9 @@ from .options import JSON
 @click.option("--forget", metavar="NODE", help="Use this node again from now on.")
 @JSON
 def nodes(cluster: str | None, forget: str | None, as_json: bool) -> None:
-    """List the nodes that submissions to Slurm leave out, as runs found them faulty."""
+    """List the nodes that submissions leave out.
+
+    Runs found them faulty. Each entry expires after a week."""
     from ..job import cluster as profiles
     from ..runs import bad_nodes
 
