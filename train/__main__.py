@@ -19,6 +19,7 @@ from .config import PREFLIGHT_ONLY, TrainConfig
 from .errors import UserError
 from .preflight import passed
 from .processes import rendezvous, requests
+from .processes.beats import beats
 
 REQUIRED = ("torch", "transformers", "trl", "accelerate", "datasets")
 #: Packages that `alignlaunch[train]` does not install, and the extra that does.
@@ -57,6 +58,7 @@ def run(argv: list[str]) -> int:
     rendezvous.die_with_launcher(place)
     if not options.eval:
         requests.listener.watch(Path(job.output_dir), place)
+        beats.start(place, Path(job.output_dir), job.hang_timeout)
     if options.eval and place.world_size != 1:
         raise UserError(f"--eval: runs in one process, but {place.world_size} were started. Use no launcher.")
     zero = None if options.eval else _deepspeed_config(job, options)

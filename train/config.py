@@ -212,6 +212,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds that nodes wait for each other, and a first all-reduce may take (at least 60); 0: no preflight; None: the
     #: launcher's default.
     preflight_timeout: int | None = None
+    #: Seconds that a step may take before the attempt is ended; 0: however long; None: learned from the steps.
+    hang_timeout: int | None = None
     #: Keyword arguments of the stage's trainer config, all checked against `trainer_args.json` before submitting.
     train: dict[str, Any] = {}
 

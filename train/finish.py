@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 DONE, FAILED, BAD_INPUT, LOST = 0, 1, 2, 3
 #: Training stopped early and left a complete checkpoint: it can be resumed.
 STOPPED_EARLY = 75
+#: A rank made no progress, and `processes.watcher` ended it. Also the signal by which it did: see `processes.beats`.
+HUNG = 44
 #: Set by a launcher that exits with STOPPED_EARLY itself: torchrun would make 1 of it, and print a failure.
 SAYS_STOPPED = "ALIGNLAUNCH_SAYS_STOPPED"
 

@@ -16,7 +16,7 @@ import msgspec
 import torch
 import transformers
 
-from . import batch, finish, reporting, stopping, trained_folder
+from . import batch, beating, finish, reporting, stopping, trained_folder
 from .config import REWARD_MODELS, Role, TrainConfig
 from .data import preparation
 from .data.encoding import vision
@@ -26,6 +26,7 @@ from .errors import Interrupted, UserError
 from .model import adapter, loading, precision, vocabulary
 from .outputs import checkpoints, commit, merge, resumed, sameness, saving, space, start
 from .processes import deepspeed_group, sharing, spread
+from .processes.beats import beats
 from .processes.rendezvous import Rendezvous
 from .reporting import say
 from .stages import registry, unused
@@ -36,6 +37,9 @@ _REWARD_KEYS = [f"{name}_reward_model" for name in REWARD_MODELS]
 
 def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, Any] | None) -> int:
     """Train, evaluate, save. zero: the DeepSpeed configuration; None: DDP. Returns the exit code. Raises UserError."""
+    output_dir = Path(job.output_dir)
+    _make_writable(output_dir)
+    beating.agree(output_dir, place)
     cuda = torch.cuda.is_available()
     if zero is not None:
         deepspeed_group.join(zero, cuda=cuda)
@@ -44,13 +48,11 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     quieten(place)
     job = with_whole_models(job, place, sharded=_is_sharded(zero))
     stage = registry.load(job.stage)
-    output_dir = Path(job.output_dir)
     args = training_arguments(job, stage.Config, chosen, zero, cuda=cuda)
     transformers.set_seed(args.seed)
     if "wandb" in args.report_to:
         os.environ.setdefault("WANDB_DIR", job.output_dir)  # W&B's default is the working directory
 
-    _make_writable(output_dir)
     inputs = [job.model, job.tokenizer or "", *(str(job.train.get(key, "")) for key in _REWARD_KEYS)]
     begin = start.settle(job, args, inputs, place)
     step = _batch(args, begin.checkpoint, place)
@@ -67,6 +69,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     lora = adapter.configure(job.lora, network, new_tokens, head=stage.HEAD) if job.lora else None
     about = saving.provenance(job_file, place, device=_device_name(cuda=cuda), precision=chosen, deepspeed=zero)
     transformers.set_seed(args.seed)  # again: loading draws other numbers with ZeRO-3; new adapters must not differ
+    beating.with_each_forward(network, args)
     trainer = stage.trainer(args, network, lora, processor if images else tokenizer, train_rows, eval_rows)
     if lora:
         adapter.settle(trainer.model, args)
@@ -74,6 +77,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     trainer.about = commit.About(place, sameness.of(job), records=step.records, rows=len(train_rows))
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     for callback in (
+        beating.Beating(),
         stopping.Stopping(trainer, place),
         reporting.Recorder(output_dir),
         resumed.JobSettings(),
@@ -89,6 +93,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
             trainer.evaluate()
     except Interrupted:
         return stopping.stopped(trainer, begin.checkpoint, place)
+    beats.begin("saving the result")
     saving.save(trainer, output_dir, about)
     say(f"saved {'the adapter' if job.lora else 'the model'} in {output_dir}")
     if hasattr(stage, "finish"):
@@ -232,6 +237,7 @@ def quieten(place: Rendezvous) -> None:
 
 def rows(role: Role, job: TrainConfig, args: Any, reader: Any, encode: Encoder, place: Rendezvous) -> Any:
     """The prepared rows of a role. reader: the tokenizer, or a vision-language model's processor. A collective."""
+    beats.begin(f"preparing data.{role}")
     key = f"{job.stage} {identity(reader)} {[getattr(args, name, None) for name in LIMITS]}"
     return preparation.load(role, job, encode, key=key, args=args, place=place)
 

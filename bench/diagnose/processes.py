@@ -293,6 +293,24 @@ def stopped(at: Workshop) -> str:
     return at.run(_bash(f"({ask}) &", train), ALIGNLAUNCH_RUN_DIR="/a")
 
 
+def hang(at: Workshop) -> str:
+    """One rank does not come back from its user's code."""
+    text = """
+import os, time
+from alignlaunch.train import __main__
+from alignlaunch.train.stages import finite
+before = finite.FiniteTrainer.training_step
+def training_step(self, *args, **kwargs):
+    while self.state.global_step == 5 and os.environ["RANK"] == "1":
+        time.sleep(1)
+    return before(self, *args, **kwargs)
+finite.FiniteTrainer.training_step = training_step
+__main__.main()
+"""
+    at.train("hung", hang_timeout=5, train={"max_steps": 100_000})
+    return at.run(torchrun(at.program("hangs.py", text), "runs/hung.yaml"))
+
+
 def nan(at: Workshop) -> str:
     return at.run(at.train("nan", train={"learning_rate": 1e30, "max_grad_norm": 0}))
 
@@ -352,6 +370,7 @@ FAULTS: dict[str, Fault] = {
     "deepspeed-json": deepspeed_json,
     "zero-split": zero_split,
     "stopped": stopped,
+    "hang": hang,
     "nan": nan,
     "nan-unnoticed": nan_unnoticed,
 }

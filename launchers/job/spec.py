@@ -192,6 +192,16 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "after one of them died or lost another. They go on from the newest whole checkpoint (docs/resuming.md)."
         ),
     ] = 10
+    hang_timeout: Annotated[
+        Annotated[int, Meta(ge=0, le=86400)] | None,
+        Meta(
+            description="Seconds that a training step, or a batch of an evaluation, may take. Then the stacks of all "
+            "processes are written to `output_dir/stacks`, the one that is behind is named in the log, and the attempt "
+            "ends. By default ten times the median of the last 50, at least 300, and 1800 for the first ones; reading "
+            "data, loading and saving have two hours between two signs of progress. 0 turns it off.",
+            examples=[1200],
+        ),
+    ] = None
     env: Annotated[
         dict[str, Scalar],
         Meta(

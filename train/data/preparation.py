@@ -17,6 +17,7 @@ from typing import Any
 
 from ..config import Data, Role, Stage, TrainConfig
 from ..errors import UserError
+from ..processes.beats import beats
 from ..processes.rendezvous import Rendezvous
 from . import cache, mixing, sampling, sources, workers
 from .encoding.encoders import Encoder
@@ -170,6 +171,7 @@ def _batches(todo: Preparation, parts: list[list[Part]], report: Report) -> Iter
         for chunk in workers.encoded(
             items(source, chosen), todo.encoded, todo.processes, skip_bad=todo.data.skip_bad_records
         ):
+            beats.alive()
             report.records += chunk.records
             report.truncated += chunk.truncated
             report.dropped = dict(Counter(report.dropped) + chunk.dropped)

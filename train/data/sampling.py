@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..processes.beats import beats
 from . import mixing
 from .formats.turns import FormatError, Record
 from .sources import Part
 
 #: Positions of records in a source, in their order.
 Positions = Sequence[int]
+#: Records that are looked at between two signs of life.
+_RECORDS_A_BEAT = 1000
 
 
 def shares(limit: int, sizes: Sequence[int], weights: Sequence[float] | None) -> list[int]:
@@ -36,8 +39,14 @@ def positions(parts: list[Part], belongs: Callable[[Record], bool] | None) -> Po
     if belongs is None:
         return range(sum(part.count() for part in parts))
     items = (decode for part in parts for _, decode in part.unread())
-    found = ((at, decode()) for at, decode in enumerate(items))
-    return [at for at, record in found if not isinstance(record, FormatError) and belongs(record)]
+    found: list[int] = []
+    for at, decode in enumerate(items):
+        if not at % _RECORDS_A_BEAT:
+            beats.alive()
+        record = decode()
+        if not isinstance(record, FormatError) and belongs(record):
+            found.append(at)
+    return found
 
 
 def drawn(usable: Positions, count: int, seed: int) -> set[int]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from ..config import TrainConfig
 from ..data.encoding.chat_template import FALLBACK_CHAT_TEMPLATE
 from ..errors import UserError
+from ..processes.beats import beats
 from .precision import Precision
 
 Head = Literal["lm", "score"]
@@ -52,6 +53,7 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSequenceClassification
 
+    beats.begin("loading the model")
     dtypes: dict[Precision, Any] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     options: dict[str, Any] = {"dtype": dtypes[precision] if job.lora else torch.float32}
     options |= placement(args)

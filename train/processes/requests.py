@@ -127,7 +127,8 @@ class Listener:
         while True:
             received = signal.sigtimedwait({signal.SIGTERM}, _POLL_SECONDS)
             with self._lock:
-                if received is None:
+                # Python makes a result of nothing when SIGCONT interrupts the wait after its time is over.
+                if received is None or received.si_signo != signal.SIGTERM:
                     if not self._training:
                         self._before_training()
                 elif self._training and self._is_for_us(received.si_pid):

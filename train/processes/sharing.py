@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ..errors import UserError
 from . import spread
+from .beats import beats
 from .rendezvous import Rendezvous
 
 T = TypeVar("T")
@@ -48,10 +49,21 @@ def once(work: Callable[[], T], folder: Path, place: Rendezvous) -> T:
     if place.rank == 0:
         (folder / mark).unlink()
     worker = _worker(here, place.rank)
-    outcomes = spread.gather(_attempt(work) if worker == place.rank else None)
+    outcome = _attempt(work) if worker == place.rank else None
+    with beats.waiting():
+        outcomes = spread.gather(outcome)
     _raise_first(outcomes)
     result: T = outcomes[worker]
     return result
+
+
+def are_one(folder: Path, place: Rendezvous) -> bool:
+    """Whether the folder is the same one for all ranks. A collective. Raises UserError if rank 0 cannot write to it."""
+    mark = by_rank_0(lambda: _mark(folder), place)
+    seen = spread.gather((folder / mark).exists())
+    if place.rank == 0:
+        (folder / mark).unlink()
+    return all(seen)
 
 
 def _worker(here: list[tuple[bool, str, int]], rank: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..beating import BeatingTrainer
 from ..outputs.commit import CommittingTrainer
 from ..outputs.saving import WriterTrainer
 from ..reporting import MeasuredTrainer
@@ -9,6 +10,6 @@ from ..stopping import StoppingTrainer
 from .finite import FiniteTrainer
 
 
-class StageTrainer(FiniteTrainer, StoppingTrainer, CommittingTrainer, WriterTrainer, MeasuredTrainer):
-    """Mixin for a Trainer: ends at a loss that is not finite, stops on request, commits checkpoints, measures speed,
-    copies no more than is saved."""
+class StageTrainer(FiniteTrainer, BeatingTrainer, StoppingTrainer, CommittingTrainer, WriterTrainer, MeasuredTrainer):
+    """Mixin for a Trainer: ends at a loss that is not finite, shows that it is alive, stops on request, commits
+    checkpoints, measures speed, copies no more than is saved."""
