@@ -13,6 +13,7 @@
 # make bench-k8s    list beside the raw Kubernetes client, 2,000 jobs, in one run; root
 # make plan-table   the planner against its references, into docs/plan.md; a quarter of an hour
 # make preflight-table  every fault between nodes, with preflight and with torchrun alone, into docs/; root, half an hour
+# make faults       real runs on Slurm meet every fault, in several phases, into docs/reliability.md; root, half an hour
 # make diagnose-table  what `diagnose` says of every known fault, into docs/diagnose.md; seconds
 # make data-page    every data format with an example, from the readers, into docs/data.md; seconds
 # make job-page     every key of the job file, from its schema, into docs/job-file.md; seconds
@@ -34,7 +35,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s
+.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s faults
 
 install: $(VENV)/installed
 
@@ -120,6 +121,9 @@ bench-train: install $(MODEL)/config.json
 
 bench-k8s: install
 	$(BIN)/python -m bench.k8s_list
+
+faults: install slurm-packages
+	$(BIN)/python -m bench.faults --again --write docs/reliability.md
 
 plan-table: install
 	$(BIN)/python -m bench.plan.table --write docs/plan.md

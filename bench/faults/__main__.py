@@ -25,9 +25,9 @@ from .trial import SETTINGS, STEPS, Fault, Laboratory, Outcome
 
 CACHE = ROOT / ".cache/faults.jsonl"
 
-PHASES = ("loading", "first step", "step", "evaluation", "saving", "committing", "end")
 FAULTS = [
-    *(Fault("kill", phase) for phase in PHASES),
+    *(Fault("kill", phase) for phase in ("loading", "first step", "step", "evaluation", "saving", "end")),
+    # The first rank alone commits a checkpoint.
     *(Fault("kill", phase, rank=0) for phase in ("step", "committing", "end")),
     *(Fault("kill-launcher", "step", rank=rank) for rank in (0, 1)),
     Fault("kill-launcher", "saving"),
