@@ -17,6 +17,7 @@
 # make diagnose-table  what `diagnose` says of every known fault, into docs/diagnose.md; seconds
 # make data-page    every data format with an example, from the readers, into docs/data.md; seconds
 # make job-page     every key of the job file, from its schema, into docs/job-file.md; seconds
+# make save-interval-page  what the interval of saves costs a large run, simulated, into docs/save-interval.md; seconds
 # make defaults-page  the stages' defaults and their sources, into docs/defaults.md; seconds
 # make picture      the job of README.md in a terminal, into docs/quickstart.svg; seconds
 # make bench-tokenise  tokenising with one and two processes and TRL's own, in one run, into docs/bench-tokenise.md
@@ -35,7 +36,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s faults
+.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s faults save-interval-page
 
 install: $(VENV)/installed
 
@@ -139,6 +140,9 @@ data-page: install
 
 job-page: install
 	$(BIN)/python -m bench.job_page --write docs/job-file.md
+
+save-interval-page: install
+	$(BIN)/python -m bench.simulation --write docs/save-interval.md
 
 defaults-page: install
 	$(BIN)/python -m bench.defaults_page --write docs/defaults.md

@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from bench import defaults_page, job_page, picture
+from bench import defaults_page, job_page, picture, simulation
 
 from alignlaunch.launchers.job import legacy
 
@@ -129,6 +129,7 @@ def test_what_a_page_shows_is_compared_line_by_line(shown: str, expected: bool) 
         ("job-file.md", "job-page", job_page.page),
         ("defaults.md", "defaults-page", defaults_page.page),
         ("quickstart.svg", "picture", picture.page),
+        ("save-interval.md", "save-interval-page", simulation.page),
     ],
 )
 def test_what_is_made_by_a_command_is_up_to_date(name: str, make: str, page: Callable[[], str]) -> None:
