@@ -34,8 +34,8 @@ _SEEDS = 40
 INTRODUCTION = """\
 A month of a run on {nodes:,} nodes is simulated, {seeds} times, with the failures of Llama 3's training: a node fails
 every {days:.0f} days, so the run every {hours:.1f} hours; {hardware:.0%} of it is hardware; {lemons:.1%} of the nodes
-fail {factor} times as often. A save takes {save:.0f} s. What follows a failure is decided by the code that does it in the
-batch script. The table shows goodput: the part of the month in which steps were trained that counted."""
+fail {factor} times as often. A save takes {save:.0f} s. What follows a failure is decided by the code of
+the batch script. The table shows goodput: the part of the month in which steps were trained that counted."""
 
 END = """\
 Young/Daly is the first-order formula without restarts: 1 - save/interval - interval/(2 MTBF), whose best interval is
