@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -127,6 +129,22 @@ def step(checkpoint: Path) -> int:
 def zero_files(folder: Path) -> set[str]:
     """The names of a checkpoint's ZeRO files, one or two for each rank that wrote it; empty without ZeRO."""
     return {path.name for path in folder.glob("global_step*/*zero_pp_rank_*")}
+
+
+def foreign(folder: Path, own: Path) -> str:
+    """Which of a checkpoint's ZeRO files another user may have written, and why; empty: none. Raises OSError.
+
+    DeepSpeed unpickles these, which runs whatever code they name; all others are read as plain tensors. own: a file
+    that this run has written: its owner and mode are ours as the file system shows them (NFS may map root to nobody).
+    """
+    ours = own.stat()
+    for path in [folder, *folder.glob("global_step*"), *folder.glob("global_step*/*.pt")]:
+        found = path.stat()
+        if found.st_uid not in (0, os.getuid(), ours.st_uid):
+            return f"{path} belongs to user {found.st_uid}"
+        if found.st_mode & stat.S_IWOTH and not ours.st_mode & stat.S_IWOTH:
+            return f"{path} may be written by everybody"
+    return ""
 
 
 def refuse_other_split(folder: Path, files: set[str], zero_stage: int, world_size: int) -> None:

@@ -56,9 +56,22 @@ def settle(job: TrainConfig, args: Any, inputs: Sequence[str], place: Rendezvous
     if resume:
         seen = spread.gather(checkpoints.zero_files(resume))  # nodes may have separate output folders
         checkpoints.refuse_other_split(resume, set().union(*seen), zero_stage(args), place.world_size)
+        _refuse_foreign(resume, output_dir)
     say(f"resuming from {resume}" if resume else "starting afresh")
     saved = manifest.read(resume) if resume else None
     return Start(resume, saved, sharing.by_rank_0(lambda: secrets.token_hex(4), place))
+
+
+def _refuse_foreign(resume: Path, output_dir: Path) -> None:
+    """Raise UserError if DeepSpeed would unpickle what another user may have written. A collective."""
+    own = output_dir / checkpoints.OWNER
+    local = checkpoints.foreign(resume, own) if own.exists() and checkpoints.zero_files(resume) else ""
+    if fault := next(filter(None, spread.gather(local)), ""):
+        raise UserError(
+            f"{fault}: resuming from it would run any code that is in it. If it is what you wrote, correct its owner "
+            f"or mode; or start a new run from its weights: `model: {resume}`.",
+            everywhere=True,
+        )
 
 
 def require_rows(begin: Start, rows: int) -> None:

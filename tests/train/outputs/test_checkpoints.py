@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -172,3 +173,24 @@ def test_a_run_that_is_killed_each_time_before_it_saves_is_not_restarted_for_eve
     with pytest.raises(UserError, match="5 attempts of this run have ended before they saved a checkpoint"):
         checkpoints.record_start(output, checkpoints.Attempt("a", 5))
     checkpoints.record_start(output, checkpoints.Attempt("b", 0))  # submitted again
+
+
+def test_what_another_user_may_have_written_is_not_unpickled(tmp_path: Path) -> None:
+    """DeepSpeed would run the code in it. What a file system shows of every file is no fault of one."""
+    own, folder = tmp_path / checkpoints.OWNER, tmp_path / "checkpoint-5"
+    file = folder / "global_step5/bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    file.parent.mkdir(parents=True)
+    for path in (own, file):
+        path.touch(mode=0o644)
+    assert checkpoints.foreign(folder, own) == ""
+    file.chmod(0o664)  # a group that shares its work
+    assert checkpoints.foreign(folder, own) == ""
+    file.chmod(0o666)
+    assert checkpoints.foreign(folder, own) == f"{file} may be written by everybody"
+    own.chmod(0o666)  # a file system without modes, or no umask: ours would be the same
+    assert checkpoints.foreign(folder, own) == ""
+    if os.geteuid() == 0:
+        os.chown(file, 12345, 12345)
+        assert checkpoints.foreign(folder, own) == f"{file} belongs to user 12345"
+        os.chown(own, 12345, 12345)  # as where NFS maps root to nobody
+        assert checkpoints.foreign(folder, own) == ""
