@@ -49,11 +49,13 @@ class Agent(LocalElasticAgent):
 
         (torchrun counts those of its own node alone, so that the nodes would disagree about the number of the attempt.)
         """
-        self._restarts += 1
-        most = worker_group.spec.max_restarts
-        if not self.is_elastic:
+        if self.is_elastic:
+            requests.say("restarting the processes in place: one has failed, or the nodes are others")
+        else:
+            self._restarts += 1
+            most = worker_group.spec.max_restarts
             self._remaining_restarts = max(0, most - self._restarts)
-        requests.say(f"restarting the processes in place ({self._restarts} of at most {most} times)")
+            requests.say(f"restarting the processes in place ({self._restarts} of at most {most} times)")
         self._begun_at = _last_step(self.output_dir)
         super()._restart_workers(worker_group)
 

@@ -20,7 +20,7 @@ CONSEQUENCE = re.compile(
 #: The first line that job.sbatch prints, or torchrun before a restart: what the log shows of earlier attempts does not
 #: count.
 _ATTEMPT = re.compile(
-    r"alignlaunch: (?:\S+ \(\w+\): \d+ nodes x \d+ = \d+ processes; head |restarting the processes in place )"
+    r"alignlaunch: (?:\S+ \(\w+\): \d+ nodes x \d+ = \d+ processes; head |restarting the processes in place)"
 )
 #: What torchrun.sh and deepspeed.sh print on each node.
 _NODE = re.compile(r"nodes +\d+, this is (\d{1,5}), head ")

@@ -14,7 +14,7 @@ from tests.support.tiny import TRAIN, make_model, write_data
 from .cli import User
 from .cluster import Cluster
 
-STEPS = 60
+STEPS = 250
 #: Runs in every python of the pods: once, rank RANK kills itself or its launcher after a few steps.
 KILLER = """
 import os, signal, threading, time
@@ -22,8 +22,8 @@ import os, signal, threading, time
 def kill():
     records, mark = "out/{name}/metrics.jsonl", "out/{name}/killed"
     while True:
-        time.sleep(0.1)
-        if os.path.exists(records) and '"step": 6,' in open(records).read():
+        time.sleep(0.02)
+        if os.path.exists(records) and '"step": 26,' in open(records).read():
             try:
                 os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
             except FileExistsError:
@@ -56,7 +56,7 @@ def test_a_process_that_is_killed_costs_the_steps_since_its_checkpoint(
     write_data(tmp_path)
     (tmp_path / "sitecustomize.py").write_text(KILLER.format(name=name, rank=rank, victim=victim))
     cluster.fill_claim("data", tmp_path)
-    train = TRAIN | {"logging_steps": 1, "max_steps": STEPS, "save_strategy": "steps", "save_steps": 4}
+    train = TRAIN | {"logging_steps": 1, "max_steps": STEPS, "save_strategy": "steps", "save_steps": 20}
     handle = user.submit(user.write_job(name, train=train, nnodes=nodes, env={"PYTHONPATH": "."}))
     ended = user.until(handle, "COMPLETED", "FAILED", timeout=400)
     log = user.call("logs", handle).stdout
@@ -66,4 +66,4 @@ def test_a_process_that_is_killed_costs_the_steps_since_its_checkpoint(
     assert [record["step"] for record in records if "loss" in record] == list(range(1, STEPS + 1))
     assert [record["event"] for record in records if "event" in record] == ["started", "resumed"]
     if victim == RANK:
-        assert "restarting the processes in place (1 of at most 10 times)" in log
+        assert "restarting the processes in place" in log
