@@ -34,7 +34,7 @@ def attempts(login: Login, handle: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "attempts.jsonl").read_text().splitlines()]
 
 
-def agents(login: Login, name: str) -> list[psutil.Process]:
+def agents(name: str) -> list[psutil.Process]:
     """The launchers of a run on this machine, one for each node."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
@@ -44,19 +44,15 @@ def agents(login: Login, name: str) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("launcher", ["torchrun"])
+@pytest.mark.matrix  # so does bench.faults
 def test_a_launcher_that_is_killed_costs_the_steps_since_the_last_checkpoint(
-    login: Login,
-    undisturbed: list[tuple[int, float]],
-    launcher: str,
+    login: Login, undisturbed: list[tuple[int, float]]
 ) -> None:
-    name = f"lost-{launcher}"
-    output = write_job(login, name, launcher=launcher)
-    handle = login.submit(name)
+    output = write_job(login, "lost")
+    handle = login.submit("lost")
     until_step(output, 7)
     login.call("save", handle)
-    victim = agents(login, name)[-1]
-    victim.send_signal(signal.SIGKILL)
+    agents("lost")[-1].send_signal(signal.SIGKILL)
     login.call("wait", handle)
     log = login.call("logs", handle).stdout
     assert "tried again: killed: it goes on from step" in log
