@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.matrix import matrix
 from tests.support.tiny import TRAIN, make_model, write_data
 
 from .cli import User
 from .cluster import Cluster
+
+pytestmark = pytest.mark.matrix  # tests/train/test_restarts.py has what is not Kubernetes' own
 
 STEPS = 250
 #: Runs in every python of the pods: once, rank RANK kills itself or its launcher after a few steps.
@@ -28,43 +29,55 @@ def kill():
                 os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
             except FileExistsError:
                 return
-            os.kill({victim}, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 # Not in the process that watches a rank: it has these variables, too.
 if os.environ.get("RANK") == "{rank}" and "alignlaunch.train" in sys.orig_argv and "LOCAL_RANK" in os.environ:
     threading.Thread(target=kill, daemon=True).start()
 """
-RANK, LAUNCHER = "os.getpid()", "os.getppid()"
+TRAINED = TRAIN | {"logging_steps": 1, "max_steps": STEPS, "save_strategy": "steps", "save_steps": 20}
 
 
-@pytest.mark.parametrize(
-    ("name", "nodes", "rank", "victim"),
-    [
-        matrix("fixed", 2, 1, RANK),
-        matrix("fixed-first", 2, 0, RANK),
-        matrix("elastic", "2:2", 1, RANK),
-        matrix("launcher", 2, 1, LAUNCHER),
-        matrix("first-launcher", 2, 0, LAUNCHER),
-        matrix("one", 1, 0, RANK),
-    ],
-)
-def test_a_process_that_is_killed_costs_the_steps_since_its_checkpoint(
-    cluster: Cluster, tmp_path: Path, name: str, nodes: Any, rank: int, victim: str
-) -> None:
+def prepared(cluster: Cluster, folder: Path) -> User:
     cluster.need("PyTorchJob")
-    user = User(cluster, tmp_path)
-    make_model(tmp_path / "model")
-    write_data(tmp_path)
-    (tmp_path / "sitecustomize.py").write_text(KILLER.format(name=name, rank=rank, victim=victim))
-    cluster.fill_claim("data", tmp_path)
-    train = TRAIN | {"logging_steps": 1, "max_steps": STEPS, "save_strategy": "steps", "save_steps": 20}
-    handle = user.submit(user.write_job(name, train=train, nnodes=nodes, env={"PYTHONPATH": "."}))
+    user = User(cluster, folder)
+    make_model(folder / "model")
+    write_data(folder)
+    return user
+
+
+def is_whole(cluster: Cluster, user: User, handle: str, name: str) -> None:
+    """The job has completed, after one restart; no step is missing or there twice."""
     ended = user.until(handle, "COMPLETED", "FAILED", timeout=400)
-    log = user.call("logs", handle).stdout
-    assert ended["state"] == "COMPLETED", log
+    assert ended["state"] == "COMPLETED", user.call("logs", handle).stdout
     lines = cluster.read_claim("data", f"out/{name}/metrics.jsonl").decode().splitlines()
     records = [json.loads(line) for line in lines]
     assert [record["step"] for record in records if "loss" in record] == list(range(1, STEPS + 1))
     assert [record["event"] for record in records if "event" in record] == ["started", "resumed"]
-    if victim == RANK:
-        assert "restarting the processes in place" in log
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes", "rank"), [("fixed", 2, 1), ("fixed-first", 2, 0), ("elastic", "2:2", 1), ("one", 1, 0)]
+)
+def test_a_process_that_is_killed_is_started_again_in_its_pod(
+    cluster: Cluster, tmp_path: Path, name: str, nodes: Any, rank: int
+) -> None:
+    user = prepared(cluster, tmp_path)
+    (tmp_path / "sitecustomize.py").write_text(KILLER.format(name=name, rank=rank))
+    cluster.fill_claim("data", tmp_path)
+    handle = user.submit(user.write_job(name, train=TRAINED, nnodes=nodes, env={"PYTHONPATH": "."}))
+    is_whole(cluster, user, handle, name)
+    assert "restarting the processes in place" in user.call("logs", handle).stdout
+
+
+@pytest.mark.parametrize(("name", "pod"), [("lost", "lost-worker-0"), ("first-lost", "first-lost-master-0")])
+def test_a_pod_that_is_lost_is_replaced(cluster: Cluster, tmp_path: Path, name: str, pod: str) -> None:
+    """Without a moment to save, as when its node dies; the first one hosts the rendezvous."""
+    user = prepared(cluster, tmp_path)
+    cluster.fill_claim("data", tmp_path)
+    k8s = {"pod_patch": {"spec": {"terminationGracePeriodSeconds": 0}}}
+    handle = user.submit(user.write_job(name, train=TRAINED, k8s=k8s))
+    user.until(handle, "RUNNING")
+    cluster.wait(lambda: "step 26/" in user.call("logs", handle).stdout, timeout=300)
+    cluster.delete("Pod", pod)
+    is_whole(cluster, user, handle, name)
