@@ -207,7 +207,10 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(description="Environment variables of every process. Those of the job file override them."),
     ] = {}
     bad_nodes: Annotated[
-        NonEmptyStr | None,
+        Annotated[
+            str, Meta(pattern=r"^[/~].", description="an absolute path: every node and folder means the same file")
+        ]
+        | None,
         Meta(
             description="Shared file in which runs note nodes with faulty hardware; submissions leave "
             "these out for a week (`alignlaunch nodes`). By default a file of yours alone.",
