@@ -41,8 +41,9 @@ def status(run: str, as_json: bool) -> None:
 
     found = states.refresh(states.find(run))
     show(found, as_json)
-    if len(found) == 1 and not as_json and (text := summary.attempts(found[0])):
-        click.echo(text)
+    if len(found) == 1 and not as_json:
+        for text in filter(None, (summary.attempts(found[0]), summary.failures(found[0]))):
+            click.echo(text)
 
 
 def show(runs: list[Run], as_json: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from ..job.job import Job
@@ -54,6 +56,23 @@ def attempts(run: Run) -> str:
     rows = [("ATTEMPT", "BEGAN", "STEPS")]
     for number, one in enumerate(found, start=1):
         rows.append((str(number), one.began.isoformat(" ", "seconds"), f"{one.first} to {one.last}"))
+    return _aligned(rows)
+
+
+def failures(run: Run) -> str:
+    """One line per attempt of a run that failed: when, why, where, at which checkpoint, and what was decided."""
+    from ..retry import attempts as record
+
+    found = record.read(Path(run.run_dir)) if run.run_dir else []
+    if not found:
+        return ""
+    rows = [("FAILED", "CAUSE", "NODE", "STEP", "TRIED AGAIN")]
+    for one in found:
+        began = datetime.fromtimestamp(one.time).astimezone().isoformat(" ", "seconds")
+        step = "none" if one.ended.step < 0 else str(one.ended.step)
+        again = "yes" if one.decision.again else "no"
+        then = f"{again}, without {one.decision.without}" if one.decision.without else again
+        rows.append((began, one.ended.cause, one.ended.node or "?", step, then))
     return _aligned(rows)
 
 
