@@ -18,8 +18,8 @@ from .cluster import Cluster
 @pytest.mark.parametrize(
     ("name", "keys", "steps", "pod"),
     [
-        ("fixed", {"nnodes": 2}, 150, "fixed-worker-0"),
-        matrix("elastic", {"nnodes": "2:2"}, 150, "elastic-worker-1"),
+        ("fixed", {"nnodes": 2}, 400, "fixed-worker-0"),
+        matrix("elastic", {"nnodes": "2:2"}, 400, "elastic-worker-1"),
         matrix("one", {"nnodes": 1}, 2000, "one-master-0"),  # quicker than two
     ],
 )

@@ -15,7 +15,7 @@ from .cluster import Cluster
 
 pytestmark = pytest.mark.matrix  # tests/train/test_restarts.py has what is not Kubernetes' own
 
-STEPS = 250
+STEPS = 400
 #: Runs in every python of the pods: once, rank RANK kills itself or its launcher after a few steps.
 KILLER = """
 import os, signal, sys, threading, time
