@@ -22,6 +22,7 @@ pytestmark = on_two_versions
 
 # In place of python: `launcher: direct` calls it as preflight, whose last argument is the path of job.resolved.yaml.
 STUB = """#!/bin/bash
+[[ "$*" != *alignlaunch.launchers.retry* ]] || exit 1 # the batch script asks: no further attempt
 echo "task $SLURM_PROCID on $SLURMD_NODENAME: $ACT"
 touch "$RUN_DIR/started.$SLURM_PROCID"
 case "$ACT" in
