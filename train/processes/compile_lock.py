@@ -45,7 +45,7 @@ class Baton(FileBaton):
             os.close(folder)
         acquired = super().try_acquire()
         if acquired:
-            path.write_text(_here(), encoding="utf-8")
+            path.write_text(_name(os.getpid()), encoding="utf-8")
         return acquired
 
     def wait(self) -> None:
@@ -64,9 +64,9 @@ class Baton(FileBaton):
                 )
 
 
-def _here() -> str:
-    """This process by id, host and PID namespace: process ids alone are not unique, as each container has its own."""
-    return f"process {os.getpid()} on {platform.node()} ({os.readlink('/proc/self/ns/pid')})"  # noqa: PTH115 - no path
+def _name(process: int | str) -> str:
+    """A process here by id, host and PID namespace: ids alone are not unique, as each container has its own."""
+    return f"process {process} on {platform.node()} ({os.readlink('/proc/self/ns/pid')})"  # noqa: PTH115 - no path
 
 
 def _owner(path: Path) -> str:
@@ -80,6 +80,6 @@ def _owner(path: Path) -> str:
 def _is_dead(owner: str) -> bool:
     """Whether the owner was a process in this PID namespace that has ended; False for any other, as nobody can tell."""
     words = owner.split()
-    if len(words) < 2 or words[2:] != _here().split()[2:]:
+    if len(words) < 2 or owner != _name(words[1]):
         return False
     return not Path("/proc", words[1]).exists()

@@ -29,6 +29,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def run(nodes: Place, fault: Fault) -> dict[int, Outcome]:
+    """What became of each node. One that has not ended in a minute is killed, and its code is not that of an answer."""
     return provoke(nodes, fault, COMMAND + LAUNCHER, patience=60)
 
 
@@ -39,7 +40,6 @@ def test_nodes_that_are_well_become_the_launcher(nodes: Place) -> None:
     assert "links: 2, " in found[0].said
     assert found[0].said.endswith("launched\n")
     assert found[1].said == "launched\n"  # only node 0 tells
-    assert max(one.seconds for one in found.values()) < 10
     assert not list((nodes.folder / "output").iterdir())
 
 
@@ -63,7 +63,6 @@ def test_every_fault_is_told_on_every_node(told: dict[str, dict[int, Outcome]], 
         assert "launched" not in one.said, words
         assert "remedy: " in one.said or "node 0 has told all of it" in one.said, words
         assert "Traceback" not in one.said, words
-        assert one.seconds < TIMEOUT + 15, words
 
 
 def test_a_slow_link_is_named(nodes: Place) -> None:
@@ -90,7 +89,7 @@ def test_a_pod_that_comes_back_alone_goes_on(nodes: Place) -> None:
     assert {one.code for one in found.values()} == {0}, found
     for node in (0, 1):
         alone = run(nodes, replace(HEALTHY, env=run_of_pods, started=(node,)))[node]
-        assert (alone.code, alone.seconds < TIMEOUT + 5) == (0, True), alone
+        assert alone.code == 0, alone
         assert "passed before in this run, so it goes on" in alone.said
         assert alone.said.endswith("launched\n")
     (differing,) = (fault for fault in FAULTS if fault.name == "job.resolved.yaml differs")

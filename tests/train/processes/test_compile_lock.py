@@ -57,7 +57,7 @@ def test_a_long_wait_is_told_and_a_dead_owner_ends_it(
     monkeypatch.setattr(compile_lock, "PATIENCE", 0.0)
     lock = tmp_path / "lock"
     with subprocess.Popen(["sleep", "1"]) as owner:
-        lock.write_text(compile_lock._here().replace(str(os.getpid()), str(owner.pid)))
+        lock.write_text(compile_lock._name(owner.pid))
         baton = compile_lock.Baton(str(lock))
         assert not baton.try_acquire()
         threading.Thread(target=owner.wait).start()  # a child that ended stays in /proc until it is asked for
