@@ -11,6 +11,7 @@
 # make bench        command line against torchx, in one run
 # make bench-train  the entrypoint against a hand-written TRL script, in one run
 # make bench-k8s    list beside the raw Kubernetes client, 2,000 jobs, in one run; root
+# make fuzz         120,000 damaged inputs for all that reads what others may have written; half an hour
 # make plan-table   the planner against its references, into docs/plan.md; a quarter of an hour
 # make preflight-table  every fault between nodes, with preflight and with torchrun alone, into docs/; root, half an hour
 # make faults       real runs on Slurm meet every fault, in several phases, into docs/reliability.md; root, half an hour
@@ -36,7 +37,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s faults save-interval-page
+.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s faults fuzz save-interval-page
 
 install: $(VENV)/installed
 
@@ -125,6 +126,9 @@ bench-k8s: install
 
 faults: install slurm-packages
 	$(BIN)/python -m bench.faults --again --write docs/reliability.md
+
+fuzz: install
+	$(BIN)/python -m bench.fuzz
 
 plan-table: install
 	$(BIN)/python -m bench.plan.table --write docs/plan.md

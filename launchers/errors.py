@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
+
+#: Control characters but line end and tab, and surrogates, which no stream can encode.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class LaunchError(Exception):
@@ -58,3 +62,11 @@ def shorten(value: Any, limit: int = 80) -> str:
     except RecursionError:
         text = type(value).__name__
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped, but for line ends and tabs.
+
+    What others wrote (a job file in git, a shared file, a scheduler's answer) must not rewrite the reader's terminal.
+    """
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

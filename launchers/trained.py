@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import trained_folder
+from alignlaunch.train import config, trained_folder
 
 from .errors import LaunchError, UsageError
 from .runs import records
@@ -86,6 +86,12 @@ def evaluate(trained: Trained, data: tuple[str, ...]) -> dict[str, Any]:
             f"{trained.folder}: trained from {working_dir}, which is not on this machine\n"
             "    remedy: evaluate it where the job's folder is"
         )
+    if trained_folder.is_foreign(trained.folder) and config.trusts_remote_code(job):
+        raise UsageError(
+            f"{trained.folder}: another user may have written its {trained_folder.PROVENANCE}, and the job in it runs "
+            "the model's own code (trust_remote_code)\n"
+            "    remedy: read that code; then evaluate a copy of the folder that is yours"
+        )
     sources = [str(Path(path).absolute()) if Path(path).exists() else path for path in data]
     options = [option for path in sources for option in ("--data", path)]
     with tempfile.TemporaryDirectory(prefix="alignlaunch-") as scratch:
@@ -98,6 +104,9 @@ def evaluate(trained: Trained, data: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _python(trained: Trained) -> str:
-    """ALIGNLAUNCH_PYTHON; else the python that trained this, if this machine has it; else the running one."""
-    trainer = str(trained.about.get("executable"))
+    """ALIGNLAUNCH_PYTHON; else the python that trained this, if this machine has it; else the running one.
+
+    Another user's provenance could name any program: then the running one.
+    """
+    trainer = "" if trained_folder.is_foreign(trained.folder) else str(trained.about.get("executable"))
     return os.environ.get("ALIGNLAUNCH_PYTHON") or (trainer if os.access(trainer, os.X_OK) else sys.executable)

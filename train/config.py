@@ -231,5 +231,16 @@ def load(path: Path) -> TrainConfig:
 
     try:
         return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), TrainConfig)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise ValueError(f"{path}: not a job.resolved.yaml: {error}") from error
+
+
+def trusts_remote_code(job: str) -> bool:
+    """Whether a resolved job, as its provenance has it, allows the model's own code."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(job)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("trust_remote_code") is True

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import finish, trained_folder
+from . import config, finish, trained_folder
 from .errors import UserError
 from .outputs import checkpoints, merge
 
@@ -76,11 +76,9 @@ def _join_shards(source: Path, folder: Path) -> None:
 
 
 def _trusted(source: Path) -> bool:
-    """Whether the job that trained this allowed the model's own code (`trust_remote_code`)."""
-    import yaml
-
-    job = yaml.safe_load(trained_folder.provenance(source).get("job") or "{}")
-    return isinstance(job, dict) and job.get("trust_remote_code") is True
+    """Whether the job that trained this allowed the model's own code (`trust_remote_code`), and was no other user's."""
+    job = trained_folder.provenance(source).get("job") or ""
+    return config.trusts_remote_code(job) and not trained_folder.is_foreign(source)
 
 
 if __name__ == "__main__":

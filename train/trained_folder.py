@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,10 @@ RESULTS = (
     *(*WEIGHTS, "*.index.json", "adapter_*", "latest", "global_step*", "trainer_state.json", "training_args.bin"),
     *(PROVENANCE, METRICS, EVALUATION, *SAFETY),
 )
+
+
+#: What is read of a provenance again; of another type it counts as absent.
+_TEXTS = ("run_id", "job", "working_dir", "executable")
 
 
 def kind(folder: Path) -> Kind | None:
@@ -38,11 +44,20 @@ def provenance(folder: Path) -> dict[str, Any]:
     for place in (folder, folder.resolve().parent):
         try:
             found = json.loads((place / PROVENANCE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(found, dict):
-            return found
+            return {name: value for name, value in found.items() if name not in _TEXTS or isinstance(value, str)}
     return {}
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether another user may have written a trained folder's provenance, so that nothing that it names is run."""
+    for place in (folder, folder.resolve().parent):
+        with suppress(OSError):
+            found = (place / PROVENANCE).stat()
+            return found.st_uid not in (0, os.getuid()) or bool(found.st_mode & stat.S_IWOTH)
+    return False
 
 
 def share(*paths: Path) -> None:

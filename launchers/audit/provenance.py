@@ -9,7 +9,10 @@ import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+import msgspec
+from msgspec import Meta
 
 import alignlaunch
 
@@ -17,7 +20,23 @@ from ..job.job import Job
 from ..render.render import Target, digest
 from . import git
 
+
+class PipelineStep(TypedDict):
+    """The step of a pipeline file that a run's job is."""
+
+    path: str
+    step: str
+
+
 FILE = "run.json"
+#: Types of what is read of a run.json again, which may be another user's. A value of another type counts as absent.
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("nnodes", "nproc_per_node"), Annotated[int, Meta(ge=1)]),
+    **dict.fromkeys(("name", "launcher", "job_file", "job_sha256"), str),
+    "cluster": str | None,
+    "set": list[str],
+    "pipeline": PipelineStep | None,
+}
 
 
 def describe(job: Job, target: Target, files: dict[str, str], command: list[str]) -> dict[str, Any]:
@@ -54,9 +73,17 @@ def read(run_dir: Path) -> dict[str, Any]:
     """`run.json` of a run folder; empty if there is none that can be read."""
     try:
         data = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return data if isinstance(data, dict) else {}
+    return {name: value for name, value in data.items() if _fits(name, value)} if isinstance(data, dict) else {}
+
+
+def _fits(name: str, value: Any) -> bool:
+    try:
+        msgspec.convert(value, _TYPES.get(name, Any))
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def now() -> str:

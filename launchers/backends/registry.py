@@ -6,6 +6,8 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import UsageError
+
 if TYPE_CHECKING:
     from .base import Backend
 
@@ -43,7 +45,11 @@ PLACES = {
 
 
 def open_(scheme: str, **options: Any) -> Backend:
-    """A new backend of a place, with the options of its command."""
+    """A new backend of a place, with the options of its command. Raises UsageError if there is no such place."""
+    if scheme not in PLACES:
+        raise UsageError(
+            f"{scheme}://: no such kind of handle\n    remedy: {' or '.join(f'{one}://...' for one in PLACES)}"
+        )
     module, _, name = PLACES[scheme].backend.partition(":")
     found: Backend = getattr(import_module(f".{module}", __package__), name)(**options)
     return found

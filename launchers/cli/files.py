@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import LaunchError, UsageError
+from ..errors import LaunchError, UsageError, printable
 from .options import DIGEST, job_options, load, say
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def check(paths: tuple[Path, ...]) -> None:
                 say(f"error: {error}")
                 failed += 1
                 continue
-            click.echo(diff, nl=False)
+            click.echo(printable(diff), nl=False)
             drifted, clean = drifted + bool(diff), clean + (not diff)
     say(f"{clean} clean, {drifted} drifted, {failed} could not be checked")
     if failed:

@@ -6,11 +6,15 @@ import json
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import UsageError
+from ..errors import UsageError, printable
 from .options import JSON
+
+if TYPE_CHECKING:
+    from ..runs.bad_nodes import BadNode
 
 
 @click.command()
@@ -35,5 +39,10 @@ def nodes(cluster: str | None, forget: str | None, as_json: bool) -> None:
         click.echo(json.dumps([asdict(one) | {"until": one.until} for one in found]))
         return
     for one in found:
-        until = datetime.fromtimestamp(one.until).astimezone()
-        click.echo(f"{one.node}  until {until:%Y-%m-%d %H:%M}  {one.cause} ({one.run})")
+        click.echo(line(one))
+
+
+def line(one: BadNode) -> str:
+    """A node in one line."""
+    until = datetime.fromtimestamp(one.until).astimezone()
+    return printable(f"{one.node}  until {until:%Y-%m-%d %H:%M}  {one.cause} ({one.run})")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import printable
+
 if TYPE_CHECKING:
     from ..job.pipeline import Pipeline
     from ..runs.records import Run
@@ -30,7 +32,7 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def say(message: str) -> None:
     """Show the user a message, on stderr: stdout is for output that scripts read."""
-    click.echo(f"alignlaunch: {message}", err=True)
+    click.echo(f"alignlaunch: {printable(message)}", err=True)
 
 
 def load(job_file: Path, overrides: tuple[str, ...], cluster: str | None) -> Pipeline:

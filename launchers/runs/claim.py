@@ -22,8 +22,8 @@ def owner(folder: str) -> Run | None:
     """The run that last claimed the folder, with its state at that time; None if there is no claim."""
     data = _read(Path(folder) / FILE)
     try:
-        return Run.from_json(data["run"]) if data else None
-    except (TypeError, KeyError):  # written by another version of alignlaunch
+        return Run.from_json(data.get("run")) if data else None
+    except ValueError:  # written by another version of alignlaunch
         return None
 
 
@@ -94,6 +94,6 @@ def _text(run: Run) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -19,9 +19,10 @@ def read(path: Path) -> dict[str, Any]:
     """The identity in a file; empty if there is none or it cannot be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) and {"pid", "started"} <= found.keys() else {}
+    is_one = isinstance(found, dict) and isinstance(found.get("pid"), int) and "started" in found
+    return found if is_one else {}
 
 
 def other_host(known: dict[str, Any]) -> str:
@@ -32,7 +33,7 @@ def other_host(known: dict[str, Any]) -> str:
 
 def is_running(known: dict[str, Any]) -> bool:
     """Whether that very process of this machine still runs."""
-    return bool(known) and not other_host(known) and _start_time(int(known["pid"])) == known["started"]
+    return bool(known) and not other_host(known) and _start_time(known["pid"]) == known["started"]
 
 
 def _start_time(pid: int) -> str | None:

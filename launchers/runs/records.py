@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ..errors import UsageError
 from ..paths import state_home
 
@@ -99,10 +101,11 @@ class Run:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Run:
-        """A run from its fields, as `asdict` gives them. Raises TypeError or KeyError for those of another version."""
+        """A run from its fields, as `asdict` gives them. Raises ValueError for those of another version, or none."""
         # `chain` until 0.1
-        fields = {("pipeline" if name == "chain" else name): value for name, value in {**data}.items()}
-        return cls(**{**fields, "status": Status(**data["status"])})
+        renamed = {"chain": "pipeline"}
+        fields = {renamed.get(name, name): value for name, value in data.items()} if isinstance(data, dict) else data
+        return msgspec.convert(fields, cls)
 
     def with_status(self, status: Status) -> Run:
         return replace(self, status=status)
@@ -210,7 +213,7 @@ def _select(where: str, *values: Any) -> list[Run]:
 def _run(text: str) -> Run:
     try:
         return Run.from_json(json.loads(text))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, RecursionError) as error:
         raise _unreadable(error) from error
 
 

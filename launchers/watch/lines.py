@@ -17,7 +17,7 @@ def selector(run: Run, rank: int | None, node: int | None) -> Wanted:
     Raises UsageError if its lines are not marked by rank.
     """
     made_from = provenance.read(Path(run.run_dir)) if run.run_dir else {}
-    nodes, per_node = int(made_from.get("nnodes", 1)), int(made_from.get("nproc_per_node", 1))
+    nodes, per_node = made_from.get("nnodes", 1), made_from.get("nproc_per_node", 1)
     launcher = made_from.get("launcher", "torchrun")
     if nodes * per_node == 1 and rank == 0:
         rank = None  # a single process: its lines have no prefix, and all lines are its own

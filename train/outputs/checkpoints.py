@@ -72,7 +72,7 @@ def record_failed_start(checkpoint: Path, token: str) -> None:
 def failed_starts(output_dir: Path) -> Counter[str]:
     """How many attempts failed to start from each checkpoint, by its name, since the last one was written."""
     try:
-        lines = (output_dir / FAILED_STARTS).read_text(encoding="utf-8").splitlines()
+        lines = (output_dir / FAILED_STARTS).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return Counter()
     return Counter(line.partition(" ")[0] for line in set(lines))  # several ranks of an attempt may have noted it
@@ -81,7 +81,8 @@ def failed_starts(output_dir: Path) -> Counter[str]:
 def record_start(output_dir: Path, attempt: Attempt) -> None:
     """Note that an attempt begins. Raises UserError if MAX_STARTS of this run did since the last checkpoint."""
     file = output_dir / STARTS
-    before = file.read_text(encoding="utf-8").splitlines() if file.exists() and attempt.is_restart(output_dir) else []
+    goes_on = file.exists() and attempt.is_restart(output_dir)
+    before = file.read_text(encoding="utf-8", errors="replace").splitlines() if goes_on else []
     if len(before) >= MAX_STARTS:
         raise UserError(
             f"{output_dir}: {len(before)} attempts of this run have ended before they saved a checkpoint, the last of "

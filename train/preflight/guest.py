@@ -141,7 +141,10 @@ async def _message(reader: asyncio.StreamReader, node: Node, timeout: float) -> 
         line = b""
     if not line.endswith(b"\n"):
         raise FailedError(_lost(node))
-    return msgspec.json.decode(line, type=Message)
+    try:
+        return msgspec.json.decode(line, type=Message)
+    except (ValueError, RecursionError) as error:
+        raise FailedError(_lost(node)) from error
 
 
 def _lost(node: Node) -> Finding:

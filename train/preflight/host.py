@@ -104,7 +104,7 @@ class Meeting:
             writer.write(GREETING)
             async with asyncio.timeout(PROMPT):
                 facts = msgspec.json.decode(await reader.readline(), type=Facts)
-        except (OSError, TimeoutError, ValueError):
+        except (OSError, TimeoutError, ValueError, RecursionError):
             writer.close()  # not one of ours: a port scan, a health check
             return
         rank = facts.node_rank
@@ -123,7 +123,7 @@ class Meeting:
             self.changed.notify_all()
         try:
             report = msgspec.json.decode(await reader.readline(), type=Report)
-        except (OSError, ValueError):  # the node ended: an empty line is not a report
+        except (OSError, ValueError, RecursionError):  # the node ended: an empty line is not a report
             await self.give_up(_left(compare.name(self.facts, [rank])))
             return
         async with self.changed:

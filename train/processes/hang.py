@@ -6,8 +6,11 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 #: The folder of an output folder in which each attempt that hung has a folder with its reports.
 STACKS = "stacks"
@@ -73,11 +76,12 @@ class Report:
 
 
 def read(folder: Path) -> list[Report]:
-    """The reports so far. Raises OSError."""
+    """The reports so far, without files that are none. Raises OSError."""
     found = []
     for path in sorted(folder.glob("rank-*.txt")):
         facts, _, stacks = path.read_text(encoding="utf-8", errors="replace").partition("\n\n")
-        found.append(Report(**json.loads(facts), stacks=stacks))
+        with suppress(ValueError, RecursionError):
+            found.append(replace(msgspec.json.decode(facts, type=Report), stacks=stacks))
     return found
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from ...errors import SchedulerError
 from ...runs.records import Status
 from .client import Object
 
@@ -35,8 +36,24 @@ def of(
     """The state of a job.
 
     warnings: name of an object → its events of type Warning. workload: uid of a job → its Kueue Workload, or None. Both
-    are called only if conditions and pods do not show the reason.
+    are called only if conditions and pods do not show the reason. Raises SchedulerError for objects of an unknown form.
     """
+    try:
+        return _of(job, pods, warnings, workload, now)
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise SchedulerError(
+            f"the API server described a job in a form that alignlaunch cannot read ({type(error).__name__}: {error})\n"
+            "    remedy: report it with `kubectl get -o yaml` of the job and its pods"
+        ) from error
+
+
+def _of(
+    job: Object,
+    pods: list[Object],
+    warnings: Callable[[str], list[Object]],
+    workload: Callable[[str], Object | None],
+    now: datetime,
+) -> Status:
     conditions = {c["type"]: c for c in job.get("status", {}).get("conditions") or [] if c.get("status") == "True"}
     views = sorted((_view(pod) for pod in pods), key=lambda view: view.index)
     nodes = ",".join(dict.fromkeys(view.node for view in views if view.node))

@@ -53,9 +53,11 @@ def _rows(command: str, text: str, fields: Sequence[str], end: str = "") -> Iter
         values = [*parts[:free], middle, *parts[len(parts) - behind :]]
         row = dict(zip(fields, map(str.strip, values), strict=True))
         try:
-            exit_code(row.get("exit_code") or row["ExitCode"])
+            _exit_code(row)
         except ValueError as error:
             raise _unreadable(command, line) from error
+        if not row["State"]:
+            raise _unreadable(command, line)
         yield row
 
 
@@ -70,11 +72,15 @@ def _reported(row: dict[str, str], *, accounts: bool = False) -> ReportedJob:
     job_id = next(row[name] for name in ("JobArrayID", "JobID", "JobIDRaw") if name in row)
     free_text = next(row[name] for name in _FREE_TEXT if name in row)
     state = row["State"].split()[0].rstrip("+")  # "CANCELLED by 1000"
-    code = exit_code(row.get("exit_code") or row["ExitCode"])
+    code = _exit_code(row)
     nodes = row["NodeList"] if row["NodeList"] != "None assigned" else ""
     # sacct goes on reporting why a job was once pending; that means nothing once the job has nodes.
     reason = "" if row["Reason"] == "None" or (accounts and nodes) else row["Reason"]
     return ReportedJob(job_id, free_text, Status(state, code if state in FINAL else None, reason, nodes))
+
+
+def _exit_code(row: dict[str, str]) -> int:
+    return exit_code(next(row[name] for name in ("exit_code", "ExitCode") if name in row))
 
 
 def exit_code(text: str) -> int:
