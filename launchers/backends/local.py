@@ -18,7 +18,7 @@ from alignlaunch.train.config import PREFLIGHT_ONLY
 
 from ..audit import provenance
 from ..errors import LaunchError, UsageError
-from ..files import write_atomic
+from ..files import append, write_atomic
 from ..job.job import Job
 from ..render.render import DEEPSPEED, TORCHRUN, Target
 from ..runs import processes, runfolder
@@ -87,6 +87,7 @@ def _start(
     env.setdefault("ALIGNLAUNCH_PYTHON", sys.executable)
     if preflight_only:
         env[PREFLIGHT_ONLY] = "1"
+    append(log, "")  # made now, with the run folder's permissions
     with log.open("ab") as output:
         process = subprocess.Popen(
             ["bash", "-c", _WRAPPER, *arguments],
@@ -198,10 +199,11 @@ class LocalBackend(LogFile):
 
     def _status(self, run: Run) -> Status:
         folder = Path(run.run_dir)
+        if folder.is_dir() and not os.access(folder, os.X_OK):
+            return _unseen(run, f"its folder {folder} is another user's alone")
         code = runfolder.exit_code(folder)
-        if code is None and (host := _host_elsewhere(run)):  # its state may have changed since it was recorded
-            state = run.status.state if not run.status.is_final else "RUNNING"
-            return Status(state, reason=f"on {host}, whose processes cannot be seen from here")
+        if code is None and (host := _host_elsewhere(run)):
+            return _unseen(run, f"on {host}, whose processes cannot be seen from here")
         alive, cancelled = _living_pid(folder) is not None, (folder / "cancelled").exists()
         if (folder / _WAITING).exists():
             return Status("CANCELLED", reason="never started") if cancelled or not alive else WAITING
@@ -212,6 +214,11 @@ class LocalBackend(LogFile):
         if alive:
             return Status("RUNNING")
         return Status("UNKNOWN", reason="the process is gone and left no exit code (killed, or the machine restarted)")
+
+
+def _unseen(run: Run, why: str) -> Status:
+    """The state that is known of a run which cannot be looked at: it may have ended since, or gone on."""
+    return Status(run.status.state if not run.status.is_final else "RUNNING", reason=why)
 
 
 def _living_pid(folder: Path) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..diagnose.patterns import Retry
+from ..files import append
 from .decision import Decision, Ended
 
 FILE = "attempts.jsonl"
@@ -37,8 +38,7 @@ def add(folder: Path, one: Recorded) -> None:
         "without": decision.without,
         "evidence": one.evidence,
     }
-    with (folder / FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    append(folder / FILE, json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def read(folder: Path) -> list[Recorded]:

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..files import unwritable, write_atomic
+from ..files import append, shared_mode, unwritable, write_atomic
 from ..paths import state_home
 
 #: Passed to the batch script, which notes nodes there.
@@ -38,8 +38,7 @@ def path(configured: str | None) -> Path:
 def add(file: Path, bad: BadNode) -> None:
     """Append a node. Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(asdict(bad)) + "\n")
+    append(file, json.dumps(asdict(bad)) + "\n", mode=shared_mode(file.parent))
 
 
 def read(file: Path) -> list[BadNode]:
@@ -66,7 +65,8 @@ def forget(file: Path, node: str) -> bool:
     if node not in {one.node for one in kept}:
         return False
     try:
-        write_atomic(file, "".join(json.dumps(asdict(one)) + "\n" for one in kept if one.node != node))
+        rest = "".join(json.dumps(asdict(one)) + "\n" for one in kept if one.node != node)
+        write_atomic(file, rest, mode=shared_mode(file.parent))
     except OSError as error:
         raise unwritable(file.parent, error) from error
     return True

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..audit import provenance
 from ..errors import UsageError
-from ..files import write_atomic
+from ..files import shared_mode, write_atomic
 from .records import Run
 
 FILE = ".alignlaunch-run.json"
@@ -41,9 +41,10 @@ def take(run: Run, over: Run | None) -> None:
             before = path.read_bytes()
         # O_EXCL decides a race: on the claim itself, or on a successor that is named after the claim it replaces.
         place = path.with_name(f"{FILE}.{sha256(before).hexdigest()[:12]}") if before else path
-        with os.fdopen(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "w", encoding="utf-8") as file:
+        with os.fdopen(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:
             new = place
             file.write(_text(run))
+        place.chmod(shared_mode(path.parent))  # who may write there must see that it is taken, whatever the umask
         if before:
             _replace_owner(place, path, before, over)
     except FileExistsError as error:
@@ -66,7 +67,7 @@ def update(run: Run) -> None:
     """Update the claim of the run that owns the folder."""
     with suppress(OSError):
         if (found := owner(run.output_dir)) and found.run_dir == run.run_dir:
-            write_atomic(Path(run.output_dir) / FILE, _text(run))
+            write_atomic(Path(run.output_dir) / FILE, _text(run), mode=shared_mode(Path(run.output_dir)))
 
 
 def release(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -119,7 +120,10 @@ class Run:
 @contextmanager
 def _database() -> Iterator[sqlite3.Connection]:
     path = state_home() / "runs.sqlite"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite would make it as the umask allows
     connection = sqlite3.connect(path, timeout=_TIMEOUT_SECONDS)
     try:
         with connection:  # one transaction

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..audit import drift, provenance
 from ..errors import LaunchError, LostJobError
-from ..files import unwritable, write_atomic
+from ..files import make_private, unwritable, write_atomic
 from ..job.job import Job
 
 
@@ -24,14 +24,14 @@ def new_id(name: str) -> str:
 
 @contextmanager
 def create(job: Job, files: dict[str, str]) -> Iterator[Path]:
-    """A new run folder with copies of `files`. If nothing was submitted, it is deleted again.
+    """A new run folder, for this user alone, with copies of `files`. If nothing was submitted, it is deleted again.
 
     It stays after a LostJobError, and after whatever else may come when the scheduler already has the job.
     """
     runs = (job.dir / job.cluster.runs_dir).resolve()
     folder = runs / new_id(job.spec.name)
     try:
-        folder.mkdir(parents=True)
+        make_private(folder)
         if not (runs / ".gitignore").exists():
             write_atomic(runs / ".gitignore", "*\n")
     except OSError as error:
