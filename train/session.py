@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import platform
 import sys
 import warnings
@@ -111,6 +112,11 @@ def _train(trainer: Any, begin: start.Start) -> None:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except (UserError, Interrupted):
         raise
+    except pickle.UnpicklingError as error:  # transformers loads with `weights_only`
+        raise UserError(
+            f"{resume}: cannot be resumed: one of its files holds more than plain tensors, and loading it could run "
+            f"any code. If it is what you wrote, start a new run from its weights: `model: {resume}`. ({error})"
+        ) from error
     except Exception:
         ours = resume is not None and resume.parent == Path(trainer.args.output_dir)
         if resume and ours and trainer.state.global_step <= checkpoints.step(resume):

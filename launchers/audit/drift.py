@@ -83,9 +83,10 @@ def _outdated(folder: Path, files: dict[str, str]) -> set[str]:
     """Files that the lock in `folder` lists and that still exist there, but are no longer rendered."""
     try:
         listed = json.loads((folder / LOCK).read_text(encoding="utf-8"))["files"]
+        names = {str(name) for name in listed}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
-    return {name for name in listed if Path(name).name == name and (folder / name).is_file()} - set(files)
+    return {name for name in names if Path(name).name == name and (folder / name).is_file()} - set(files)
 
 
 def ensure(folder: Path, files: dict[str, str], *, accept: bool, dry: bool = False) -> str | None:

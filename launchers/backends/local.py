@@ -199,11 +199,9 @@ class LocalBackend(LogFile):
 
     def _status(self, run: Run) -> Status:
         folder = Path(run.run_dir)
-        if folder.is_dir() and not os.access(folder, os.X_OK):
-            return _unseen(run, f"its folder {folder} is another user's alone")
         code = runfolder.exit_code(folder)
-        if code is None and (host := _host_elsewhere(run)):
-            return _unseen(run, f"on {host}, whose processes cannot be seen from here")
+        if code is None and (why := _why_unseen(run)):  # its state may have changed since it was recorded
+            return Status(run.status.state if not run.status.is_final else "RUNNING", reason=why)
         alive, cancelled = _living_pid(folder) is not None, (folder / "cancelled").exists()
         if (folder / _WAITING).exists():
             return Status("CANCELLED", reason="never started") if cancelled or not alive else WAITING
@@ -216,9 +214,12 @@ class LocalBackend(LogFile):
         return Status("UNKNOWN", reason="the process is gone and left no exit code (killed, or the machine restarted)")
 
 
-def _unseen(run: Run, why: str) -> Status:
-    """The state that is known of a run which cannot be looked at: it may have ended since, or gone on."""
-    return Status(run.status.state if not run.status.is_final else "RUNNING", reason=why)
+def _why_unseen(run: Run) -> str:
+    """Why a run's processes cannot be looked at; "" if they can."""
+    if os.path.isdir(run.run_dir) and not os.access(run.run_dir, os.X_OK):  # noqa: PTH112 - Path.is_dir may raise
+        return f"its folder {run.run_dir} is another user's alone"
+    host = _host_elsewhere(run)
+    return f"on {host}, whose processes cannot be seen from here" if host else ""
 
 
 def _living_pid(folder: Path) -> int | None:

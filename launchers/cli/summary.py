@@ -78,7 +78,7 @@ def failures(run: Run) -> str:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
-    rows = [[printable(" ".join(cell.split())) for cell in row] for row in rows]
+    rows = [tuple(printable(" ".join(cell.split())) for cell in row) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

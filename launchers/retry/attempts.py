@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from ..diagnose.patterns import Retry
@@ -54,7 +55,9 @@ def read(folder: Path) -> list[Recorded]:
             retry = Retry(one["retry"]) if one["retry"] else None
             ended = Ended(str(one["cause"]), retry, int(one["code"]), int(one["step"]), str(one["node"]))
             decision = Decision(bool(one["again"]), str(one["why"]), str(one["without"]))
-            found.append(Recorded(float(one["time"]), ended, decision, str(one["evidence"])))
-        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+            recorded = Recorded(float(one["time"]), ended, decision, str(one["evidence"]))
+            datetime.fromtimestamp(recorded.time)  # raises if it is no time
+            found.append(recorded)
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError, OSError):
             continue
     return found

@@ -54,7 +54,8 @@ def read(file: Path) -> list[BadNode]:
             bad = BadNode(str(one["node"]), str(one["cause"]), str(one["run"]), float(one["time"]))
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             continue
-        if bad.until > time.time() and _is_name(bad.node):
+        # An entry from the future, beyond what clocks differ, would leave the node out for ever.
+        if time.time() - DAYS * 86400 < bad.time < time.time() + 86400 and _is_name(bad.node):
             found[bad.node] = bad
     return list(found.values())
 

@@ -22,7 +22,7 @@ def owner(folder: str) -> Run | None:
     """The run that last claimed the folder, with its state at that time; None if there is no claim."""
     data = _read(Path(folder) / FILE)
     try:
-        return Run.from_json(data.get("run")) if data else None
+        return Run.from_json(data.get("run", {})) if data else None
     except ValueError:  # written by another version of alignlaunch
         return None
 

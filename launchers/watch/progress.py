@@ -18,6 +18,8 @@ from . import metrics
 
 #: Bytes at the end of metrics.jsonl that tell the last step and the present speed; of many runs no more is read.
 _TAIL = 1 << 16
+#: Larger numbers are no steps, and no time in seconds since 1970.
+_LARGEST = 1 << 36
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def attempts(run: Run) -> list[Attempt]:
 
 def shown(seconds: float) -> str:
     """A time span as text, without parts of a second: 1 day, 2:03:04."""
-    return str(timedelta(seconds=round(seconds)))
+    return str(timedelta(seconds=min(round(seconds), _LARGEST)))
 
 
 def _metrics(run: Run) -> Path | None:
@@ -98,5 +100,9 @@ def _tail(path: Path) -> list[str]:
 def _records(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
     """Those of the lines that are records; the last one may be half written."""
     for record in map(metrics.record, lines):
-        if {type(record.get(name)) for name in ("step", "max_steps", "time")} <= {int, float}:
+        if all(_is_count(record.get(name)) for name in ("step", "max_steps", "time")):
             yield record
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < _LARGEST

@@ -29,7 +29,7 @@ _allowed: Path | None = None
 _installed = False
 
 
-class Forbidden(BaseException):  # noqa: N818 - no `except Exception` may swallow it
+class Forbidden(BaseException):
     """What is tested did what no input may lead it to do."""
 
 

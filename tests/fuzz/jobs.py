@@ -1,4 +1,4 @@
-"""Job files, overrides, cluster profiles, pipeline files, DeepSpeed files and locks: all that a person or git brings."""
+"""Job files, overrides, cluster profiles, pipeline files, DeepSpeed files and locks: what a person or git brings."""
 
 from __future__ import annotations
 
@@ -43,8 +43,6 @@ def text_of(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
     return json.dumps(value).encode("utf-8", errors="surrogatepass")
-
-
 
 
 def load_and_write(folder: Path, *overrides: str, cluster: str | None = None, name: str = "job.yaml") -> None:

@@ -22,8 +22,8 @@ from alignlaunch.launchers.retry import attempts
 from alignlaunch.launchers.retry.decision import Decision, Ended, decide
 from alignlaunch.launchers.runs import bad_nodes, claim, processes, records, runfolder
 from alignlaunch.launchers.runs.records import Run, Status
-from alignlaunch.launchers.watch import lines, progress, states, words
-from alignlaunch.train import config
+from alignlaunch.launchers.watch import lines, states, words
+from alignlaunch.train import config, trained_folder
 
 from .jobs import text_of
 from .target import Target
@@ -48,7 +48,11 @@ ATTEMPT = {"time": 1764300000.0, "cause": "xid", "retry": "elsewhere", "code": 1
     **{"again": True, "why": "xid: it goes on from step 20", "without": "n1", "evidence": "NVRM: Xid 79"}
 }
 METRIC = {"step": 5, "max_steps": 20, "time": 1764300000.0, "loss": 1.5}
-WAITING = RUN | {"handle": "local://submitting:tiny-1", "run_dir": "/shared/runs/tiny-1", "status": {"state": "SUBMITTING"}}
+WAITING = RUN | {
+    "handle": "local://submitting:tiny-1",
+    "run_dir": "/shared/runs/tiny-1",
+    "status": {"state": "SUBMITTING"},
+}
 PROCESS = {"pid": 12345, "started": "678", "host": "login1"}
 PROVENANCE = {"name": "tiny", "nnodes": 2, "nproc_per_node": 8, "launcher": "torchrun", "run_id": RUN["run_dir"]} | {
     **{"job_file": "job.yaml", "job_sha256": "", "set": [], "cluster": None, "pipeline": {"path": "p", "step": "s"}},
@@ -143,8 +147,8 @@ def _use_provenance(folder: Path, value: Any) -> None:
     advice.advice(provenance.read(folder), [])
     lines.selector(run, 0, None)
     lines.selector(run, None, 1)
-    run.made(trained.trained_folder.provenance(folder))
-    found = trained.Trained(folder, trained.trained_folder.provenance(folder))
+    run.made(trained_folder.provenance(folder))
+    found = trained.Trained(folder, trained_folder.provenance(folder))
     trained._python(found)
     config.trusts_remote_code(found.about.get("job", ""))
     trained._require_its_own(run, folder)
@@ -159,7 +163,8 @@ def _use_process(folder: Path, value: Any) -> None:
 
 TARGETS = {
     "the record": Target(
-        st.lists(damaged([text_of(RUN)]) | altered(RUN) | altered(WAITING), max_size=3) | damaged([b"SQLite format 3\0" + bytes(84)]),
+        st.lists(damaged([text_of(RUN)]) | altered(RUN) | altered(WAITING), max_size=3)
+        | damaged([b"SQLite format 3\0" + bytes(84)]),
         _use_record,
         _record,
     ),

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from alignlaunch.launchers.backends.k8s import refusals, status
 from alignlaunch.launchers.backends.slurm import answers, client, submission
-from alignlaunch.launchers.watch import words
 from alignlaunch.launchers.runs.records import Run
+from alignlaunch.launchers.watch import words
 from tests.slurm.recorded import FOLDER, OWN, VERSIONS, answer
 
 from .target import Target

@@ -109,7 +109,9 @@ def _use_facts(_: Path, value: tuple[bytes, bytes]) -> None:
     facts, told = _decoded(value[0], Facts), _decoded(value[1], Report)
     nodes = {0: facts, 1: msgspec.structs.replace(facts, node_rank=1, same=facts.same | {"torch": "2.12"})}
     found = compare.findings(nodes)
-    names = dict.fromkeys((link.source for link in told.links), "n") | dict.fromkeys((t.target for t in told.links), "n")
+    names = dict.fromkeys((link.source for link in told.links), "n") | dict.fromkeys(
+        (t.target for t in told.links), "n"
+    )
     report.table(Verdict(findings=found + links.findings(told.links, names), nodes=nodes, links=told.links))
 
 
@@ -132,7 +134,9 @@ def json_like(base: Any) -> st.SearchStrategy[bytes]:
     return altered(base).map(text_of) | damaged([text_of(base)])
 
 
-_note = st.one_of(damaged([b"checkpoint-4 ab\n", b"2026-11-28T10:11:12+0000\n" * 5, b"/r/tiny-1"]), st.just(b"/r/tiny-1"))
+_note = st.one_of(
+    damaged([b"checkpoint-4 ab\n", b"2026-11-28T10:11:12+0000\n" * 5, b"/r/tiny-1"]), st.just(b"/r/tiny-1")
+)
 _at: Callable[[str], Callable[[Path, Any], object]] = at
 
 TARGETS = {

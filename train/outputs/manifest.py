@@ -10,17 +10,20 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 NAME = "manifest.json"
+#: A path that does not lead out of its folder.
+_INSIDE = r"^(?!/|(.*/)?\.\.(/|\Z))[^\0]+\Z"
 
 
 class File(msgspec.Struct, frozen=True):
     """A file of a checkpoint. path: relative to its folder. digest: XXH3 of 128 bits. rank: the rank that wrote it."""
 
-    path: str
+    path: Annotated[str, Meta(pattern=_INSIDE)]
     size: int
     digest: str
     rank: int
@@ -58,7 +61,7 @@ def read(folder: Path) -> Manifest | None:
     """A checkpoint's manifest; None if it has none that can be read."""
     try:
         return msgspec.json.decode((folder / NAME).read_bytes(), type=Manifest)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

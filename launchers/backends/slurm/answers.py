@@ -165,11 +165,11 @@ def sinfo(text: str) -> list[Nodes]:
     """The kinds of nodes in an answer; other lines are ignored."""
     found = []
     for line in text.splitlines():
-        match = re.fullmatch(r"([^|]+)\|([^|]+)\|(\d+)\|(\d+)\+?\|([^|]*)", line.strip())
+        match = re.fullmatch(r"([^|]+)\|([^|]+)\|(\d{1,9})\|(\d{1,9})\+?\|([^|]*)", line.strip())
         if match:
             partition, limit, number, cpus, gres = match.groups()
             gpus: dict[str, int] = {}
-            for kind, gpus_of_kind in re.findall(r"\bgpu:(?:([^:,()]+):)?(\d+)", gres):
+            for kind, gpus_of_kind in re.findall(r"\bgpu:(?:([^:,()]+):)?(\d{1,9})\b", gres):
                 gpus[kind] = gpus.get(kind, 0) + int(gpus_of_kind)
             name = partition.removesuffix("*")
             found.append(Nodes(name, name != partition, limit, int(number), int(cpus), gpus))

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers.errors import UsageError
+from alignlaunch.launchers.audit import drift
+from alignlaunch.launchers.job import jobfile
 from alignlaunch.launchers.retry import attempts
 from alignlaunch.launchers.retry.decision import Decision, Ended
 from alignlaunch.launchers.runs import bad_nodes, claim, records, runfolder
 from alignlaunch.launchers.runs.bad_nodes import BadNode
 from alignlaunch.launchers.runs.records import Run, Status
 from tests.launchers.job.job_files import write
-from alignlaunch.launchers.backends import registry
-from alignlaunch.launchers.job import jobfile
 
 BAD = BadNode("n1", "xid", "tiny-1", 4e9)
 
@@ -60,8 +59,6 @@ def test_a_group_that_shares_its_folder_reads_its_runs(tmp_path: Path) -> None:
 
 
 def test_what_goes_into_git_has_the_users_own_permissions(tmp_path: Path) -> None:
-    from alignlaunch.launchers.audit import drift
-
     drift.write(tmp_path / "launch/tiny/bash", {"torchrun.sh": "", "job.resolved.yaml": ""})
     assert mode(tmp_path / "launch/tiny/bash") == 0o775
     assert mode(tmp_path / "launch/tiny/bash/torchrun.sh") == 0o775
