@@ -93,8 +93,8 @@ def _record(folder: Path, value: Any) -> None:
 
 def _use_record(_: Path, value: Any) -> None:
     del value
-    for ask in (lambda: records.load(20), lambda: records.find("last"), lambda: states.find("tiny")):
-        for run in ask():
+    for name in ("", "last", "tiny"):
+        for run in states.find(name) if name else records.load(20):
             words.describe(run)
             summary.table([run])
             json.dumps(run.as_json())

@@ -26,7 +26,7 @@ class Target:
 
     values: st.SearchStrategy[Any]
     use: Callable[[Path, Any], object]
-    prepare: Callable[[Path, Any], object] = lambda folder, value: None
+    prepare: Callable[[Path, Any], object] = lambda *_: None
 
     def holds(self, value: Any) -> None:
         """Raises AssertionError, or whatever `use` raises that is no message."""

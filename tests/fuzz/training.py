@@ -1,8 +1,7 @@
-"""What a training process finds: checkpoints and their manifests, requests, a resolved job, the other nodes' messages."""
+"""What a training process finds: checkpoints and their manifests, requests, a resolved job, messages of nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +108,7 @@ def _use_facts(_: Path, value: tuple[bytes, bytes]) -> None:
     facts, told = _decoded(value[0], Facts), _decoded(value[1], Report)
     nodes = {0: facts, 1: msgspec.structs.replace(facts, node_rank=1, same=facts.same | {"torch": "2.12"})}
     found = compare.findings(nodes)
-    names = dict.fromkeys((link.source for link in told.links), "n") | dict.fromkeys(
-        (t.target for t in told.links), "n"
-    )
+    names = dict.fromkeys((end for link in told.links for end in (link.source, link.target)), "n")
     report.table(Verdict(findings=found + links.findings(told.links, names), nodes=nodes, links=told.links))
 
 
@@ -137,19 +134,18 @@ def json_like(base: Any) -> st.SearchStrategy[bytes]:
 _note = st.one_of(
     damaged([b"checkpoint-4 ab\n", b"2026-11-28T10:11:12+0000\n" * 5, b"/r/tiny-1"]), st.just(b"/r/tiny-1")
 )
-_at: Callable[[str], Callable[[Path, Any], object]] = at
 
 TARGETS = {
     "checkpoints": Target(
         st.tuples(json_like(MANIFEST), _note, st.sampled_from(_NOTES)), _use_checkpoints, _checkpoints
     ),
-    "requests": Target(damaged([b"stop /r/tiny-1\n", b"save /r/tiny-1"]), _use_request, _at(requests.REQUEST)),
-    "resolved jobs": Target(damaged(RESOLVED), _use_resolved, _at("job.resolved.yaml")),
+    "requests": Target(damaged([b"stop /r/tiny-1\n", b"save /r/tiny-1"]), _use_request, at(requests.REQUEST)),
+    "resolved jobs": Target(damaged(RESOLVED), _use_resolved, at("job.resolved.yaml")),
     "preflight: facts and reports": Target(st.tuples(json_like(FACTS), json_like(REPORT)), _use_facts),
     "preflight: node 0's messages": Target(st.sampled_from(MESSAGES).flatmap(json_like), _use_message),
     "reports of a hang": Target(
         json_like(HANG).map(lambda facts: facts + b'\n\nCurrent thread\n  File "a.py", line 3 in f\n'),
         _use_hang,
-        _at("rank-00000.txt"),
+        at("rank-00000.txt"),
     ),
 }
