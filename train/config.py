@@ -220,6 +220,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 #: Environment variable that `alignlaunch ... --preflight-only` sets: end before the model loads.
 PREFLIGHT_ONLY = "ALIGNLAUNCH_PREFLIGHT_ONLY"
+#: Environment variable with the run's token, by which its nodes know each other in preflight. On Slurm each attempt's
+#: batch script draws one, on Kubernetes each submission.
+TOKEN = "ALIGNLAUNCH_TOKEN"  # noqa: S105 - its name
 
 
 def load(path: Path) -> TrainConfig:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from ..config import TOKEN
 from ..processes import network
-from . import links, sockets
+from . import handshake, links, sockets
 from .facts import Facts
 from .findings import FailedError, Finding
-from .messages import GREETING, LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdict
+from .messages import LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdict
 from .node import Node
 
 _PAUSE = 0.5
@@ -105,14 +106,17 @@ async def _try_to_connect(node: Node) -> tuple[asyncio.StreamReader, asyncio.Str
         raise _NoMeetingError(_nobody_there(node, f"{place}: {sockets.words(error)}")) from error
     try:
         async with asyncio.timeout(PROMPT):
-            greeting = await reader.readline()
-    except (OSError, TimeoutError):
-        greeting = b""
-    if greeting == GREETING:
-        return reader, writer
-    writer.close()
-    text = f"{place}: another program answers there, or one that does not answer at all"
-    raise _NoMeetingError(Finding(text, "choose another MASTER_PORT, or end that program", retry=True))
+            await handshake.as_guest(reader, writer, node.token)
+    except (OSError, TimeoutError, ValueError) as error:
+        writer.close()
+        text = f"{place}: another program answers there, or one that does not answer at all"
+        raise _NoMeetingError(Finding(text, "choose another MASTER_PORT, or end that program", retry=True)) from error
+    except handshake.StrangerError as error:
+        writer.close()
+        text = f"{place}: a preflight answers there that does not know this run's token"
+        remedy = f"another run's or another user's node 0 has the port: choose another MASTER_PORT ({TOKEN} is per run)"
+        raise _NoMeetingError(Finding(text, remedy, retry=True)) from error
+    return reader, writer
 
 
 def _nobody_there(node: Node, text: str) -> Finding:

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 
 from ..processes import network
-from . import compare, links, sockets
+from . import compare, handshake, links, sockets
 from .facts import Facts
 from .findings import Finding
-from .messages import GREETING, LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdict
+from .messages import LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdict
 from .node import Node
 
 #: Seconds of clock difference between nodes; more misleads whatever compares the times of files.
@@ -44,6 +44,7 @@ class Meeting:
         self.changed = asyncio.Condition()
         self.trouble: list[Finding] = []
         self.heard: set[int] = set()
+        self.strangers: set[str] = set()
         self.verdict: Verdict | None = None
 
     async def hold(self, listening: socket.socket) -> Verdict:
@@ -100,12 +101,19 @@ class Meeting:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One node's connection, from its greeting to its report."""
+        peer = str(writer.get_extra_info("peername")[0]).removeprefix("::ffff:")
         try:
-            writer.write(GREETING)
             async with asyncio.timeout(PROMPT):
+                await handshake.as_host(reader, writer, self.node.token)
                 facts = msgspec.json.decode(await reader.readline(), type=Facts)
         except (OSError, TimeoutError, ValueError, RecursionError):
             writer.close()  # not one of ours: a port scan, a health check
+            return
+        except handshake.StrangerError:
+            writer.close()
+            if peer not in self.strangers:
+                self.strangers.add(peer)
+                self.say(f"refused {peer}, which does not know this run's token: it is another run's or another user's")
             return
         rank = facts.node_rank
         self.heard.add(rank)
@@ -116,7 +124,6 @@ class Meeting:
         if trouble := self._trouble_with(facts):
             await self.give_up(trouble)
             return
-        peer = str(writer.get_extra_info("peername")[0]).removeprefix("::ffff:")
         async with self.changed:
             self.facts[rank] = facts
             self.addresses[rank] = (facts.address or peer, facts.link_port)

@@ -8,8 +8,6 @@ from .facts import Facts
 from .findings import Finding
 from .links import Link
 
-#: What node 0 sends first on every connection, to be told apart from any other program.
-GREETING = b"alignlaunch preflight\n"
 #: Seconds for an answer that does not depend on other nodes.
 PROMPT = 5.0
 #: Seconds between two log lines that say for whom a node is waiting.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ..config import TOKEN
 from ..errors import UserError
 from ..processes.rendezvous import is_in_slurm_step
 
@@ -20,6 +21,8 @@ class Node:
     master_port: int
     #: What tells one run from another; empty if nothing does.
     run_id: str
+    #: What only the nodes of the run know; empty: nothing.
+    token: str = field(default="", repr=False)
     #: Whether srun starts the training processes itself (no torchrun), perhaps each with a GPU of its own.
     direct: bool
 
@@ -50,6 +53,7 @@ def read(env: Mapping[str, str]) -> Node:
         master_addr=env.get("PET_MASTER_ADDR", "127.0.0.1"),
         master_port=_int(env, "PET_MASTER_PORT", 29500, least=1, most=65_535),
         run_id=env.get("ALIGNLAUNCH_RUN_ID") or _slurm_job(env),
+        token=env.get(TOKEN, ""),
         direct="SLURM_LOCALID" in env and env.get("SLURM_NTASKS_PER_NODE", "1") != "1",
     )
 

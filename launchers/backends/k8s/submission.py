@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from alignlaunch.train.config import PREFLIGHT_ONLY
+from alignlaunch.train.config import PREFLIGHT_ONLY, TOKEN
 
 from ...errors import LostJobError, SchedulerError
 from ..base import Say
@@ -85,6 +86,9 @@ def stamped(api: Api, manifests: list[Object], run_id: str) -> list[Object]:
         metadata["name"] = names.get(metadata["name"], metadata["name"])
         metadata.setdefault("labels", {})[RUN_LABEL] = run_id
         _update_pod_templates(manifest.get("spec"), names, run_id)
+    token = secrets.token_hex(16)  # not in git, as the manifests are
+    for variables in _environments(found):
+        variables.append({"name": TOKEN, "value": token})
     return found
 
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.preflight import compare, links, meeting, node
+from alignlaunch.train.preflight import compare, handshake, links, meeting, node
 from alignlaunch.train.preflight.facts import Facts
 from alignlaunch.train.preflight.findings import FailedError, Finding, exit_code
 from alignlaunch.train.preflight.links import Link
@@ -190,7 +190,8 @@ def test_a_node_that_goes_silent_is_named_and_holds_nobody(tmp_path: Path) -> No
     async def scenario() -> Verdict:
         host = asyncio.create_task(meeting.meet(first, facts_of(0, 2), 3, tmp_path, ignore, ignore))
         await asyncio.sleep(0.3)
-        _, writer = await asyncio.open_connection("127.0.0.1", first.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", first.port)
+        await handshake.as_guest(reader, writer, "")
         with socket.create_server(("127.0.0.1", 0)) as mute:
             facts = msgspec.structs.replace(facts_of(1, 2), link_port=mute.getsockname()[1])
             writer.write(msgspec.json.encode(facts) + b"\n")
