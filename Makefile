@@ -11,7 +11,7 @@
 # make bench        command line against torchx, in one run
 # make bench-train  the entrypoint against a hand-written TRL script, in one run
 # make bench-k8s    list beside the raw Kubernetes client, 2,000 jobs, in one run; root
-# make fuzz         120,000 damaged inputs for all that reads what others may have written; half an hour
+# make fuzz         120,000 damaged inputs for all that reads what others may have written; a quarter of an hour
 # make plan-table   the planner against its references, into docs/plan.md; a quarter of an hour
 # make preflight-table  every fault between nodes, with preflight and with torchrun alone, into docs/; root, half an hour
 # make faults       real runs on Slurm meet every fault, in several phases, into docs/reliability.md; root, half an hour

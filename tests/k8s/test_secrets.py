@@ -50,5 +50,6 @@ def _variables(node: object) -> list[dict[str, str]]:
         return [variable for item in node for variable in _variables(item)]
     if not isinstance(node, dict):
         return []
-    own = node.get("env") if isinstance(node.get("env"), list) else []
-    return [one for one in own if "value" in one] + _variables(list(node.values()))
+    own = node.get("env")
+    given = [one for one in own if "value" in one] if isinstance(own, list) else []
+    return given + _variables(list(node.values()))
