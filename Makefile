@@ -127,8 +127,12 @@ bench-k8s: install
 faults: install slurm-packages
 	$(BIN)/python -m bench.faults --again --write docs/reliability.md
 
+# atheris, which is only for this, chooses inputs by the code that they reach.
 fuzz: install
 	$(BIN)/python -m bench.fuzz
+	$(BIN)/pip install --quiet atheris==3.0.0
+	for target in 'job files, as text' 'pipeline files, as text' 'lock files' squeue sacct 'scontrol show job' claims \
+	  checkpoints 'the record'; do $(BIN)/python -m bench.fuzz_guided "$$target" 5000 || exit 1; done
 
 plan-table: install
 	$(BIN)/python -m bench.plan.table --write docs/plan.md

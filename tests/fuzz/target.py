@@ -61,6 +61,17 @@ class Target:
         one()
         return tried
 
+    def of_bytes(self) -> Callable[[bytes], object]:
+        """Try the input that these bytes stand for: how atheris chooses one."""
+
+        @settings(deadline=None, database=None)
+        @given(self.values)
+        def one(value: Any) -> None:
+            self.holds(value)
+
+        found: Callable[[bytes], object] = one.hypothesis.fuzz_one_input  # type: ignore[attr-defined]
+        return found
+
 
 def _require_message(error: Exception) -> None:
     text = str(error)
