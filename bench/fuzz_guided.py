@@ -1,4 +1,4 @@
-"""`python -m bench.fuzz_guided TARGET RUNS`: as bench.fuzz, but inputs are chosen by the code that they reach (atheris).
+"""`python -m bench.fuzz_guided TARGET RUNS`: as bench.fuzz, but atheris chooses inputs by the code that they reach.
 
 `make fuzz` runs it for each target that parses text.
 """

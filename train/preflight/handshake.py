@@ -13,6 +13,8 @@ import secrets
 #: What node 0 sends first on every connection, to be told apart from any other program; then its nonce, and a line end.
 GREETING = b"alignlaunch preflight "
 _NONCE_BYTES = 16
+#: Node 0's answer to a stranger, who is then told apart from a node 0 that is gone.
+_REFUSED = b"refused\n"
 #: Bytes of a line of this exchange, at most.
 _LONGEST = 256
 
@@ -27,6 +29,7 @@ async def as_host(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to
     writer.write(GREETING + own + b"\n")
     other, proof = (await _line(reader)).split(b" ")
     if not hmac.compare_digest(proof, _proof(token, b"guest", own, other)):
+        writer.write(_REFUSED)
         raise StrangerError
     writer.write(_proof(token, b"host", own, other) + b"\n")
 
@@ -38,7 +41,7 @@ async def as_guest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, t
         raise ValueError("no greeting")
     other, own = greeting.removeprefix(GREETING), secrets.token_hex(_NONCE_BYTES).encode()
     writer.write(own + b" " + _proof(token, b"guest", other, own) + b"\n")
-    if not hmac.compare_digest(await _line(reader, or_end=True), _proof(token, b"host", other, own)):
+    if not hmac.compare_digest(await _line(reader), _proof(token, b"host", other, own)):
         raise StrangerError
 
 
@@ -47,9 +50,9 @@ def _proof(token: str, role: bytes, host: bytes, guest: bytes) -> bytes:
     return hmac.new(token.encode(), b" ".join((role, host, guest)), "sha256").hexdigest().encode()
 
 
-async def _line(reader: asyncio.StreamReader, *, or_end: bool = False) -> bytes:
-    """The next line. Raises ValueError for none, unless `or_end`, and for one that is too long."""
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """The next line. Raises ValueError for none, as when the other end is gone, and for one that is too long."""
     line = await reader.readline()
-    if not (line.endswith(b"\n") or or_end) or len(line) > _LONGEST:
+    if not line.endswith(b"\n") or len(line) > _LONGEST:
         raise ValueError("no line")
     return line.removesuffix(b"\n")
