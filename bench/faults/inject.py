@@ -1,7 +1,8 @@
 """Runs in every python of a run as its `sitecustomize`: once, one rank meets a fault, at a chosen moment.
 
-The variable FAULT says which: `PHASE ACTION RANK MARK`. MARK is a file that is made when the fault happens. This
-module imports nothing but the standard library until the entrypoint has imported what is changed.
+The variable FAULT says which: `PHASE:ACTION:RANK:MARK`. RANK is `all` for each of them. MARK is a file that gets the
+time when the fault happens, in seconds since 1970. This module imports nothing but the standard library until the
+entrypoint has imported what is changed.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ STEP = 17
 ENTRYPOINT = "alignlaunch.train"
 
 
-def happens(action: str, mark: Path) -> None:
-    """Let the fault happen, unless it has."""
+def happens(action: str, mark: Path, rank: str) -> None:
+    """Let the fault happen to this rank, unless it has."""
     try:
-        os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+        os.close(os.open(f"{mark}.{rank}", os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return
+    mark.write_text(str(time.time()), encoding="utf-8")
     output_dir = Path(os.environ["OUTPUT"])
     if action in ("truncate", "flip"):
         newest = max(output_dir.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
@@ -43,6 +45,9 @@ def happens(action: str, mark: Path) -> None:
     elif action == "loop":
         while True:
             pass
+    elif action == "clock":  # as when it is set right in the midst of a run
+        real = time.time
+        time.time = lambda: real() - 3600
     elif action == "raise":
         raise RuntimeError("an exception of nobody's making")
     elif action == "wait":  # what happens outside finds the run in this phase
@@ -100,7 +105,8 @@ def install(phase: str, act: Callable[[], None]) -> None:
 
 
 if "FAULT" in os.environ and sys.orig_argv[sys.orig_argv.index("-m") + 1 if "-m" in sys.orig_argv else 0] == ENTRYPOINT:
-    _phase, _action, _rank, _mark = os.environ["FAULT"].split(":")
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID")) == _rank:
-        _act = lambda: happens(_action, Path(_mark))  # noqa: E731
+    _phase, _action, _chosen, _mark = os.environ["FAULT"].split(":")
+    _rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID", ""))
+    if _chosen in (_rank, "all"):
+        _act = lambda: happens(_action, Path(_mark), _rank)  # noqa: E731
         threading.Thread(target=install, args=(_phase.replace("-", " "), _act), daemon=True).start()

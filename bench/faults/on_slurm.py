@@ -1,0 +1,107 @@
+"""Runs of two nodes on the tests' private Slurm."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.slurm.cli import Login
+from tests.slurm.cluster import debian
+from tests.slurm.cluster.private_slurm import PrivateSlurm
+
+from .laboratory import Laboratory, weights
+
+#: Bytes of the file system of the output folders, which can be filled, and made read-only.
+_SIZE = 64 << 20
+
+
+class SlurmLaboratory(Laboratory):
+    """A login on a private Slurm."""
+
+    def __init__(self, login: Login) -> None:
+        self.login, self.slurm = login, login.slurm
+        self.version = self.slurm.run("sinfo", "--version").stdout.strip().replace("slurm-wlm", "Slurm")
+        self.disk = login.folder / "output"
+        self.outside = {
+            "slurmd and all processes of a node killed": self._kill_node,
+            "slurmctld restarted": lambda _: self.slurm.restart_slurmctld(),
+            "slurmctld gone for 20 s": self._without_slurmctld,
+            "time limit": lambda handle: self._scancel(handle, "--batch", "--signal=USR2"),
+            "scancel": self._scancel,
+            "preempted": self._preempt,
+            "requeued by an operator": lambda handle: self.slurm.run("scontrol", "requeue", _job_id(handle)),
+            "disk full": self._fill,
+            "output folder read-only": lambda _: self._mount("remount,ro"),
+        }
+        super().__init__(login)
+
+    def start(self, name: str) -> str:
+        return self.login.submit(name)
+
+    def read(self, path: str) -> str:
+        return (self.folder / path).read_text(encoding="utf-8")
+
+    def has_result(self, name: str) -> bool:
+        return weights(self.folder / self.output(name))
+
+    def mend(self) -> None:
+        self._mount("remount,rw")
+        (self.disk / "filler").unlink(missing_ok=True)
+        self.slurm.wait_idle()
+
+    def _mount(self, options: str) -> None:
+        subprocess.run(["mount", "-o", options, self.disk], check=True)
+
+    def _kill_node(self, handle: str) -> None:
+        del handle
+        self.slurm.kill_node("n2")
+        time.sleep(40)
+        self.slurm.start_node("n2")
+
+    def _without_slurmctld(self, handle: str) -> None:
+        del handle
+        self.slurm.stop_slurmctld()
+        time.sleep(20)
+        self.slurm.start_slurmctld()
+
+    def _scancel(self, handle: str, *options: str) -> None:
+        self.slurm.run("scancel", *options, _job_id(handle))
+
+    def _preempt(self, handle: str) -> None:
+        del handle
+        other = ("--partition=prio", "--nodes=2", "--exclusive", "--wrap=sleep 1", "--output=/dev/null")
+        self.slurm.run("sbatch", *other)
+
+    def _fill(self, handle: str) -> None:
+        del handle
+        with (self.disk / "filler").open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(1 << 16))
+            except OSError:
+                return
+
+
+def _job_id(handle: str) -> str:
+    return handle.rpartition("/")[2]
+
+
+@contextmanager
+def laboratory(suite: str) -> Iterator[SlurmLaboratory]:
+    """suite: whose Slurm, as Debian names it; "installed" for the installed one."""
+    with tempfile.TemporaryDirectory(prefix="alignlaunch-faults-") as scratch:
+        folder = Path(scratch) / "login"
+        disk = folder / "output"
+        disk.mkdir(parents=True)
+        # Before the nodes get their own view of what is mounted.
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_SIZE}", "tmpfs", disk], check=True)
+        try:
+            programs = None if suite == "installed" else debian.unpack(suite)
+            with PrivateSlurm(Path(scratch) / "slurm", accounting=False, programs=programs) as slurm:
+                yield SlurmLaboratory(Login(slurm, folder))
+        finally:
+            subprocess.run(["umount", disk], check=True)
