@@ -70,14 +70,13 @@ ON_KUBERNETES = [
     Fault("wait", place="kubernetes", outside="pod evicted"),
     *(Fault("wait", place="kubernetes", outside=f"{who} gone for 20 s") for who in ("API server", "operator")),
     Fault("wait", place="kubernetes", outside="ConfigMap deleted"),
-    Fault("wait", place="kubernetes", outside="job deleted", ends="asked to stop", again=True),
+    Fault("wait", place="kubernetes", outside="job deleted", ends="UNKNOWN", again=True),
 ]
 ON_BASH = [
     *(Fault("kill", phase, place="bash") for phase in ("first step", "step", "saving")),
     Fault("kill", rank=0, place="bash"),
     Fault("kill", "committing", rank=0, place="bash"),
-    Fault("kill-launcher", place="bash", ends="alignlaunch", again=True),
-    Fault("wait", place="bash", outside="node lost", ends="alignlaunch", again=True),
+    Fault("wait", place="bash", outside="node lost, and its script started again"),
     *(Fault("wait", place="bash", outside=f"network cut for {seconds} s") for seconds in (5, 40)),
 ]
 FAULTS = [*ON_SLURM, *ON_KUBERNETES, *ON_BASH]

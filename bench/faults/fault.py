@@ -24,7 +24,7 @@ class Fault:
     outside: str = ""
     place: str = "slurm"
     nnodes: int | str = 2
-    #: Words of the log if the run must end, because another attempt would end in the same way.
+    #: The state of the run, or words of its log, if it must end, because another attempt would end in the same way.
     ends: str = ""
     #: Whether it must go on once what was wrong has been mended, and it was submitted again.
     again: bool = False

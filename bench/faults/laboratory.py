@@ -9,6 +9,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,6 +57,7 @@ class Laboratory(ABC):
 
     def __init__(self, user: User) -> None:
         self.user, self.folder = user, user.folder
+        self._numbers = count(1)
         make_model(self.folder / "model")
         write_data(self.folder)
         faulty = self.folder / "faulty"
@@ -106,7 +108,7 @@ class Laboratory(ABC):
 
     def meet(self, fault: Fault) -> Outcome:
         """Run a job that meets the fault."""
-        name = re.sub(r"[^a-z0-9]+", "-", fault.key)
+        name = f"run-{next(self._numbers)}"
         self._write_job(name, self._keys(fault, name))
         submitted = time.time()
         handle = self.start(name)
@@ -171,17 +173,21 @@ class Laboratory(ABC):
             same = [step for step, _ in found] == sorted(self.undisturbed) and whole
             same = same and all(abs(loss - self.undisturbed[step]) < SAME for step, loss in found)
             return GOES_ON if same else "WRONG: completed, but not with the losses of an undisturbed run"
-        if fault.ends and not whole and fault.ends in log:
+        if fault.ends and not whole and fault.ends in f"{state}\n{log}":
             return ENDS
         return f"LOST: {state}"
 
     def _measured(self, verdict: str, name: str, log: str, submitted: float) -> Outcome:
         steps = [int(step) for step in re.findall(rf"step (\d+)/{STEPS} \| loss", log)]
         found, happened = [one for one in self._records(name) if "loss" in one], self._happened(name)
-        seconds = next((one["time"] - happened for one in found if happened and one["time"] > happened), None)
+        # The longest time without a new step: a fault that comes while the rank waits shows only after some of them.
+        later = [happened, *(one["time"] for one in found if one["time"] > happened)] if happened else []
+        seconds = max((after - before for before, after in pairwise(later)), default=None)
         first = found[0]["time"] - submitted if found else None
         # A record of the first attempt tells of a cold start only if it was the first attempt's.
         cold = first if first is not None and happened and found[0]["time"] < happened else None
+        if verdict not in (GOES_ON, ENDS, AGAIN):
+            print(log)
         return Outcome(verdict, len(steps) - len(set(steps)), seconds if verdict == GOES_ON else None, cold)
 
 

@@ -46,22 +46,22 @@ class BashLaboratory(Laboratory):
         self.outside = {
             "network cut for 5 s": lambda _: self._cut(5),
             "network cut for 40 s": lambda _: self._cut(40),
-            "node lost": self._lose_node,
+            "node lost, and its script started again": self._replace_node,
         }
         self._started: dict[str, list[subprocess.Popen[str]]] = {}
         super().__init__(User(nodes.folder))
 
     def start(self, name: str) -> str:
         """As the script's head says: the same line on each node, but for its number."""
-        self.user.call("render", f"{name}.yaml", "--target", "local")
-        script = f"launch/{name}/bash/torchrun.sh"
-        command = ["bash", script, "0", str(_NODES), "1", "node-0", str(free_port())]
-        shared = {"HF_HUB_OFFLINE": "1", "ALIGNLAUNCH_PYTHON": sys.executable}
-        log = f"exec >> {name}.log 2>&1; mount --bind hosts /etc/hosts"
-        self._started[name] = [
-            self.nodes.run(node, command, shared | {"NODE_RANK": str(node)}, log) for node in range(_NODES)
-        ]
+        self.user.call("render", f"{name}.yaml", "--target", "bash")
+        self._port = free_port()
+        self._started[name] = [self._start_node(name, node) for node in range(_NODES)]
         return name
+
+    def _start_node(self, name: str, node: int) -> subprocess.Popen[str]:
+        command = ["bash", f"launch/{name}/bash/torchrun.sh", "0", str(_NODES), "1", "node-0", str(self._port)]
+        env = {"HF_HUB_OFFLINE": "1", "ALIGNLAUNCH_PYTHON": sys.executable, "NODE_RANK": str(node)}
+        return self.nodes.run(node, command, env, f"exec >> {name}.log 2>&1; mount --bind hosts /etc/hosts")
 
     def wait(self, handle: str) -> str:
         deadline = time.monotonic() + PATIENCE
@@ -94,8 +94,10 @@ class BashLaboratory(Laboratory):
     def _link(self, state: str) -> None:
         subprocess.run([*self.nodes.nodes[1].enter, "ip", "link", "set", "eth0", state], check=True)
 
-    def _lose_node(self, handle: str) -> None:
+    def _replace_node(self, handle: str) -> None:
         self._started[handle][1].kill()
+        self._started[handle][1].wait()
+        self._started[handle][1] = self._start_node(handle, 1)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.k8s.cli import User
 from tests.k8s.namespaces import REAL, new_namespace
+from tests.k8s.standin.objects.resources import PODS
 from tests.k8s.standin.standin import StandIn
 
 from .laboratory import Laboratory
@@ -62,8 +63,7 @@ class KubernetesLaboratory(Laboratory):
 
     def _lose(self, handle: str, index: int) -> None:
         """As with its node: without a moment to save."""
-        pod: Any = self.cluster.core
-        pod.delete_namespaced_pod(self._pods(handle)[index], self.cluster.namespace, grace_period_seconds=0)
+        self.cluster.request("DELETE", PODS, self._pods(handle)[index], {"gracePeriodSeconds": 0})
 
     def _without(self, something: Any) -> None:
         with something:

@@ -15,8 +15,8 @@ from tests.slurm.cluster.private_slurm import PrivateSlurm
 
 from .laboratory import Laboratory, weights
 
-#: Bytes of the file system of the output folders, which can be filled, and made read-only.
-_SIZE = 64 << 20
+#: Of the file system of the output folders, which can be filled, and made read-only: more than what preflight asks for.
+_SIZE = "1500m"
 
 
 class SlurmLaboratory(Laboratory):
