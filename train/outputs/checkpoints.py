@@ -90,7 +90,11 @@ def record_start(output_dir: Path, attempt: Attempt) -> None:
             "nothing is wrong but the time between failures, save more often (train.save_steps).",
             everywhere=True,
         )
-    file.write_text("".join(f"{line}\n" for line in [*before, time.strftime("%Y-%m-%dT%H:%M:%S%z")]), encoding="utf-8")
+    lines = "".join(f"{line}\n" for line in [*before, time.strftime("%Y-%m-%dT%H:%M:%S%z")])
+    try:
+        file.write_text(lines, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}. Make room there, and submit again.", everywhere=True) from error
 
 
 def claim(output_dir: Path, resume: Path | None, attempt: Attempt, inputs: Sequence[str] = ()) -> Path | None:

@@ -5,9 +5,13 @@ However a run is killed, each folder `checkpoint-N` is complete, and the one bef
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +26,9 @@ from .manifest import File, Manifest
 
 #: Files of a checkpoint that a rank other than 0 writes: its random state, and its part of ZeRO's state.
 _OF_A_RANK = re.compile(r"rng_state_(\d+)\.pth$|zero_pp_rank_(\d+)_")
+
+#: Bytes: with fewer of them free, an error while a checkpoint is written is that of a full disk.
+_FULL = 1 << 20
 
 
 class About(NamedTuple):
@@ -55,13 +62,15 @@ class CommittingTrainer:
         folder = output_dir / ASIDE / f"checkpoint-{step}"
         self._aside = folder.parent
         try:
-            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            with _writing(folder):
+                super()._save_checkpoint(model, trial)  # type: ignore[misc]
         finally:
             self._aside = None
         if best:  # transformers looks for it in the folder that it saves to
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{best}")
             if self.args.should_save:
-                self.state.save_to_json(str(folder / "trainer_state.json"))
+                with _writing(folder):
+                    self.state.save_to_json(str(folder / "trainer_state.json"))
         parts = sharing.together(lambda: (described(folder, place.rank), self._tr_loss.item()))
         whole = Manifest(
             step=step,
@@ -84,11 +93,9 @@ class CommittingTrainer:
 
 def described(folder: Path, rank: int) -> list[File]:
     """This rank's files of a checkpoint, brought to disk."""
-    try:
+    with _writing(folder):
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and _writer(path) == rank)
         return [manifest.describe(folder, path, rank) for path in paths]
-    except OSError as error:
-        raise UserError(_words(folder, error)) from error
 
 
 def _writer(path: Path) -> int:
@@ -100,7 +107,7 @@ def publish(folder: Path, whole: Manifest, limit: int | None, kept: set[str]) ->
     """Complete a checkpoint and give it its name; then remove all but the last `limit` and those `kept`."""
     output_dir = folder.parent.parent
     final = output_dir / folder.name
-    try:
+    with _writing(folder):
         trained_folder.share(*folder.glob("*.safetensors"))
         for place in [path for path in folder.rglob("*") if path.is_dir()]:
             manifest.sync(place)
@@ -114,8 +121,6 @@ def publish(folder: Path, whole: Manifest, limit: int | None, kept: set[str]) ->
             _remove(old)
         for name in (STARTS, FAILED_STARTS):  # there is progress
             (output_dir / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(_words(folder, error)) from error
 
 
 def _remove(checkpoint: Path) -> None:
@@ -126,5 +131,18 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def _words(folder: Path, error: OSError) -> str:
-    return f"{folder}: the checkpoint cannot be saved: {error.strerror or error}. Make room there and submit again."
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raises UserError if a file of the checkpoint cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise _unsaved(folder, error.strerror or str(error)) from error
+    except Exception as error:  # those of torch and safetensors have no type of their own
+        if shutil.disk_usage(folder.parent.parent).free > _FULL:
+            raise
+        raise _unsaved(folder, os.strerror(errno.ENOSPC)) from error
+
+
+def _unsaved(folder: Path, why: str) -> UserError:
+    return UserError(f"{folder}: the checkpoint cannot be saved: {why}. Make room there and submit again.")

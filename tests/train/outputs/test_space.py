@@ -65,3 +65,41 @@ def test_a_disk_that_cannot_hold_one_is_refused_before_the_training(workplace: P
     assert done.returncode == 2, done.stderr
     assert "output_dir: out/small-disk: 0.00 GiB are free, and a checkpoint takes about" in done.stderr
     assert "step 1/" not in done.stdout
+
+
+#: Fills the disk before a method of the trainer is called.
+FILLER = """
+import contextlib, sys
+from pathlib import Path
+from alignlaunch.train import __main__ as entrypoint
+from alignlaunch.train.stages.trainer import StageTrainer
+from transformers import Trainer
+owner = StageTrainer if hasattr(StageTrainer, "{method}") else Trainer
+original = getattr(owner, "{method}")
+def fill(*args, **kwargs):
+    with contextlib.suppress(OSError), Path("out/full/filler").open("wb", buffering=0) as file:
+        while file.write(bytes(1 << {bits})):
+            pass
+    return original(*args, **kwargs)
+owner.{method} = fill
+entrypoint.main()
+"""
+
+
+@pytest.mark.parametrize("method", ["save_model", "_save_optimizer_and_scheduler", "_save_rng_state"])
+def test_a_disk_that_becomes_full_while_a_checkpoint_is_saved_ends_the_run_in_words(
+    workplace: Path, method: str
+) -> None:
+    """safetensors, torch and Python each have an error of their own for it."""
+    if os.geteuid():
+        pytest.skip("only root mounts a small file system")
+    job = write_job(workplace, "full", train=TRAIN, lora=None)
+    (workplace / "out" / "full").mkdir(parents=True, exist_ok=True)
+    (workplace / "filler.py").write_text(FILLER.format(method=method, bits=12))
+    mounted = 'mount -t tmpfs -o size=64m tmpfs out/full && exec "$@"'
+    command = ["unshare", "--mount", "bash", "-c", mounted, "bash", sys.executable, "filler.py", str(job)]
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=workplace, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "checkpoint-1: the checkpoint cannot be saved: No space left on device. Make room there" in done.stderr
+    assert "Traceback" not in done.stderr
