@@ -91,3 +91,20 @@ def test_a_faulty_node_is_left_out_now_and_by_later_submissions(login: Login) ->
     assert "head n2:" in login.call("logs", "later").stdout
     login.call("nodes", "--forget", "n1")
     assert "n1" not in login.call("nodes").stdout
+
+
+def test_a_faulty_node_that_cannot_be_spared_is_not_left_out(login: Login) -> None:
+    """Slurm would keep the job pending for ever."""
+    (login.folder / "once").mkdir()
+    once = f"not os.path.exists({str(login.folder / 'once/mark')!r})"
+    mark = f"    open({str(login.folder / 'once/mark')!r}, 'w').close()\n    print("
+    script = FAULTY_GPU.replace("if os", f"if {once} and os").replace("    print(", mark)
+    (login.folder / "once/sitecustomize.py").write_text(script)
+    env = {"PYTHONPATH": f"{login.folder}/once:{os.environ.get('PYTHONPATH', '')}"}
+    write_job(login, "needed", env=env)
+    handle = login.submit("needed")
+    login.call("wait", handle)
+    log = login.call("logs", handle).stdout
+    assert "n1 is not left out: " in log
+    assert "Requested node configuration is not available" in log
+    login.call("nodes", "--forget", "n1")
