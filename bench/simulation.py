@@ -6,12 +6,13 @@ function that the batch script asks, and costs what it costs there. The seeds ar
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from alignlaunch.launchers.diagnose.patterns import Retry
+from alignlaunch.launchers.planner.saves import NODE_MTBF as MTBF
+from alignlaunch.launchers.planner.saves import best_interval
 from alignlaunch.launchers.retry.decision import Ended, decide
 
 from . import made_page
@@ -19,8 +20,6 @@ from . import made_page
 HOUR, DAY = 3600.0, 86400.0
 MONTH = 30 * DAY
 NODES = 1024
-#: Of a node. Llama 3 (arXiv:2407.21783, section 3.3.4): 419 unexpected interruptions of 2,048 nodes in 54 days.
-MTBF = 2048 * 54 * DAY / 419
 #: Part of the interruptions that the node's hardware is to blame for: about 78 % there.
 HARDWARE = 0.78
 #: Some nodes fail this much more often. (Meta RSC, arXiv:2410.21680: 1.2 to 1.7 % of the nodes were such lemons.)
@@ -103,7 +102,7 @@ def page() -> str:
 
 def _lines() -> Iterator[str]:
     job_mtbf = MTBF / NODES
-    best = math.sqrt(2 * SAVE * job_mtbf)
+    best = best_interval(SAVE, job_mtbf)
     yield "<!-- Made by `make save-interval-page`. Do not edit. -->"
     yield "# How often to save"
     yield ""

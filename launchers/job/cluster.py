@@ -175,6 +175,14 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             examples=[50],
         ),
     ] = None
+    storage_bandwidth_gbs: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(
+            description="Bandwidth in GB/s at which all nodes of a job together write checkpoints. `alignlaunch plan` "
+            "estimates from it how long a save takes, and a submission says if `slurm.signal_seconds` is too short.",
+            examples=[2],
+        ),
+    ] = None
     python: Annotated[
         NonEmptyStr | None,
         Meta(

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from ..job.cluster import Cluster
 from ..job.job import Job
-from . import from_job, memory, strategies
+from . import from_job, memory, saves, strategies
 from .architecture import model
 from .architecture.model import Model
 from .communication import Bandwidths
 from .memory import GIB, Phase, Setup
+from .saves import Saves
 from .states import Precision
 from .strategies import Limits
 
@@ -71,6 +72,24 @@ class Plan:
             return None
         epochs = float(train.get("num_train_epochs", 3))
         return math.ceil(math.ceil(examples / self.job.effective_batch_size) * epochs)
+
+    @property
+    def saves(self) -> Saves:
+        """What a checkpoint takes."""
+        speed, spec = self.job.cluster.storage_bandwidth_gbs, self.job.spec
+        return saves.of(self.setup, speed and speed * 1e9, only_model=bool(spec.train.get("save_only_model")))
+
+    @property
+    def too_short_notice(self) -> str:
+        """Why `slurm.signal_seconds` is not enough for a save; "" if it is, or if that is not known."""
+        needed, given = self.saves.seconds, self.job.signal_seconds
+        if needed is None or not given or needed <= given:
+            return ""
+        return (
+            f"slurm.signal_seconds: {given} s before the time limit are not enough for a save of {needed:.0f} s"
+            f" (storage_bandwidth_gbs: {self.job.cluster.storage_bandwidth_gbs:g}); set"
+            f" slurm.signal_seconds={math.ceil(needed * 1.5 / 60) * 60}"
+        )
 
     @property
     def tokens_per_step(self) -> int:

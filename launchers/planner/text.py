@@ -17,7 +17,7 @@ _LETTERS = dict(zip(TERMS, "WGOALBRw", strict=True))
 
 def text(plan: Plan, options: list[Option]) -> str:
     """The answers, a bar of the peak, the table of alternatives, and the estimate of a step."""
-    return "\n".join([*_answers(plan), "", *_bar(plan), "", *_table(plan, options), "", *_time(plan)])
+    return "\n".join([*_answers(plan), "", *_bar(plan), "", *_table(plan, options), "", *_time(plan), *_saves(plan)])
 
 
 def _answers(plan: Plan) -> list[str]:
@@ -121,6 +121,18 @@ def _time(plan: Plan) -> list[str]:
     ]
 
 
+def _saves(plan: Plan) -> list[str]:
+    found = plan.saves
+    size = f"estimate: a checkpoint of {_gib(found.size)} GiB"
+    if found.seconds is None or found.interval is None:
+        return [f"{size}; the cluster profile does not say how fast it is saved (storage_bandwidth_gbs)"]
+    lines = [
+        f"{size} in {found.seconds:.0f} s; with a failure every {found.mtbf / 3600:.0f} h (Llama 3's nodes), a save"
+        f" about every {found.interval / 60:.0f} minutes costs least"
+    ]
+    return [*lines, *([f"warning: {plan.too_short_notice}"] if plan.too_short_notice else [])]
+
+
 def as_json(plan: Plan, options: list[Option]) -> dict[str, Any]:
     """The plan as a JSON object; all sizes are in bytes."""
     setup = plan.setup
@@ -148,6 +160,9 @@ def as_json(plan: Plan, options: list[Option]) -> dict[str, Any]:
             "tokens_per_step": plan.tokens_per_step,
             "steps": plan.steps,
             "communication_seconds": communication.seconds(setup, plan.bandwidths),
+            "checkpoint_bytes": plan.saves.size,
+            "save_seconds": plan.saves.seconds,
+            "save_every_seconds": plan.saves.interval,
         },
         "documents": documents.departure(setup, chosen, plan.limits),
         "notes": plan.notes,

@@ -40,7 +40,7 @@ def check(rendered: Rendered, backend: Backend, say: Say, wanted: Wanted = EVERY
         _report_missing(job, say, here=isinstance(backend, ForegroundBackend))
     _require_free(job.output_path(rendered.target), say)
     if wanted.memory:
-        _require_memory(job, say)
+        _plan(job, say)
     for line in data_checks.check(job) if wanted.data else ():
         say(line)
 
@@ -70,20 +70,23 @@ def _require_preflight(rendered: Rendered) -> None:
         )
 
 
-def _require_memory(job: Job, say: Say) -> None:
+def _plan(job: Job, say: Say) -> None:
     """Raise UsageError for a job that cannot fit in memory, instead of letting it queue for hours and then fail."""
-    if job.cluster.gpu_memory_gib is None and job.cluster.host_memory_gib is None:
-        return  # no limit is known: do not even import the planner
+    cluster = job.cluster
+    if cluster.gpu_memory_gib is None and cluster.host_memory_gib is None and cluster.storage_bandwidth_gbs is None:
+        return  # nothing is known to hold a plan against: do not even import the planner
     from ..planner import plan
     from ..planner.architecture.model import UnknownModelError
 
     try:
-        failure = plan.certain_failure(job)
+        failure, notice = plan.certain_failure(job), plan.of(job).too_short_notice
     except UnknownModelError as error:
         say(f"memory: not planned ({error})")
         return
     if failure:
         raise UsageError(failure)
+    if notice:
+        say(f"warning: {notice}")
 
 
 def missing_paths(job: Job) -> list[tuple[str, str]]:

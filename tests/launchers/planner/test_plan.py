@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from alignlaunch.launchers.job import jobfile
-from alignlaunch.launchers.planner import communication, memory, plan, strategies
+from alignlaunch.launchers.planner import communication, memory, plan, saves, strategies
 from alignlaunch.launchers.planner.architecture import model
 from alignlaunch.launchers.planner.communication import Bandwidths
 from alignlaunch.launchers.planner.memory import GIB, Setup
@@ -82,6 +82,27 @@ def test_the_text_answers(cli: Cli, tmp_path: Path) -> None:
         assert said in done.stdout
     assert "precision: mixed, 16 bytes" in done.stdout
     assert "at most 100 steps" in done.stdout
+
+
+def test_what_a_checkpoint_of_7b_takes_and_how_often_to_save(cli: Cli, tmp_path: Path) -> None:
+    """Weights in bf16, and 12 bytes of optimizer state for each parameter, to a storage of 1 GB/s."""
+    path = write(tmp_path, zero=3, storage_bandwidth_gbs=1)
+    found = json.loads(cli("plan", path, "--cluster", "lab", "--json", "--set", "nnodes=4").stdout)["estimate"]
+    assert found["checkpoint_bytes"] == 14 * 6_738_415_616
+    assert found["save_seconds"] == pytest.approx(94.3, abs=0.1)
+    assert found["save_every_seconds"] == pytest.approx((2 * 94.34 * saves.NODE_MTBF / 4) ** 0.5, rel=1e-3)
+    adapter = cli("plan", path, "--cluster", "lab", "--set", "lora.r=8")
+    assert "estimate: a checkpoint of 0.3 GiB in 0 s" in adapter.stdout
+
+
+def test_a_time_that_is_too_short_for_a_save_is_told(cli: Cli, tmp_path: Path) -> None:
+    path = write(tmp_path, zero=3, storage_bandwidth_gbs=0.2)
+    said = "slurm.signal_seconds: 300 s before the time limit are not enough for a save of 472 s"
+    planned = cli("plan", path, "--cluster", "lab", "--set", "time='08:00:00'")
+    assert f"warning: {said}" in planned.stdout
+    assert "set slurm.signal_seconds=720" in planned.stdout
+    longer = cli("plan", path, "--cluster", "lab", "--set", "slurm.signal_seconds=720")
+    assert "not enough" not in longer.stdout
 
 
 def test_terms_add_up_and_the_peak_is_the_highest_phase(cli: Cli, big: Path) -> None:
