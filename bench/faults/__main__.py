@@ -56,7 +56,6 @@ ON_SLURM = [
     Fault("wait", outside="scancel", ends="asked to stop", again=True),
     Fault("wait", "saving", outside="disk full", ends=_UNSAVED, again=True),
     Fault("wait", "committing", rank=0, outside="disk full", ends=_UNSAVED, again=True),
-    Fault("wait", "saving", outside="output folder read-only", ends=_UNSAVED, again=True),
 ]
 ON_KUBERNETES = [
     *(Fault("kill", phase, place="kubernetes") for phase in _PHASES),

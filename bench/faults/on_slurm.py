@@ -35,7 +35,6 @@ class SlurmLaboratory(Laboratory):
             "preempted": self._preempt,
             "requeued by an operator": lambda handle: self.slurm.run("scontrol", "requeue", _job_id(handle)),
             "disk full": self._fill,
-            "output folder read-only": lambda _: self._mount("remount,ro"),
         }
         super().__init__(login)
 
