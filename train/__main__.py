@@ -17,6 +17,7 @@ from typing import Any
 from . import config, finish, imports
 from .config import PREFLIGHT_ONLY, TrainConfig
 from .errors import UserError
+from .outputs.recording import recording
 from .preflight import passed
 from .processes import rendezvous, requests
 from .processes.beats import beats
@@ -44,6 +45,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - recorded for torchrun, then exit without waiting
         finish.record_failure(error)
         code = finish.code_of(error)
+    recording.end(code)
     finish.leave(code)
 
 
@@ -59,6 +61,8 @@ def run(argv: list[str]) -> int:
     if not options.eval:
         requests.listener.watch(Path(job.output_dir), place)
         beats.start(place, Path(job.output_dir), job.hang_timeout)
+        if not os.environ.get(PREFLIGHT_ONLY):
+            recording.start(Path(job.output_dir), place)
     if options.eval and place.world_size != 1:
         raise UserError(f"--eval: runs in one process, but {place.world_size} were started. Use no launcher.")
     zero = None if options.eval else _deepspeed_config(job, options)
