@@ -94,4 +94,3 @@ def _train(walk: _Walk, mark: Mark, after: Mark, kept: float) -> None:
     share = max(0.0, (kept - mark.step) / (after.step - mark.step)) if after.step > mark.step else 0.0
     walk.to(mark.time + share * (after.time - mark.time), "training")
     walk.to(after.time, "lost steps")
-

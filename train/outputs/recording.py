@@ -28,7 +28,6 @@ class Recording:
         #: The output folder; None: nothing is recorded.
         self._output_dir: Path | None = None
         self._run = ""
-        self._step = 0
 
     def start(self, output_dir: Path, place: Rendezvous) -> None:
         """Record from now on, if this is rank 0."""
@@ -52,7 +51,7 @@ class Recording:
         """Record how the attempt ended, by its exit code; at the end of the run tell its goodput."""
         if self._output_dir is None:
             return
-        self._write({"phase": "end", "step": self._step, "outcome": _OUTCOMES.get(code, "failed")})
+        self._write({"phase": "end", "step": beats.step, "outcome": _OUTCOMES.get(code, "failed")})
         if code == finish.DONE and (found := self.goodput()):
             requests.say(str(found))
 
@@ -61,7 +60,6 @@ class Recording:
         return goodput.of(timeline.read(self._output_dir, self._run)) if self._output_dir else None
 
     def _mark(self, phase: str, step: int) -> None:
-        self._step = step
         self._write({"phase": phase, "step": step})
 
     def _write(self, line: dict[str, Any]) -> None:

@@ -84,7 +84,12 @@ class Beats:
         #: Seconds of each phase's last turns, by the phase's name.
         self._turns: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._turn_began = time.monotonic()
-        self._observe: Callable[[str, int], None] = lambda phase, step: None
+        self._observe: Callable[[str, int], None] | None = None
+
+    @property
+    def step(self) -> int:
+        """The last step that has ended."""
+        return self._beat.step
 
     def observe(self, observer: Callable[[str, int], None]) -> None:
         """Have this function told each phase that begins, or goes on after one within it, and the step so far."""
@@ -134,8 +139,7 @@ class Beats:
         """From here to the next `begin` this rank is in this phase. limit: seconds between two beats."""
         self._turn_began = time.monotonic()
         step = self._beat.step if step is None else step
-        self._write(place=self._beat.place + 1, phase=phase, limit=self._limit(phase, limit), step=step)
-        self._observe(phase, step)
+        self._enter(phase=phase, limit=self._limit(phase, limit), step=step)
 
     @contextmanager
     def within(self, phase: str, limit: float = LONG) -> Iterator[None]:
@@ -147,8 +151,7 @@ class Beats:
             yield
         finally:
             self._turn_began = turn_began + time.monotonic() - began
-            self._write(place=self._beat.place + 1, phase=outer.phase, limit=outer.limit)
-            self._observe(outer.phase, self._beat.step)
+            self._enter(phase=outer.phase, limit=outer.limit)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -173,6 +176,11 @@ class Beats:
         if len(turns) < _ENOUGH:
             return max(unlearned, self._fixed or 0)
         return self._fixed or max(FLOOR, _TIMES * median(turns))
+
+    def _enter(self, **phase: object) -> None:
+        self._write(place=self._beat.place + 1, **phase)
+        if self._observe:
+            self._observe(self._beat.phase, self._beat.step)
 
     def _write(self, **changes: object) -> None:
         self._beat = self._beat._replace(pulse=self._beat.pulse + 1, **changes)  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ export TORCH_FR_DUMP_TEMP_FILE=${ALIGNLAUNCH_RUN_DIR:-output/rm-deepspeed}/fr_ra
 export NCCL_DEBUG=WARN
 export HF_HUB_OFFLINE=1
 export PYTHONUNBUFFERED=1
+ALIGNLAUNCH_BEGAN=$(date +%s) # for `alignlaunch status --goodput`
+export ALIGNLAUNCH_BEGAN
 
 fail() {
     echo "torchrun.sh: $1" >&2

@@ -9,6 +9,8 @@ set -euo pipefail
 
 export CUDA_VISIBLE_DEVICES= # no GPU is used, even where there is one
 export PYTHONUNBUFFERED=1
+ALIGNLAUNCH_BEGAN=$(date +%s) # for `alignlaunch status --goodput`
+export ALIGNLAUNCH_BEGAN
 
 fail() {
     echo "torchrun.sh: $1" >&2
