@@ -82,6 +82,22 @@ def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
     return problems
 
 
+def notify(document: Document, data: dict[str, Any]) -> list[Problem]:
+    """Somebody must be told, and a webhook is the name of one of the job's secrets: never print what stands there."""
+    given, secrets = data.get("notify"), data.get("secrets")
+    if not isinstance(given, dict):
+        return []  # the schema check reports it
+    webhook = given.get("webhook")
+    if webhook is None and given.get("command") is None:
+        rule, remedy = "names nobody", "`webhook: NAME_OF_A_VARIABLE`, `command: [PROGRAM]`, or remove the key"
+        return [Problem(document.place(("notify",)), "notify", None, rule, remedy)]
+    if webhook is not None and webhook not in (secrets if isinstance(secrets, list) else []):
+        rule = "a webhook is given by the name of a variable that is one of the job's `secrets`, never by its URL"
+        remedy = "export the URL in your shell as NAME; `secrets: [NAME]`, `notify: {webhook: NAME}`"
+        return [Problem(document.place(("notify", "webhook")), "notify.webhook", None, rule, remedy)]
+    return []
+
+
 #: sbatch options that the templates or the submission set themselves, with the job's key for them ("" for none).
 _OWN_OPTIONS = {
     "job-name": "name",

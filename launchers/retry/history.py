@@ -81,7 +81,7 @@ def _past(one: Attempt, decided: Recorded | None, *, is_running: bool) -> Past:
         return Past(start, end, decided.ended.cause, one.nodes, decided.ended.node, steps, _then(decided))
     if is_running and not one.outcome:
         return Past(start, None, "", one.nodes, steps=steps)
-    return Past(start, end, one.outcome or "cut off", one.nodes, steps=steps)
+    return Past(start, end, one.outcome or timeline.CUT_OFF, one.nodes, steps=steps)
 
 
 def _then(one: Recorded) -> str:

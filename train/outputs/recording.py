@@ -28,14 +28,16 @@ class Recording:
         #: The output folder; None: nothing is recorded.
         self._output_dir: Path | None = None
         self._run = ""
+        #: How the attempt before this one of the same run ended; None: there was none.
+        self.before: str | None = None
 
     def start(self, output_dir: Path, place: Rendezvous) -> None:
-        """Record from now on, if this is rank 0."""
-        if place.rank != 0:
-            return
+        """Record from now on. place: that of rank 0."""
         self._output_dir = output_dir
         queued, began = began_at(os.environ, place.dialect)
         self._run = timeline.name(place.run_id, began)
+        if before := timeline.read(output_dir, self._run):
+            self.before = before[-1].outcome or timeline.CUT_OFF
         self._write(
             {
                 "run": self._run,

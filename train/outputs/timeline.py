@@ -16,6 +16,10 @@ from typing import Any
 from .. import trained_folder
 from ..processes.beats import START, TRAINING
 
+#: What torchrun calls a run that nobody has named.
+UNNAMED = "none"
+#: What is said of an attempt without an outcome, such as one that was killed.
+CUT_OFF = "cut off"
 #: Bytes at the end of metrics.jsonl in which the last record is looked for.
 _TAIL = 1 << 14
 
@@ -73,16 +77,16 @@ def read(output_dir: Path, run: str) -> list[Attempt]:
 
 def name(run_id: str, began: float) -> str:
     """How a timeline names a run: as its launcher did; one that none has named is this start of a script alone."""
-    return run_id if run_id not in ("", "none") else f"begun at {began:.3f}"
+    return run_id if run_id not in ("", UNNAMED) else f"begun at {began:.3f}"
 
 
 def last_record(output_dir: Path) -> dict[str, Any] | None:
-    """The time and step of the last record in metrics.jsonl, whichever run's; None without one."""
+    """`time`, `step` and `max_steps` of the last record in metrics.jsonl, whichever run's; None without one."""
     path = output_dir / trained_folder.METRICS
     last = None
     for one in _records(path, _TAIL):
-        if _is_number(one.get("time")) and type(one.get("step")) is int:
-            last = {"time": one["time"], "step": one["step"]}
+        if _is_number(one.get("time")) and type(one.get("step")) is type(one.get("max_steps")) is int:
+            last = {name: one[name] for name in ("time", "step", "max_steps")}
     return last
 
 
