@@ -74,6 +74,8 @@ def _lines() -> Iterator[str]:
     yield from _section(job, "Source")
     yield "\n### lora"
     yield from _section(job, "Lora", filled=_filled("lora."))
+    yield "\n### notify"
+    yield from _section(job, "Notify")
     yield "\n### train"
     yield from _arguments()
     yield "\n## slurm"

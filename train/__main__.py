@@ -17,6 +17,8 @@ from typing import Any
 from . import config, finish, imports
 from .config import PREFLIGHT_ONLY, TrainConfig
 from .errors import UserError
+from .outputs.notify import ENDS, telling
+from .outputs.recording import recording
 from .preflight import passed
 from .processes import rendezvous, requests
 from .processes.beats import beats
@@ -44,6 +46,8 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - recorded for torchrun, then exit without waiting
         finish.record_failure(error)
         code = finish.code_of(error)
+    recording.end(code)
+    telling.ended(code)
     finish.leave(code)
 
 
@@ -59,6 +63,10 @@ def run(argv: list[str]) -> int:
     if not options.eval:
         requests.listener.watch(Path(job.output_dir), place)
         beats.start(place, Path(job.output_dir), job.hang_timeout)
+        if place.rank == 0 and not os.environ.get(PREFLIGHT_ONLY):
+            recording.start(Path(job.output_dir), place)
+            launched = place.dialect != "single" or rendezvous.is_in_slurm_step(os.environ)
+            telling.start(job, place.run_id, ends=("completed",) if launched else ENDS)
     if options.eval and place.world_size != 1:
         raise UserError(f"--eval: runs in one process, but {place.world_size} were started. Use no launcher.")
     zero = None if options.eval else _deepspeed_config(job, options)

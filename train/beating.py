@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from .processes import sharing
-from .processes.beats import FIRST, LONG, WAITING, beats
+from .processes.beats import EVALUATION, FIRST, LONG, TRAINING, WAITING, beats
 from .processes.rendezvous import Rendezvous
 
 
@@ -42,7 +42,7 @@ class BeatingTrainer:
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate."""
-        with beats.within("evaluation", FIRST):
+        with beats.within(EVALUATION, FIRST):
             return super().evaluation_loop(*args, **kwargs)  # type: ignore[misc]
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
@@ -55,8 +55,8 @@ class Beating(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """From here on there are steps."""
-        del args, state, control, kwargs
-        beats.begin("training", FIRST)
+        del args, control, kwargs
+        beats.begin(TRAINING, FIRST, step=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A step has ended."""

@@ -187,6 +187,27 @@ class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = "all"
 
 
+class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is told when the state of a run changes."""
+
+    webhook: Annotated[
+        NonEmptyStr | None,
+        Meta(
+            description="Name of the environment variable, one of `secrets`, that holds a URL. The message is posted "
+            "there as JSON; its `text` is what Slack, Mattermost and Google Chat show.",
+            examples=["SLACK_URL"],
+        ),
+    ] = None
+    command: Annotated[
+        Annotated[list[NonEmptyStr], Meta(min_length=1)] | None,
+        Meta(
+            description="A program and its arguments. It is started on the node where the message comes from, in the "
+            "job file's folder, with the message as JSON on its standard input.",
+            examples=[["./tell-me.sh", "--quiet"]],
+        ),
+    ] = None
+
+
 def checkpoint_named(resume: str) -> str | None:
     """The checkpoint that a job's `resume` names; None for its words."""
     return None if resume in ("auto", "never") else resume
@@ -214,6 +235,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     preflight_timeout: int | None = None
     #: Seconds that a step may take before the attempt is ended; 0: however long; None: learned from the steps.
     hang_timeout: int | None = None
+    notify: Notify | None = None
     #: Keyword arguments of the stage's trainer config, all checked against `trainer_args.json` before submitting.
     train: dict[str, Any] = {}
 

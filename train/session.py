@@ -25,7 +25,7 @@ from .data.encoding.encoders import LIMITS, Encoder
 from .data.encoding.tokens import identity
 from .errors import Interrupted, UserError
 from .model import adapter, loading, precision, vocabulary
-from .outputs import checkpoints, commit, merge, resumed, sameness, saving, space, start
+from .outputs import announcing, checkpoints, commit, merge, resumed, sameness, saving, space, start
 from .processes import deepspeed_group, sharing, spread
 from .processes.beats import beats
 from .processes.rendezvous import Rendezvous
@@ -83,6 +83,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         reporting.Recorder(output_dir),
         resumed.JobSettings(),
         resumed.Unfinished(trainer, begin.saved),
+        announcing.Announcing(),
         batch.BatchRecorder(step),
     ):
         trainer.add_callback(callback)

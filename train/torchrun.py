@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from . import config, finish
+from .outputs.notify import telling
+from .outputs.timeline import UNNAMED
 from .processes import rendezvous, requests
 from .processes.requests import Request
 
 _LOG_DIR = "PET_LOG_DIR"
-#: What torchrun calls a run that nobody has named.
-_UNNAMED = "none"
 #: Seconds that a node waits for the others: one whose pod was replaced may be pulling its image.
 _JOIN_TIMEOUT = 900
 
@@ -38,11 +38,27 @@ def run(arguments: list[str]) -> int:
     # Blocked, so that torchrun's own handler never gets it; before torch is imported, which takes seconds.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     job_file = Path(arguments[arguments.index("alignlaunch.train") + 1])
-    output_dir = Path(config.load(job_file).output_dir)
-    terminated = _pass_on(output_dir, rendezvous.run_id(os.environ) or os.environ.get("PET_RDZV_ID", _UNNAMED))
+    job = config.load(job_file)
+    output_dir, run_id = Path(job.output_dir), rendezvous.run_id(os.environ) or os.environ.get("PET_RDZV_ID", UNNAMED)
+    terminated = _pass_on(output_dir, run_id)
     os.environ[finish.SAYS_STOPPED] = "1"
     _settle_log_dir()
     os.environ.update(_meeting_point(os.environ))
+    # On Slurm the batch script tells; a node that may come and go cannot know whether it is the last.
+    if os.environ.get("PET_NODE_RANK", "0") == "0" and not (
+        rendezvous.is_in_slurm_step(os.environ) or rendezvous.is_elastic(os.environ)
+    ):
+        telling.start(job, run_id, ends=("stopped", "failed"))
+    code = finish.FAILED
+    try:
+        code = _launch(arguments, output_dir, terminated)
+    finally:
+        telling.ended(code)
+    return code
+
+
+def _launch(arguments: list[str], output_dir: Path, terminated: threading.Event) -> int:
+    """Run torchrun itself. Returns the exit code as `run` does."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.rendezvous import RendezvousConnectionError, RendezvousError
     from torch.distributed.run import main

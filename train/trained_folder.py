@@ -14,6 +14,8 @@ ADAPTER = "adapter_config.json"
 PROVENANCE = "provenance.json"
 WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 METRICS = "metrics.jsonl"
+#: Of every run in the folder, so it stays when another one starts there.
+TIMELINE = "timeline.jsonl"
 EVALUATION = "eval.json"
 SAFETY = ("safety_eval.json", "safety_answers.jsonl")
 #: What a run leaves besides checkpoints; it is moved aside when another run starts in the same folder.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -34,28 +34,35 @@ def list_(count: int, as_json: bool) -> None:
 @click.command()
 @RUN
 @JSON
-def status(run: str, as_json: bool) -> None:
+@click.option("--goodput", "with_goodput", is_flag=True, help="Also where the time went: training, saves, restarts...")
+def status(run: str, as_json: bool, with_goodput: bool) -> None:
     """Show the state of RUN and its attempts. RUN: a handle, the name of a job or pipeline, or `last`."""
+    from ..retry import history
     from ..watch import states
     from . import summary
 
     found = states.refresh(states.find(run))
+    if as_json:
+        click.echo(json.dumps([as_data(one) | history.as_json(one, with_goodput=with_goodput) for one in found]))
+        return
     show(found, as_json)
-    if len(found) == 1 and not as_json:
-        for text in filter(None, (summary.attempts(found[0]), summary.failures(found[0]))):
-            click.echo(text)
+    shown = [summary.attempts(found[0])] if len(found) == 1 else []
+    shown += [summary.goodput(one) for one in found if with_goodput]
+    for text in filter(None, shown):
+        click.echo(text)
 
 
 def show(runs: list[Run], as_json: bool) -> None:
-    from ..watch import progress
     from . import summary
 
-    if not as_json:
-        click.echo(summary.table(runs))
-        return
-    reached = [progress.read(run) for run in runs]
-    progressed = [{"progress": asdict(one) if one else None} for one in reached]
-    click.echo(json.dumps([run.as_json() | more for run, more in zip(runs, progressed, strict=True)]))
+    click.echo(json.dumps([as_data(run) for run in runs]) if as_json else summary.table(runs))
+
+
+def as_data(run: Run) -> dict[str, Any]:
+    from ..watch import progress
+
+    reached = progress.read(run)
+    return run.as_json() | {"progress": asdict(reached) if reached else None}
 
 
 @click.command()

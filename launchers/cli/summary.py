@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from ..errors import printable
@@ -48,33 +47,37 @@ def table(runs: list[Run]) -> str:
 
 
 def attempts(run: Run) -> str:
-    """One line per attempt of a run: when it began to train, and its steps; "" for a run of a single attempt."""
-    from ..watch import progress
+    """One line per attempt of a run: when it was, how it ended, where, its steps, and what was decided then."""
+    from ..retry import history
 
-    found = progress.attempts(run)
-    if len(found) < 2:
-        return ""
-    rows = [("ATTEMPT", "BEGAN", "STEPS")]
-    for number, one in enumerate(found, start=1):
-        rows.append((str(number), one.began.isoformat(" ", "seconds"), f"{one.first} to {one.last}"))
-    return _aligned(rows)
-
-
-def failures(run: Run) -> str:
-    """One line per attempt of a run that failed: when, why, where, at which checkpoint, and what was decided."""
-    from ..retry import attempts as record
-
-    found = record.read(Path(run.run_dir)) if run.run_dir else []
+    found = history.read(run)
     if not found:
         return ""
-    rows = [("FAILED", "CAUSE", "NODE", "STEP", "TRIED AGAIN")]
-    for one in found:
-        began = datetime.fromtimestamp(one.time).astimezone().isoformat(" ", "seconds")
-        step = "none" if one.ended.step < 0 else str(one.ended.step)
-        again = "yes" if one.decision.again else "no"
-        then = f"{again}, without {one.decision.without}" if one.decision.without else again
-        rows.append((began, one.ended.cause, one.ended.node or "?", step, then))
+    rows = [("ATTEMPT", "START", "END", "CAUSE", "NODES", "STEPS", "THEN")]
+    for number, one in enumerate(found, start=1):
+        times = (_clock(one.start, "?"), _clock(one.end, ""))
+        cause = f"{one.cause} ({one.node})" if one.node else one.cause
+        steps = f"{one.steps[0]} to {one.steps[1]}" if one.steps else ""
+        rows.append((str(number), *times, cause, one.nodes, steps, one.then))
     return _aligned(rows)
+
+
+def goodput(run: Run) -> str:
+    """Where the wall time of a run went."""
+    from ..retry import history
+    from ..watch import progress
+
+    found = history.goodput(run)
+    if found is None:
+        return f"{run.name}: goodput is not known: no record of its phases is seen from here"
+    wall = f"{progress.shown(found.wall)}, until {_clock(found.end, '')}"
+    rows = [("PART", "TIME", "SHARE")]
+    rows += [(part, progress.shown(span), f"{100 * found.share(part):.1f} %") for part, span in found.seconds.items()]
+    return f"{run.name}: goodput {100 * found.goodput:.1f} % of {wall}\n{_aligned(rows)}"
+
+
+def _clock(time: float | None, unknown: str) -> str:
+    return datetime.fromtimestamp(time).astimezone().isoformat(" ", "seconds") if time is not None else unknown
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:

@@ -83,6 +83,7 @@ def build(
         _as_lists(data["data"])
     problems += schema.check(JobSpec, document, data)
     problems += rules.environment(document, data)
+    problems += rules.notify(document, data)
     problems += rules.sbatch_options(document, data)
     zero = None
     if not [p for p in problems if p.key in ("zero", "offload")]:
@@ -126,7 +127,8 @@ def override(document: Document, assignment: str, given: str) -> None:
         raise UsageError(f"--set {given}: not KEY=VALUE\n    remedy: for example --set train.max_steps=10")
     if not text.isascii() and text.encode(errors="ignore").decode() != text:
         raise UsageError(f"--set {given!a}: not UTF-8 text\n    remedy: write it as UTF-8")
-    if rules.looks_secret(key.rpartition(".")[2]):  # `given` becomes a problem's place, which is printed and logged
+    # `given` becomes a problem's place, which is printed and logged.
+    if rules.looks_secret(key.rpartition(".")[2]) or key.startswith("notify"):
         given = f"{given.partition('=')[0]}=..."
     legacy.put(document, tuple(key.split(".")), yamlfile.parse_value(text, key), f"--set {given}")
 

@@ -23,7 +23,7 @@ _RESERVED = re.compile(
     r"|RUN_DIR|PYTHON|HEAD_NODE|NODE_NAME_SUFFIX|TASK_EXIT_CODES|SRUN_CPUS_PER_TASK|TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
     # The rendered scripts' own variables.
     r"|here|zero_stage|num_nodes|gpus_per_node|master_addr|master_port|node_rank|count|zero_json|python|total|train|preflight"
-    r"|hostfile|i|active|status|step|nodes|is_host|code|signalled|terminated|without|excluded|output_dir|mounts|path)\Z"
+    r"|hostfile|i|active|status|step|nodes|is_host|code|signalled|terminated|without|excluded|queued|output_dir|mounts|path)\Z"
 )
 #: bash sets these itself, makes them read-only, or would parse the rest of the script differently with them set.
 _BASH = re.compile(
@@ -80,6 +80,22 @@ def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
             remedy = "export it in your shell and give the variable's name"
             problems.append(Problem(document.place(("secrets", i)), f"secrets[{i}]", None, rule, remedy))
     return problems
+
+
+def notify(document: Document, data: dict[str, Any]) -> list[Problem]:
+    """Somebody must be told, and a webhook is the name of one of the job's secrets: never print what stands there."""
+    given, secrets = data.get("notify"), data.get("secrets")
+    if not isinstance(given, dict):
+        return []  # the schema check reports it
+    webhook = given.get("webhook")
+    if webhook is None and given.get("command") is None:
+        rule, remedy = "names nobody", "`webhook: NAME_OF_A_VARIABLE`, `command: [PROGRAM]`, or remove the key"
+        return [Problem(document.place(("notify",)), "notify", None, rule, remedy)]
+    if webhook is not None and webhook not in (secrets if isinstance(secrets, list) else []):
+        rule = "a webhook is given by the name of a variable that is one of the job's `secrets`, never by its URL"
+        remedy = "export the URL in your shell as NAME; `secrets: [NAME]`, `notify: {webhook: NAME}`"
+        return [Problem(document.place(("notify", "webhook")), "notify.webhook", None, rule, remedy)]
+    return []
 
 
 #: sbatch options that the templates or the submission set themselves, with the job's key for them ("" for none).

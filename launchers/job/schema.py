@@ -98,7 +98,7 @@ def _invalid(document: Document, path: Path_, value: Any, type_: Any, message: s
         rule = f"must be {of_number[0]}"
     elif wanted := re.search(r"xpected `(\w+)", message):
         remedy = remedy or _HINTS.get(wanted[1], "")
-    if path[0] in ("secrets", "env") or path[:2] == ("k8s", "secrets"):
+    if path[0] in ("secrets", "env", "notify") or path[:2] == ("k8s", "secrets"):
         value = None  # never print it: a user may have written a secret's value here by mistake
     return Problem(document.place(path), dotted(path), value, rule, remedy or "see `alignlaunch schema`")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Stage
+from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Notify, Stage
 
 from .cluster import Slurm
 from .k8s.spec import K8s
@@ -218,6 +218,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             examples=[["HF_TOKEN"]],
         ),
     ] = []
+    notify: Annotated[
+        Notify | None,
+        Meta(
+            description="Whom to tell that the run has started, resumed, stopped, failed or is completed "
+            "(docs/resuming.md). Nobody by default. A message that cannot be delivered costs a line in the log.",
+            examples=[{"webhook": "SLACK_URL"}],
+        ),
+    ] = None
     slurm: Annotated[Slurm, Meta(description="Options of sbatch.", examples=[{"partition": "gpu"}])] = Slurm()
     k8s: Annotated[
         K8s | None,

@@ -1,11 +1,11 @@
-"""How far a run is, and its attempts, from the records that it writes into its output folder."""
+"""How far a run is, from the records that it writes into its output folder."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,6 @@ class Progress:
         return f"{self.step}/{self.max_steps}"
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """A start of the training. first: the step that it began after; last: the last step that counts, and was logged."""
-
-    began: datetime
-    first: int
-    last: int
-
-
 def read(run: Run) -> Progress | None:
     """How far a run is; None if it has not begun to train, or its records cannot be seen from here."""
     path = _metrics(run)
@@ -54,22 +45,6 @@ def read(run: Run) -> Progress | None:
     steps, seconds = last["step"] - found[begin]["step"], last["time"] - found[begin]["time"]
     left = (last["max_steps"] - last["step"]) * seconds / steps if steps > 0 and not run.status.is_final else None
     return Progress(last["step"], last["max_steps"], left)
-
-
-def attempts(run: Run) -> list[Attempt]:
-    """The attempts of a run that have begun to train, the first one first; none if they cannot be seen from here."""
-    path = _metrics(run)
-    found: list[Attempt] = []
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path else []
-    except OSError:
-        lines = []
-    for record in _records(lines):
-        if "event" in record:
-            found.append(Attempt(datetime.fromtimestamp(record["time"]).astimezone(), record["step"], record["step"]))
-        elif found:
-            found[-1] = Attempt(found[-1].began, found[-1].first, record["step"])
-    return found
 
 
 def shown(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -38,7 +39,17 @@ def test_near_its_time_limit_a_run_saves_is_requeued_and_ends_as_if_nothing_had_
     assert log.count("resuming from") == 2
     assert log.count("Traceback") == 0
     assert losses(output) == same_as(undisturbed)
-    assert login.status(handle)["state"] == "COMPLETED"
+    (told,) = json.loads(login.call("status", handle, "--goodput", "--json").stdout)
+    assert told["state"] == "COMPLETED"
+    assert [(one["cause"], one["nodes"]) for one in told["attempts"]] == [
+        *[("stopped", "n[1-2]")] * 2,
+        ("completed", "n[1-2]"),
+    ]
+    parts = told["goodput"]["seconds"]
+    assert sum(parts.values()) == pytest.approx(told["goodput"]["wall"])
+    assert parts["lost steps"] == 0
+    # Slurm lets a requeued job wait, which is no fault of the run.
+    assert min(parts["queue"], parts["restarts"], parts["training"]) > 0
 
 
 def test_it_saves_when_asked_and_is_requeued_no_more_often_than_it_may_be(login: Login) -> None:

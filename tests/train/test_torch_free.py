@@ -19,6 +19,7 @@ import pytest
         "processes.rendezvous",
         "finish",
         "outputs.checkpoints",
+        "outputs.goodput",
         "trained_folder",
         "data.formats.reading",
         "data.sources",

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -34,6 +34,9 @@ FIRST = 1800.0
 LONG = 7200.0
 #: Deadline for waiting until other ranks have done their part: these are watched themselves.
 WAITING = 24 * 3600.0
+
+#: Names of phases that `outputs.goodput` tells from others.
+START, TRAINING, EVALUATION = "start", "training", "evaluation"
 
 #: With these real-time signals the watcher has the process dump its stacks, and leave. Both handlers are C functions,
 #: which need no GIL. The second is `_exit` itself, so that the signal's number is the exit code.
@@ -76,11 +79,21 @@ class Beats:
 
     def __init__(self) -> None:
         self._memory: bytearray | mmap.mmap = bytearray(_LAYOUT.size)
-        self._beat = Beat(0, 0, LONG, 0, False, False, "start", "")
+        self._beat = Beat(0, 0, LONG, 0, False, False, START, "")
         self._fixed: float | None = None
         #: Seconds of each phase's last turns, by the phase's name.
         self._turns: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._turn_began = time.monotonic()
+        self._observe: Callable[[str, int], None] | None = None
+
+    @property
+    def step(self) -> int:
+        """The last step that has ended."""
+        return self._beat.step
+
+    def observe(self, observer: Callable[[str, int], None]) -> None:
+        """Have this function told each phase that begins, or goes on after one within it, and the step so far."""
+        self._observe = observer
 
     def start(self, place: Rendezvous, output_dir: Path, timeout: int | None) -> None:
         """Have a process of its own watch this one.
@@ -122,10 +135,11 @@ class Beats:
         """This rank has come to a place to which all come."""
         self._write(place=self._beat.place + 1)
 
-    def begin(self, phase: str, limit: float = LONG) -> None:
+    def begin(self, phase: str, limit: float = LONG, *, step: int | None = None) -> None:
         """From here to the next `begin` this rank is in this phase. limit: seconds between two beats."""
         self._turn_began = time.monotonic()
-        self._write(place=self._beat.place + 1, phase=phase, limit=self._limit(phase, limit))
+        step = self._beat.step if step is None else step
+        self._enter(phase=phase, limit=self._limit(phase, limit), step=step)
 
     @contextmanager
     def within(self, phase: str, limit: float = LONG) -> Iterator[None]:
@@ -137,7 +151,7 @@ class Beats:
             yield
         finally:
             self._turn_began = turn_began + time.monotonic() - began
-            self._write(place=self._beat.place + 1, phase=outer.phase, limit=outer.limit)
+            self._enter(phase=outer.phase, limit=outer.limit)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -162,6 +176,11 @@ class Beats:
         if len(turns) < _ENOUGH:
             return max(unlearned, self._fixed or 0)
         return self._fixed or max(FLOOR, _TIMES * median(turns))
+
+    def _enter(self, **phase: object) -> None:
+        self._write(place=self._beat.place + 1, **phase)
+        if self._observe:
+            self._observe(self._beat.phase, self._beat.step)
 
     def _write(self, **changes: object) -> None:
         self._beat = self._beat._replace(pulse=self._beat.pulse + 1, **changes)  # type: ignore[arg-type]

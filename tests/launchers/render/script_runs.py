@@ -46,6 +46,12 @@ SCONTROL = """\
 [[ "$*" == "show hostnames node[0-1]" ]] || exit 1
 printf 'node0\\nnode1\\n'
 """
+#: The job was submitted on the last day of November 2026, at this clock's noon.
+SQUEUE = """\
+#!/bin/bash
+[[ "$*" == "--noheader --jobs=123456 --format=%V" ]] || exit 1
+echo 2026-11-30T12:00:00
+"""
 
 
 class Place:
@@ -75,6 +81,7 @@ class Place:
     def sbatch(self, **env: str) -> subprocess.CompletedProcess[str]:
         self._script("bin/srun", SRUN)
         self._script("bin/scontrol", SCONTROL)
+        self._script("bin/squeue", SQUEUE)
         slurm = {"SLURM_JOB_ID": "123456", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node[0-1]"}
         fakes = {"PATH": f"{self.bin}:{os.environ['PATH']}", "SRUN_OPTIONS": str(self.folder / "srun options")}
         return self._run(["bash", "launch/hostile/slurm/job.sbatch"], **{**slurm, **fakes, **env})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,15 @@ def test_head_node_port_and_rendezvous(tmp_path: Path) -> None:
         assert not {"MASTER_ADDR", "MASTER_PORT"} & set(env)
     options = (tmp_path / "srun options").read_text().split()
     assert {"--export=ALL", "--kill-on-bad-exit=1", "--label"} <= set(options)
+
+
+def test_processes_are_told_when_they_were_queued_and_began(tmp_path: Path) -> None:
+    at = Place(tmp_path, nnodes=2)
+    at.sbatch(TZ="UTC")
+    began, queued = at.told("0")["env"]["ALIGNLAUNCH_BEGAN"].split()
+    assert (int(queued), abs(int(began) - time.time()) < 3600) == (1796040000, True)
+    at.sbatch(SLURM_JOB_ID="1")  # of which squeue does not know
+    assert len(at.told("0")["env"]["ALIGNLAUNCH_BEGAN"].split()) == 1
 
 
 @pytest.mark.parametrize("job_id", ["1", "9999", "10000", "4294967295"])

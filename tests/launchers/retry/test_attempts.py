@@ -10,14 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from alignlaunch.launchers.cli import summary
 from alignlaunch.launchers.diagnose.patterns import Retry
 from alignlaunch.launchers.retry import attempts
 from alignlaunch.launchers.retry.attempts import Recorded
 from alignlaunch.launchers.retry.decision import Decision, Ended
 from alignlaunch.launchers.runs import bad_nodes
 from alignlaunch.launchers.runs.bad_nodes import BadNode
-from alignlaunch.launchers.runs.records import Run
 
 HEAD = "alignlaunch: tiny (sft): 2 nodes x 1 = 2 processes; head n1:20000\n"
 XID = "1: NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.\n"
@@ -90,17 +88,3 @@ def test_no_further_attempt(tmp_path: Path, log: str, code: int, why: str) -> No
 def test_what_an_earlier_attempt_said_does_not_count(tmp_path: Path) -> None:
     _, _, said = ask(tmp_path, HEAD + XID + HEAD + "0: torch.OutOfMemoryError: CUDA out of memory.\n")
     assert "not tried again: cuda-oom" in said
-
-
-def test_status_tells_why_attempts_failed(tmp_path: Path) -> None:
-    run = Run("slurm://c/1", "tiny", run_dir=str(tmp_path), log="")
-    assert summary.failures(run) == ""
-    one = Ended("xid", Retry.ELSEWHERE, 1, 10, "n1")
-    attempts.add(tmp_path, Recorded(1.5, one, Decision(True, "xid: why", "n1"), "a.out:3: Xid"))
-    attempts.add(tmp_path, Recorded(2.5, Ended("unknown", None, 1, -1), Decision(False, "unknown: why"), "?"))
-    rows = [line.split() for line in summary.failures(run).splitlines()]
-    assert rows[0] == ["FAILED", "CAUSE", "NODE", "STEP", "TRIED", "AGAIN"]
-    assert [row[2:] for row in rows[1:]] == [
-        ["xid", "n1", "10", "yes,", "without", "n1"],
-        ["unknown", "?", "none", "no"],
-    ]

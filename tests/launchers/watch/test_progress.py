@@ -45,20 +45,11 @@ def test_a_long_file_is_read_from_its_end(run: Run) -> None:
     assert reached.seconds_left == pytest.approx(2500.5)
 
 
-def test_the_attempts(run: Run) -> None:
-    assert [(one.first, one.last) for one in progress.attempts(run)] == [(0, 5), (5, 9)]
-    assert [line.split()[-3:] for line in summary.attempts(run).splitlines()[1:]] == [
-        ["0", "to", "5"],
-        ["5", "to", "9"],
-    ]
-
-
 @pytest.mark.parametrize("owner", ["/runs/another", None])
 def test_another_runs_records_are_not_its_own(run: Run, owner: str | None) -> None:
     path = Path(run.output_dir, ".run")
     path.unlink() if owner is None else path.write_text(owner)
     assert progress.read(run) is None
-    assert progress.attempts(run) == []
 
 
 def test_an_ended_run_has_no_time_left(run: Run) -> None:

@@ -11,6 +11,8 @@ set -euo pipefail
 export TORCH_FR_BUFFER_SIZE=2000 TORCH_NCCL_DUMP_ON_TIMEOUT=1
 export TORCH_FR_DUMP_TEMP_FILE=${ALIGNLAUNCH_RUN_DIR:-output/sft-zero2}/fr_rank_ # and the rank
 export PYTHONUNBUFFERED=1
+ALIGNLAUNCH_BEGAN=$(date +%s) # for `alignlaunch status --goodput`
+export ALIGNLAUNCH_BEGAN
 
 fail() {
     echo "deepspeed.sh: $1" >&2

@@ -13,6 +13,8 @@ export TORCH_FR_DUMP_TEMP_FILE=${ALIGNLAUNCH_RUN_DIR:-output/pt-custom}/fr_rank_
 export NCCL_DEBUG=INFO
 export GREETING='it'"'"'s a; "quoted" text'
 export PYTHONUNBUFFERED=1
+ALIGNLAUNCH_BEGAN=$(date +%s) # for `alignlaunch status --goodput`
+export ALIGNLAUNCH_BEGAN
 
 fail() {
     echo "deepspeed.sh: $1" >&2

@@ -12,6 +12,8 @@ export TORCH_FR_BUFFER_SIZE=2000 TORCH_NCCL_DUMP_ON_TIMEOUT=1
 export TORCH_FR_DUMP_TEMP_FILE=${ALIGNLAUNCH_RUN_DIR:-../output/orpo_zero3}/fr_rank_ # and the rank
 export NCCL_DEBUG=WARN
 export PYTHONUNBUFFERED=1
+ALIGNLAUNCH_BEGAN=$(date +%s) # for `alignlaunch status --goodput`
+export ALIGNLAUNCH_BEGAN
 
 fail() {
     echo "torchrun.sh: $1" >&2
