@@ -120,7 +120,7 @@ def _use_attempts(folder: Path, value: Any) -> None:
     del value
     found = attempts.read(folder)
     decide(Ended("xid", None, 1, 5, "n1"), [one.ended for one in found])
-    summary.failures(Run("slurm://lab/1", "tiny", str(folder), ""))
+    summary.attempts(Run("slurm://lab/1", "tiny", str(folder), ""))
     attempts.add(folder, attempts.Recorded(1.0, Ended("xid", None, 1, 5), Decision(again=True, why=""), "x"))
 
 
