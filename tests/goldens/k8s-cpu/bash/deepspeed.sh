@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from direct.yaml (sha256 4ac99ce2d8f236ddb5f313b885c9ede67cc2adba2d2e575e2fe09fab0df9c382).
+# Made by alignlaunch 0.1.0 from direct.yaml (sha256 d8d774196634a66c5c64e38778d2af456f173c2b8043bcda139d5cd893058409).
 # Do not edit: change the job file and render again. Run from the folder of direct.yaml, on every node:
 #     [NODE_RANK=N] bash launch/sft-direct/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the
@@ -74,5 +74,10 @@ trap 'rm -f "$hostfile"' EXIT
 for ((i = 0; i < num_nodes; i++)); do
     echo "node-$i slots=$gpus_per_node"
 done > "$hostfile"
+code=0
 "${preflight[@]}" "$python" -m deepspeed.launcher.runner --hostfile "$hostfile" --no_ssh --node_rank "$node_rank" \
-    --master_addr "$master_addr" --master_port "$master_port" --no_local_rank --module "${train[@]}"
+    --master_addr "$master_addr" --master_port "$master_port" --no_local_rank --module "${train[@]}" || code=$?
+if [[ "$code" -ne 0 && "$node_rank" -eq 0 ]]; then # as `notify` in the job asks for it
+    "$python" -m alignlaunch.launchers.retry.tell "$here" --code "$code" || true
+fi
+exit "$code"
