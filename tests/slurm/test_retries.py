@@ -64,7 +64,8 @@ def test_a_launcher_that_is_killed_costs_the_steps_since_the_last_checkpoint(
 def test_bad_data_are_not_tried_again(login: Login) -> None:
     data = login.folder / "spoilt.jsonl"
     data.write_bytes((login.folder / "sft.jsonl").read_bytes())
-    write_job(login, "hopeless", data={"train": [data.name]}, slurm={"extra": ["--hold"]})
+    notify = {"command": ["sh", "-c", "cat > told-hopeless"]}
+    write_job(login, "hopeless", data={"train": [data.name]}, slurm={"extra": ["--hold"]}, notify=notify)
     handle = login.submit("hopeless")
     data.write_text("this is no record\n")
     login.slurm.run("scontrol", "release", handle.rpartition("/")[2])
@@ -72,6 +73,10 @@ def test_bad_data_are_not_tried_again(login: Login) -> None:
     (only,) = attempts(login, handle)
     assert (only["cause"], only["again"]) == ("data", False)
     assert "not tried again: data: another attempt would end in the same way" in login.call("logs", handle).stdout
+    told = json.loads((login.folder / "told-hopeless").read_text())
+    assert (told["state"], told["cause"]) == ("failed", "data")
+    (attempt,) = login.status(handle)["attempts"]
+    assert (attempt["cause"], attempt["nodes"], attempt["then"]) == ("data", "n[1-2]", "not tried again")
 
 
 def test_a_faulty_node_is_left_out_now_and_by_later_submissions(login: Login) -> None:

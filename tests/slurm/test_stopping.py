@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +23,27 @@ def login(trainer: Login) -> Login:
     return trainer
 
 
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """Takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
 @pytest.mark.parametrize("launcher", ["torchrun", matrix("deepspeed"), matrix("direct")])
 def test_near_its_time_limit_a_run_saves_is_requeued_and_ends_as_if_nothing_had_been(
-    login: Login, undisturbed: list[tuple[int, float]], launcher: str
+    login: Login,
+    undisturbed: list[tuple[int, float]],
+    launcher: str,
+    silent: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Twice. Slurm sends the batch shell what scancel sends here; test_a_real_time_limit waits for it."""
-    output = write_job(login, f"limited-{launcher}", launcher=launcher)
-    handle = login.submit(f"limited-{launcher}")
+    name = f"limited-{launcher}"
+    told = {"webhook": "HOOK", "command": ["sh", "-c", f"cat >> told-{name}; echo >> told-{name}"]}
+    output = write_job(login, name, launcher=launcher, secrets=["HOOK"], notify=told)
+    monkeypatch.setitem(login.env, "HOOK", f"http://127.0.0.1:{silent.getsockname()[1]}/s3cr3t")
+    handle = login.submit(name)
     waiter = login.start("wait", handle)
     for step in (7, 35):
         until_step(output, step)
@@ -39,17 +55,24 @@ def test_near_its_time_limit_a_run_saves_is_requeued_and_ends_as_if_nothing_had_
     assert log.count("resuming from") == 2
     assert log.count("Traceback") == 0
     assert losses(output) == same_as(undisturbed)
-    (told,) = json.loads(login.call("status", handle, "--goodput", "--json").stdout)
-    assert told["state"] == "COMPLETED"
-    assert [(one["cause"], one["nodes"]) for one in told["attempts"]] == [
+    (status,) = json.loads(login.call("status", handle, "--goodput", "--json").stdout)
+    assert status["state"] == "COMPLETED"
+    assert [(one["cause"], one["nodes"]) for one in status["attempts"]] == [
         *[("stopped", "n[1-2]")] * 2,
         ("completed", "n[1-2]"),
     ]
-    parts = told["goodput"]["seconds"]
-    assert sum(parts.values()) == pytest.approx(told["goodput"]["wall"])
+    parts = status["goodput"]["seconds"]
+    assert sum(parts.values()) == pytest.approx(status["goodput"]["wall"])
     assert parts["lost steps"] == 0
     # Slurm lets a requeued job wait, which is no fault of the run.
     assert min(parts["queue"], parts["restarts"], parts["training"]) > 0
+
+    messages = [json.loads(line) for line in (login.folder / f"told-{name}").read_text().splitlines() if line]
+    again = ["stopped and requeued", "resumed"]
+    assert [one["state"] for one in messages] == ["started", *again, *again, "completed"]
+    assert {one["id"] for one in messages} == {Path(status["run_dir"]).name}
+    assert "notify: webhook: no answer after 10 s; the run goes on" in log
+    assert "s3cr3t" not in log
 
 
 def test_it_saves_when_asked_and_is_requeued_no_more_often_than_it_may_be(login: Login) -> None:
