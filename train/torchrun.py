@@ -10,6 +10,7 @@ With its default rendezvous processes meet only once; here it is one at which th
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import threading
@@ -40,6 +41,7 @@ def run(arguments: list[str]) -> int:
     job_file = Path(arguments[arguments.index("alignlaunch.train") + 1])
     job = config.load(job_file)
     output_dir, run_id = Path(job.output_dir), rendezvous.run_id(os.environ) or os.environ.get("PET_RDZV_ID", UNNAMED)
+    requests.withdraw(output_dir, _name())
     terminated = _pass_on(output_dir, run_id)
     os.environ[finish.SAYS_STOPPED] = "1"
     _settle_log_dir()
@@ -126,12 +128,17 @@ def _pass_on(output_dir: Path, run_id: str) -> threading.Event:
 def _ask(output_dir: Path, run_id: str) -> None:
     """Ask the processes to save and stop. An elastic job only saves, and goes on from there without this node."""
     if not rendezvous.is_elastic(os.environ):
-        requests.write(output_dir, Request.STOP, run_id)
+        requests.write(output_dir, Request.STOP, run_id, _name())
         return
-    requests.write(output_dir, Request.SAVE, run_id)
+    requests.write(output_dir, Request.SAVE, run_id, _name())
     while requests.read(output_dir, run_id):
         time.sleep(0.2)
     finish.leave_now(128 + signal.SIGTERM)  # the kernel ends its processes with it
+
+
+def _name() -> str:
+    """This launcher's name, which the one that takes its place has, too: that of its pod or node, and its number."""
+    return f"{platform.node()}/{os.environ.get('PET_NODE_RANK', '')}"
 
 
 def _has_processes() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -26,23 +27,42 @@ LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
 Node = subprocess.Popen[str]
 
 
-@contextmanager
-def nodes(workplace: Path, name: str, count: int, nproc: int, most: int = 3, **changes: Any) -> Iterator[list[Node]]:
-    """So many agents with so many processes each, on this machine."""
-    job = write_job(workplace, name, **{"lora": LORA, "train": TRAIN, **changes})
+def start(workplace: Path, name: str, place: dict[str, str], rank: int) -> Node:
+    """The agent of a node."""
+    command = [sys.executable, "-m", "alignlaunch.train.torchrun", "-m", "alignlaunch.train", f"runs/{name}.yaml"]
+    env = environment(place | {"PET_NODE_RANK": str(rank)})
+    with (workplace / f"{name}.log").open("a") as log:
+        return subprocess.Popen(
+            command, cwd=workplace, env=env, stdout=log, stderr=log, text=True, start_new_session=True
+        )
+
+
+def places(count: int, nproc: int, most: int) -> dict[str, str]:
+    """What the agents of so many nodes with so many processes each have in common."""
     place = {"PET_NNODES": str(count), "PET_NPROC_PER_NODE": str(nproc), "PET_MAX_RESTARTS": str(most)}
-    place |= {"PET_MASTER_ADDR": "localhost", "PET_MASTER_PORT": str(free_port()), "ALIGNLAUNCH_RUN_DIR": "/runs/a"}
-    command = [sys.executable, "-m", "alignlaunch.train.torchrun", "-m", "alignlaunch.train", str(job)]
-    log = workplace / f"{name}.log"
-    started = []
+    return place | {
+        "PET_MASTER_ADDR": "localhost",
+        "PET_MASTER_PORT": str(free_port()),
+        "ALIGNLAUNCH_RUN_DIR": "/runs/a",
+    }
+
+
+@contextmanager
+def nodes(
+    workplace: Path,
+    name: str,
+    count: int,
+    nproc: int,
+    most: int = 3,
+    place: dict[str, str] | None = None,
+    **changes: Any,
+) -> Iterator[list[Node]]:
+    """So many agents with so many processes each, on this machine."""
+    write_job(workplace, name, **{"lora": LORA, "train": TRAIN, **changes})
+    place = place or places(count, nproc, most)
+    started: list[Node] = []
     try:
-        with log.open("w") as file:
-            for rank in range(count):
-                env = environment(place | {"PET_NODE_RANK": str(rank)})
-                node = subprocess.Popen(
-                    command, cwd=workplace, env=env, stdout=file, stderr=file, text=True, start_new_session=True
-                )
-                started.append(node)
+        started += (start(workplace, name, place, rank) for rank in range(count))
         yield started
     finally:
         for node in started:
@@ -88,6 +108,24 @@ def test_a_process_that_is_killed_costs_the_steps_since_its_checkpoint(
     for restart in range(len(victims) + 1):
         assert f"process 0 of {count * nproc} (torchrun), {nproc} on this node, restart {restart}" in said
     assert losses(workplace / "out" / name) == losses(whole.output_dir)
+
+
+def test_a_node_that_dies_while_it_is_asked_to_stop_does_not_stop_the_run(workplace: Path) -> None:
+    """As a pod whose grace was too short: what it asked for dies with it, and the one that replaces it goes on."""
+    place, name = places(2, 1, 3), "short-grace"
+    with nodes(workplace, name, 2, 1, place=place) as agents:
+        wait_for(workplace, name, f"/{TRAIN['max_steps']} | loss", 6)
+        for node in agents:
+            os.killpg(node.pid, signal.SIGSTOP)  # nobody sees the request before the node is dead
+        (workplace / "out" / name / ".request").write_text(f"stop /runs/a\n{platform.node()}/1\n")
+        os.killpg(agents[1].pid, signal.SIGKILL)
+        for process in psutil.Process(agents[1].pid).children(recursive=True):
+            process.kill()
+        os.killpg(agents[0].pid, signal.SIGCONT)
+        agents[1].wait()
+        agents[1] = start(workplace, name, place, 1)
+        assert [node.wait(120) for node in agents] == [0, 0], (workplace / f"{name}.log").read_text()
+    assert "resuming from" in (workplace / f"{name}.log").read_text()
 
 
 @pytest.mark.parametrize("count", [1, 2])

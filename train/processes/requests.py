@@ -19,7 +19,8 @@ from .. import finish
 from ..errors import UserError
 from .rendezvous import Rendezvous, is_in_slurm_step
 
-#: The file with the request: `save RUN_ID` or `stop RUN_ID`. One with another run's id is an old one, and ignored.
+#: The file with the request: `save RUN_ID` or `stop RUN_ID`. One with another run's id is an old one, and ignored. A
+#: second line names the launcher that asked, because it was terminated.
 REQUEST = ".request"
 #: The file that says that a run stopped early, with a checkpoint to go on from: `STEP CHECKPOINT`.
 STOPPED = ".stopped"
@@ -38,10 +39,17 @@ class Request(IntEnum):
     STOP = 2
 
 
-def write(output_dir: Path, request: Request, run_id: str) -> None:
-    """Ask the run that trains into this folder. Raises OSError."""
+def write(output_dir: Path, request: Request, run_id: str, launcher: str = "") -> None:
+    """Ask the run that trains into this folder. launcher: the one that asks, if one does. Raises OSError."""
     output_dir.mkdir(parents=True, exist_ok=True)  # the run may not have come so far
-    _put(output_dir / REQUEST, f"{request.name.lower()} {run_id}\n")
+    _put(output_dir / REQUEST, "\n".join([f"{request.name.lower()} {run_id}", *([launcher] if launcher else []), ""]))
+
+
+def withdraw(output_dir: Path, launcher: str) -> None:
+    """Remove what this launcher asked before it died, such as that of a pod which was replaced: the run goes on."""
+    with suppress(OSError, UnicodeDecodeError):
+        if (output_dir / REQUEST).read_text(encoding="utf-8").splitlines()[1:] == [launcher]:
+            (output_dir / REQUEST).unlink()
 
 
 def report_stopped(checkpoint: Path, step: int) -> None:
@@ -62,7 +70,7 @@ def _put(path: Path, text: str) -> None:
 def read(output_dir: Path, run_id: str) -> Request:
     """What the file in the output folder asks of this run."""
     try:
-        word, _, asked = (output_dir / REQUEST).read_text(encoding="utf-8").strip().partition(" ")
+        word, _, asked = (output_dir / REQUEST).read_text(encoding="utf-8").partition("\n")[0].partition(" ")
     except (OSError, UnicodeDecodeError):
         return Request.NONE
     return Request[word.upper()] if word in ("save", "stop") and asked == run_id else Request.NONE
