@@ -41,7 +41,7 @@ KILLED = [
     *phases((240, "saving a checkpoint", 10), (245, "training", 10), (345, "evaluation", 20), (365, "training", 20)),
     *phases((365, "saving a checkpoint", 20), (370, "training", 20)),
 ]
-LAST = {"time": 420.0, "step": 25}
+LAST = {"time": 420.0, "step": 25, "max_steps": 30}
 #: Queued again at 430, begun at 490; goes on from step 20 at 520, and ends at 640.
 WENT_ON = [
     begun(500, 490, 430, LAST),
