@@ -13,7 +13,7 @@ from typing import Any
 from .. import finish, trained_folder
 from ..processes import requests
 from ..processes.beats import beats
-from ..processes.rendezvous import Rendezvous, is_in_pod
+from ..processes.rendezvous import Rendezvous
 from . import goodput, timeline
 
 #: `BEGAN [QUEUED]`, in seconds since 1970: when the script of the attempt began, and when it was queued.
@@ -79,13 +79,15 @@ class Recording:
 
 
 def began_at(env: Mapping[str, str], dialect: str) -> tuple[float | None, float]:
-    """When this attempt was queued (None: not known), and when its script began; without one its pod, or launcher."""
+    """When this attempt was queued (None: not known), and when its script began; without a script its launcher.
+
+    In a pod that is the pod's own command, as preflight becomes the launcher.
+    """
     began, _, queued = env.get(BEGAN, "").partition(" ")
     try:
         return float(queued) if queued else None, float(began)
     except ValueError:
-        launched = os.getppid() if dialect in ("torchrun", "deepspeed") else os.getpid()
-        return None, _process_began(1 if is_in_pod(env) else launched)
+        return None, _process_began(os.getppid() if dialect in ("torchrun", "deepspeed") else os.getpid())
 
 
 def _process_began(pid: int) -> float:
