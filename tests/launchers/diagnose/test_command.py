@@ -228,3 +228,16 @@ def test_a_ranks_traceback_counts_before_its_launchers(cli: Cli, tmp_path: Path,
     assert "rank 1" in found["first"]
     assert "KeyError: 'foo'" in "\n".join(found["traceback"])
     assert found["cause"] != "peer-lost"
+
+
+def test_a_node_that_would_restart_alone_hides_nothing(home: Path) -> None:
+    """Seen on Slurm, torch 2.13: node 0 gave up, for bad data; node 1 said that it restarts before it lost node 0."""
+    path = home / "log.txt"
+    path.write_text((LOGS.parent / "late-restart.log").read_text())
+    found = diagnosed(str(path))
+    assert (found["verdict"], found["where"]) == ("data", "task 0")
+    path.write_text(
+        path.read_text()
+        + "0: [rank0]: alignlaunch: x: stage sft, process 0 of 2 (torchrun), 1 on this node, restart 1\n"
+    )
+    assert diagnosed(str(path))["verdict"] != "data"
