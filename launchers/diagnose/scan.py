@@ -17,7 +17,7 @@ CONSEQUENCE = re.compile(
     r"Connection (?:reset|closed) by peer|Broken pipe|remote process exited|recvValue failed|got 0 bytes"
     r"|SignalException: Process \d+ got signal|Received Signals\.SIG(?:TERM|INT) death signal|CANCELLED AT"
 )
-#: The first line that job.sbatch prints, or rank 0 after a restart: what the log shows of earlier attempts does not count.
+#: The first line of job.sbatch, or of rank 0 after a restart: what the log shows of earlier attempts does not count.
 #: (That torchrun is about to restart says nothing: a node may be waiting for one that has given up.)
 _ATTEMPT = re.compile(
     r"alignlaunch: \S+(?: \(\w+\): \d+ nodes x \d+ = \d+ processes; head "

@@ -23,7 +23,8 @@ _RESERVED = re.compile(
     r"|RUN_DIR|PYTHON|HEAD_NODE|NODE_NAME_SUFFIX|TASK_EXIT_CODES|SRUN_CPUS_PER_TASK|TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
     # The rendered scripts' own variables.
     r"|here|zero_stage|num_nodes|gpus_per_node|master_addr|master_port|node_rank|count|zero_json|python|total|train|preflight"
-    r"|hostfile|i|active|status|step|nodes|is_host|code|signalled|terminated|without|excluded|queued|output_dir|mounts|path)\Z"
+    r"|hostfile|i|active|status|step|nodes|is_host|code|signalled|terminated|without|excluded|refusal|queued|output_dir|mounts"
+    r"|path)\Z"
 )
 #: bash sets these itself, makes them read-only, or would parse the rest of the script differently with them set.
 _BASH = re.compile(
