@@ -14,7 +14,7 @@
 # make fuzz         120,000 damaged inputs for all that reads what others may have written; a quarter of an hour
 # make plan-table   the planner against its references, into docs/plan.md; a quarter of an hour
 # make preflight-table  every fault between nodes, with preflight and with torchrun alone, into docs/; root, half an hour
-# make faults       real runs on Slurm meet every fault, in several phases, into docs/reliability.md; root, half an hour
+# make faults       real runs on Slurm, on Kubernetes and by bash meet every fault, into docs/reliability.md; root, an hour
 # make diagnose-table  what `diagnose` says of every known fault, into docs/diagnose.md; seconds
 # make data-page    every data format with an example, from the readers, into docs/data.md; seconds
 # make job-page     every key of the job file, from its schema, into docs/job-file.md; seconds
