@@ -171,7 +171,6 @@ def page(tried: list[Tried]) -> Iterator[str]:
         here = [one for one in tried if one.fault.place == place]
         yield ""
         yield f"## {place.capitalize()}"
-        yield ""
         yield from table(head, [_row(key, here) for key in dict.fromkeys(one.fault.key for one in here)])
 
 
