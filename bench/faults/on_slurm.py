@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,43 @@ from .laboratory import Laboratory, weights
 _SIZE = "1500m"
 
 
+class Cluster:
+    """What may happen to the jobs of a private Slurm."""
+
+    def __init__(self, slurm: PrivateSlurm) -> None:
+        self._slurm = slurm
+        #: By its name; each is given the handle of a run.
+        self.faults: dict[str, Callable[[str], object]] = {
+            "slurmd and all processes of a node killed": self._kill_node,
+            "slurmctld restarted": lambda _: slurm.restart_slurmctld(),
+            "slurmctld gone for 20 s": self._without_slurmctld,
+            "time limit": lambda handle: self._scancel(handle, "--batch", "--signal=USR2"),
+            "scancel": self._scancel,
+            "preempted": self._preempt,
+            "requeued by an operator": lambda handle: slurm.run("scontrol", "requeue", job_id(handle)),
+        }
+
+    def _kill_node(self, handle: str) -> None:
+        del handle
+        self._slurm.kill_node("n2")
+        time.sleep(40)
+        self._slurm.start_node("n2")
+
+    def _without_slurmctld(self, handle: str) -> None:
+        del handle
+        self._slurm.stop_slurmctld()
+        time.sleep(20)
+        self._slurm.start_slurmctld()
+
+    def _scancel(self, handle: str, *options: str) -> None:
+        self._slurm.run("scancel", *options, job_id(handle))
+
+    def _preempt(self, handle: str) -> None:
+        del handle
+        other = ("--partition=prio", "--nodes=2", "--exclusive", "--wrap=sleep 1", "--output=/dev/null")
+        self._slurm.run("sbatch", *other)
+
+
 class SlurmLaboratory(Laboratory):
     """A login on a private Slurm."""
 
@@ -26,16 +63,7 @@ class SlurmLaboratory(Laboratory):
         self.login, self.slurm = login, login.slurm
         self.version = self.slurm.run("sinfo", "--version").stdout.strip().replace("slurm-wlm", "Slurm")
         self.disk = login.folder / "output"
-        self.outside = {
-            "slurmd and all processes of a node killed": self._kill_node,
-            "slurmctld restarted": lambda _: self.slurm.restart_slurmctld(),
-            "slurmctld gone for 20 s": self._without_slurmctld,
-            "time limit": lambda handle: self._scancel(handle, "--batch", "--signal=USR2"),
-            "scancel": self._scancel,
-            "preempted": self._preempt,
-            "requeued by an operator": lambda handle: self.slurm.run("scontrol", "requeue", _job_id(handle)),
-            "disk full": self._fill,
-        }
+        self.outside = {**Cluster(self.slurm).faults, "disk full": self._fill}
         super().__init__(login)
 
     def start(self, name: str) -> str:
@@ -55,26 +83,6 @@ class SlurmLaboratory(Laboratory):
     def _mount(self, options: str) -> None:
         subprocess.run(["mount", "-o", options, self.disk], check=True)
 
-    def _kill_node(self, handle: str) -> None:
-        del handle
-        self.slurm.kill_node("n2")
-        time.sleep(40)
-        self.slurm.start_node("n2")
-
-    def _without_slurmctld(self, handle: str) -> None:
-        del handle
-        self.slurm.stop_slurmctld()
-        time.sleep(20)
-        self.slurm.start_slurmctld()
-
-    def _scancel(self, handle: str, *options: str) -> None:
-        self.slurm.run("scancel", *options, _job_id(handle))
-
-    def _preempt(self, handle: str) -> None:
-        del handle
-        other = ("--partition=prio", "--nodes=2", "--exclusive", "--wrap=sleep 1", "--output=/dev/null")
-        self.slurm.run("sbatch", *other)
-
     def _fill(self, handle: str) -> None:
         del handle
         with (self.disk / "filler").open("wb", buffering=0) as file:
@@ -85,7 +93,7 @@ class SlurmLaboratory(Laboratory):
                 return
 
 
-def _job_id(handle: str) -> str:
+def job_id(handle: str) -> str:
     return handle.rpartition("/")[2]
 
 

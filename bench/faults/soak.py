@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -22,6 +23,7 @@ from tests.slurm.cluster.private_slurm import PrivateSlurm
 from tests.train.conftest import ROOT
 
 from .laboratory import losses, records
+from .on_slurm import Cluster, job_id
 
 #: Steps from one fault to the next, at least and at most, and from one save to the next.
 CALM, EVERY = (5, 15), 4
@@ -34,20 +36,20 @@ class Soak:
     """A run on a private Slurm, and what may happen to it."""
 
     def __init__(self, login: Login, steps: int) -> None:
-        self.login, self.slurm, self.steps = login, login.slurm, steps
-        self.faults: dict[str, Callable[[], object]] = {
-            "kill -9 of rank 0": lambda: self._signal("alignlaunch.train", 0, signal.SIGKILL),
-            "kill -9 of rank 1": lambda: self._signal("alignlaunch.train", 1, signal.SIGKILL),
-            "segmentation fault of rank 1": lambda: self._signal("alignlaunch.train", 1, signal.SIGSEGV),
-            "SIGSTOP of rank 1": lambda: self._signal("alignlaunch.train", 1, signal.SIGSTOP),
-            "kill -9 of a launcher": lambda: self._signal("alignlaunch.train.torchrun", 1, signal.SIGKILL),
-            "power cut of a node": self._cut_power,
-            "slurmctld restarted": self.slurm.restart_slurmctld,
-            "requeued by an operator": lambda: self.slurm.run("scontrol", "requeue", self.job_id),
-            "time limit": lambda: self.slurm.run("scancel", "--batch", "--signal=USR2", self.job_id),
-            "preempted": self._preempt,
+        self.login, self.steps = login, steps
+        signals = {
+            "kill -9 of rank 0": ("alignlaunch.train", 0, signal.SIGKILL),
+            "kill -9 of rank 1": ("alignlaunch.train", 1, signal.SIGKILL),
+            "segmentation fault of rank 1": ("alignlaunch.train", 1, signal.SIGSEGV),
+            "SIGSTOP of rank 1": ("alignlaunch.train", 1, signal.SIGSTOP),
+            "kill -9 of a launcher": ("alignlaunch.train.torchrun", 1, signal.SIGKILL),
         }
-        self.job_id = ""
+        outside = Cluster(login.slurm).faults
+        #: By its name; each is given the run's handle.
+        self.faults: dict[str, Callable[[str], object]] = {
+            **{name: partial(_signal, *target) for name, target in signals.items()},
+            **{name: outside[name] for name in outside if name != "scancel"},  # after that nothing goes on by itself
+        }
 
     def submit(self, name: str) -> str:
         """Submit the job under this name; returns its handle."""
@@ -67,9 +69,7 @@ class Soak:
             max_restarts=1000,
             hang_timeout=20,
         )
-        handle = self.login.submit(name)
-        self.job_id = handle.rpartition("/")[2]
-        return handle
+        return self.login.submit(name)
 
     def step(self, name: str) -> int:
         """The last step that was recorded."""
@@ -92,28 +92,20 @@ class Soak:
                 raise TimeoutError(f"step {step} did not come; the last is {self.step(name)}")
             time.sleep(0.1)
 
-    def _signal(self, module: str, rank: int, number: signal.Signals) -> None:
-        """Send a signal to a process of the run: of this rank, or the launcher on the node of this number."""
-        variable = "RANK" if module == "alignlaunch.train" else "PET_NODE_RANK"
-        for process in psutil.process_iter(["cmdline"]):
-            words = process.info["cmdline"] or []
-            if module in words and (module != "alignlaunch.train" or "alignlaunch.train.torchrun" not in words):
-                try:
-                    env = process.environ()
-                except psutil.Error:
-                    continue
-                if env.get("SLURM_JOB_ID") == self.job_id and env.get(variable) == str(rank):
-                    process.send_signal(number)
-                    return
 
-    def _cut_power(self) -> None:
-        self.slurm.kill_node("n2")
-        time.sleep(40)
-        self.slurm.start_node("n2")
-
-    def _preempt(self) -> None:
-        other = ("--partition=prio", "--nodes=2", "--exclusive", "--wrap=sleep 1", "--output=/dev/null")
-        self.slurm.run("sbatch", *other)
+def _signal(module: str, rank: int, number: signal.Signals, handle: str) -> None:
+    """Send a signal to a process of the run: of this rank, or the launcher on the node of this number."""
+    variable = "RANK" if module == "alignlaunch.train" else "PET_NODE_RANK"
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if module in words and (module != "alignlaunch.train" or "alignlaunch.train.torchrun" not in words):
+            try:
+                env = process.environ()
+            except psutil.Error:
+                continue
+            if env.get("SLURM_JOB_ID") == job_id(handle) and env.get(variable) == str(rank):
+                process.send_signal(number)
+                return
 
 
 def main() -> None:
@@ -137,7 +129,7 @@ def main() -> None:
             at = min(soak.step("disturbed") + chance.randint(*CALM), steps - 2)
             soak.until_step("disturbed", at)
             name = chance.choice(list(soak.faults))
-            soak.faults[name]()
+            soak.faults[name](handle)
             print(f"{number}: {name} at step {soak.step('disturbed')}, {time.monotonic() - began:.0f} s", flush=True)
         code = soak.login.call("wait", handle, code=None).returncode
         state = json.dumps(soak.login.status(handle)["state"])

@@ -116,24 +116,20 @@ def of(
     return Plan(job, setup, _limits(cluster, gpu_gib, host_gib), _bandwidths(cluster), notes)
 
 
-def certain_failure(job: Job) -> str | None:
-    """Why a job certainly does not fit on its cluster, with a remedy; None if it may. Raises UnknownModelError."""
-    limits = _limits(job.cluster, None, None)
-    if limits.gpu is None and limits.host is None:
-        return None
-    plan = of(job)
+def certain_failure(plan: Plan) -> str | None:
+    """Why a job certainly does not fit on its cluster, with a remedy; None if it may."""
     gpu, host = memory.floor(plan.setup), memory.host_floor(plan.setup)
-    if limits.gpu is not None and gpu > limits.gpu:
-        rule = f"at least {gpu / GIB:.1f} GiB on each GPU ({_states(plan)}), which has {limits.gpu / GIB:g}"
-    elif limits.host is not None and host > limits.host:
-        rule = f"at least {host / GIB:.0f} GiB on each node for what is offloaded, which has {limits.host / GIB:g}"
+    if plan.limits.gpu is not None and gpu > plan.limits.gpu:
+        rule = f"at least {gpu / GIB:.1f} GiB on each GPU ({_states(plan)}), which has {plan.limits.gpu / GIB:g}"
+    elif plan.limits.host is not None and host > plan.limits.host:
+        rule = f"at least {host / GIB:.0f} GiB on each node for what is offloaded, which has {plan.limits.host / GIB:g}"
     else:
         return None
     others = strategies.remedies(plan.setup, plan.limits)
     remedy = strategies.sets(plan.setup, others[0]) if others else "more GPUs: no strategy fits on these"
     return (
         f"memory: {strategies.name(plan.setup)} takes {rule}\n"
-        f"    remedy: {remedy} (`alignlaunch plan {job.path.name}` shows every alternative; --no-plan skips this)"
+        f"    remedy: {remedy} (`alignlaunch plan {plan.job.path.name}` shows every alternative; --no-plan skips this)"
     )
 
 

@@ -40,7 +40,7 @@ def check(rendered: Rendered, backend: Backend, say: Say, wanted: Wanted = EVERY
         _report_missing(job, say, here=isinstance(backend, ForegroundBackend))
     _require_free(job.output_path(rendered.target), say)
     if wanted.memory:
-        _plan(job, say)
+        _plan(rendered, say)
     for line in data_checks.check(job) if wanted.data else ():
         say(line)
 
@@ -70,23 +70,23 @@ def _require_preflight(rendered: Rendered) -> None:
         )
 
 
-def _plan(job: Job, say: Say) -> None:
+def _plan(rendered: Rendered, say: Say) -> None:
     """Raise UsageError for a job that cannot fit in memory, instead of letting it queue for hours and then fail."""
-    cluster = job.cluster
+    job, cluster = rendered.job, rendered.job.cluster
     if cluster.gpu_memory_gib is None and cluster.host_memory_gib is None and cluster.storage_bandwidth_gbs is None:
         return  # nothing is known to hold a plan against: do not even import the planner
     from ..planner import plan
     from ..planner.architecture.model import UnknownModelError
 
     try:
-        failure, notice = plan.certain_failure(job), plan.of(job).too_short_notice
+        found = plan.of(job)
     except UnknownModelError as error:
         say(f"memory: not planned ({error})")
         return
-    if failure:
+    if failure := plan.certain_failure(found):
         raise UsageError(failure)
-    if notice:
-        say(f"warning: {notice}")
+    if rendered.target == "slurm" and found.too_short_notice:
+        say(f"warning: {found.too_short_notice}")
 
 
 def missing_paths(job: Job) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ class Request(IntEnum):
 def write(output_dir: Path, request: Request, run_id: str, launcher: str = "") -> None:
     """Ask the run that trains into this folder. launcher: the one that asks, if one does. Raises OSError."""
     output_dir.mkdir(parents=True, exist_ok=True)  # the run may not have come so far
-    _put(output_dir / REQUEST, "\n".join([f"{request.name.lower()} {run_id}", *([launcher] if launcher else []), ""]))
+    _put(output_dir / REQUEST, f"{request.name.lower()} {run_id}\n" + (f"{launcher}\n" if launcher else ""))
 
 
 def withdraw(output_dir: Path, launcher: str) -> None:

@@ -103,6 +103,10 @@ def test_a_time_that_is_too_short_for_a_save_is_told(cli: Cli, tmp_path: Path) -
     assert "set slurm.signal_seconds=720" in planned.stdout
     longer = cli("plan", path, "--cluster", "lab", "--set", "slurm.signal_seconds=720")
     assert "not enough" not in longer.stdout
+    unchecked = ("--cluster", "lab", "--no-data-check", "--dry-run", "--set", "lora.r=8", "--set", "lora.alpha=8")
+    small = write(tmp_path, zero=3, storage_bandwidth_gbs=0.0001)
+    assert "warning: slurm.signal_seconds: 300 s" in cli("slurm", small, *unchecked).stderr
+    assert "signal_seconds" not in cli("local", small, *unchecked).stderr
 
 
 def test_terms_add_up_and_the_peak_is_the_highest_phase(cli: Cli, big: Path) -> None:
@@ -238,19 +242,19 @@ def test_where_only_the_hosts_memory_is_known(
 
 def test_host_memory_counts_too(tmp_path: Path) -> None:
     loaded = jobfile.load(write(tmp_path, zero=2, host_memory_gib=64), ("offload=optimizer",), "lab")
-    assert "on each node for what is offloaded" in str(plan.certain_failure(loaded))
+    assert "on each node for what is offloaded" in str(plan.certain_failure(plan.of(loaded)))
 
 
 @pytest.mark.parametrize("overrides", [("lora={r: 8}",), ("zero=3",)])
 def test_what_may_fit_is_let_through(big: Path, overrides: tuple[str, ...]) -> None:
-    assert plan.certain_failure(jobfile.load(big, overrides, "lab")) is None
+    assert plan.certain_failure(plan.of(jobfile.load(big, overrides, "lab"))) is None
 
 
 def test_nothing_is_said_where_no_memory_is_known_and_one_line_where_the_model_is_not(cli: Cli, big: Path) -> None:
-    assert plan.certain_failure(jobfile.load(big)) is None
+    assert plan.certain_failure(plan.of(jobfile.load(big))) is None
     (big.parent / "model" / "config.json").unlink()
     with pytest.raises(model.UnknownModelError):
-        plan.certain_failure(jobfile.load(big, (), "lab"))
+        plan.certain_failure(plan.of(jobfile.load(big, (), "lab")))
     done = cli("slurm", big, "--cluster", "lab", "--no-data-check")
     assert sum("memory: not planned" in line for line in done.stderr.splitlines()) == 1
 

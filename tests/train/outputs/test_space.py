@@ -78,7 +78,7 @@ owner = StageTrainer if hasattr(StageTrainer, "{method}") else Trainer
 original = getattr(owner, "{method}")
 def fill(*args, **kwargs):
     with contextlib.suppress(OSError), Path("out/full/filler").open("wb", buffering=0) as file:
-        while file.write(bytes(1 << {bits})):
+        while file.write(bytes(1 << 12)):
             pass
     return original(*args, **kwargs)
 owner.{method} = fill
@@ -95,7 +95,7 @@ def test_a_disk_that_becomes_full_while_a_checkpoint_is_saved_ends_the_run_in_wo
         pytest.skip("only root mounts a small file system")
     job = write_job(workplace, "full", train=TRAIN, lora=None)
     (workplace / "out" / "full").mkdir(parents=True, exist_ok=True)
-    (workplace / "filler.py").write_text(FILLER.format(method=method, bits=12))
+    (workplace / "filler.py").write_text(FILLER.format(method=method))
     mounted = 'mount -t tmpfs -o size=64m tmpfs out/full && exec "$@"'
     command = ["unshare", "--mount", "bash", "-c", mounted, "bash", sys.executable, "filler.py", str(job)]
     env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
