@@ -30,6 +30,8 @@ TARGETS: tuple[Target, ...] = ("bash", "slurm", "k8s")
 RESOLVED = "job.resolved.yaml"
 LOCK = "alignlaunch.lock"
 SBATCH = "job.sbatch"
+#: What job.sbatch does when an attempt has ended.
+AFTER = "after.sh"
 TORCHRUN = "torchrun.sh"
 DEEPSPEED = "deepspeed.sh"
 CONFIGMAP = "job.configmap.yaml"
@@ -81,8 +83,11 @@ def targets(job: Job) -> list[Target]:
 
 
 def _slurm(job: Job) -> dict[str, str]:
-    values = {"exported": _exported(job), "preflight": job.preflight_seconds("slurm")}
-    return {SBATCH: _template("slurm/job.sbatch.j2", job, **values), **_config(job)}
+    slurm = job.spec.slurm
+    goes_on = slurm.requeue and slurm.max_requeues > 0
+    values = {"exported": _exported(job), "preflight": job.preflight_seconds("slurm"), "goes_on": goes_on}
+    names = [SBATCH, *([AFTER] if goes_on or job.spec.notify else [])]
+    return {name: _template(f"slurm/{name}.j2", job, **values) for name in names} | _config(job)
 
 
 def _config(job: Job) -> dict[str, str]:

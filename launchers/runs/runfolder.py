@@ -59,3 +59,11 @@ def exit_code(folder: Path) -> int | None:
         return int((folder / "exit_code").read_text())
     except (OSError, ValueError):
         return None
+
+
+def follower(folder: Path) -> str:
+    """The id of the job that goes on with the run now, where Slurm did not requeue the first one; "" without one."""
+    try:
+        return (folder / "followers").read_text(encoding="utf-8", errors="replace").split()[-1]
+    except (OSError, IndexError):
+        return ""

@@ -63,7 +63,7 @@ class SlurmBackend(LogFile):
 
     def submit(self, rendered: Rendered, run: Run, after: Sequence[Run], say: Say) -> Run:
         job, folder = rendered.job, Path(run.run_dir)
-        ids = [one.id for one in after]
+        ids = [_job(one) for one in after]
         command = submission.command(job, folder, ids, preflight_only=rendered.preflight_only)
         runfolder.write_provenance(folder, provenance.describe(job, self.target, rendered.files, command))
         handle = submission.submit(command, folder, rendered.files[SBATCH], say)
@@ -92,8 +92,9 @@ class SlurmBackend(LogFile):
         """The job whose script is in the run's folder, or that has started to write its log there."""
         folder = Path(run.run_dir)
         user = folder.stat().st_uid if folder.exists() else os.getuid()  # a colleague's run may have the output folder
-        ids = [job.id for job in client.jobs_of(user) if _is_of(run, job)]
-        ids += [path.stem.rpartition("-")[2] for path in folder.glob(f"{glob.escape(run.name)}-*.out")]
+        # The log first: it has the id of the first job, though another one may have gone on with the run.
+        ids = [path.stem.rpartition("-")[2] for path in folder.glob(f"{glob.escape(run.name)}-*.out")]
+        ids += [job.id for job in client.jobs_of(user) if _is_of(run, job)]
         if not ids:
             return None
         return replace(
@@ -109,7 +110,7 @@ class SlurmBackend(LogFile):
         squeue is asked for ended runs too: they may be requeued for as long as slurmctld remembers them.
         """
         try:
-            remembered = _by_id(client.squeue([run.id for run in runs]))
+            remembered = _by_id(client.squeue([_job(run) for run in runs]))
         except SchedulerError:
             if all(run.status.is_permanent for run in runs):
                 return {run.handle: run.status for run in runs}
@@ -119,7 +120,7 @@ class SlurmBackend(LogFile):
             reported = _of(run, remembered) if run.run_dir else None
             if reported:
                 found[run.handle] = _status(run, reported)
-            elif run.status.is_permanent and (run.run_dir or run.id not in remembered):
+            elif run.status.is_permanent and (run.run_dir or _job(run) not in remembered):
                 found[run.handle] = run.status
             else:
                 unseen.append(run)
@@ -134,12 +135,12 @@ class SlurmBackend(LogFile):
         except UsageError:
             return {run.handle: replace(run.status, reason=f"not seen from {client.here()}") for run in runs}
         if cluster:
-            remembered = _by_id(client.squeue([run.id for run in runs], cluster))
+            remembered = _by_id(client.squeue([_job(run) for run in runs], cluster))
         reported = {run.handle: _of(run, remembered) for run in runs}
         if forgotten := [run for run in runs if reported[run.handle] is None]:
             # sacct has no SubmitLine yet for a job that has just been submitted. If squeue lists that id, that job is
             # not the run's: squeue shows another script.
-            kept = client.sacct([run.id for run in forgotten], cluster)
+            kept = client.sacct([_job(run) for run in forgotten], cluster)
             accounted = _by_id([job for job in kept if job.free_text or job.id not in remembered])
             reported |= {run.handle: _of(run, accounted) for run in forgotten}
         return {run.handle: _status(run, reported[run.handle]) for run in runs}
@@ -149,14 +150,14 @@ class SlurmBackend(LogFile):
 
     def cancel(self, run: Run) -> None:
         cluster = self._queried_cluster(run)
-        remembered = client.squeue([run.id], cluster)
-        if strangers := [job for job in remembered if job.id == run.id and not _is_of(run, job)]:
+        remembered = client.squeue([_job(run)], cluster)
+        if strangers := [job for job in remembered if job.id == _job(run) and not _is_of(run, job)]:
             raise UsageError(
                 f"{run.handle}: this number is another job by now ({strangers[0].free_text}); "
                 f"{run.name} has ended\n    nothing was cancelled"
             )
         if remembered:
-            client.scancel(run.id, cluster)
+            client.scancel(_job(run), cluster)
 
     def _queried_cluster(self, run: Run) -> str:
         """The run's cluster for `client`, "" for this one. Raises UsageError if it cannot be queried from here."""
@@ -165,6 +166,11 @@ class SlurmBackend(LogFile):
             return ""
         client.require(cluster)
         return cluster
+
+
+def _job(run: Run) -> str:
+    """The id of the job that is the run now."""
+    return (runfolder.follower(Path(run.run_dir)) if run.run_dir else "") or run.id
 
 
 def _cluster_of(run: Run) -> str:
@@ -181,7 +187,7 @@ def _by_id(jobs: list[ReportedJob]) -> dict[str, list[ReportedJob]]:
 
 def _of(run: Run, jobs: dict[str, list[ReportedJob]]) -> Status | None:
     """The status of this run among the jobs that Slurm reported."""
-    return next((job.status for job in jobs.get(run.id, ()) if _is_of(run, job)), None)
+    return next((job.status for job in jobs.get(_job(run), ()) if _is_of(run, job)), None)
 
 
 def _is_of(run: Run, job: ReportedJob) -> bool:

@@ -20,7 +20,7 @@ import json, os, sys, time
 with open({out!r} + os.environ.get("SLURM_PROCID", ""), "w") as file:
     json.dump({{"argv": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd()}}, file)
 code = int(os.environ.get("STUB_CODE_" + os.environ.get("SLURM_PROCID", ""), 0))
-while code == 143 and not os.path.exists(os.environ["TASK_EXIT_CODES"]):
+while code == 143 and not os.path.getsize(os.environ["TASK_EXIT_CODES"]):
     time.sleep(0.01)  # srun ends a task after another has failed
 sys.exit(code)
 """
@@ -82,6 +82,7 @@ class Place:
         self._script("bin/srun", SRUN)
         self._script("bin/scontrol", SCONTROL)
         self._script("bin/squeue", SQUEUE)
+        self._script("bin/sbatch", "#!/bin/bash\nexit 1\n")  # no job submits another one
         slurm = {"SLURM_JOB_ID": "123456", "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "node[0-1]"}
         fakes = {"PATH": f"{self.bin}:{os.environ['PATH']}", "SRUN_OPTIONS": str(self.folder / "srun options")}
         return self._run(["bash", "launch/hostile/slurm/job.sbatch"], **{**slurm, **fakes, **env})
