@@ -12,6 +12,10 @@ from ..diagnose.patterns import Retry
 #: So many attempts in a row without a newer checkpoint end a run, though each of them might have done better.
 MOST_WITHOUT_PROGRESS = 3
 
+#: Causes that a process meets by itself. A node where one of them came first twice is left out; others, such as a lost
+#: connection or a time limit, may come first anywhere.
+OF_ONE_NODE = frozenset({"killed", "segfault", "hang", "node-failed", "infiniband", "nccl-cuda"})
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -60,4 +64,5 @@ def _without_progress(ended: Sequence[Ended]) -> int:
 
 def _is_nodes_fault(last: Ended, before: Sequence[Ended]) -> bool:
     """Whether what failed points at the node: by its nature, or because that node was the first to fail before, too."""
-    return last.retry is Retry.ELSEWHERE or any(one.node == last.node for one in before)
+    twice = last.cause in OF_ONE_NODE and any(one.node == last.node and one.cause in OF_ONE_NODE for one in before)
+    return last.retry is Retry.ELSEWHERE or twice

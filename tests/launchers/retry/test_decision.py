@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignlaunch.launchers.diagnose.patterns import PATTERNS, Retry
-from alignlaunch.launchers.retry.decision import MOST_WITHOUT_PROGRESS, Ended, decide
+from alignlaunch.launchers.retry.decision import MOST_WITHOUT_PROGRESS, OF_ONE_NODE, Ended, decide
 
 CAUSES = {pattern.name: pattern.retry for pattern in PATTERNS}
 
@@ -45,6 +45,14 @@ def test_a_node_is_left_out_if_the_fault_is_its_own_or_if_it_failed_first_twice(
     assert decide(ended("killed", node="n1"), [ended("segfault", node="n1")]).without == "n1"
     assert decide(ended("killed", node="n1"), [ended("segfault", node="n2")]).without == ""
     assert decide(ended("killed"), [ended("killed")]).without == "", "it is not known which node it was"
+
+
+def test_a_node_is_not_blamed_for_what_it_only_met_first() -> None:
+    assert {*CAUSES} >= OF_ONE_NODE
+    lost = ended("peer-lost", node="n1")
+    assert decide(lost, [lost]).without == ""
+    assert decide(ended("killed", node="n1"), [lost]).without == ""
+    assert decide(lost, [ended("killed", node="n1")]).without == ""
 
 
 failures = st.builds(
