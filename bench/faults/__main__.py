@@ -52,6 +52,8 @@ ON_SLURM = [
     *(Fault("wait", outside=what) for what in ("slurmctld restarted", "slurmctld gone for 20 s")),
     *(Fault("wait", phase, outside="requeued by an operator") for phase in ("step", "saving")),
     *(Fault("wait", phase, outside="time limit") for phase in _PHASES[1:]),
+    *(Fault("wait", phase, outside="time limit where Slurm does not requeue") for phase in ("step", "saving")),
+    Fault("wait", launcher="direct", outside="a process killed while slurmctld is gone"),
     *(Fault("wait", phase, outside="preempted") for phase in ("step", "evaluation", "saving")),
     Fault("wait", outside="scancel", ends="asked to stop", again=True),
     Fault("wait", "saving", outside="disk full", ends=_UNSAVED, again=True),

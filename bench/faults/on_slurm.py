@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 from tests.slurm.cli import Login
 from tests.slurm.cluster import debian
 from tests.slurm.cluster.private_slurm import PrivateSlurm
@@ -17,6 +18,8 @@ from .laboratory import Laboratory, weights
 
 #: Of the file system of the output folders, which can be filled, and made read-only: more than what preflight asks for.
 _SIZE = "1500m"
+#: The modules that each rank runs, and that each node does.
+TRAIN, LAUNCHER = "alignlaunch.train", "alignlaunch.train.torchrun"
 
 
 class Cluster:
@@ -29,11 +32,35 @@ class Cluster:
             "slurmd and all processes of a node killed": self._kill_node,
             "slurmctld restarted": lambda _: slurm.restart_slurmctld(),
             "slurmctld gone for 20 s": self._without_slurmctld,
-            "time limit": lambda handle: self._scancel(handle, "--batch", "--signal=USR2"),
+            "a process killed while slurmctld is gone": self._kill_without_slurmctld,
+            "time limit": self._end_time,
+            "time limit where Slurm does not requeue": self._end_time_for_good,
             "scancel": self._scancel,
             "preempted": self._preempt,
-            "requeued by an operator": lambda handle: slurm.run("scontrol", "requeue", job_id(handle)),
+            "requeued by an operator": lambda handle: slurm.run("scontrol", "requeue", self.job(handle)),
         }
+
+    def job(self, handle: str) -> str:
+        """The id of the run's job: the handle's, or that of the last one which went on with it."""
+        listed = self._slurm.run("squeue", "--noheader", "--states=all", "--format=%i|%o").stdout.split()
+        scripts = dict(line.split("|", 1) for line in listed)
+        first = handle.rpartition("/")[2]
+        return max((one for one in scripts if scripts[one] == scripts.get(first)), key=int, default=first)
+
+    def process(self, handle: str, module: str, rank: int) -> psutil.Process:
+        """A process of the run: that of this rank, or the launcher on the node of this number. Raises LookupError."""
+        job, variables = self.job(handle), ["PET_NODE_RANK"] if module == LAUNCHER else ["RANK", "SLURM_PROCID"]
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if module not in words or (module == TRAIN and LAUNCHER in words):
+                continue
+            try:
+                env = process.environ()
+            except psutil.Error:
+                continue
+            if env.get("SLURM_JOB_ID") == job and str(rank) in map(env.get, variables):
+                return process
+        raise LookupError(f"{handle}: no {module} of rank {rank}")
 
     def _kill_node(self, handle: str) -> None:
         del handle
@@ -47,8 +74,22 @@ class Cluster:
         time.sleep(20)
         self._slurm.start_slurmctld()
 
+    def _kill_without_slurmctld(self, handle: str) -> None:
+        process = self.process(handle, TRAIN, 1)
+        self._slurm.stop_slurmctld()
+        process.kill()
+        time.sleep(20)
+        self._slurm.start_slurmctld()
+
     def _scancel(self, handle: str, *options: str) -> None:
-        self._slurm.run("scancel", *options, job_id(handle))
+        self._slurm.run("scancel", *options, self.job(handle))
+
+    def _end_time(self, handle: str) -> None:
+        self._scancel(handle, "--batch", "--signal=USR2")
+
+    def _end_time_for_good(self, handle: str) -> None:
+        self._slurm.run("scontrol", "update", f"JobId={self.job(handle)}", "Requeue=0")
+        self._end_time(handle)
 
     def _preempt(self, handle: str) -> None:
         del handle
@@ -91,10 +132,6 @@ class SlurmLaboratory(Laboratory):
                     file.write(bytes(1 << 16))
             except OSError:
                 return
-
-
-def job_id(handle: str) -> str:
-    return handle.rpartition("/")[2]
 
 
 @contextmanager

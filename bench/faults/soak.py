@@ -17,13 +17,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
 from tests.slurm.cli import Login
 from tests.slurm.cluster.private_slurm import PrivateSlurm
 from tests.train.conftest import ROOT
 
 from .laboratory import losses, records
-from .on_slurm import Cluster, job_id
+from .on_slurm import LAUNCHER, TRAIN, Cluster
 
 #: Steps from one fault to the next, at least and at most, and from one save to the next.
 CALM, EVERY = (5, 15), 4
@@ -38,18 +37,22 @@ class Soak:
     def __init__(self, login: Login, steps: int) -> None:
         self.login, self.steps = login, steps
         signals = {
-            "kill -9 of rank 0": ("alignlaunch.train", 0, signal.SIGKILL),
-            "kill -9 of rank 1": ("alignlaunch.train", 1, signal.SIGKILL),
-            "segmentation fault of rank 1": ("alignlaunch.train", 1, signal.SIGSEGV),
-            "SIGSTOP of rank 1": ("alignlaunch.train", 1, signal.SIGSTOP),
-            "kill -9 of a launcher": ("alignlaunch.train.torchrun", 1, signal.SIGKILL),
+            "kill -9 of rank 0": (TRAIN, 0, signal.SIGKILL),
+            "kill -9 of rank 1": (TRAIN, 1, signal.SIGKILL),
+            "segmentation fault of rank 1": (TRAIN, 1, signal.SIGSEGV),
+            "SIGSTOP of rank 1": (TRAIN, 1, signal.SIGSTOP),
+            "kill -9 of a launcher": (LAUNCHER, 1, signal.SIGKILL),
         }
-        outside = Cluster(login.slurm).faults
+        self._cluster = Cluster(login.slurm)
+        outside = self._cluster.faults
         #: By its name; each is given the run's handle.
         self.faults: dict[str, Callable[[str], object]] = {
-            **{name: partial(_signal, *target) for name, target in signals.items()},
+            **{name: partial(self._signal, *target) for name, target in signals.items()},
             **{name: outside[name] for name in outside if name != "scancel"},  # after that nothing goes on by itself
         }
+
+    def _signal(self, module: str, rank: int, number: signal.Signals, handle: str) -> None:
+        self._cluster.process(handle, module, rank).send_signal(number)
 
     def submit(self, name: str) -> str:
         """Submit the job under this name; returns its handle."""
@@ -91,21 +94,6 @@ class Soak:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"step {step} did not come; the last is {self.step(name)}")
             time.sleep(0.1)
-
-
-def _signal(module: str, rank: int, number: signal.Signals, handle: str) -> None:
-    """Send a signal to a process of the run: of this rank, or the launcher on the node of this number."""
-    variable = "RANK" if module == "alignlaunch.train" else "PET_NODE_RANK"
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if module in words and (module != "alignlaunch.train" or "alignlaunch.train.torchrun" not in words):
-            try:
-                env = process.environ()
-            except psutil.Error:
-                continue
-            if env.get("SLURM_JOB_ID") == job_id(handle) and env.get(variable) == str(rank):
-                process.send_signal(number)
-                return
 
 
 def main() -> None:
