@@ -96,7 +96,7 @@ def zero_json(stage: int) -> dict[str, Any]:
 
 
 #: Names in metrics.jsonl of what two equal runs do not have in common.
-MEASURED, MEASURED_ENDS = ("step", "time", "event", "memory_peak_gib", "mfu"), ("_runtime", "_per_second")
+MEASURED, MEASURED_ENDS = ("step", "time", "memory_peak_gib", "mfu"), ("_runtime", "_per_second")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Finished:
         return {
             f"step {record['step']}: {name}": json.dumps(value)
             for record in self.records()
-            if "train_loss" not in record or record["step"] == record["max_steps"]
+            if "event" not in record and ("train_loss" not in record or record["step"] == record["max_steps"])
             for name, value in record.items()
             if record["step"] > after and name not in MEASURED and not name.endswith(MEASURED_ENDS)
         }
