@@ -18,6 +18,7 @@
 # make diagnose-table  what `diagnose` says of every known fault, into docs/diagnose.md; seconds
 # make data-page    every data format with an example, from the readers, into docs/data.md; seconds
 # make job-page     every key of the job file, from its schema, into docs/job-file.md; seconds
+# make resumes      every stage and ZeRO stage, interrupted and not: the same losses? into docs/losses-after-resume.md; half an hour
 # make save-interval-page  what the interval of saves costs a large run, simulated, into docs/save-interval.md; seconds
 # make defaults-page  the stages' defaults and their sources, into docs/defaults.md; seconds
 # make picture      the job of README.md in a terminal, into docs/quickstart.svg; seconds
@@ -37,7 +38,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s faults fuzz save-interval-page
+.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s faults fuzz save-interval-page resumes
 
 install: $(VENV)/installed
 
@@ -151,6 +152,9 @@ job-page: install
 
 save-interval-page: install
 	$(BIN)/python -m bench.simulation --write docs/save-interval.md
+
+resumes: install
+	$(BIN)/python -m bench.resumes --write docs/losses-after-resume.md
 
 defaults-page: install
 	$(BIN)/python -m bench.defaults_page --write docs/defaults.md

@@ -95,6 +95,10 @@ def zero_json(stage: int) -> dict[str, Any]:
     }
 
 
+#: Names in metrics.jsonl of what two equal runs do not have in common.
+MEASURED, MEASURED_ENDS = ("step", "time", "memory_peak_gib", "mfu"), ("_runtime", "_per_second")
+
+
 @dataclass(frozen=True)
 class Finished:
     """A run that ended."""
@@ -107,6 +111,19 @@ class Finished:
     def records(self) -> list[dict[str, Any]]:
         """metrics.jsonl."""
         return [json.loads(line) for line in (self.output_dir / "metrics.jsonl").read_text().splitlines()]
+
+    def values(self, after: int = 0) -> dict[str, str]:
+        """Every value of metrics.jsonl after a step, as JSON; not what depends on the clock or the machine.
+
+        Nor the last record of an attempt that was stopped.
+        """
+        return {
+            f"step {record['step']}: {name}": json.dumps(value)
+            for record in self.records()
+            if "event" not in record and ("train_loss" not in record or record["step"] == record["max_steps"])
+            for name, value in record.items()
+            if record["step"] > after and name not in MEASURED and not name.endswith(MEASURED_ENDS)
+        }
 
     def logged(self, name: str) -> list[float]:
         """One metric over the run."""

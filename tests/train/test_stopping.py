@@ -36,6 +36,8 @@ TRAIN = {
     "dataloader_num_workers": 1,
 }
 EVALUATED = {"train": ["sft.jsonl"], "validation": ["sft.jsonl"], "cache_dir": "cache"}
+#: The last batch of an epoch is filled up, so that each process has one.
+UNEVEN = {"max_train_samples": 13}
 LONG_EVALUATION = EVALUATED | {"validation": ["sft.jsonl"] * 60}
 
 
@@ -90,11 +92,9 @@ def ask(output: Path, request: Request = Request.STOP, run_id: str = RUN) -> Non
     requests.write(output, request, run_id)
 
 
-def losses(folder: Path) -> list[tuple[int, str, float]]:
-    """Every loss and gradient norm in metrics.jsonl, with its step."""
-    records = Finished(0, "", "", folder).records()
-    names = ("loss", "grad_norm", "eval_loss")
-    return [(record["step"], name, record[name]) for record in records for name in names if name in record]
+def values(folder: Path) -> dict[str, str]:
+    """All that metrics.jsonl says of the training, by step and name."""
+    return Finished(0, "", "", folder).values()
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(run_job: Runner) -> None:
@@ -107,17 +107,20 @@ def test_a_loss_that_is_not_finite_ends_the_run(run_job: Runner) -> None:
     assert weights(found.output_dir) == []
 
 
-@pytest.mark.parametrize("nproc", [matrix(1), 2])
-def test_however_often_it_stops_the_losses_are_those_of_an_undisturbed_run(
-    nproc: int, workplace: Path, run_job: Runner
+@pytest.mark.parametrize(("nproc", "stage"), [matrix(1, "sft"), (2, "sft"), (1, "orpo"), matrix(2, "orpo")])
+def test_however_often_it_stops_the_records_are_those_of_an_undisturbed_run(
+    nproc: int, stage: str, workplace: Path, run_job: Runner
 ) -> None:
     """Between records, at an evaluation, before its first epoch ends and later; with dropout."""
-    whole = run_job(f"undisturbed-{nproc}", nproc=nproc, lora=LORA, train=TRAIN, data=EVALUATED)
+    changes: dict[str, Any] = {"nproc": nproc, "stage": stage, "lora": LORA, "train": TRAIN, "data": EVALUATED | UNEVEN}
+    if stage == "orpo":
+        changes["data"] |= {"train": ["pairs.jsonl"], "validation": ["pairs_eval.jsonl"]}
+    name = f"disturbed-{nproc}-{stage}"
+    whole = run_job(f"un{name}", **changes)
     assert whole.code == 0, whole.stderr
-    name = f"disturbed-{nproc}"
     output, stops = workplace / "out" / name, 0
     while True:
-        with started(workplace, name, nproc=nproc, lora=LORA, train=TRAIN, data=EVALUATED) as run:
+        with started(workplace, name, **changes) as run:
             begin = read_until(run, "resuming from" if stops else "starting afresh")
             read_until(run, "step ")  # the first record after the start
             if nproc == 1 or stops < 2:
@@ -134,7 +137,7 @@ def test_however_often_it_stops_the_losses_are_those_of_an_undisturbed_run(
         assert "Error" not in said
         stops += 1
     assert stops >= 2
-    assert losses(output) == losses(whole.output_dir)
+    assert values(output) == values(whole.output_dir)
     assert not (output / requests.STOPPED).exists()
 
 
@@ -155,7 +158,7 @@ def test_an_evaluation_is_left_and_done_again(workplace: Path, run_job: Runner) 
     with started(workplace, "left", lora=LORA, train=train, data=LONG_EVALUATION) as run:
         said = rest(run)
     assert run.returncode == 0, said
-    assert losses(output) == losses(whole.output_dir)
+    assert values(output) == values(whole.output_dir)
 
 
 def test_term_to_every_process_saves_and_stops(workplace: Path) -> None:

@@ -23,6 +23,7 @@ from ..processes.rendezvous import Rendezvous
 from . import manifest
 from .checkpoints import ASIDE, FAILED_STARTS, STARTS, folders
 from .manifest import File, Manifest
+from .resumed import ResumedTrainer
 
 #: Files of a checkpoint that a rank other than 0 writes: its random state, and its part of ZeRO's state.
 _OF_A_RANK = re.compile(r"rng_state_(\d+)\.pth$|zero_pp_rank_(\d+)_")
@@ -40,13 +41,11 @@ class About(NamedTuple):
     rows: int
 
 
-class CommittingTrainer:
+class CommittingTrainer(ResumedTrainer):
     """Mixin for a Trainer: its checkpoints are committed as above."""
 
     #: Set before training.
     about: About
-    args: Any
-    state: Any
     evaluation_due: bool
     _tr_loss: Any
     _globalstep_last_logged: int
@@ -71,7 +70,7 @@ class CommittingTrainer:
             if self.args.should_save:
                 with _writing(folder):
                     self.state.save_to_json(str(folder / "trainer_state.json"))
-        parts = sharing.together(lambda: (described(folder, place.rank), self._tr_loss.item()))
+        parts = sharing.together(lambda: (described(folder, place.rank), self._tr_loss.item(), self.measured()))
         whole = Manifest(
             step=step,
             epoch=float(self.state.epoch or 0),
@@ -82,9 +81,11 @@ class CommittingTrainer:
             run_id=place.run_id,
             job=self.about.job,
             written=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            files=[file for files, _ in parts for file in files],
+            files=[file for files, *_ in parts for file in files],
             logged=self._globalstep_last_logged,
-            unlogged=[loss for _, loss in parts],
+            unlogged=[loss for _, loss, _ in parts],
+            total_loss=self._total_loss_scalar,
+            measured=[measured for *_, measured in parts],
             evaluation_due=self.evaluation_due,
         )
         kept = {f"checkpoint-{best}"} if best else set()

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,12 +31,34 @@ class File(msgspec.Struct, frozen=True):
     rank: int
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """What a trainer has measured since the last record, on one rank: `ResumedTrainer.measured`.
+
+    finite: values by metric; None for one that is not finite, which JSON cannot hold. count: of tokens or steps.
+    """
+
+    finite: dict[str, list[float | None]]
+    count: int
+
+    @classmethod
+    def of(cls, values: Mapping[str, Iterable[float]], count: int) -> Measured:
+        """Keep these values."""
+        kept = {name: [float(one) if math.isfinite(one) else None for one in each] for name, each in values.items()}
+        return cls(kept, count)
+
+    @property
+    def values(self) -> dict[str, list[float]]:
+        """The values; NaN for one that was not finite."""
+        return {name: [math.nan if one is None else one for one in each] for name, each in self.finite.items()}
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a checkpoint is.
 
     records: those trained on so far. rows: those in the training data. processes: the world size. zero_stage: 0 for
     DDP. job: what decides what is learnt, as `sameness.of` gives it. unlogged: the sum of each rank's losses since the
-    last step that was logged, `logged`. evaluation_due: the evaluation of this step was left, and is to be done again.
+    last step that was logged, `logged`. total_loss: the sum of the losses up to there. measured: each rank's
+    other metrics since then. evaluation_due: the evaluation of this step was left, and is to be done again.
     """
 
     step: int
@@ -49,6 +73,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: list[File]
     logged: int | None = None
     unlogged: list[float] = []
+    total_loss: float | None = None
+    measured: list[Measured | None] = []
     evaluation_due: bool = False
 
     @property

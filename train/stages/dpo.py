@@ -17,7 +17,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from ..data.encoding import encoders
 from ..model.frozen import load_again
 from ..reporting import say
-from .trainer import StageTrainer
+from .trl_metrics import TrlTrainer
 
 HEAD = "lm"
 Config = DPOConfig
@@ -44,13 +44,12 @@ class Collator(DataCollatorForPreference):
         return batch
 
 
-class Trainer(StageTrainer, DPOTrainer):
+class Trainer(TrlTrainer, DPOTrainer):
     """TRL's trainer on tokenised rows, with an exact evaluation. (TRL's is a mean of the batches' means.)"""
 
     sequences_per_sample = 2
     accelerator: Any
     _signature_columns: Any
-    _metrics: Any
     _evaluated: tuple[str, ...] = ()
 
     def prediction_step(

@@ -19,7 +19,7 @@ from trl import RewardConfig, RewardTrainer  # type: ignore[attr-defined]
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from ..data.encoding import encoders
-from .trainer import StageTrainer
+from .trl_metrics import TrlTrainer
 
 HEAD = "score"
 Config = RewardConfig
@@ -47,7 +47,7 @@ class Collator(DataCollatorForPreference):
         return batch
 
 
-class Trainer(StageTrainer, RewardTrainer):
+class Trainer(TrlTrainer, RewardTrainer):
     """TRL's trainer on tokenised rows, with the loss of safety labels and an exact evaluation."""
 
     sequences_per_sample = 2

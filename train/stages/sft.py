@@ -13,14 +13,14 @@ import torch
 from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
 from ..data.encoding import encoders
-from .trainer import StageTrainer
+from .trl_metrics import TrlTrainer
 
 HEAD = "lm"
 Config = SFTConfig
 encoder, image_encoder = encoders.sft, encoders.sft_images
 
 
-class Trainer(StageTrainer, SFTTrainer):
+class Trainer(TrlTrainer, SFTTrainer):
     """TRL's trainer, with an exact evaluation. (TRL's own is a mean of the batches' means.)"""
 
     def prediction_step(

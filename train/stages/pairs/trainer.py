@@ -6,11 +6,13 @@ all accumulated micro-batches), so that results do not depend on how a step is s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import transformers
 
+from ...outputs.manifest import Measured
 from ..trainer import StageTrainer
 from .collate import Batch
 
@@ -75,6 +77,25 @@ class PairTrainer(StageTrainer, transformers.Trainer):
         self._step_shares = self._step_shares + shares.detach()
         self._sums = shares.detach() if self._sums is None else self._sums + shares.detach()
         return self.loss_of(self._named(shares)) * self.accelerator.num_processes
+
+    def measured(self) -> Measured | None:
+        """The sums of this rank since the last record, and the steps."""
+        if self._sums is None:
+            return None
+        return Measured.of(self._named([[value] for value in self._sums.tolist()]), self._steps)
+
+    def measure_on(self, parts: Sequence[Measured | None]) -> None:
+        """Take over the sums of as many ranks, or else an equal share of them."""
+        known = [part for part in parts if part is not None]
+        if not known:
+            return
+        same, rank = len(parts) == self.args.world_size, self.args.process_index
+        values = [part.values for part in known]
+        mine = [
+            values[rank][name][0] if same else sum(each[name][0] for each in values) / self.args.world_size
+            for name in self.metrics
+        ]
+        self._sums, self._steps = torch.tensor(mine, device=self.args.device), known[0].count
 
     def step_mean(self, metric: str) -> float:
         """The metric's mean over the global step that has just ended. A collective."""

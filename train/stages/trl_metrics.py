@@ -1,0 +1,31 @@
+"""TRL's trainers and what they have measured since the last record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..outputs.manifest import Measured
+from .trainer import StageTrainer
+
+
+class TrlTrainer(StageTrainer):
+    """Mixin for a TRL trainer: a checkpoint keeps the metrics that it has gathered from all ranks, and its tokens."""
+
+    #: The values since the last record, by metric, of training and of evaluation; the same on every rank.
+    _metrics: Any
+    _total_train_tokens: int
+
+    def measured(self) -> Measured | None:
+        """Rank 0's values, and the tokens trained on."""
+        if self.args.process_index != 0:
+            return None
+        return Measured.of(self._metrics["train"], int(self._total_train_tokens))
+
+    def measure_on(self, parts: Sequence[Measured | None]) -> None:
+        """Take over the values, on rank 0, which alone records them, and the tokens."""
+        if not parts or parts[0] is None:
+            return
+        self._total_train_tokens = parts[0].count
+        if self.args.process_index == 0:
+            self._metrics["train"].update(parts[0].values)
