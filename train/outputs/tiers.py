@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..model.loading import zero_stage
 from ..processes import sharing
 from ..reporting import say
 from . import checkpoints, space
@@ -22,7 +21,6 @@ class TieredTrainer(CommittingTrainer):
 
     #: Set before training; None: there is none, or no longer.
     tier: LocalTier | None = None
-    deepspeed: Any
     _locally = False
     _saved_at = 0
 
@@ -51,22 +49,13 @@ class TieredTrainer(CommittingTrainer):
             say(f"checkpoint.local: {error}: from here on checkpoints are saved in the output folder alone")
             self.tier = None
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the weights; but DeepSpeed's own files of a checkpoint, from which it resumes, have them already."""
-        if self._locally and output_dir and zero_stage(self.args):
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
-        else:
-            super().save_model(output_dir, _internal_call)  # type: ignore[misc]
-
     def _save_locally(self, tier: LocalTier, model: Any, trial: Any) -> None:
         """Raises UserError on all ranks if it cannot be saved on one."""
         place = self.about.place
         size = space.checkpoint_bytes(model, self.args)
-        if zero_stage(self.args):  # each process writes its part
-            size = size * place.local_world_size // place.world_size
         sharing.together(lambda: tier.require_room(size))
         folder = tier.home / ASIDE / f"checkpoint-{self.state.global_step}"
-        with _each_node_saves(self, writes=place.local_rank == 0):
+        with _each_node_saves(self.args):
             sharing.together(lambda: self._write(folder, model, trial, self.state.best_model_checkpoint))
         whole = self._whole(lambda: described(folder, place.rank, tier.first))
         writes = place.local_rank == 0
@@ -79,19 +68,11 @@ class TieredTrainer(CommittingTrainer):
 
 
 @contextmanager
-def _each_node_saves(trainer: Any, *, writes: bool) -> Iterator[None]:
-    """Have one process of each node write what else rank 0 alone writes. writes: whether this is the one."""
-    args, engine = trainer.args, trainer.deepspeed if zero_stage(trainer.args) else None
-    changed = [(args, "save_on_each_node", True), (args, "push_to_hub", False)]
-    if engine is not None:
-        changed += [(engine._config, "use_node_local_storage", True), (engine, "save_non_zero_checkpoint", writes)]
-        if zero_stage(args) == 3:
-            changed.pop()  # there every process writes its part of the weights
-    before = [getattr(owner, name) for owner, name, _ in changed]
+def _each_node_saves(args: Any) -> Iterator[None]:
+    """Have one process of each node write what else rank 0 alone writes, and push nothing to the Hub."""
+    before = args.save_on_each_node, args.push_to_hub
+    args.save_on_each_node, args.push_to_hub = True, False
     try:
-        for owner, name, value in changed:
-            setattr(owner, name, value)
         yield
     finally:
-        for (owner, name, _), value in zip(changed, before, strict=True):
-            setattr(owner, name, value)
+        args.save_on_each_node, args.push_to_hub = before

@@ -14,7 +14,8 @@ JOB = "name: a\nstage: sft\nmodel: org/model\ndata: {train: [org/data]}\noutput_
 
 
 def resolved(folder: Path, text: str) -> dict[str, Any]:
-    (folder / "job.yaml").write_text(JOB + text)
+    zero = "" if "zero" in text else "\nzero: 0\n"
+    (folder / "job.yaml").write_text(JOB + text + zero)
     return jobfile.load(folder / "job.yaml").resolved()
 
 
@@ -38,6 +39,7 @@ def test_every_and_keep_are_the_trainers(tmp_path: Path) -> None:
         ("checkpoint: {local: scratch, local_every: 50}", "not beside the job file"),
         ("checkpoint: {local: /shared/out/a, local_every: 50}", "lies in the output folder (/shared/out)"),
         ("checkpoint: {local: /s, local_every: 50}\ntrain: {save_only_model: true}", "cannot be resumed"),
+        ("checkpoint: {local: /s, local_every: 50}\nzero: 2", "a second tier is for DDP"),
         ("checkpoint: {every: 0}", "checkpoint.every"),
         ("checkpoint: {every: ten}", "checkpoint.every"),
         ("checkpoint: {evry: 1}", "did you mean `every`"),
