@@ -208,6 +208,25 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = None
 
 
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often a run saves what it can go on from, and where else than in `output_dir`."""
+
+    every: Annotated[Count | None, Meta(description="The same as `train.save_steps`.", examples=[500])] = None
+    keep: Annotated[Count | None, Meta(description="The same as `train.save_total_limit`.", examples=[2])] = None
+    local: Annotated[
+        NonEmptyStr | None,
+        Meta(
+            description="An existing folder on each node's own disk or in its memory, for a second tier of checkpoints "
+            "(docs/resuming.md): an absolute path. With `local_every`.",
+            examples=["/scratch"],
+        ),
+    ] = None
+    local_every: Annotated[
+        Count | None,
+        Meta(description="Steps between two checkpoints in `local`; divides `train.save_steps`.", examples=[50]),
+    ] = None
+
+
 def checkpoint_named(resume: str) -> str | None:
     """The checkpoint that a job's `resume` names; None for its words."""
     return None if resume in ("auto", "never") else resume
@@ -236,6 +255,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds that a step may take before the attempt is ended; 0: however long; None: learned from the steps.
     hang_timeout: int | None = None
     notify: Notify | None = None
+    checkpoint: Checkpoint | None = None
     #: Keyword arguments of the stage's trainer config, all checked against `trainer_args.json` before submitting.
     train: dict[str, Any] = {}
 

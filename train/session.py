@@ -95,8 +95,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
             trainer.evaluate()
     except Interrupted:
         return stopping.stopped(trainer, begin.checkpoint, place)
-    beats.begin("saving the result")
-    saving.save(trainer, output_dir, about)
+    _save(trainer, about, begin)
     say(f"saved {'the adapter' if job.lora else 'the model'} in {output_dir}")
     if hasattr(stage, "finish"):
         stage.finish(trainer, output_dir)
@@ -108,7 +107,7 @@ def _train(trainer: Any, begin: start.Start) -> None:
 
     Raises Interrupted if the run was asked to stop, and did.
     """
-    resume = begin.checkpoint
+    resume, trainer.tier = begin.checkpoint, begin.tier
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except (UserError, Interrupted):
@@ -119,12 +118,20 @@ def _train(trainer: Any, begin: start.Start) -> None:
             f"any code. If it is what you wrote, start a new run from its weights: `model: {resume}`. ({error})"
         ) from error
     except Exception:
-        ours = resume is not None and resume.parent == Path(trainer.args.output_dir)
-        if resume and ours and trainer.state.global_step <= checkpoints.step(resume):
+        own = [Path(trainer.args.output_dir), *([begin.tier.home] if begin.tier else [])]
+        if resume and resume.parent in own and trainer.state.global_step <= checkpoints.step(resume):
             checkpoints.record_failed_start(resume, begin.token)
         raise
     if trainer.stops or trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted
+
+
+def _save(trainer: Any, about: dict[str, Any], begin: start.Start) -> None:
+    """Save the result; with it nothing needs the second tier any more."""
+    beats.begin("saving the result")
+    saving.save(trainer, Path(trainer.args.output_dir), about)
+    if begin.tier and trainer.args.local_process_index == 0:
+        begin.tier.remove()
 
 
 def bf16_supported() -> bool:

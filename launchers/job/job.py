@@ -101,7 +101,8 @@ class Job:
         sources = [source.path for role in ("train", "validation") for source in spec.data.sources(role)]
         named = [spec.model, spec.tokenizer, *sources, spec.data.cache_dir, checkpoint_named(spec.resume)]
         read = (path for path in named if path and looks_like_path(path))
-        return [*read, *self.reward_models.values(), spec.output_dir]
+        local = spec.checkpoint.local if spec.checkpoint else None
+        return [*read, *self.reward_models.values(), spec.output_dir, *([local] if local else [])]
 
     @property
     def signal_seconds(self) -> int:

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from ..errors import JobFileError, Problem, UsageError
+from . import checkpoint, defaults, legacy, rules, schema, step_outputs, yamlfile, zero_rules
 from . import cluster as clusters
-from . import defaults, legacy, rules, schema, step_outputs, yamlfile, zero_rules
 from . import zero as zeros
 from .cluster import Cluster
 from .job import Job, Step
@@ -72,6 +72,7 @@ def build(
         notes += defaults.notes(stage, data)
         data = defaults.merged(stage, data)
         _fit_to_data(data, document)
+        problems += checkpoint.apply(document, data)
         problems += rules.trainer_arguments(stage, document, data)
     else:
         data = {"nnodes": 1, "nproc_per_node": 1, "launcher": "torchrun", "zero": 0, **data}
@@ -90,6 +91,7 @@ def build(
         zero, zero_problems = _zero_config(document, data, path.parent)
         problems += zero_problems
     problems += rules.combinations(document, data)
+    problems += checkpoint.tiers(document, data, path.parent)
     problems += rules.sources(document, data.get("data"))
     problems += rules.best_model(document, data)
     if problems:

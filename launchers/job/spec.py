@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from alignlaunch.train.config import Count, Data, Lora, NonEmptyStr, Notify, Stage
+from alignlaunch.train.config import Checkpoint, Count, Data, Lora, NonEmptyStr, Notify, Stage
 
 from .cluster import Slurm
 from .k8s.spec import K8s
@@ -158,6 +158,13 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             examples=[{"max_steps": 100}],
         ),
     ] = {}
+    checkpoint: Annotated[
+        Checkpoint | None,
+        Meta(
+            description="How often checkpoints are saved, how many are kept, and where besides `output_dir`.",
+            examples=[{"every": 500, "local": "/scratch", "local_every": 50}],
+        ),
+    ] = None
     time: Annotated[
         TimeLimit | None,
         Meta(

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,51 +57,62 @@ class CommittingTrainer(ResumedTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save and commit a checkpoint. A collective. Raises UserError if it cannot be brought to disk."""
         place = self.about.place
-        output_dir, step, best = Path(self.args.output_dir), self.state.global_step, self.state.best_global_step
-        folder = output_dir / ASIDE / f"checkpoint-{step}"
+        output_dir, best = Path(self.args.output_dir), self.state.best_global_step
+        folder = output_dir / ASIDE / f"checkpoint-{self.state.global_step}"
+        # Transformers looks for the best one in the folder that it saves to.
+        where = str(output_dir / f"checkpoint-{best}") if best else self.state.best_model_checkpoint
+        self._write(folder, model, trial, where)
+        whole = self._whole(lambda: described(folder, place.rank))
+        kept = {f"checkpoint-{best}"} if best else set()
+        sharing.once(lambda: publish(folder, whole, self.args.save_total_limit, kept), output_dir, place)
+
+    def _write(self, folder: Path, model: Any, trial: Any, best: str | None) -> None:
+        """Write this rank's files of a checkpoint. best: the folder of the best one so far."""
         self._aside = folder.parent
         try:
             with _writing(folder):
                 super()._save_checkpoint(model, trial)  # type: ignore[misc]
         finally:
             self._aside = None
-        if best:  # transformers looks for it in the folder that it saves to
-            self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{best}")
+        if self.state.best_model_checkpoint != best:
+            self.state.best_model_checkpoint = best
             if self.args.should_save:
                 with _writing(folder):
                     self.state.save_to_json(str(folder / "trainer_state.json"))
-        parts = sharing.together(lambda: (described(folder, place.rank), self._tr_loss.item(), self.measured()))
-        whole = Manifest(
-            step=step,
+
+    def _whole(self, describe: Callable[[], list[File]]) -> Manifest:
+        """The manifest of the checkpoint that all ranks have written, the same on each. A collective."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        parts = sharing.together(lambda: (describe(), self._tr_loss.item(), self.measured(), now))
+        return Manifest(
+            step=self.state.global_step,
             epoch=float(self.state.epoch or 0),
-            records=step * self.about.records,
+            records=self.state.global_step * self.about.records,
             rows=self.about.rows,
-            processes=place.world_size,
+            processes=self.about.place.world_size,
             zero_stage=zero_stage(self.args),
-            run_id=place.run_id,
+            run_id=self.about.place.run_id,
             job=self.about.job,
-            written=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            written=parts[0][3],
             files=[file for files, *_ in parts for file in files],
             logged=self._globalstep_last_logged,
-            unlogged=[loss for _, loss, _ in parts],
+            unlogged=[loss for _, loss, *_ in parts],
             total_loss=self._total_loss_scalar,
-            measured=[measured for *_, measured in parts],
+            measured=[measured for *_, measured, _ in parts],
             evaluation_due=self.evaluation_due,
         )
-        kept = {f"checkpoint-{best}"} if best else set()
-        sharing.once(lambda: publish(folder, whole, self.args.save_total_limit, kept), output_dir, place)
 
 
-def described(folder: Path, rank: int) -> list[File]:
-    """This rank's files of a checkpoint, brought to disk."""
+def described(folder: Path, rank: int, first: int = 0) -> list[File]:
+    """This rank's files of a checkpoint, brought to disk. first: the rank that wrote those that one rank writes."""
     with _writing(folder):
-        paths = sorted(path for path in folder.rglob("*") if path.is_file() and _writer(path) == rank)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and _writer(path, first) == rank)
         return [manifest.describe(folder, path, rank) for path in paths]
 
 
-def _writer(path: Path) -> int:
+def _writer(path: Path, first: int) -> int:
     found = _OF_A_RANK.search(path.name)
-    return int(found[1] or found[2]) if found else 0
+    return int(found[1] or found[2]) if found else first
 
 
 def publish(folder: Path, whole: Manifest, limit: int | None, kept: set[str]) -> None:

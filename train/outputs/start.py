@@ -15,7 +15,8 @@ from ..model.loading import zero_stage
 from ..processes import sharing, spread
 from ..processes.rendezvous import Rendezvous, is_elastic
 from ..reporting import say
-from . import checkpoints, manifest, sameness
+from . import checkpoints, local_tier, manifest, sameness
+from .local_tier import LocalTier
 
 
 class Start(NamedTuple):
@@ -28,6 +29,8 @@ class Start(NamedTuple):
     checkpoint: Path | None
     saved: manifest.Manifest | None
     token: str
+    #: The second tier of checkpoints; None: there is none.
+    tier: LocalTier | None = None
 
 
 def settle(job: TrainConfig, args: Any, inputs: Sequence[str], place: Rendezvous) -> Start:
@@ -50,16 +53,45 @@ def settle(job: TrainConfig, args: Any, inputs: Sequence[str], place: Rendezvous
         )
     if not is_elastic(os.environ):  # there each node that joins begins an attempt, and the launcher limits restarts
         sharing.by_rank_0(lambda: checkpoints.record_start(output_dir, attempt), place)
+    goes_on = sharing.by_rank_0(lambda: attempt.is_restart(output_dir), place)
+    tier = _opened(local_tier.of(job.checkpoint, output_dir, place), zero_stage(args), place)
+    nearer = _newer(tier, resume, zero_stage(args), place) if tier and goes_on else None
     aside = sharing.by_rank_0(lambda: checkpoints.claim(output_dir, resume, attempt, inputs), place)
     if aside:
         say(f"set aside in {aside}: what an earlier run left in {output_dir}")
+    resume = nearer or resume
+    if tier:  # the rest would not fit the metrics, which are those up to the start
+        sharing.together(lambda: tier.keep([nearer] if nearer else []) if place.local_rank == 0 else None)
     if resume:
         seen = spread.gather(checkpoints.zero_files(resume))  # nodes may have separate output folders
         checkpoints.refuse_other_split(resume, set().union(*seen), zero_stage(args), place.world_size)
         _refuse_foreign(resume, output_dir)
     say(f"resuming from {resume}" if resume else "starting afresh")
     saved = manifest.read(resume) if resume else None
-    return Start(resume, saved, sharing.by_rank_0(lambda: secrets.token_hex(4), place))
+    return Start(resume, saved, sharing.by_rank_0(lambda: secrets.token_hex(4), place), tier)
+
+
+def _opened(tier: LocalTier | None, stage: int, place: Rendezvous) -> LocalTier | None:
+    """The second tier, if each node can use its part. A collective."""
+    if tier is None:
+        return None
+    if stage:
+        say("checkpoint.local: not with ZeRO: checkpoints are saved in the output folder alone")
+        return None
+    fault = next(filter(None, spread.gather(tier.open() if place.local_rank == 0 else "")), "")
+    if fault:
+        say(f"checkpoint.local: {fault}: checkpoints are saved in the output folder alone")
+    return None if fault else tier
+
+
+def _newer(tier: LocalTier, resume: Path | None, stage: int, place: Rendezvous) -> Path | None:
+    """This node's part of a whole checkpoint of the second tier that is newer than `resume`. A collective."""
+    after = checkpoints.step(resume) if resume else 0
+    held = spread.gather(tier.held(place.world_size, stage))
+    found = _newest_whole([tier.folder(step) for step in local_tier.common(held, after)], place)
+    if found is None and any(step > after for one in held for step in one):
+        say(f"no newer checkpoint in {tier.root} is whole on all nodes")
+    return found
 
 
 def _refuse_foreign(resume: Path, output_dir: Path) -> None:

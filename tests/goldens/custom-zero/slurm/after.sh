@@ -32,7 +32,6 @@ leave_out() {
 }
 
 requeue() {
-    trap '' TERM # which a requeue sends this shell and its processes: the next lines have until KillWait
     scontrol requeue "$SLURM_JOB_ID" || return 1
     [[ -z "$excluded" ]] || scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$excluded"
 }
@@ -65,6 +64,7 @@ if may_be_tried_again; then
         echo "alignlaunch: requeued 100 times (slurm.max_requeues): submit again to go on" >&2
     else
         [[ -z "$without" ]] || leave_out "$without"
+        trap '' TERM # which a requeue sends this shell and its processes: the next lines have until KillWait
         if requeue || follow; then
             trap - EXIT
             exit "$status"
