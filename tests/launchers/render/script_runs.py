@@ -43,6 +43,7 @@ exit "${SRUN_CODE:-$highest}"
 """
 SCONTROL = """\
 #!/bin/bash
+if [[ "$*" == ping ]]; then echo "Slurmctld(primary) at node9 is UP"; exit; fi
 [[ "$*" == "show hostnames node[0-1]" ]] || exit 1
 printf 'node0\\nnode1\\n'
 """

@@ -31,6 +31,15 @@ leave_out() {
     fi
 }
 
+slurmctld_answers() { # it may be restarted just now: ask for ten minutes
+    local i
+    for ((i = 0; i < 60; i++)); do
+        [[ "$(scontrol ping)" != *" is UP"* ]] || return 0
+        sleep 10
+    done
+    return 1
+}
+
 requeue() {
     scontrol requeue "$SLURM_JOB_ID" || return 1
     [[ -z "$excluded" ]] || scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$excluded"
@@ -63,6 +72,7 @@ if may_be_tried_again; then
     if [[ "${SLURM_RESTART_COUNT:-0}" -ge 100 ]]; then
         echo "alignlaunch: requeued 100 times (slurm.max_requeues): submit again to go on" >&2
     else
+        slurmctld_answers || echo "alignlaunch: slurmctld does not answer" >&2
         [[ -z "$without" ]] || leave_out "$without"
         trap '' TERM # which a requeue sends this shell and its processes: the next lines have until KillWait
         if requeue || follow; then
