@@ -77,6 +77,7 @@ if may_be_tried_again; then
     else
         slurmctld_answers || echo "alignlaunch: slurmctld does not answer" >&2
         [[ -z "$without" ]] || leave_out "$without"
+        [[ "$terminated" -eq 0 ]] || exit 143 # cancelled meanwhile
         trap '' TERM # which a requeue sends this shell and its processes: the next lines have until KillWait
         tell "$status" --again # first: as a step, it ends with a requeue
         if requeue || follow; then

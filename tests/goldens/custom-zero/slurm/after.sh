@@ -74,6 +74,7 @@ if may_be_tried_again; then
     else
         slurmctld_answers || echo "alignlaunch: slurmctld does not answer" >&2
         [[ -z "$without" ]] || leave_out "$without"
+        [[ "$terminated" -eq 0 ]] || exit 143 # cancelled meanwhile
         trap '' TERM # which a requeue sends this shell and its processes: the next lines have until KillWait
         if requeue || follow; then
             trap - EXIT
