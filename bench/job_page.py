@@ -74,6 +74,8 @@ def _lines() -> Iterator[str]:
     yield from _section(job, "Source")
     yield "\n### lora"
     yield from _section(job, "Lora", filled=_filled("lora."))
+    yield "\n### checkpoint"
+    yield from _section(job, "Checkpoint")
     yield "\n### notify"
     yield from _section(job, "Notify")
     yield "\n### train"

@@ -110,6 +110,7 @@ def _train(trainer: Any, begin: start.Start) -> None:
     resume, trainer.tier = begin.checkpoint, begin.tier
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        trainer.settle()
     except (UserError, Interrupted):
         raise
     except pickle.UnpicklingError as error:  # transformers loads with `weights_only`

@@ -89,6 +89,7 @@ class Stopping(TrainerCallback):
         """Have the trainer save after this step, and stop. A collective."""
         del args, kwargs
         self._request = self._agreed()
+        self._trainer.is_waited_for = self._request != Request.NONE
         if self._request == Request.NONE or state.global_step >= state.max_steps:
             return
         control.should_save = True
@@ -108,7 +109,7 @@ class Stopping(TrainerCallback):
         del args, state, kwargs
         self._request = max(self._request, self._agreed())
         if self._request == Request.STOP:
-            control.should_save = True
+            control.should_save = self._trainer.is_waited_for = True
             self._stop(control)
             raise Interrupted
 

@@ -56,26 +56,31 @@ class CommittingTrainer(ResumedTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save and commit a checkpoint. A collective. Raises UserError if it cannot be brought to disk."""
-        place = self.about.place
-        output_dir, best = Path(self.args.output_dir), self.state.best_global_step
+        place, output_dir = self.about.place, Path(self.args.output_dir)
         folder = output_dir / ASIDE / f"checkpoint-{self.state.global_step}"
-        # Transformers looks for the best one in the folder that it saves to.
-        where = str(output_dir / f"checkpoint-{best}") if best else self.state.best_model_checkpoint
-        self._write(folder, model, trial, where)
+        self._write(folder, model, trial)
         whole = self._whole(lambda: described(folder, place.rank))
-        kept = {f"checkpoint-{best}"} if best else set()
+        kept = self.kept()
         sharing.once(lambda: publish(folder, whole, self.args.save_total_limit, kept), output_dir, place)
 
-    def _write(self, folder: Path, model: Any, trial: Any, best: str | None) -> None:
-        """Write this rank's files of a checkpoint. best: the folder of the best one so far."""
+    def kept(self) -> set[str]:
+        """The names of checkpoints that stay however many are kept: the best one's."""
+        best = self.state.best_global_step
+        return {f"checkpoint-{best}"} if best else set()
+
+    def _write(self, folder: Path, model: Any, trial: Any) -> None:
+        """Write this rank's files of a checkpoint."""
+        best = self.state.best_global_step
+        # Transformers looks for the best one in the folder that it saves to.
+        where = str(Path(self.args.output_dir) / f"checkpoint-{best}") if best else self.state.best_model_checkpoint
         self._aside = folder.parent
         try:
             with _writing(folder):
                 super()._save_checkpoint(model, trial)  # type: ignore[misc]
         finally:
             self._aside = None
-        if self.state.best_model_checkpoint != best:
-            self.state.best_model_checkpoint = best
+        if self.state.best_model_checkpoint != where:
+            self.state.best_model_checkpoint = where
             if self.args.should_save:
                 with _writing(folder):
                     self.state.save_to_json(str(folder / "trainer_state.json"))

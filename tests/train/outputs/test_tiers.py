@@ -108,6 +108,9 @@ def test_a_kill_costs_the_steps_since_the_nodes_own_checkpoint(
                 one.kill()
     parts = sorted(tmp_path.glob("*/node-1/checkpoint-*"), key=lambda folder: int(folder.name[11:]))
     assert 1 <= len(parts) <= 3
+    assert [path.parent.name for path in (workplace / "out" / name).glob("checkpoint-*/manifest.json")] == [
+        "checkpoint-20"
+    ], "copied while training went on"
     if fault:
         for part in parts:
             fault(part)
