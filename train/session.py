@@ -87,6 +87,8 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         batch.BatchRecorder(step),
     ):
         trainer.add_callback(callback)
+    if begin.source and begin.source != begin.checkpoint:
+        trainer.add_callback(resumed.Converted(begin.source, place))
     sharing.by_rank_0(lambda: space.require(trainer.model, args), place)
 
     try:
@@ -109,7 +111,7 @@ def _train(trainer: Any, begin: start.Start) -> None:
     """
     resume, trainer.tier = begin.checkpoint, begin.tier
     try:
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        trainer.train(resume_from_checkpoint=str(begin.source) if begin.source else None)
         trainer.settle()
     except (UserError, Interrupted):
         raise

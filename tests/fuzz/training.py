@@ -73,7 +73,7 @@ def _use_checkpoints(folder: Path, value: object) -> None:
             manifest.changed(one, whole, 0, 3)
             sameness.differences(whole.job, {"stage": "sft"})
             assert whole.has_optimizer in (True, False)
-    checkpoints.refuse_other_split(folder / "checkpoint-4", checkpoints.zero_files(folder / "checkpoint-4"), 0, 2)
+    assert not checkpoints.other_split(checkpoints.zero_files(folder / "checkpoint-4"), 0, 2)
     checkpoints.record_failed_start(folder / "checkpoint-4", "t")
     checkpoints.record_start(folder, attempt)
     checkpoints.claim(folder, folder / "checkpoint-4", attempt)

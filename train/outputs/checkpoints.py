@@ -152,23 +152,18 @@ def foreign(folder: Path, own: Path) -> str:
     return ""
 
 
-def refuse_other_split(folder: Path, files: set[str], zero_stage: int, world_size: int) -> None:
-    """Raise UserError unless a checkpoint with these `zero_files` was written with this world size and ZeRO stage.
+def other_split(files: set[str], zero_stage: int, world_size: int) -> str:
+    """How a checkpoint with these `zero_files` differs from what this world size and ZeRO stage write; "": not at all.
 
-    zero_stage: 0 for DDP. DeepSpeed cannot re-shard an optimizer's state, and DDP would silently ignore it.
+    zero_stage: 0 for DDP. DeepSpeed does not re-shard an optimizer's state by itself, and DDP would silently ignore it.
     """
     parts = sum(name.endswith("_optim_states.pt") for name in files)
     weights = any(name.endswith("_model_states.pt") for name in files)
     if (parts, weights) == (world_size if zero_stage else 0, zero_stage == 3):
-        return
+        return ""
     stage = "ZeRO-3" if weights else "ZeRO-1 or 2"
     held = f"the optimizer state of {parts} process(es) under {stage}" if parts else "no optimizer state of ZeRO"
-    here = f"ZeRO-{zero_stage}" if zero_stage else "DDP"
-    raise UserError(
-        f"{folder}: cannot be resumed: it holds {held}, and this run has {world_size} process(es) under {here}. Resume "
-        f"it as it was trained, or start a new run from its weights: `model: {folder}`.",
-        everywhere=True,
-    )
+    return f"it holds {held}, and this run has {world_size} process(es) under {f'ZeRO-{zero_stage}' if zero_stage else 'DDP'}"
 
 
 def _fault(folder: Path) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from ..processes import sharing
+from ..processes.rendezvous import Rendezvous
 from ..reporting import say
+from . import universal
 from .manifest import Manifest, Measured
 
 
@@ -58,6 +62,18 @@ class JobSettings(TrainerCallback):
             group["initial_lr"] = base
             group["lr"] = base * shape(scheduler.last_epoch)
         scheduler._last_lr = [group["lr"] for group in groups]
+
+
+class Converted(TrainerCallback):
+    """A checkpoint that was converted for this run alone is removed once all ranks have loaded it."""
+
+    def __init__(self, folder: Path, place: Rendezvous) -> None:
+        self._folder, self._place = folder, place
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """It is loaded. A collective."""
+        del args, state, control, kwargs
+        sharing.once(lambda: universal.forget(self._folder), self._folder, self._place)
 
 
 class Unfinished(TrainerCallback):

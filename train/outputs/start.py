@@ -15,18 +15,19 @@ from ..model.loading import zero_stage
 from ..processes import sharing, spread
 from ..processes.rendezvous import Rendezvous, is_elastic
 from ..reporting import say
-from . import checkpoints, local_tier, manifest, sameness
+from . import checkpoints, local_tier, manifest, sameness, universal
 from .local_tier import LocalTier
 
 
 class Start(NamedTuple):
     """Where an attempt starts from.
 
-    checkpoint: the one to resume from; None: start afresh. saved: its manifest; None: it has none. token: names this
-    attempt, the same on every rank.
+    checkpoint: the one to resume from; None: start afresh. source: the folder to load, which is another one if
+    it had to be converted. saved: its manifest; None: it has none. token: names this attempt, the same on every rank.
     """
 
     checkpoint: Path | None
+    source: Path | None
     saved: manifest.Manifest | None
     token: str
     #: The second tier of checkpoints; None: there is none.
@@ -62,13 +63,13 @@ def settle(job: TrainConfig, args: Any, inputs: Sequence[str], place: Rendezvous
     resume = nearer or resume
     if tier:  # the rest would not fit the metrics, which are those up to the start
         sharing.together(lambda: tier.keep([nearer] if nearer else []) if place.local_rank == 0 else None)
+    source = resume
     if resume:
-        seen = spread.gather(checkpoints.zero_files(resume))  # nodes may have separate output folders
-        checkpoints.refuse_other_split(resume, set().union(*seen), zero_stage(args), place.world_size)
         _refuse_foreign(resume, output_dir)
+        source = _fitting(resume, output_dir, args, place)
     say(f"resuming from {resume}" if resume else "starting afresh")
     saved = manifest.read(resume) if resume else None
-    return Start(resume, saved, sharing.by_rank_0(lambda: secrets.token_hex(4), place), tier)
+    return Start(resume, source, saved, sharing.by_rank_0(lambda: secrets.token_hex(4), place), tier)
 
 
 def _opened(tier: LocalTier | None, stage: int, place: Rendezvous) -> LocalTier | None:
@@ -92,6 +93,30 @@ def _newer(tier: LocalTier, resume: Path | None, stage: int, place: Rendezvous) 
     if found is None and any(step > after for one in held for step in one):
         say(f"no newer checkpoint in {tier.root} is whole on all nodes")
     return found
+
+
+def _fitting(resume: Path, output_dir: Path, args: Any, place: Rendezvous) -> Path:
+    """The checkpoint for this many processes under this ZeRO stage, converted if need be. A collective.
+
+    Raises UserError if it cannot be.
+    """
+    stage = zero_stage(args)
+    files = set().union(*spread.gather(checkpoints.zero_files(resume)))  # nodes may have separate output folders
+    other = checkpoints.other_split(files, stage, place.world_size)
+    if not other:
+        return resume
+    fault = universal.fault(files, args, stage)
+    if not fault and not sharing.are_one(output_dir, place):
+        fault = "each node has an output folder of its own"
+    if fault:
+        raise UserError(
+            f"{resume}: cannot be resumed: {other} ({fault}). Resume it as it was trained, or start a new run from its "
+            f"weights: `model: {resume}`.",
+            everywhere=True,
+        )
+    say(f"{resume} is converted by DeepSpeed: {other}")
+    universal.load_with(args)
+    return sharing.once(lambda: universal.convert(resume, output_dir), output_dir, place)
 
 
 def _refuse_foreign(resume: Path, output_dir: Path) -> None:
