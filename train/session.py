@@ -76,19 +76,7 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
         adapter.settle(trainer.model, args)
     unused.settle(trainer)
     trainer.about = commit.About(place, sameness.of(job), records=step.records, rows=len(train_rows))
-    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
-    for callback in (
-        beating.Beating(),
-        stopping.Stopping(trainer, place),
-        reporting.Recorder(output_dir),
-        resumed.JobSettings(),
-        resumed.Unfinished(trainer, begin.saved),
-        announcing.Announcing(),
-        batch.BatchRecorder(step),
-    ):
-        trainer.add_callback(callback)
-    if begin.source and begin.source != begin.checkpoint:
-        trainer.add_callback(resumed.Converted(begin.source, place))
+    _add_callbacks(trainer, begin, step, place)
     sharing.by_rank_0(lambda: space.require(trainer.model, args), place)
 
     try:
@@ -102,6 +90,22 @@ def train(job: TrainConfig, job_file: Path, place: Rendezvous, zero: dict[str, A
     if hasattr(stage, "finish"):
         stage.finish(trainer, output_dir)
     return finish.DONE
+
+
+def _add_callbacks(trainer: Any, begin: start.Start, step: batch.StepBatch, place: Rendezvous) -> None:
+    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    for callback in (
+        beating.Beating(),
+        stopping.Stopping(trainer, place),
+        reporting.Recorder(Path(trainer.args.output_dir)),
+        resumed.JobSettings(),
+        resumed.Unfinished(trainer, begin.saved),
+        announcing.Announcing(),
+        batch.BatchRecorder(step),
+    ):
+        trainer.add_callback(callback)
+    if begin.source and begin.source != begin.checkpoint:
+        trainer.add_callback(resumed.Converted(begin.source, place))
 
 
 def _train(trainer: Any, begin: start.Start) -> None:

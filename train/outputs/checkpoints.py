@@ -163,7 +163,8 @@ def other_split(files: set[str], zero_stage: int, world_size: int) -> str:
         return ""
     stage = "ZeRO-3" if weights else "ZeRO-1 or 2"
     held = f"the optimizer state of {parts} process(es) under {stage}" if parts else "no optimizer state of ZeRO"
-    return f"it holds {held}, and this run has {world_size} process(es) under {f'ZeRO-{zero_stage}' if zero_stage else 'DDP'}"
+    here = f"ZeRO-{zero_stage}" if zero_stage else "DDP"
+    return f"it holds {held}, and this run has {world_size} process(es) under {here}"
 
 
 def _fault(folder: Path) -> str:
