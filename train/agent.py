@@ -24,7 +24,7 @@ class Agent(LocalElasticAgent):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._restarts = 0
-        self._begun_at = _last_step(self.output_dir)
+        self._begun_at = checkpoints.reached(self.output_dir)
 
     def _monitor_workers(self, worker_group: Any) -> Any:
         """Look after the processes. Once one of them has failed for good, no restarts remain."""
@@ -40,7 +40,7 @@ class Agent(LocalElasticAgent):
         """Why processes that ended with these codes are not started again; empty: they are."""
         if finish.BAD_INPUT in codes:
             return "another attempt would end in the same way"
-        if finish.FAILED in codes and _last_step(self.output_dir) <= self._begun_at:
+        if finish.FAILED in codes and checkpoints.reached(self.output_dir) <= self._begun_at:
             return "it failed before it saved a newer checkpoint"
         return ""
 
@@ -56,17 +56,8 @@ class Agent(LocalElasticAgent):
             most = worker_group.spec.max_restarts
             self._remaining_restarts = max(0, most - self._restarts)
             requests.say(f"restarting the processes in place ({self._restarts} of at most {most} times)")
-        self._begun_at = _last_step(self.output_dir)
+        self._begun_at = checkpoints.reached(self.output_dir)
         super()._restart_workers(worker_group)
-
-
-def _last_step(output_dir: Path) -> int:
-    """The step of the newest complete checkpoint; -1 without one, or if the folder cannot be read."""
-    try:
-        found = checkpoints.complete_checkpoints(output_dir)
-    except OSError:
-        return -1
-    return checkpoints.step(found[-1]) if found else -1
 
 
 def install(output_dir: Path, *, is_elastic: bool) -> None:

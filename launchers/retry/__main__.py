@@ -65,10 +65,9 @@ def _last_step(run_dir: Path) -> int:
     """The step of the newest complete checkpoint of the run; -1 without one, or if that cannot be read."""
     try:
         job = config.load(run_dir / "job.resolved.yaml")
-        found = checkpoints.complete_checkpoints(Path(job.output_dir))
     except (OSError, ValueError, msgspec.MsgspecError):
         return -1
-    return checkpoints.step(found[-1]) if found else -1
+    return checkpoints.reached(Path(job.output_dir))
 
 
 def _node(verdict: Verdict, options: argparse.Namespace) -> str:

@@ -30,6 +30,8 @@ MAX_FAILED_STARTS = 2
 #: A line for each attempt of a run since its last checkpoint: one that is killed each time is not restarted for ever.
 STARTS = ".starts"
 MAX_STARTS = 5
+#: The step of the newest checkpoint in the second tier (`local_tier`), which only the nodes themselves see.
+LOCAL_STEP = ".local-step"
 #: Of so many `previous-*` folders the checkpoints are kept, too; of older ones only the results.
 KEPT_PREVIOUS = 2
 
@@ -112,6 +114,8 @@ def claim(output_dir: Path, resume: Path | None, attempt: Attempt, inputs: Seque
     for old in sorted(output_dir.glob("previous-*"))[:-KEPT_PREVIOUS]:
         for checkpoint in folders(old):
             shutil.rmtree(checkpoint, ignore_errors=True)
+    if not attempt.is_restart(output_dir):
+        (output_dir / LOCAL_STEP).unlink(missing_ok=True)
     (output_dir / OWNER).write_text(attempt.run_id, encoding="utf-8")
     return aside
 
@@ -119,6 +123,19 @@ def claim(output_dir: Path, resume: Path | None, attempt: Attempt, inputs: Seque
 def complete_checkpoints(output_dir: Path) -> list[Path]:
     """The checkpoints that were written completely, oldest first."""
     return [folder for folder in folders(output_dir) if not _fault(folder)]
+
+
+def reached(output_dir: Path) -> int:
+    """The step of a run's newest complete checkpoint, of either tier; -1 without one, or if the folder cannot be read."""
+    try:
+        found = complete_checkpoints(output_dir)
+    except OSError:
+        return -1
+    try:
+        local = int((output_dir / LOCAL_STEP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        local = -1
+    return max(step(found[-1]) if found else -1, local)
 
 
 def folders(output_dir: Path) -> list[Path]:

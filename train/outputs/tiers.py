@@ -119,6 +119,7 @@ class TieredTrainer(CommittingTrainer):
         sharing.together(lambda: tier.keep([*checkpoints.folders(tier.home)[-KEPT:], *copied]) if writes else None)
         if place.rank == 0:
             with suppress(OSError):  # there is progress
+                (Path(self.args.output_dir) / checkpoints.LOCAL_STEP).write_text(f"{whole.step}\n")
                 (Path(self.args.output_dir) / checkpoints.STARTS).unlink(missing_ok=True)
         return whole
 

@@ -11,7 +11,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from alignlaunch.train.outputs import local_tier
+from alignlaunch.train.outputs import checkpoints, local_tier
 from alignlaunch.train.outputs.local_tier import LocalTier
 from alignlaunch.train.processes.rendezvous import read
 from tests.support.matrix import matrix
@@ -108,6 +108,7 @@ def test_a_kill_costs_the_steps_since_the_nodes_own_checkpoint(
                 one.kill()
     parts = sorted(tmp_path.glob("*/node-1/checkpoint-*"), key=lambda folder: int(folder.name[11:]))
     assert 1 <= len(parts) <= 3
+    assert checkpoints.reached(workplace / "out" / name) >= 26
     assert [path.parent.name for path in (workplace / "out" / name).glob("checkpoint-*/manifest.json")] == [
         "checkpoint-20"
     ], "copied while training went on"
