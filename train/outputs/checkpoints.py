@@ -126,7 +126,7 @@ def complete_checkpoints(output_dir: Path) -> list[Path]:
 
 
 def reached(output_dir: Path) -> int:
-    """The step of a run's newest complete checkpoint, of either tier; -1 without one, or if the folder cannot be read."""
+    """The step of a run's newest complete checkpoint of either tier; -1: it has none, or the folder cannot be read."""
     try:
         found = complete_checkpoints(output_dir)
     except OSError:
