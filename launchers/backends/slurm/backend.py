@@ -109,40 +109,47 @@ class SlurmBackend(LogFile):
 
         squeue is asked for ended runs too: they may be requeued for as long as slurmctld remembers them.
         """
+        ids = {run.handle: _job(run) for run in runs}  # once: another job may go on with a run at any moment
         try:
-            remembered = _by_id(client.squeue([_job(run) for run in runs]))
+            remembered = _by_id(client.squeue([*ids.values()]))
         except SchedulerError:
             if all(run.status.is_permanent for run in runs):
                 return {run.handle: run.status for run in runs}
             raise
         found, unseen = dict[str, Status](), list[Run]()
         for run in runs:
-            reported = _of(run, remembered) if run.run_dir else None
+            reported = _of(run, ids[run.handle], remembered) if run.run_dir else None
             if reported:
                 found[run.handle] = _status(run, reported)
-            elif run.status.is_permanent and (run.run_dir or _job(run) not in remembered):
+            elif run.status.is_permanent and (run.run_dir or ids[run.handle] not in remembered):
                 found[run.handle] = run.status
             else:
                 unseen.append(run)
         for cluster in dict.fromkeys(map(_cluster_of, unseen)):
-            found |= self._statuses_in_cluster([run for run in unseen if _cluster_of(run) == cluster], remembered)
+            of_cluster = [run for run in unseen if _cluster_of(run) == cluster]
+            found |= self._statuses_in_cluster(of_cluster, ids, remembered)
         return found
 
-    def _statuses_in_cluster(self, runs: list[Run], remembered: dict[str, list[ReportedJob]]) -> dict[str, Status]:
-        """States of runs of one cluster which are not found in `remembered`, the answer of this machine's squeue."""
+    def _statuses_in_cluster(
+        self, runs: list[Run], ids: dict[str, str], remembered: dict[str, list[ReportedJob]]
+    ) -> dict[str, Status]:
+        """States of runs of one cluster which are not found in `remembered`, the answer of this machine's squeue.
+
+        ids: of the runs' jobs, by their handles.
+        """
         try:
             cluster = self._queried_cluster(runs[0])
         except UsageError:
             return {run.handle: replace(run.status, reason=f"not seen from {client.here()}") for run in runs}
         if cluster:
-            remembered = _by_id(client.squeue([_job(run) for run in runs], cluster))
-        reported = {run.handle: _of(run, remembered) for run in runs}
+            remembered = _by_id(client.squeue([ids[run.handle] for run in runs], cluster))
+        reported = {run.handle: _of(run, ids[run.handle], remembered) for run in runs}
         if forgotten := [run for run in runs if reported[run.handle] is None]:
             # sacct has no SubmitLine yet for a job that has just been submitted. If squeue lists that id, that job is
             # not the run's: squeue shows another script.
-            kept = client.sacct([_job(run) for run in forgotten], cluster)
+            kept = client.sacct([ids[run.handle] for run in forgotten], cluster)
             accounted = _by_id([job for job in kept if job.free_text or job.id not in remembered])
-            reported |= {run.handle: _of(run, accounted) for run in forgotten}
+            reported |= {run.handle: _of(run, ids[run.handle], accounted) for run in forgotten}
         return {run.handle: _status(run, reported[run.handle]) for run in runs}
 
     def require_here(self, run: Run) -> None:
@@ -150,14 +157,15 @@ class SlurmBackend(LogFile):
 
     def cancel(self, run: Run) -> None:
         cluster = self._queried_cluster(run)
-        remembered = client.squeue([_job(run)], cluster)
-        if strangers := [job for job in remembered if job.id == _job(run) and not _is_of(run, job)]:
+        job_id = _job(run)
+        remembered = client.squeue([job_id], cluster)
+        if strangers := [job for job in remembered if job.id == job_id and not _is_of(run, job)]:
             raise UsageError(
                 f"{run.handle}: this number is another job by now ({strangers[0].free_text}); "
                 f"{run.name} has ended\n    nothing was cancelled"
             )
         if remembered:
-            client.scancel(_job(run), cluster)
+            client.scancel(job_id, cluster)
 
     def _queried_cluster(self, run: Run) -> str:
         """The run's cluster for `client`, "" for this one. Raises UsageError if it cannot be queried from here."""
@@ -185,9 +193,9 @@ def _by_id(jobs: list[ReportedJob]) -> dict[str, list[ReportedJob]]:
     return dict(found)
 
 
-def _of(run: Run, jobs: dict[str, list[ReportedJob]]) -> Status | None:
-    """The status of this run among the jobs that Slurm reported."""
-    return next((job.status for job in jobs.get(_job(run), ()) if _is_of(run, job)), None)
+def _of(run: Run, job_id: str, jobs: dict[str, list[ReportedJob]]) -> Status | None:
+    """The status of this run, which is the job of this id, among the jobs that Slurm reported."""
+    return next((job.status for job in jobs.get(job_id, ()) if _is_of(run, job)), None)
 
 
 def _is_of(run: Run, job: ReportedJob) -> bool:
