@@ -29,7 +29,7 @@ CACHE = ROOT / ".cache/faults.jsonl"
 
 PLACES = ("slurm", "kubernetes", "bash")
 _PHASES = ("loading", "first step", "step", "evaluation", "saving", "end")
-_UNSAVED = "the checkpoint cannot be saved"
+_UNSAVED, _ASKED = "the checkpoint cannot be saved", "asked to stop"
 
 ON_SLURM = [
     *(Fault("kill", phase) for phase in _PHASES),
@@ -49,13 +49,18 @@ ON_SLURM = [
     Fault("raise"),
     Fault("raise", "first step", ends="not tried again"),
     Fault("wait", outside="slurmd and all processes of a node killed"),
-    *(Fault("wait", outside=what) for what in ("slurmctld restarted", "slurmctld gone for 20 s")),
+    *(Fault("wait", outside=what) for what in ("node set down", "slurmctld restarted", "slurmctld gone for 20 s")),
+    Fault("wait", outside="a process and the other node's launcher killed"),
+    Fault("wait", outside="a launcher killed, and its port taken"),
     *(Fault("wait", phase, outside="requeued by an operator") for phase in ("step", "saving")),
     *(Fault("wait", phase, outside="time limit") for phase in _PHASES[1:]),
     *(Fault("wait", phase, outside="time limit where Slurm does not requeue") for phase in ("step", "saving")),
     Fault("wait", launcher="direct", outside="a process killed while slurmctld is gone"),
     *(Fault("wait", phase, outside="preempted") for phase in ("step", "evaluation", "saving")),
-    Fault("wait", outside="scancel", ends="asked to stop", again=True),
+    Fault("wait", outside="scancel", ends=_ASKED, again=True),
+    *(Fault("wait", phase, outside="checkpoint asked for") for phase in ("first step", "step", "evaluation", "saving")),
+    *(Fault("wait", phase, outside="stop asked for", ends=_ASKED, again=True) for phase in ("step", "evaluation")),
+    Fault("wait", "saving", outside="output folder read-only", ends=_UNSAVED, again=True),
     Fault("wait", "saving", outside="disk full", ends=_UNSAVED, again=True),
     Fault("wait", "committing", rank=0, outside="disk full", ends=_UNSAVED, again=True),
 ]

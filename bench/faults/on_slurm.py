@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import tempfile
 import time
@@ -30,6 +31,9 @@ class Cluster:
         #: By its name; each is given the handle of a run.
         self.faults: dict[str, Callable[[str], object]] = {
             "slurmd and all processes of a node killed": self._kill_node,
+            "node set down": self._set_node_down,
+            "a process and the other node's launcher killed": self._kill_two,
+            "a launcher killed, and its port taken": self._take_port,
             "slurmctld restarted": lambda _: slurm.restart_slurmctld(),
             "slurmctld gone for 20 s": self._without_slurmctld,
             "a process killed while slurmctld is gone": self._kill_without_slurmctld,
@@ -68,6 +72,36 @@ class Cluster:
         time.sleep(40)
         self._slurm.start_node("n2")
 
+    def _set_node_down(self, handle: str) -> None:
+        del handle
+        self._slurm.set_node("n2", "DOWN")
+        time.sleep(5)
+        self._slurm.set_node("n2", "RESUME")
+
+    def _kill_two(self, handle: str) -> None:
+        process, launcher = self.process(handle, TRAIN, 0), self.process(handle, LAUNCHER, 1)
+        process.kill()
+        launcher.kill()
+
+    def _take_port(self, handle: str) -> None:
+        """Somebody else listens on the run's port, from the moment that it is free, for half a minute."""
+        launcher = self.process(handle, LAUNCHER, 0)
+        port = int(launcher.environ()["PET_MASTER_PORT"])
+        launcher.kill()
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    taken.bind(("", port))
+                    break
+                except OSError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
+            taken.listen()
+            time.sleep(30)
+
     def _without_slurmctld(self, handle: str) -> None:
         del handle
         self._slurm.stop_slurmctld()
@@ -104,7 +138,13 @@ class SlurmLaboratory(Laboratory):
         self.login, self.slurm = login, login.slurm
         self.version = self.slurm.run("sinfo", "--version").stdout.strip().replace("slurm-wlm", "Slurm")
         self.disk = login.folder / "output"
-        self.outside = {**Cluster(self.slurm).faults, "disk full": self._fill}
+        self.outside = {
+            **Cluster(self.slurm).faults,
+            "disk full": self._fill,
+            "output folder read-only": lambda _: self._mount("remount,ro"),
+            "checkpoint asked for": lambda handle: login.call("save", handle),
+            "stop asked for": lambda handle: login.call("save", handle, "--stop"),
+        }
         super().__init__(login)
 
     def start(self, name: str) -> str:

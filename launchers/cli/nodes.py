@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--cluster", envvar="ALIGNLAUNCH_CLUSTER", metavar="NAME", help="Cluster profile, for its `bad_nodes`.")
+@click.option("--add", metavar="NODE", help="Leave this node out from now on.")
+@click.option("--cause", default="noted by hand", show_default=True, metavar="TEXT", help="Why, for --add.")
 @click.option("--forget", metavar="NODE", help="Use this node again from now on.")
 @JSON
-def nodes(cluster: str | None, forget: str | None, as_json: bool) -> None:
+def nodes(cluster: str | None, add: str | None, cause: str, forget: str | None, as_json: bool) -> None:
     """List the nodes that submissions leave out.
 
-    Runs found them faulty. Each entry expires after a week."""
+    Runs found them faulty, or somebody added them. Each entry expires after a week."""
     from ..job import cluster as profiles
     from ..runs import bad_nodes
 
@@ -34,6 +36,8 @@ def nodes(cluster: str | None, forget: str | None, as_json: bool) -> None:
         raise UsageError(
             f"--forget {forget}: not among the nodes of {file}\n    remedy: `alignlaunch nodes` lists them"
         )
+    if add:
+        bad_nodes.note(file, add, cause)
     found = bad_nodes.read(file)
     if as_json:
         click.echo(json.dumps([asdict(one) | {"until": one.until} for one in found]))
@@ -45,4 +49,5 @@ def nodes(cluster: str | None, forget: str | None, as_json: bool) -> None:
 def line(one: BadNode) -> str:
     """A node in one line."""
     until = datetime.fromtimestamp(one.until).astimezone()
-    return printable(f"{one.node}  until {until:%Y-%m-%d %H:%M}  {one.cause} ({one.run})")
+    run = f" ({one.run})" if one.run else ""
+    return printable(f"{one.node}  until {until:%Y-%m-%d %H:%M}  {one.cause}{run}")

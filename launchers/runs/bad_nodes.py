@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..errors import UsageError
 from ..files import append, shared_mode, unwritable, write_atomic
 from ..paths import state_home
 
@@ -18,7 +19,7 @@ DAYS = 7
 
 @dataclass(frozen=True)
 class BadNode:
-    """A node, why it is left out, the run that found it, and when (seconds since 1970)."""
+    """A node, why it is left out, the run that found it ("": a person), and when (seconds since 1970)."""
 
     node: str
     cause: str
@@ -35,10 +36,25 @@ def path(configured: str | None) -> Path:
     return Path(configured).expanduser() if configured else state_home() / "bad_nodes.jsonl"
 
 
+def names(configured: str | None) -> list[str]:
+    """The nodes to leave out now, by the cluster profile's file or the user's own. Raises OSError."""
+    return [one.node for one in read(path(configured))]
+
+
 def add(file: Path, bad: BadNode) -> None:
     """Append a node. Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
     append(file, json.dumps(asdict(bad)) + "\n", mode=shared_mode(file.parent))
+
+
+def note(file: Path, node: str, cause: str) -> None:
+    """Append a node that a person names. Raises UsageError."""
+    if not _is_name(node):
+        raise UsageError(f"--add {node}: not a node's name\n    remedy: as `sinfo -N` or `kubectl get nodes` prints it")
+    try:
+        add(file, BadNode(node, cause, "", time.time()))
+    except OSError as error:
+        raise unwritable(file.parent, error) from error
 
 
 def read(file: Path) -> list[BadNode]:

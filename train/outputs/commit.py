@@ -154,12 +154,14 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _unsaved(folder, error.strerror or str(error)) from error
+        raise _unsaved(folder, error) from error
     except Exception as error:  # those of torch and safetensors have no type of their own
         if shutil.disk_usage(folder.parent.parent).free > _FULL:
             raise
-        raise _unsaved(folder, os.strerror(errno.ENOSPC)) from error
+        raise _unsaved(folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
 
 
-def _unsaved(folder: Path, why: str) -> UserError:
-    return UserError(f"{folder}: the checkpoint cannot be saved: {why}. Make room there and submit again.")
+def _unsaved(folder: Path, error: OSError) -> UserError:
+    remedy = "Make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that"
+    why = error.strerror or str(error)
+    return UserError(f"{folder}: the checkpoint cannot be saved: {why}. {remedy}, and submit again.")

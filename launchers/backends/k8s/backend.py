@@ -22,7 +22,7 @@ from ...job.job import Job
 from ...render import k8s_lint
 from ...render.manifests import load_manifests
 from ...render.render import Target
-from ...runs import runfolder
+from ...runs import bad_nodes, runfolder
 from ...runs.records import Run, Status
 from .. import logfile as files
 from ..base import IsOver, Rendered, Say, Wanted
@@ -69,7 +69,8 @@ class KubernetesBackend:
         self._context, self._namespace, self._require_digest = context, namespace, require_digest
 
     def check(self, rendered: Rendered, say: Say) -> None:
-        del say
+        if left_out := bad_nodes.names(rendered.job.cluster.bad_nodes):
+            say(f"without {', '.join(left_out)}: found faulty; `alignlaunch nodes` tells more")
         if self._require_digest:
             k8s_lint.require_digest(rendered.job, rendered.files)
 
@@ -83,9 +84,10 @@ class KubernetesBackend:
             if self._context:
                 raise
             return f"no cluster here ({str(error).splitlines()[0]}): rendered and validated only"
+        without = bad_nodes.names(rendered.job.cluster.bad_nodes)
         with TemporaryDirectory(prefix="alignlaunch-") as scratch:
             drift.write(Path(scratch), rendered.files)
-            submission.check(api, submission.stamped(api, load_manifests(Path(scratch)), "dry-run"))
+            submission.check(api, submission.stamped(api, load_manifests(Path(scratch)), "dry-run", without))
         return f"the API server of context {api.context} would take it into namespace {api.namespace}"
 
     def handle_prefix(self, job: Job) -> str:
@@ -100,7 +102,8 @@ class KubernetesBackend:
         manifests = load_manifests(folder)
         if rendered.preflight_only:
             submission.make_preflight_only(manifests)
-        name, stored = submission.submit(api, manifests, run.label, say)
+        without = bad_nodes.names(job.cluster.bad_nodes)
+        name, stored = submission.submit(api, manifests, run.label, say, without)
         try:
             write_atomic(folder / submission.STORED, json.dumps(stored, indent=2) + "\n")
         except OSError as error:  # the job is in the cluster: an exception would remove its run's folder and record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -23,17 +23,20 @@ RUN_ID = "ALIGNLAUNCH_RUN_ID"
 RUN_LABEL = "alignlaunch/run"
 #: The operators append to it (`-worker-9999`, `-node-0-9999-abcde`), and a pod's name has at most 63 characters.
 _LONGEST_NAME = 45
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 #: Seconds between retries of a request whose answer was lost.
 _PAUSES = (1, 2, 4, 8)
 
 
-def submit(api: Api, manifests: list[Object], run_id: str, say: Say) -> tuple[str, list[Object]]:
+def submit(
+    api: Api, manifests: list[Object], run_id: str, say: Say, without: Sequence[str]
+) -> tuple[str, list[Object]]:
     """Create the objects of the manifests: all or none. Returns the job's name and the manifests as created.
 
-    They get new names if one of theirs is taken. Raises SchedulerError with the server's message and a remedy;
+    without: nodes that get none of the pods. The objects get new names if one of theirs is taken. Raises SchedulerError with the server's message and a remedy;
     LostJobError if an answer was lost, so that the job may be running.
     """
-    manifests = stamped(api, manifests, run_id)
+    manifests = stamped(api, manifests, run_id, without)
     (job,) = (manifest for manifest in manifests if manifest["kind"] in CUSTOM)
     others = [manifest for manifest in manifests if manifest is not job]
     name: str = job["metadata"]["name"]
@@ -74,8 +77,9 @@ def check(api: Api, manifests: list[Object]) -> None:
             api.create(manifest, dry_run=True)
 
 
-def stamped(api: Api, manifests: list[Object], run_id: str) -> list[Object]:
-    """Copies of the manifests for this run: with its label and id, in the API's namespace, with names that are free."""
+def stamped(api: Api, manifests: list[Object], run_id: str, without: Sequence[str]) -> list[Object]:
+    """Copies of the manifests for this run: with its label and id, in the API's namespace, with names that are free, and
+    for no pod on some nodes."""
     found = deepcopy(manifests)
     names: dict[str, str] = {}
     if any(_is_taken(api, manifest) for manifest in found):
@@ -85,23 +89,36 @@ def stamped(api: Api, manifests: list[Object], run_id: str) -> list[Object]:
         metadata["namespace"] = api.namespace
         metadata["name"] = names.get(metadata["name"], metadata["name"])
         metadata.setdefault("labels", {})[RUN_LABEL] = run_id
-        _update_pod_templates(manifest.get("spec"), names, run_id)
+        _update_pod_templates(manifest.get("spec"), names, run_id, without)
     token = secrets.token_hex(16)  # not in git, as the manifests are
     for variables in _environments(found):
         variables.append({"name": TOKEN, "value": token})
     return found
 
 
-def _update_pod_templates(node: Any, names: dict[str, str], run_id: str) -> None:
-    """In every pod template, set the run's label, the new name of the ConfigMap, and the variable with the run's id."""
+def _update_pod_templates(node: Any, names: dict[str, str], run_id: str, without: Sequence[str]) -> None:
+    """In every pod template, set the run's label, the new name of the ConfigMap, the variable with the run's id, and the
+    nodes to leave out."""
     for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         if isinstance(item, dict) and item.get("name") == RUN_ID:
             item["value"] = run_id
         if isinstance(item, dict) and "containers" in (item.get("spec") or {}):  # a pod's template
             item.setdefault("metadata", {}).setdefault("labels", {})[RUN_LABEL] = run_id
+            _leave_out(item["spec"], without)
         if isinstance(item, dict) and isinstance(item.get("configMap"), dict):
             item["configMap"]["name"] = names.get(item["configMap"].get("name"), item["configMap"].get("name"))
-        _update_pod_templates(item, names, run_id)
+        _update_pod_templates(item, names, run_id, without)
+
+
+def _leave_out(pod: Object, nodes: Sequence[str]) -> None:
+    """Have the scheduler put a pod on none of these nodes, besides what its spec asks already."""
+    if not nodes:
+        return
+    required = pod.setdefault("affinity", {}).setdefault("nodeAffinity", {}).setdefault(_REQUIRED, {})
+    # A node must match one of the terms, so each gets the condition. A requirement about a name takes one value.
+    for term in required.setdefault("nodeSelectorTerms", [{}]):
+        fields = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in nodes]
+        term.setdefault("matchFields", []).extend(fields)
 
 
 def _suffixed(name: str, run_id: str) -> str:

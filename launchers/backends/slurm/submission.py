@@ -74,7 +74,7 @@ def excluded(job: Job) -> list[str]:
 
     Empty if none was, or if the job names its nodes itself.
     """
-    bad = [one.node for one in bad_nodes.read(bad_nodes.path(job.cluster.bad_nodes))]
+    bad = bad_nodes.names(job.cluster.bad_nodes)
     own = [option.partition("=") for option in job.spec.slurm.extra]
     if not bad or any(name == "--nodelist" for name, _, _ in own):
         return []

@@ -113,7 +113,8 @@ def test_errors_have_their_exit_code_and_no_traceback(
     "arguments",
     [["frobnicate"], ["render"], ["render", "job.yaml", "--target", "moon"], ["init", "ppo"], ["completion", "csh"],
      ["status", "no-such-job"], ["status", "moon://1"], ["status"], ["logs", "--rank", "-1"], ["list", "-n", "0"],
-     ["render", "job.yaml", "--set", "nnodes"], ["render", "job.yaml", "--cluster", "nowhere"]],
+     ["render", "job.yaml", "--set", "nnodes"], ["render", "job.yaml", "--cluster", "nowhere"],
+     ["nodes", "--forget", "n1"], ["nodes", "--add", "--all"], ["nodes", "--add", "n1,n2"]],
     ids=" ".join,
 )  # fmt: skip
 def test_usage_errors_exit_2(job_file: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:

@@ -172,6 +172,18 @@ def test_ports_stay_below_the_ephemeral_range(tmp_path: Path, job_id: str) -> No
     port = int(at.told("0")["env"]["MASTER_PORT"])
     assert 20000 <= port <= 29999
     assert port % 10000 == int(job_id) % 10000
+    at.sbatch(SLURM_JOB_ID=job_id, SLURM_RESTART_COUNT="99")
+    assert 20000 <= int(at.told("0")["env"]["MASTER_PORT"]) <= 29999
+
+
+def test_a_restart_takes_another_port(tmp_path: Path) -> None:
+    """Somebody may have taken the one before, and would end every attempt."""
+    at = Place(tmp_path, nnodes=2)
+    ports = set()
+    for count in ("0", "1", "2"):
+        at.sbatch(SLURM_JOB_ID="7", SLURM_RESTART_COUNT=count)
+        ports.add(at.told("0")["env"]["PET_MASTER_PORT"])
+    assert len(ports) == 3
 
 
 def test_no_head_node_is_an_error_and_not_a_guess(tmp_path: Path) -> None:

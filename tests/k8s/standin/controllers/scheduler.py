@@ -80,7 +80,7 @@ class Scheduler(Controller):
         if any(not _tolerated(taint, spec) for taint in (node.get("spec") or {}).get("taints") or []):
             return ["node(s) had untolerated taint(s)"]
         selector = spec.get("nodeSelector") or {}
-        if any(labels.get(key) != value for key, value in selector.items()) or not _affine(spec, labels):
+        if any(labels.get(key) != value for key, value in selector.items()) or not _affine(spec, node):
             return ["node(s) didn't match Pod's node affinity/selector"]
         free = self._free(node)
         asked = sorted(requests(pod).items())
@@ -117,11 +117,17 @@ def _tolerated(taint: Obj, spec: Obj) -> bool:
     )
 
 
-def _affine(spec: Obj, labels: dict[str, str]) -> bool:
+def _affine(spec: Obj, node: Obj) -> bool:
     affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    terms = required["nodeSelectorTerms"] if required else [{}]
-    return any(all(_matches(one, labels) for one in term.get("matchExpressions") or []) for term in terms)
+    labels, fields = node["metadata"].get("labels") or {}, {"metadata.name": node["metadata"]["name"]}
+    # A term that asks for nothing matches no node.
+    return required is None or any(
+        (term.get("matchExpressions") or term.get("matchFields"))
+        and all(_matches(one, labels) for one in term.get("matchExpressions") or [])
+        and all(_matches(one, fields) for one in term.get("matchFields") or [])
+        for term in required["nodeSelectorTerms"]
+    )
 
 
 def _matches(expression: Obj, labels: dict[str, str]) -> bool:
