@@ -60,7 +60,7 @@ ON_SLURM = [
     Fault("wait", outside="scancel", ends=_ASKED, again=True),
     *(Fault("wait", phase, outside="checkpoint asked for") for phase in ("first step", "step", "evaluation", "saving")),
     *(Fault("wait", phase, outside="stop asked for", ends=_ASKED, again=True) for phase in ("step", "evaluation")),
-    Fault("wait", "saving", outside="output folder read-only", ends=_UNSAVED, again=True),
+    Fault("wait", "saving", outside="output folder read-only", ends="Read-only file system", again=True),
     Fault("wait", "saving", outside="disk full", ends=_UNSAVED, again=True),
     Fault("wait", "committing", rank=0, outside="disk full", ends=_UNSAVED, again=True),
 ]

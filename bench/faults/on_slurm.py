@@ -137,11 +137,11 @@ class SlurmLaboratory(Laboratory):
     def __init__(self, login: Login) -> None:
         self.login, self.slurm = login, login.slurm
         self.version = self.slurm.run("sinfo", "--version").stdout.strip().replace("slurm-wlm", "Slurm")
-        self.disk = login.folder / "output"
+        self.disk, self._is_read_only = login.folder / "output", False
         self.outside = {
             **Cluster(self.slurm).faults,
             "disk full": self._fill,
-            "output folder read-only": lambda _: self._mount("remount,ro"),
+            "output folder read-only": self._make_read_only,
             "checkpoint asked for": lambda handle: login.call("save", handle),
             "stop asked for": lambda handle: login.call("save", handle, "--stop"),
         }
@@ -157,12 +157,24 @@ class SlurmLaboratory(Laboratory):
         return weights(self.folder / self.output(name))
 
     def mend(self) -> None:
-        self._mount("remount,rw")
         (self.disk / "filler").unlink(missing_ok=True)
         self.slurm.wait_idle()
+        if self._is_read_only:
+            self._on_nodes("umount", self.disk)
+            self._is_read_only = False
 
-    def _mount(self, options: str) -> None:
-        subprocess.run(["mount", "-o", options, self.disk], check=True)
+    def _make_read_only(self, handle: str) -> None:
+        """As a file server does that has failed over: what is opened from now on."""
+        del handle
+        self._on_nodes("mount", "--bind", self.disk, self.disk)
+        self._on_nodes("mount", "-o", "remount,bind,ro", self.disk)
+        self._is_read_only = True
+
+    def _on_nodes(self, *command: str | Path) -> None:
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if words[:3] == ["slurmd", "-D", "-N"] and process.environ()["SLURM_CONF"] == self.slurm.env["SLURM_CONF"]:
+                subprocess.run(["nsenter", "--mount", "--target", str(process.pid), *command], check=True)
 
     def _fill(self, handle: str) -> None:
         del handle

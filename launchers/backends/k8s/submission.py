@@ -33,8 +33,9 @@ def submit(
 ) -> tuple[str, list[Object]]:
     """Create the objects of the manifests: all or none. Returns the job's name and the manifests as created.
 
-    without: nodes that get none of the pods. The objects get new names if one of theirs is taken. Raises SchedulerError with the server's message and a remedy;
-    LostJobError if an answer was lost, so that the job may be running.
+    without: nodes that get none of the pods. The objects get new names if one of theirs is taken. Raises
+    SchedulerError with the server's message and a remedy; LostJobError if an answer was lost, so that the job may be
+    running.
     """
     manifests = stamped(api, manifests, run_id, without)
     (job,) = (manifest for manifest in manifests if manifest["kind"] in CUSTOM)
@@ -78,8 +79,9 @@ def check(api: Api, manifests: list[Object]) -> None:
 
 
 def stamped(api: Api, manifests: list[Object], run_id: str, without: Sequence[str]) -> list[Object]:
-    """Copies of the manifests for this run: with its label and id, in the API's namespace, with names that are free, and
-    for no pod on some nodes."""
+    """Copies of the manifests for this run: with its label and id, in the API's namespace, with names that are free.
+
+    without: nodes to leave out."""
     found = deepcopy(manifests)
     names: dict[str, str] = {}
     if any(_is_taken(api, manifest) for manifest in found):
@@ -97,7 +99,7 @@ def stamped(api: Api, manifests: list[Object], run_id: str, without: Sequence[st
 
 
 def _update_pod_templates(node: Any, names: dict[str, str], run_id: str, without: Sequence[str]) -> None:
-    """In every pod template, set the run's label, the new name of the ConfigMap, the variable with the run's id, and the
+    """In every pod template, set the run's label, the ConfigMap's new name, the variable with the run's id, and which
     nodes to leave out."""
     for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
         if isinstance(item, dict) and item.get("name") == RUN_ID:
