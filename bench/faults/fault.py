@@ -24,6 +24,8 @@ class Fault:
     outside: str = ""
     place: str = "slurm"
     nnodes: int | str = 2
+    #: Whether each step is also saved in the node's memory.
+    second_tier: bool = False
     #: The state of the run, or words of its log, if it must end, because another attempt would end in the same way.
     ends: str = ""
     #: Whether it must go on once what was wrong has been mended, and it was submitted again.
@@ -36,7 +38,8 @@ class Fault:
     @property
     def how(self) -> str:
         """How the run is started."""
-        return self.launcher if self.nnodes == 2 else f"{self.launcher}, nnodes {self.nnodes}"
+        how = self.launcher if self.nnodes == 2 else f"{self.launcher}, nnodes {self.nnodes}"
+        return f"{how}, second tier" if self.second_tier else how
 
     @property
     def key(self) -> str:

@@ -141,6 +141,7 @@ class Laboratory(ABC):
             "nnodes": fault.nnodes,
             "zero": 2 if fault.launcher == "deepspeed" else 0,
             "env": env,
+            "checkpoint": {"local": "/dev/shm", "local_every": 1} if fault.second_tier else None,  # noqa: S108
             "hang_timeout": 10 if fault.action in ("stop", "loop") else None,
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +47,11 @@ def tiers(document: Document, data: dict[str, Any], job_dir: Path) -> list[Probl
         return [_problem(document, given, keys[given], rule, remedy)]
     problems = []
     if isinstance(local, str):
-        output = os.path.normpath(job_dir / str(data.get("output_dir")))
+        output = (job_dir / str(data.get("output_dir"))).resolve()
         if not local.startswith("/"):
             rule, remedy = "is a folder of each node, not beside the job file", "give an absolute path"
             problems.append(_problem(document, "local", local, rule, remedy))
-        elif os.path.commonpath([os.path.normpath(local), output]) == output:
+        elif Path(local).resolve().is_relative_to(output):
             rule, remedy = f"lies in the output folder ({output})", "name a folder on the node's own disk"
             problems.append(_problem(document, "local", local, rule, remedy))
     if train.get("save_only_model"):

@@ -50,3 +50,15 @@ def test_what_contradicts_is_refused(tmp_path: Path, text: str, told: str) -> No
     with pytest.raises(JobFileError) as error:
         resolved(tmp_path, text)
     assert told in str(error.value)
+
+
+def test_a_relative_output_folder_is_beside_the_job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job file is named as a person names it: from its folder."""
+    monkeypatch.chdir(tmp_path)
+    job = JOB.replace("output_dir: /shared/out\n", "zero: 0\ncheckpoint: {local: LOCAL, local_every: 50}\n")
+    Path("job.yaml").write_text(job.replace("LOCAL", "/scratch"))
+    found = jobfile.load(Path("job.yaml")).resolved()
+    assert (found["checkpoint"]["local"], found["output_dir"]) == ("/scratch", "output/a")
+    Path("job.yaml").write_text(job.replace("LOCAL", f"{tmp_path}/output/a/local"))
+    with pytest.raises(JobFileError, match="lies in the output folder"):
+        jobfile.load(Path("job.yaml"))
