@@ -90,14 +90,14 @@ def damage(folder: Path) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("fault", [None, lose, matrix(damage)])
+@pytest.mark.parametrize(("fault", "lora"), [(None, None), (lose, LORA), matrix(damage, LORA), matrix(None, LORA)])
 def test_a_kill_costs_the_steps_since_the_nodes_own_checkpoint(
-    fault: Callable[[Path], None] | None, workplace: Path, run_job: Runner, tmp_path: Path
+    fault: Callable[[Path], None] | None, lora: dict[str, Any] | None, workplace: Path, run_job: Runner, tmp_path: Path
 ) -> None:
     """Two nodes of one process each, killed between two shared checkpoints; the losses are the undisturbed run's."""
-    name = f"tier-{fault.__name__ if fault else ''}"
-    changes: dict[str, Any] = {"train": TRAIN}
-    whole = run_job(f"not-{name}", nproc=2, lora=LORA, **changes)
+    name = f"tier-{fault.__name__ if fault else ''}-{'lora' if lora else 'full'}"
+    changes: dict[str, Any] = {"train": TRAIN, "lora": lora}
+    whole = run_job(f"not-{name}", nproc=2, **changes)
     assert whole.code == 0, whole.stderr
     changes["checkpoint"] = {"local": str(tmp_path), "local_every": 2}
     place = places(2, 1, 0) | {"SLURM_JOB_ID": "7"}
