@@ -29,11 +29,11 @@ Node = subprocess.Popen[str]
 
 def start(workplace: Path, name: str, place: dict[str, str], rank: int, enter: Sequence[str] = ()) -> Node:
     """The agent of a node. enter: a command that executes the one after it."""
-    command = [*enter, sys.executable, "-m", "alignlaunch.train.torchrun", "-m", "alignlaunch.train", f"runs/{name}.yaml"]
+    command = [sys.executable, "-m", "alignlaunch.train.torchrun", "-m", "alignlaunch.train", f"runs/{name}.yaml"]
     env = environment(place | {"PET_NODE_RANK": str(rank)})
     with (workplace / f"{name}.log").open("a") as log:
         return subprocess.Popen(
-            command, cwd=workplace, env=env, stdout=log, stderr=log, text=True, start_new_session=True
+            [*enter, *command], cwd=workplace, env=env, stdout=log, stderr=log, text=True, start_new_session=True
         )
 
 

@@ -19,7 +19,7 @@ _MASTER = 4
 
 
 def checkpoint_bytes(model: Any, args: Any, share: float = 1) -> int:
-    """About how many bytes a checkpoint takes, of all ranks together. share: the part of the optimizer state that counts.
+    """About how many bytes a checkpoint takes, of all ranks together. share: of the optimizer state, what counts.
 
     The weights as they are saved (of an adapter its own alone), again in DeepSpeed's file under ZeRO-1 and 2, and the
     optimizer state. An optimizer that is not of Adam's kind counts as none: then it is a lower bound.

@@ -17,7 +17,7 @@ from .commit import CommittingTrainer, described, publish
 from .copying import Copying
 from .local_tier import KEPT, LocalTier
 from .manifest import Manifest
-from .parts import Parts, changed
+from .part import Part, changed
 
 
 class TieredTrainer(CommittingTrainer):
@@ -29,8 +29,8 @@ class TieredTrainer(CommittingTrainer):
     is_waited_for = False
     deepspeed: Any
     _locally = False
-    #: While this node's part of a checkpoint is written under ZeRO.
-    _parts: Parts | None = None
+    #: This node's, while it is written.
+    _part: Part | None = None
     _saved_at = 0
     #: Whether a copy to the output folder is under way, on all ranks; and this process's part of it.
     _is_copying = False
@@ -115,12 +115,18 @@ class TieredTrainer(CommittingTrainer):
         size = space.checkpoint_bytes(model, self.args, place.local_world_size / place.world_size if stage else 1)
         sharing.together(lambda: tier.require_room(size))
         folder = tier.home / ASIDE / f"checkpoint-{self.state.global_step}"
-        # One process of each node writes what else rank 0 alone writes; and nothing is pushed to the Hub.
-        with changed(self.args, save_on_each_node=True, push_to_hub=False):
-            if stage:
-                self._write_parts(Parts(folder, writes=writes), folder, model, trial)
-            else:
-                sharing.together(lambda: self._write(folder, model, trial))
+        self._part = Part(folder, writes=writes)
+        try:
+            # One process of each node writes what else rank 0 alone writes; and nothing is pushed to the Hub.
+            with (
+                changed(self.args, save_on_each_node=True, push_to_hub=False),
+                self._part.written_by(self.deepspeed, stage),
+                self._part.kept(),
+            ):
+                self._write(folder, model, trial)
+            sharing.together(self._part.complete)
+        finally:
+            self._part = None
         whole = self._whole(lambda: described(folder, place.rank, tier.first))
         sharing.together(lambda: tier.publish(folder, whole) if writes else None)
         # Only now that all nodes have it the older ones go.
@@ -132,22 +138,13 @@ class TieredTrainer(CommittingTrainer):
                 (Path(self.args.output_dir) / checkpoints.STARTS).unlink(missing_ok=True)
         return whole
 
-    def _write_parts(self, parts: Parts, folder: Path, model: Any, trial: Any) -> None:
-        """Write this rank's part of a checkpoint under ZeRO. A collective. Raises UserError on all ranks."""
-        self._parts = parts
-        try:
-            with parts.of(self.deepspeed, zero_stage(self.args)):
-                self._write(folder, model, trial)
-        finally:
-            self._parts = None
-        sharing.together(parts.complete)
-
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the weights; on a node under ZeRO only those that are copied, as DeepSpeed's own files have them, too."""
-        if self._parts is None or output_dir is None:
+        """Save the weights. On the nodes under ZeRO only for a copy: DeepSpeed's own files have them, too."""
+        if self._part is None or output_dir is None:
             super().save_model(output_dir, _internal_call)  # type: ignore[misc]
             return
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        if not self._locally:  # under ZeRO-3 rank 0 alone gathers them
-            with self._parts.late(), changed(self.args, save_on_each_node=False):
+        on_each = not zero_stage(self.args)  # of ZeRO-3 rank 0 alone gathers them
+        with self._part.kept(), changed(self.args, save_on_each_node=on_each):
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            if on_each or not self._locally:
                 super().save_model(output_dir, _internal_call)  # type: ignore[misc]

@@ -17,17 +17,15 @@ from tests.train.test_restarts import LORA, losses, nodes, places, wait_for
 
 from .test_tiers import TRAIN
 
-#: $0 becomes $1 for a command and all that it starts, and for nobody else.
-MOUNT = 'mount --bind "$0" "$1"; shift; exec "$@"'
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a disk for each node")
 
 
-def with_disk(disk: Path, at: Path) -> list[str]:
-    """What executes a command in a mount namespace of its own, where `disk` is found at the path `at`."""
-    disk.mkdir()
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-ec", MOUNT, str(disk), str(at)]
+def with_disk(*mount: str | Path) -> list[str]:
+    """What executes a command after a `mount` that it and all that it starts see, and nobody else."""
+    script = 'mount $0; exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, " ".join(map(str, mount))]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a folder for each node")
 @pytest.mark.parametrize(
     ("stage", "lora", "lost"),
     [
@@ -45,9 +43,10 @@ def test_a_kill_costs_the_steps_since_the_nodes_own_checkpoint(
 ) -> None:
     """Killed between two shared checkpoints; the losses are the undisturbed run's, also from a copied checkpoint."""
     name = f"tier-zero{stage}-{'lora' if lora else 'full'}-{lost}"
-    local = tmp_path / "local"
-    local.mkdir()
-    enter = [with_disk(tmp_path / f"disk-{rank}", local) for rank in range(2)]
+    local, *disks = (tmp_path / name for name in ("local", "disk-0", "disk-1"))
+    for folder in (local, *disks):
+        folder.mkdir()
+    enter = [with_disk("--bind", disk, local) for disk in disks]
     changes: dict[str, Any] = {"train": TRAIN, "deepspeed": f"../zero{stage}.json", "lora": lora}
     whole = run_job(f"not-{name}", nproc=2, **changes)
     assert whole.code == 0, whole.stderr
@@ -59,14 +58,15 @@ def test_a_kill_costs_the_steps_since_the_nodes_own_checkpoint(
             for one in [*psutil.Process(agent.pid).children(recursive=True), agent]:
                 one.kill()
     assert not any(local.iterdir())
-    for rank in range(2):
-        (home,) = (tmp_path / f"disk-{rank}").glob("*/*")
+    for rank, disk in enumerate(disks):
+        (home,) = disk.glob("*/*")
         assert home.name == f"node-{rank}", "the other's are not there"
         (part, *_) = home.glob("checkpoint-*")
         assert {file.name for file in part.glob("global_step*/*optim_states.pt")} == {
             f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"
         }
-    copied, direct = (manifest.read(folder / "checkpoint-20") for folder in (workplace / "out" / name, whole.output_dir))
+    outputs = (workplace / "out" / name, whole.output_dir)
+    copied, direct = (manifest.read(folder / "checkpoint-20") for folder in outputs)
     assert copied is not None
     assert direct is not None
     assert {file.path for file in copied.files} == {file.path for file in direct.files}
@@ -84,4 +84,23 @@ def test_a_kill_costs_the_steps_since_the_nodes_own_checkpoint(
         assert "/node-0/checkpoint-" in said
         assert int(said.rpartition("-")[2]) >= 26
     assert losses(workplace / "out" / name) == losses(whole.output_dir)
-    assert not any(path for rank in range(2) for path in (tmp_path / f"disk-{rank}").iterdir()), "removed at the end"
+    assert not any(path for disk in disks for path in disk.iterdir()), "removed at the end"
+
+
+@pytest.mark.parametrize("stage", [matrix(1), matrix(2), 3])
+def test_a_disk_that_fills_up_on_one_node_ends_the_second_tier_on_all(
+    stage: int, workplace: Path, tmp_path: Path
+) -> None:
+    """While the other node waits in DeepSpeed's barriers. The disk has room for what is estimated, and not for more."""
+    name = f"full-zero{stage}"
+    enter = [with_disk("-t", "tmpfs", "-o", f"size={size}", "tmpfs", tmp_path) for size in ("64m", "64k")]
+    train = TRAIN | {"max_steps": 8, "save_steps": 4}
+    changes: dict[str, Any] = {"train": train, "deepspeed": f"../zero{stage}.json", "lora": {"r": 1}}
+    changes["checkpoint"] = {"local": str(tmp_path), "local_every": 2}
+    with nodes(workplace, name, 2, 1, most=0, enter=enter, **changes) as agents:
+        assert [node.wait(120) for node in agents] == [0, 0], (workplace / f"{name}.log").read_text()
+    log = (workplace / f"{name}.log").read_text()
+    assert "No space left on device" in log
+    assert log.count("from here on checkpoints are saved in the output folder alone") == 1
+    found = {path.parent.name for path in (workplace / "out" / name).glob("checkpoint-*/manifest.json")}
+    assert found == {"checkpoint-4", "checkpoint-8"}
