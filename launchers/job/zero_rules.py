@@ -20,7 +20,7 @@ from .zero import ZeroConfig
 GATHER = "stage3_gather_16bit_weights_on_model_save"
 AUTO = "auto"
 #: What a checkpoint on the nodes' own disks (`checkpoint.local`) cannot be saved or loaded with, and why.
-NOT_ON_NODES: dict[Path_, str] = {
+NOT_ON_NODES: dict[tuple[str, ...], str] = {
     ("zero_optimization", "elastic_checkpoint"): "each process would read the files of all, and a node has its own",
     ("zero_optimization", "offload_optimizer", "device"): "a state on NVMe has not been tried there",
     ("checkpoint", "writer"): "DeepSpeed's other writers share one file among the nodes, or write it later",
