@@ -27,44 +27,46 @@ def with_disk(*mount: str | Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("stage", "lora", "lost"),
+    ("stage", "lora", "nproc", "lost"),
     [
-        (2, LORA, False),
-        (3, None, False),
-        matrix(1, None, False),
-        matrix(1, LORA, True),
-        matrix(2, None, True),
-        matrix(3, LORA, False),
-        (3, None, True),
+        (2, LORA, 1, False),
+        (3, None, 1, False),
+        matrix(3, None, 1, True),
+        matrix(1, None, 1, False),
+        matrix(1, LORA, 1, True),
+        matrix(2, None, 1, True),
+        matrix(2, None, 2, False),
+        matrix(3, LORA, 1, False),
+        matrix(3, None, 2, False),
     ],
 )
 def test_a_kill_costs_the_steps_since_the_nodes_own_checkpoint(
-    stage: int, lora: dict[str, Any] | None, lost: bool, workplace: Path, run_job: Runner, tmp_path: Path
+    stage: int, lora: dict[str, Any] | None, nproc: int, lost: bool, workplace: Path, run_job: Runner, tmp_path: Path
 ) -> None:
     """Killed between two shared checkpoints; the losses are the undisturbed run's, also from a copied checkpoint."""
-    name = f"tier-zero{stage}-{'lora' if lora else 'full'}-{lost}"
+    name = f"tier-zero{stage}-{'lora' if lora else 'full'}-{nproc}-{lost}"
     local, *disks = (tmp_path / name for name in ("local", "disk-0", "disk-1"))
     for folder in (local, *disks):
         folder.mkdir()
     enter = [with_disk("--bind", disk, local) for disk in disks]
     changes: dict[str, Any] = {"train": TRAIN, "deepspeed": f"../zero{stage}.json", "lora": lora}
-    whole = run_job(f"not-{name}", nproc=2, **changes)
+    whole = run_job(f"not-{name}", nproc=2 * nproc, **changes)
     assert whole.code == 0, whole.stderr
     changes["checkpoint"] = {"local": str(local), "local_every": 2}
-    place = places(2, 1, 0) | {"SLURM_JOB_ID": "7"}
-    with nodes(workplace, name, 2, 1, place=place, enter=enter, **changes) as agents:
+    place = places(2, nproc, 0) | {"SLURM_JOB_ID": "7"}
+    with nodes(workplace, name, 2, nproc, place=place, enter=enter, **changes) as agents:
         wait_for(workplace, name, f"step 27/{TRAIN['max_steps']} ")
         for agent in agents:
             for one in [*psutil.Process(agent.pid).children(recursive=True), agent]:
                 one.kill()
     assert not any(local.iterdir())
-    for rank, disk in enumerate(disks):
+    for node, disk in enumerate(disks):
         (home,) = disk.glob("*/*")
-        assert home.name == f"node-{rank}", "the other's are not there"
+        assert home.name == f"node-{node * nproc}", "the other's are not there"
         (part, *_) = home.glob("checkpoint-*")
-        assert {file.name for file in part.glob("global_step*/*optim_states.pt")} == {
-            f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"
-        }
+        ranks = range(node * nproc, (node + 1) * nproc)
+        files = {f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in ranks}
+        assert {file.name for file in part.glob("global_step*/*optim_states.pt")} == files
     outputs = (workplace / "out" / name, whole.output_dir)
     copied, direct = (manifest.read(folder / "checkpoint-20") for folder in outputs)
     assert copied is not None
@@ -72,8 +74,8 @@ def test_a_kill_costs_the_steps_since_the_nodes_own_checkpoint(
     assert {file.path for file in copied.files} == {file.path for file in direct.files}
     if lost:
         shutil.rmtree(home)
-    place = places(2, 1, 0) | {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
-    with nodes(workplace, name, 2, 1, place=place, enter=enter, **changes) as agents:
+    place = places(2, nproc, 0) | {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
+    with nodes(workplace, name, 2, nproc, place=place, enter=enter, **changes) as agents:
         assert [node.wait(120) for node in agents] == [0, 0], (workplace / f"{name}.log").read_text()
     log = (workplace / f"{name}.log").read_text()
     (said,) = [line for line in log.splitlines() if "resuming from" in line]
