@@ -57,9 +57,6 @@ def tiers(document: Document, data: dict[str, Any], job_dir: Path) -> list[Probl
     if train.get("save_only_model"):
         rule = "with train.save_only_model a checkpoint cannot be resumed"
         problems.append(_problem(document, "local", local, rule, "remove one of the two"))
-    if data.get("zero"):
-        rule = "a second tier is for DDP: with ZeRO a checkpoint on the nodes' own disks cannot be resumed"
-        problems.append(_problem(document, "local", local, rule, "set `zero: 0`, or remove `local` and `local_every`"))
     steps, strategy = train.get("save_steps", 500), train.get("save_strategy", "steps")
     counted = strategy == "steps" and isinstance(steps, int) and isinstance(every, int) and every > 0
     if counted and (steps <= every or steps % every):

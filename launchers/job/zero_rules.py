@@ -19,6 +19,13 @@ from .zero import ZeroConfig
 
 GATHER = "stage3_gather_16bit_weights_on_model_save"
 AUTO = "auto"
+#: What a checkpoint on the nodes' own disks (`checkpoint.local`) cannot be saved or loaded with, and why.
+NOT_ON_NODES: dict[tuple[str, ...], str] = {
+    ("zero_optimization", "elastic_checkpoint"): "each process would read the files of all, and a node has its own",
+    ("zero_optimization", "offload_optimizer", "device"): "a state on NVMe has not been tried there",
+    ("checkpoint", "writer"): "DeepSpeed's other writers share one file among the nodes, or write it later",
+    ("datastates_ckpt",): "DeepSpeed would write the files later",
+}
 
 
 @cache
@@ -37,7 +44,7 @@ def check(name: str, zero: ZeroConfig, job: dict[str, Any]) -> list[Problem]:
     except JobFileError as error:
         return error.problems
     found = _keys(document) + _batch(document, job) + _precision(document, job) + _blocks(document)
-    return found + _offload(document, zero.stage) + _gather(document, zero.stage, job)
+    return found + _offload(document, zero.stage) + _gather(document, zero.stage, job) + _nodes(document, job)
 
 
 def _keys(document: Document) -> list[Problem]:
@@ -140,6 +147,20 @@ def _gather(document: Document, stage: int, job: dict[str, Any]) -> list[Problem
     remedy = "write true (or false, and convert the shards with `alignlaunch export` later)"
     written = value if GATHER in _section(document, path[:1]) else None
     return [Problem(document.place(path), dotted(path), written, rule, remedy)]
+
+
+def _nodes(document: Document, job: dict[str, Any]) -> list[Problem]:
+    """With a second tier of checkpoints each node reads and writes its own part."""
+    keys = job.get("checkpoint")
+    if not isinstance(keys, dict) or keys.get("local") is None:
+        return []
+    problems = []
+    for path, why in NOT_ON_NODES.items():
+        value = _section(document, path[:-1]).get(path[-1])
+        if value and value not in ("none", "cpu"):
+            rule, remedy = f"not with checkpoint.local: {why}", "remove one of the two"
+            problems.append(Problem(document.key_place(path), dotted(path), value, rule, remedy))
+    return problems
 
 
 def _train(job: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,13 @@ LORA = {"r": 4, "alpha": 8, "dropout": 0.1}
 Node = subprocess.Popen[str]
 
 
-def start(workplace: Path, name: str, place: dict[str, str], rank: int) -> Node:
-    """The agent of a node."""
+def start(workplace: Path, name: str, place: dict[str, str], rank: int, enter: Sequence[str] = ()) -> Node:
+    """The agent of a node. enter: a command that executes the one after it."""
     command = [sys.executable, "-m", "alignlaunch.train.torchrun", "-m", "alignlaunch.train", f"runs/{name}.yaml"]
     env = environment(place | {"PET_NODE_RANK": str(rank)})
     with (workplace / f"{name}.log").open("a") as log:
         return subprocess.Popen(
-            command, cwd=workplace, env=env, stdout=log, stderr=log, text=True, start_new_session=True
+            [*enter, *command], cwd=workplace, env=env, stdout=log, stderr=log, text=True, start_new_session=True
         )
 
 
@@ -55,14 +55,15 @@ def nodes(
     nproc: int,
     most: int = 3,
     place: dict[str, str] | None = None,
+    enter: Sequence[Sequence[str]] | None = None,
     **changes: Any,
 ) -> Iterator[list[Node]]:
-    """So many agents with so many processes each, on this machine."""
+    """So many agents with so many processes each, on this machine. enter: of each one, as in `start`."""
     write_job(workplace, name, **{"lora": LORA, "train": TRAIN, **changes})
     place = place or places(count, nproc, most)
     started: list[Node] = []
     try:
-        started += (start(workplace, name, place, rank) for rank in range(count))
+        started += (start(workplace, name, place, rank, enter[rank] if enter else ()) for rank in range(count))
         yield started
     finally:
         for node in started:

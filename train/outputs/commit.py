@@ -75,14 +75,14 @@ class CommittingTrainer(ResumedTrainer):
         where = str(Path(self.args.output_dir) / f"checkpoint-{best}") if best else self.state.best_model_checkpoint
         self._aside = folder.parent
         try:
-            with _writing(folder):
+            with writing(folder):
                 super()._save_checkpoint(model, trial)  # type: ignore[misc]
         finally:
             self._aside = None
         if self.state.best_model_checkpoint != where:
             self.state.best_model_checkpoint = where
             if self.args.should_save:
-                with _writing(folder):
+                with writing(folder):
                     self.state.save_to_json(str(folder / "trainer_state.json"))
 
     def _whole(self, describe: Callable[[], list[File]]) -> Manifest:
@@ -110,7 +110,7 @@ class CommittingTrainer(ResumedTrainer):
 
 def described(folder: Path, rank: int, first: int = 0) -> list[File]:
     """This rank's files of a checkpoint, brought to disk. first: the rank that wrote those that one rank writes."""
-    with _writing(folder):
+    with writing(folder):
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and _writer(path, first) == rank)
         return [manifest.describe(folder, path, rank) for path in paths]
 
@@ -124,7 +124,7 @@ def publish(folder: Path, whole: Manifest, limit: int | None, kept: set[str]) ->
     """Complete a checkpoint and give it its name; then remove all but the last `limit` and those `kept`."""
     output_dir = folder.parent.parent
     final = output_dir / folder.name
-    with _writing(folder):
+    with writing(folder):
         trained_folder.share(*folder.glob("*.safetensors"))
         for place in [path for path in folder.rglob("*") if path.is_dir()]:
             manifest.sync(place)
@@ -149,7 +149,7 @@ def _remove(checkpoint: Path) -> None:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Raises UserError if a file of the checkpoint cannot be written."""
     try:
         yield

@@ -66,10 +66,9 @@ class LocalTier:
         return self.home / f"checkpoint-{step}"
 
     def require_room(self, size: int) -> None:
-        """Raise UserError unless so many bytes, or as many as the last checkpoint here has, are free."""
-        last = checkpoints.folders(self.home)[-1:]
-        if last:
-            size = sum(path.stat().st_size for path in last[0].rglob("*") if path.is_file())
+        """Raise UserError unless so many bytes, and as many as the last checkpoint here has, are free."""
+        for last in checkpoints.folders(self.home)[-1:]:
+            size = max(size, sum(path.stat().st_size for path in last.rglob("*") if path.is_file()))
         free = shutil.disk_usage(self.home).free
         if free < size:
             raise UserError(f"{self.home}: {free / 2**30:.2f} GiB are free, and a checkpoint takes {size / 2**30:.2f}")

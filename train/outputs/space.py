@@ -18,8 +18,8 @@ _ADAM, _EIGHT_BIT = 8, 2
 _MASTER = 4
 
 
-def checkpoint_bytes(model: Any, args: Any) -> int:
-    """About how many bytes a checkpoint takes, of all ranks together.
+def checkpoint_bytes(model: Any, args: Any, share: float = 1) -> int:
+    """About how many bytes a checkpoint takes, of all ranks together. share: of the optimizer state, what counts.
 
     The weights as they are saved (of an adapter its own alone), again in DeepSpeed's file under ZeRO-1 and 2, and the
     optimizer state. An optimizer that is not of Adam's kind counts as none: then it is a lower bound.
@@ -33,7 +33,7 @@ def checkpoint_bytes(model: Any, args: Any) -> int:
     stage, optimizer = zero_stage(args), str(getattr(args.optim, "value", args.optim))
     moments = (_EIGHT_BIT if "8bit" in optimizer else _ADAM) if "adam" in optimizer else 0
     state = trained * (moments + (_MASTER if stage and moments else 0))
-    return weights * (2 if stage in (1, 2) else 1) + state
+    return weights * (2 if stage in (1, 2) else 1) + int(state * share)
 
 
 def require(model: Any, args: Any) -> None:

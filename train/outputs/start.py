@@ -55,7 +55,7 @@ def settle(job: TrainConfig, args: Any, inputs: Sequence[str], place: Rendezvous
     if not is_elastic(os.environ):  # there each node that joins begins an attempt, and the launcher limits restarts
         sharing.by_rank_0(lambda: checkpoints.record_start(output_dir, attempt), place)
     goes_on = sharing.by_rank_0(lambda: attempt.is_restart(output_dir), place)
-    tier = _opened(local_tier.of(job.checkpoint, output_dir, place), zero_stage(args), place)
+    tier = _opened(local_tier.of(job.checkpoint, output_dir, place), place)
     nearer = _newer(tier, resume, zero_stage(args), place) if tier and goes_on else None
     aside = sharing.by_rank_0(lambda: checkpoints.claim(output_dir, resume, attempt, inputs), place)
     if aside:
@@ -72,12 +72,9 @@ def settle(job: TrainConfig, args: Any, inputs: Sequence[str], place: Rendezvous
     return Start(resume, source, saved, sharing.by_rank_0(lambda: secrets.token_hex(4), place), tier)
 
 
-def _opened(tier: LocalTier | None, stage: int, place: Rendezvous) -> LocalTier | None:
+def _opened(tier: LocalTier | None, place: Rendezvous) -> LocalTier | None:
     """The second tier, if each node can use its part. A collective."""
     if tier is None:
-        return None
-    if stage:
-        say("checkpoint.local: not with ZeRO: checkpoints are saved in the output folder alone")
         return None
     fault = next(filter(None, spread.gather(tier.open() if place.local_rank == 0 else "")), "")
     if fault:

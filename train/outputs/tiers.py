@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..model.loading import zero_stage
 from ..processes import sharing, spread
 from ..processes.beats import beats
 from ..reporting import say
@@ -17,6 +17,7 @@ from .commit import CommittingTrainer, described, publish
 from .copying import Copying
 from .local_tier import KEPT, LocalTier
 from .manifest import Manifest
+from .part import Part, changed
 
 
 class TieredTrainer(CommittingTrainer):
@@ -26,7 +27,10 @@ class TieredTrainer(CommittingTrainer):
     tier: LocalTier | None = None
     #: Whether somebody waits for the next checkpoint.
     is_waited_for = False
+    deepspeed: Any
     _locally = False
+    #: This node's, while it is written.
+    _part: Part | None = None
     _saved_at = 0
     #: Whether a copy to the output folder is under way, on all ranks; and this process's part of it.
     _is_copying = False
@@ -105,14 +109,25 @@ class TieredTrainer(CommittingTrainer):
 
     def _save_locally(self, tier: LocalTier, model: Any, trial: Any) -> Manifest:
         """Save on each node. Raises UserError on all ranks if it cannot be saved on one."""
-        place = self.about.place
-        size = space.checkpoint_bytes(model, self.args)
+        place, stage = self.about.place, zero_stage(self.args)
+        writes = place.local_rank == 0
+        # Under ZeRO a node has the optimizer state of its own processes alone.
+        size = space.checkpoint_bytes(model, self.args, place.local_world_size / place.world_size if stage else 1)
         sharing.together(lambda: tier.require_room(size))
         folder = tier.home / ASIDE / f"checkpoint-{self.state.global_step}"
-        with _each_node_saves(self.args):
-            sharing.together(lambda: self._write(folder, model, trial))
+        self._part = Part(folder, writes=writes)
+        try:
+            # One process of each node writes what else rank 0 alone writes; and nothing is pushed to the Hub.
+            with (
+                changed(self.args, save_on_each_node=True, push_to_hub=False),
+                self._part.written_by(self.deepspeed, stage),
+                self._part.kept(),
+            ):
+                self._write(folder, model, trial)
+            sharing.together(self._part.complete)
+        finally:
+            self._part = None
         whole = self._whole(lambda: described(folder, place.rank, tier.first))
-        writes = place.local_rank == 0
         sharing.together(lambda: tier.publish(folder, whole) if writes else None)
         # Only now that all nodes have it the older ones go.
         copied = [self._copying.source] if self._copying else []
@@ -123,13 +138,13 @@ class TieredTrainer(CommittingTrainer):
                 (Path(self.args.output_dir) / checkpoints.STARTS).unlink(missing_ok=True)
         return whole
 
-
-@contextmanager
-def _each_node_saves(args: Any) -> Iterator[None]:
-    """Have one process of each node write what else rank 0 alone writes, and push nothing to the Hub."""
-    before = args.save_on_each_node, args.push_to_hub
-    args.save_on_each_node, args.push_to_hub = True, False
-    try:
-        yield
-    finally:
-        args.save_on_each_node, args.push_to_hub = before
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the weights. On the nodes under ZeRO only for a copy: DeepSpeed's own files have them, too."""
+        if self._part is None or output_dir is None:
+            super().save_model(output_dir, _internal_call)  # type: ignore[misc]
+            return
+        on_each = not zero_stage(self.args)  # of ZeRO-3 rank 0 alone gathers them
+        with self._part.kept(), changed(self.args, save_on_each_node=on_each):
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            if on_each or not self._locally:
+                super().save_model(output_dir, _internal_call)  # type: ignore[misc]

@@ -14,8 +14,7 @@ JOB = "name: a\nstage: sft\nmodel: org/model\ndata: {train: [org/data]}\noutput_
 
 
 def resolved(folder: Path, text: str) -> dict[str, Any]:
-    zero = "" if "zero" in text else "\nzero: 0\n"
-    (folder / "job.yaml").write_text(JOB + text + zero)
+    (folder / "job.yaml").write_text(JOB + text)
     return jobfile.load(folder / "job.yaml").resolved()
 
 
@@ -24,6 +23,12 @@ def test_every_and_keep_are_the_trainers(tmp_path: Path) -> None:
     assert (found["train"]["save_steps"], found["train"]["save_total_limit"]) == (100, 3)
     assert found["checkpoint"] == {"every": 100, "keep": 3, "local": "/scratch", "local_every": 50}
     assert resolved(tmp_path, "")["checkpoint"] is None
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_a_second_tier_is_for_each_zero_stage(tmp_path: Path, stage: int) -> None:
+    found = resolved(tmp_path, f"checkpoint: {{local: /s, local_every: 50}}\nzero: {stage}")
+    assert found["checkpoint"]["local"] == "/s"
 
 
 @pytest.mark.parametrize(
@@ -39,7 +44,6 @@ def test_every_and_keep_are_the_trainers(tmp_path: Path) -> None:
         ("checkpoint: {local: scratch, local_every: 50}", "not beside the job file"),
         ("checkpoint: {local: /shared/out/a, local_every: 50}", "lies in the output folder (/shared/out)"),
         ("checkpoint: {local: /s, local_every: 50}\ntrain: {save_only_model: true}", "cannot be resumed"),
-        ("checkpoint: {local: /s, local_every: 50}\nzero: 2", "a second tier is for DDP"),
         ("checkpoint: {every: 0}", "checkpoint.every"),
         ("checkpoint: {every: ten}", "checkpoint.every"),
         ("checkpoint: {evry: 1}", "did you mean `every`"),

@@ -152,6 +152,26 @@ def test_a_full_fine_tune_at_stage_3_says_what_it_saves(
     assert (GATHER in found(tmp_path, zero(3, **written), f"lora={lora}")) is faulty
 
 
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        (zero(elastic_checkpoint=True), "zero_optimization.elastic_checkpoint"),
+        (zero(offload_optimizer={"device": "nvme"}), "zero_optimization.offload_optimizer.device"),
+        (zero() | {"checkpoint": {"writer": {"type": "fast"}}}, "checkpoint.writer"),
+        (zero() | {"datastates_ckpt": {"host_cache_size": 16}}, "datastates_ckpt"),
+    ],
+)
+def test_what_a_second_tier_of_checkpoints_cannot_be_used_with(
+    tmp_path: Path, changes: dict[str, Any], key: str
+) -> None:
+    assert found(tmp_path, changes) == {}
+    rules = found(tmp_path, changes, "checkpoint.local=/scratch", "checkpoint.local_every=50")
+    assert list(rules) == [key]
+    assert "not with checkpoint.local" in rules[key]
+    fine = zero(elastic_checkpoint=False, offload_optimizer={"device": "cpu"})
+    assert found(tmp_path, fine, "checkpoint.local=/scratch", "checkpoint.local_every=50") == {}
+
+
 def test_a_key_given_twice(tmp_path: Path) -> None:
     assert list(found(tmp_path, '{"zero_optimization": {"stage": 2}, "bf16": {}, "bf16": {}}')) == ["bf16"]
 
