@@ -78,12 +78,15 @@ class Part:
 
 @contextmanager
 def changed(owner: Any, **values: Any) -> Iterator[None]:
-    """Give attributes other values for a while."""
-    before = {name: getattr(owner, name) for name in values}
+    """Give attributes of an object other values for a while, also those that its class has."""
+    before = dict(vars(owner))
     try:
         for name, value in values.items():
             setattr(owner, name, value)
         yield
     finally:
-        for name, value in before.items():
-            setattr(owner, name, value)
+        for name in values:
+            if name in before:
+                setattr(owner, name, before[name])
+            else:
+                delattr(owner, name)

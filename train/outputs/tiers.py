@@ -144,7 +144,10 @@ class TieredTrainer(CommittingTrainer):
             super().save_model(output_dir, _internal_call)  # type: ignore[misc]
             return
         on_each = not zero_stage(self.args)  # of ZeRO-3 rank 0 alone gathers them
-        with self._part.kept(), changed(self.args, save_on_each_node=on_each):
+        # transformers' model writes on global rank 0 alone, whatever it is told.
+        written = {"should_save_on_this_rank": lambda is_main_process: is_main_process} if on_each else {}
+        model = self.accelerator.unwrap_model(self.model)
+        with self._part.kept(), changed(self.args, save_on_each_node=on_each), changed(model, **written):
             Path(output_dir).mkdir(parents=True, exist_ok=True)
             if on_each or not self._locally:
                 super().save_model(output_dir, _internal_call)  # type: ignore[misc]
