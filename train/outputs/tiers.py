@@ -27,7 +27,9 @@ class TieredTrainer(CommittingTrainer):
     tier: LocalTier | None = None
     #: Whether somebody waits for the next checkpoint.
     is_waited_for = False
+    accelerator: Any
     deepspeed: Any
+    model: Any
     _locally = False
     #: This node's, while it is written.
     _part: Part | None = None
