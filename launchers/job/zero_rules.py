@@ -23,9 +23,9 @@ AUTO = "auto"
 NOT_ON_NODES: dict[tuple[str, ...], str] = {
     ("zero_optimization", "elastic_checkpoint"): "each process would read the files of all, and a node has its own",
     ("zero_optimization", "offload_optimizer", "device"): "a state on NVMe has not been tried there",
-    ("checkpoint", "writer"): "DeepSpeed's other writers share one file among the nodes, or write it later",
-    ("datastates_ckpt",): "DeepSpeed would write the files later",
 }
+#: DeepSpeed's writers of checkpoints that may go on after it has said that all is saved.
+_LATE_WRITERS = [("checkpoint", "writer"), ("datastates_ckpt",)]
 
 
 @cache
@@ -44,7 +44,8 @@ def check(name: str, zero: ZeroConfig, job: dict[str, Any]) -> list[Problem]:
     except JobFileError as error:
         return error.problems
     found = _keys(document) + _batch(document, job) + _precision(document, job) + _blocks(document)
-    return found + _offload(document, zero.stage) + _gather(document, zero.stage, job) + _nodes(document, job)
+    found += _offload(document, zero.stage) + _gather(document, zero.stage, job)
+    return found + _late_writers(document) + _nodes(document, job)
 
 
 def _keys(document: Document) -> list[Problem]:
@@ -147,6 +148,16 @@ def _gather(document: Document, stage: int, job: dict[str, Any]) -> list[Problem
     remedy = "write true (or false, and convert the shards with `alignlaunch export` later)"
     written = value if GATHER in _section(document, path[:1]) else None
     return [Problem(document.place(path), dotted(path), written, rule, remedy)]
+
+
+def _late_writers(document: Document) -> list[Problem]:
+    """A checkpoint is committed, with digests of its files, once DeepSpeed says that it is saved."""
+    rule = "DeepSpeed would write files of a checkpoint after it was committed"
+    return [
+        Problem(document.key_place(path), dotted(path), value, rule, f"remove `{dotted(path)}`")
+        for path in _LATE_WRITERS
+        if (value := _section(document, path[:-1]).get(path[-1]))
+    ]
 
 
 def _nodes(document: Document, job: dict[str, Any]) -> list[Problem]:

@@ -157,8 +157,6 @@ def test_a_full_fine_tune_at_stage_3_says_what_it_saves(
     [
         (zero(elastic_checkpoint=True), "zero_optimization.elastic_checkpoint"),
         (zero(offload_optimizer={"device": "nvme"}), "zero_optimization.offload_optimizer.device"),
-        (zero() | {"checkpoint": {"writer": {"type": "fast"}}}, "checkpoint.writer"),
-        (zero() | {"datastates_ckpt": {"host_cache_size": 16}}, "datastates_ckpt"),
     ],
 )
 def test_what_a_second_tier_of_checkpoints_cannot_be_used_with(
@@ -170,6 +168,12 @@ def test_what_a_second_tier_of_checkpoints_cannot_be_used_with(
     assert "not with checkpoint.local" in rules[key]
     fine = zero(elastic_checkpoint=False, offload_optimizer={"device": "cpu"})
     assert found(tmp_path, fine, "checkpoint.local=/scratch", "checkpoint.local_every=50") == {}
+
+
+@pytest.mark.parametrize("late", [{"checkpoint": {"writer": {"type": "fast"}}}, {"datastates_ckpt": {"a": 1}}])
+def test_a_checkpoint_is_not_written_after_it_was_committed(tmp_path: Path, late: dict[str, Any]) -> None:
+    ((_, rule),) = found(tmp_path, zero() | late).items()
+    assert "after it was committed" in rule
 
 
 def test_a_key_given_twice(tmp_path: Path) -> None:
