@@ -5,17 +5,19 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from ..errors import LaunchError, UsageError
 from ..files import unreadable, unwritable, write_atomic
 from ..job import jobfile, pipeline
 from ..job.job import Job
-from ..render import render
+from ..render import origin, render
 from ..render.render import CONFIGMAP, LOCK, MANIFESTS, RESOLVED, SBATCH, TORCHRUN, Target
-from . import git, provenance
+from . import git, provenance, words
 
 
 class DriftError(LaunchError):
@@ -33,34 +35,82 @@ def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:
 
 
 def diff(folder: Path, files: dict[str, str]) -> str:
-    """Unified diff from the files in `folder` to `files`; empty if equal. Files left by an earlier rendering count too.
+    """What differs between the files in `folder` and `files`; empty if the same would run.
 
-    The lock is shown only if nothing else differs: its digests of the other files would repeat that they do.
-    Raises UsageError for a folder or file that cannot be read.
+    First in the job's own words, then as a unified diff. Files left by an earlier rendering count too. Where an
+    artifact came from (a line in it, the version in the lock) does not: an upgrade of alignlaunch is no drift. Raises
+    UsageError for a folder or file that cannot be read.
     """
     try:
-        return _diff(folder, files)
+        before = _read(folder, {*files, *_outdated(folder, files)})
+    except OSError as error:
+        raise unreadable(error) from error
+    shown = "".join(_unified(folder, before, files)) or _lock_differs(folder, before, files)
+    said = words.changes(_job_in(before), _job_in(files)) if shown else []
+    return "".join(f"{folder}: {line}\n" for line in said) + shown
+
+
+def read(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """The files of these names in `folder`, to the byte. Raises UsageError."""
+    try:
+        return {name: (folder / name).read_bytes().decode("utf-8") for name in names}
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{folder}: a file is not UTF-8 text ({error})\n    remedy: render again") from error
     except OSError as error:
         raise unreadable(error) from error
 
 
-def _diff(folder: Path, files: dict[str, str]) -> str:
-    parts: list[str] = []
-    for name in sorted({*files, *_outdated(folder, files)}, key=lambda name: (name == LOCK, name)):
-        if name == LOCK and parts:
-            break
+def _read(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    paths = [folder / name for name in names]
+    return {path.name: path.read_bytes().decode("utf-8", errors="replace") for path in paths if path.is_file()}
+
+
+def _unified(folder: Path, before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
+    for name in sorted({*before, *after} - {LOCK}):
+        old, new = before.get(name), after.get(name)
         path = folder / name
-        old = path.read_bytes().decode("utf-8", errors="replace") if path.is_file() else None
-        new = files.get(name)
-        if old == new:
-            continue
-        parts += difflib.unified_diff(
-            (old or "").splitlines(keepends=True),
-            (new or "").splitlines(keepends=True),
+        for line in difflib.unified_diff(
+            origin.without(old or "").splitlines(keepends=True),
+            origin.without(new or "").splitlines(keepends=True),
             str(path) if old is not None else "/dev/null",
             f"{path} (as rendered)" if new is not None else "/dev/null",
-        )
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in parts)
+        ):
+            yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+
+
+def _lock_differs(folder: Path, before: dict[str, str], after: dict[str, str]) -> str:
+    """What is wrong with the lock in `folder`, whose other files are as they should be; empty if nothing is."""
+    path = folder / LOCK
+    if LOCK not in after:
+        return ""
+    try:
+        old, new = (json.loads(one[LOCK]) for one in (before, after))
+        listed = {name: render.digest(text) for name, text in before.items() if name != LOCK}
+        if old["files"] != listed:
+            return f"{path}: not the digests of the files beside it\n"
+        differ = words.changes(_locked(old), _locked(new))
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return f"{path}: missing, or not a lock file\n"
+    return "".join(f"{path}: {line}\n" for line in differ)
+
+
+def _locked(lock: dict[str, Any]) -> dict[str, Any]:
+    """What a lock says besides digests, and the version that rendered it."""
+    cluster = lock["cluster"]["name"] if lock["cluster"] else None
+    return {key: lock.get(key) for key in ("target", "set", "pipeline")} | {
+        "job": lock["job"]["path"],
+        "cluster": cluster,
+    }
+
+
+def _job_in(files: dict[str, str]) -> dict[str, Any]:
+    """The resolved job among some files; empty if there is none that can be read."""
+    try:
+        text = files[RESOLVED] if RESOLVED in files else yaml.safe_load(files[CONFIGMAP])["data"][RESOLVED]
+        found = yaml.safe_load(text)
+    except (KeyError, TypeError, ValueError, yaml.YAMLError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write(folder: Path, files: dict[str, str]) -> None:

@@ -53,7 +53,7 @@ def describe(job: Job, target: Target, files: dict[str, str], command: list[str]
         "job_sha256": job.digest,
         "pipeline": {"path": str(job.step.pipeline.resolve()), "step": job.step.name} if job.step else None,
         "cluster": job.cluster_name,
-        "cluster_sha256": job.cluster_digest,
+        "cluster_sha256": job.cluster_digest if job.cluster_name else None,
         "set": list(job.overrides),
         "artifacts": {name: digest(text) for name, text in files.items()},
         "git_commit": git.commit(job.dir),

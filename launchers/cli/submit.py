@@ -95,7 +95,7 @@ def _submit(submission: Submission, backend: Backend) -> None:
     wanted = checks.Wanted(data=not submission.no_data_check, memory=not submission.no_plan)
     steps.check(pipeline, rendered, backend, say, wanted)
     accept, committed, dry = submission.write, submission.require_committed, submission.dry_run
-    steps.write(pipeline, rendered, accept=accept, committed=committed, dry=dry, say=say)
+    rendered = steps.write(pipeline, rendered, accept=accept, committed=committed, dry=dry, say=say)
     if submission.dry_run:
         for one in rendered.values():
             if answer := backend.dry_run(one):

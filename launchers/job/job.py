@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import posixpath
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,15 +33,23 @@ class Job:
     spec: JobSpec
     cluster: Cluster
     path: Path  # the job file
-    digest: str  # sha256 of the job file's bytes
     cluster_name: str | None
-    cluster_digest: str | None
     overrides: tuple[str, ...]
     zero: ZeroConfig | None
     notes: list[str] = field(default_factory=list)
     step: Step | None = None  # set if the pipeline file changes what the job file says
     upcoming: tuple[str, ...] = ()  # outputs of earlier pipeline steps, which need not exist yet
     refused: dict[str, list[Problem]] = field(default_factory=dict)  # target → why it cannot take this job
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what the job says: every key with its value, however the job file is worded."""
+        return _digest([self.resolved(), self.zero.text if self.zero else ""])
+
+    @property
+    def cluster_digest(self) -> str:
+        """sha256 of what the cluster profile says."""
+        return _digest(msgspec.to_builtins(self.cluster))
 
     @property
     def dir(self) -> Path:
@@ -130,6 +140,10 @@ class Job:
         data["deepspeed"] = self.zero.file_name if self.zero else None
         data["env"] = self.env
         return data
+
+
+def _digest(said: Any) -> str:
+    return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def nnodes_range(nnodes: int | str) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -57,12 +56,10 @@ def build(
     known: problems that the caller found already.
     """
     path = Path(document.name)
-    cluster, cluster_digest = Cluster(), None
+    cluster = Cluster()
     cluster_data: dict[str, Any] = {}
     if cluster_name:
-        cluster_path = clusters.find(cluster_name, path.parent)
-        cluster, cluster_data = clusters.load(cluster_path)
-        cluster_digest = hashlib.sha256(cluster_path.read_bytes()).hexdigest()
+        cluster, cluster_data = clusters.load(clusters.find(cluster_name, path.parent))
 
     notes, problems = legacy.apply(document)
     problems += known
@@ -97,12 +94,10 @@ def build(
     if problems:
         raise JobFileError(in_order(problems))
     job = Job(
-        spec=msgspec.convert(data, JobSpec),
+        spec=msgspec.convert(_in_one_order(data), JobSpec),
         cluster=cluster,
         path=path,
-        digest=document.digest,
         cluster_name=cluster_name,
-        cluster_digest=cluster_digest,
         overrides=overrides,
         zero=zero,
         notes=notes,
@@ -110,6 +105,13 @@ def build(
         upcoming=upcoming,
     )
     return replace(job, refused=k8s_rules.refused(document, job))
+
+
+def _in_one_order(value: Any) -> Any:
+    """The same maps with their keys sorted: the order of a job file's lines says nothing, and changes no artifact."""
+    if isinstance(value, dict):
+        return {key: _in_one_order(value[key]) for key in sorted(value)}
+    return [_in_one_order(item) for item in value] if isinstance(value, list) else value
 
 
 def in_order(problems: list[Problem]) -> list[Problem]:

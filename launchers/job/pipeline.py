@@ -126,7 +126,7 @@ def _entries(document: Document, problems: list[Problem]) -> dict[str, Document]
             rule, remedy = "not a step's name", "lower-case letters, digits and `-`; starts with a letter"
             problems.append(Problem(document.key_place(path), dotted(path), None, rule, remedy))
         if isinstance(data, dict):
-            entries[step] = Document(document.name, data, digest=document.digest)
+            entries[step] = Document(document.name, data)
         else:
             rule, remedy = "a map is expected", "write `{job: FILE}`, or the job's own keys"
             problems.append(Problem(document.place(path), dotted(path), data, rule, remedy))
@@ -147,7 +147,7 @@ def _draft(document: Document, step: str, entry: Document, problems: list[Proble
     if file == "":
         name = document.data.get("name")
         keys.setdefault("name", f"{name}-{step}" if _is_name(name) else step)
-        return Document(entry.name, keys, entry.keys, entry.values, entry.digest)
+        return Document(entry.name, keys, entry.keys, entry.values)
     if not isinstance(file, str):
         return None  # the schema check reports it
     try:

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,6 @@ class Document:
     data: dict[str, Any]
     keys: dict[Path_, str] = field(default_factory=dict)
     values: dict[Path_, str] = field(default_factory=dict)
-    digest: str = ""  # sha256 of the file's bytes
 
     def place(self, path: Path_) -> str:
         """The place of the value at `path`, or of its nearest ancestor if the path is not in the file."""
@@ -74,9 +72,7 @@ def read(path: Path) -> Document:
         raise _error(name, "", None, f"not UTF-8 text (byte {error.start})", "save it as UTF-8") from error
     except OSError as error:
         raise _error(name, "", None, f"cannot be read: {error.strerror}", "check the path and its rights") from error
-    document = parse(text, name)
-    document.digest = sha256(content).hexdigest()
-    return document
+    return parse(text, name)
 
 
 def parse(text: str, name: str) -> Document:

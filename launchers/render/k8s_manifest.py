@@ -11,6 +11,7 @@ from typing import Any
 from ..job.job import Job, seconds
 from ..job.k8s.rules import CONFIG_DIR, SHM_DIR
 from ..job.k8s.spec import K8s, Toleration, Volume
+from . import origin
 
 #: Seconds that torchrun waits for the pod that hosts the rendezvous, which may still be pulling its image.
 _RENDEZVOUS_WAIT = "900"
@@ -34,7 +35,7 @@ def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
     its own config while the next version of the job is applied.
     """
     k8s = job.spec.k8s or K8s()
-    digest = sha256(json.dumps(config).encode()).hexdigest()
+    digest = sha256(json.dumps({name: origin.without(text) for name, text in config.items()}).encode()).hexdigest()
     config_name = f"{job.spec.name}-{digest[:8]}"
     mounts, volumes = _mounts_and_volumes(k8s, config_name)
     labels = _labels(job, k8s)
@@ -45,7 +46,7 @@ def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
         "command": _command(job, k8s),
         "labels": labels,
         "job_labels": labels | ({"kueue.x-k8s.io/queue-name": k8s.queue} if k8s.queue else {}),
-        "annotations": {**k8s.annotations, "alignlaunch/job-sha256": job.digest},
+        "annotations": {**k8s.annotations, origin.LABEL: job.digest},
         "env": _env(job, k8s, config_name),
         "resources": _resources(job, k8s),
         "security_context": _container_security(k8s),

@@ -23,7 +23,7 @@ from ..job import zero
 from ..job.job import Job
 from ..job.k8s.spec import K8s
 from ..paths import PACKAGE
-from . import k8s_lint, k8s_manifest, manifests, yamltext
+from . import k8s_lint, k8s_manifest, manifests, origin, yamltext
 
 Target = Literal["bash", "slurm", "k8s"]
 TARGETS: tuple[Target, ...] = ("bash", "slurm", "k8s")
@@ -127,7 +127,7 @@ def _bash(job: Job) -> dict[str, str]:
 def _template(name: str, job: Job, **values: Any) -> str:
     template = environment().get_template(name)
     return template.render(
-        version=alignlaunch.__version__,
+        origin=origin.of(job),
         job=job,
         spec=job.spec,
         slurm=job.spec.slurm,
@@ -152,7 +152,7 @@ def _exported(job: Job) -> list[str]:
 
 def resolved(job: Job) -> str:
     header = (
-        f"# Made by alignlaunch {alignlaunch.__version__} from {job.path.name} (sha256 {job.digest}). Do not edit.\n"
+        f"# {origin.of(job)}. Do not edit.\n"
         "# Every key with its value: all that `python -m alignlaunch.train` reads. Paths start from the job's folder.\n"
     )
     text = _yaml(job.resolved(), readable=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,23 +59,27 @@ def check(
 
 def write(
     pipeline: Pipeline, rendered: dict[str, Rendered], *, accept: bool, committed: bool, dry: bool, say: Say
-) -> None:
+) -> dict[str, Rendered]:
     """Write the rendered files to their folders under version control. Raises DriftError with all that differs there.
+
+    Returns what is to be submitted: the files as they are in these folders now.
 
     accept: overwrite what differs. committed: require that these files and their sources are committed to git.
     dry: write nothing.
     """
 
-    def agree(one: Rendered) -> None:
+    def agree(one: Rendered) -> Rendered:
         if done := drift.ensure(one.folder, one.files, accept=accept, dry=dry):
             say(done)
         if committed:
             for path in _sources(one):
                 drift.require_committed(path)
+        return one if dry else replace(one, files=drift.read(one.folder, one.files))
 
-    _each(pipeline, rendered, DriftError, agree)
+    agreed = _each(pipeline, rendered, DriftError, agree)
     if committed:
         drift.require_committed(pipeline.path)
+    return agreed
 
 
 def _sources(one: Rendered) -> list[Path]:

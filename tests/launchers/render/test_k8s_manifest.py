@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alignlaunch.launchers.errors import UsageError
+from alignlaunch.launchers.job import jobfile
 from alignlaunch.launchers.job.k8s import patch
 from alignlaunch.launchers.render.manifests import _template_holders, load_manifests
 from alignlaunch.train import config
@@ -187,7 +187,7 @@ def test_the_labels_that_runs_are_found_by_cannot_be_changed(tmp_path: Path) -> 
     own = {"alignlaunch/job": "other", "kueue.x-k8s.io/queue-name": "other", "team": "a"}
     annotations = {"alignlaunch/job-sha256": "0"}
     found = rendered(tmp_path, k8s={"labels": own, "queue": "q", "annotations": annotations, "owner": "me"})
-    digest = sha256((tmp_path / "job.yaml").read_bytes()).hexdigest()
+    digest = jobfile.load(tmp_path / "job.yaml").digest
     assert all(one["metadata"]["annotations"] == {"alignlaunch/job-sha256": digest} for one in found)
     labels = found[1]["metadata"]["labels"]
     assert labels.items() >= {"alignlaunch/job": "tiny", "alignlaunch/owner": "me", "team": "a"}.items()

@@ -143,7 +143,7 @@ def test_the_header_says_what_made_it_from_what_and_how_to_run_it(case: str) -> 
         if name.endswith((".sh", ".sbatch")):
             head = "\n".join(text.splitlines()[:6])
             assert head.startswith("#!/bin/bash")
-            assert f"from {file} (sha256 {job_.digest})" in head
+            assert f"from {file} (what it says: sha256 {job_.digest})" in head
             assert "Do not edit" in head
             if name != "slurm/after.sh":  # which is a part of job.sbatch
                 assert f"launch/{job_.spec.name}/{name}" in head

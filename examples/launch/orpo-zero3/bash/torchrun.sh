@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from orpo-zero3.yaml (sha256 389f3b7c22a803ae8db5a7b6a0a0f3e3d71516501d90d95c717d1ce6b6036885).
+# Made by alignlaunch from orpo-zero3.yaml (what it says: sha256 cf4def4cc6269096990f246f08397bacd944d40c613c80a9b6132e6ebdce7f2e).
 # Do not edit: change the job file and render again. Run from the folder of orpo-zero3.yaml, on every node:
 #     [NODE_RANK=N] bash launch/orpo-zero3/bash/torchrun.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the

@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch 0.1.0 from orpo-zero3.yaml (sha256 389f3b7c22a803ae8db5a7b6a0a0f3e3d71516501d90d95c717d1ce6b6036885). Do not edit.
+# Made by alignlaunch from orpo-zero3.yaml (what it says: sha256 cf4def4cc6269096990f246f08397bacd944d40c613c80a9b6132e6ebdce7f2e). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from quickstart.yaml (sha256 3bbf4e7bfaaa7b54fa38eb77680261f66fad55c3123d7f583ece2da2995c2481).
+# Made by alignlaunch from quickstart.yaml (what it says: sha256 b8d5ecf8fb83fbd0af6ce3bfaa586c30799c8d5c7f25320147f37560601c42f6).
 # Do not edit: change the job file and render again. Run from the folder of quickstart.yaml, on every node:
 #     [NODE_RANK=N] bash launch/quickstart/bash/torchrun.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the

@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch 0.1.0 from quickstart.yaml (sha256 3bbf4e7bfaaa7b54fa38eb77680261f66fad55c3123d7f583ece2da2995c2481). Do not edit.
+# Made by alignlaunch from quickstart.yaml (what it says: sha256 b8d5ecf8fb83fbd0af6ce3bfaa586c30799c8d5c7f25320147f37560601c42f6). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from sft-zero2.yaml (sha256 2f6b17cea8fc2b41c97b0ad16306260b25ffaa4f29b605796c7619458687c047).
+# Made by alignlaunch from sft-zero2.yaml (what it says: sha256 79bac9842034e73e9d55db620734ade30197507b11b49192ff51bf3a27ff54ca).
 # Do not edit: change the job file and render again. Run from the folder of sft-zero2.yaml, on every node:
 #     [NODE_RANK=N] bash launch/sft-zero2/bash/torchrun.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the

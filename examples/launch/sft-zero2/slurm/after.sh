@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch 0.1.0 from sft-zero2.yaml (sha256 2f6b17cea8fc2b41c97b0ad16306260b25ffaa4f29b605796c7619458687c047). Do not edit.
+# Made by alignlaunch from sft-zero2.yaml (what it says: sha256 79bac9842034e73e9d55db620734ade30197507b11b49192ff51bf3a27ff54ca). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

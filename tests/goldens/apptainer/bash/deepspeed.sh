@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from deepspeed.yaml (sha256 440cf758acb91d939e5c25dcf255fd9e54f078f3bb0a51c6e3758c45295583eb).
+# Made by alignlaunch from deepspeed.yaml (what it says: sha256 017f4decb399b3066419c30bf49154dfe7592984e05ff57a69cb87c78768a038).
 # Do not edit: change the job file and render again. Run from the folder of deepspeed.yaml, on every node:
 #     [NODE_RANK=N] bash launch/rm-deepspeed/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the
@@ -10,8 +10,8 @@ set -euo pipefail
 # At a time-out every rank leaves its last collectives where they outlive the node; `alignlaunch diagnose` reads them.
 export TORCH_FR_BUFFER_SIZE=2000 TORCH_NCCL_DUMP_ON_TIMEOUT=1
 export TORCH_FR_DUMP_TEMP_FILE=${ALIGNLAUNCH_RUN_DIR:-output/rm-deepspeed}/fr_rank_ # and the rank
-export NCCL_DEBUG=WARN
 export HF_HUB_OFFLINE=1
+export NCCL_DEBUG=WARN
 export PYTHONUNBUFFERED=1
 ALIGNLAUNCH_BEGAN=$(date +%s) # for `alignlaunch status --goodput`
 export ALIGNLAUNCH_BEGAN

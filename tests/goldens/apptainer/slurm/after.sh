@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch 0.1.0 from deepspeed.yaml (sha256 440cf758acb91d939e5c25dcf255fd9e54f078f3bb0a51c6e3758c45295583eb). Do not edit.
+# Made by alignlaunch from deepspeed.yaml (what it says: sha256 017f4decb399b3066419c30bf49154dfe7592984e05ff57a69cb87c78768a038). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

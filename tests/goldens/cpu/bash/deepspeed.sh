@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from direct.yaml (sha256 d8d774196634a66c5c64e38778d2af456f173c2b8043bcda139d5cd893058409).
+# Made by alignlaunch from direct.yaml (what it says: sha256 af729d3112ecf3714d96174c5db0c508f653f8cca6d0540bd65118ce5edfbb04).
 # Do not edit: change the job file and render again. Run from the folder of direct.yaml, on every node:
 #     [NODE_RANK=N] bash launch/sft-direct/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from deepspeed.yaml (sha256 440cf758acb91d939e5c25dcf255fd9e54f078f3bb0a51c6e3758c45295583eb).
+# Made by alignlaunch from deepspeed.yaml (what it says: sha256 c58ab146151ab313f3be935c405b2b270df94762cffb2619ec9dcae633a44856).
 # Do not edit: change the job file and render again. Run from the folder of deepspeed.yaml, on every node:
 #     [NODE_RANK=N] bash launch/rm-deepspeed/bash/torchrun.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the

@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch 0.1.0 from deepspeed.yaml (sha256 440cf758acb91d939e5c25dcf255fd9e54f078f3bb0a51c6e3758c45295583eb). Do not edit.
+# Made by alignlaunch from deepspeed.yaml (what it says: sha256 c58ab146151ab313f3be935c405b2b270df94762cffb2619ec9dcae633a44856). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch 0.1.0 from direct.yaml (sha256 d8d774196634a66c5c64e38778d2af456f173c2b8043bcda139d5cd893058409). Do not edit.
+# Made by alignlaunch from direct.yaml (what it says: sha256 5c7d7f2b5ae2fe744bf99cbcdf7d7f38360738097db60e30eec83c7b2c63c3fc). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from direct.yaml (sha256 d8d774196634a66c5c64e38778d2af456f173c2b8043bcda139d5cd893058409).
+# Made by alignlaunch from direct.yaml (what it says: sha256 3f368ee41a8d8e41af3c1fe4a44d9982b2914fa601f5f2915a04601eab29b032).
 # Do not edit: change the job file and render again. Run from the folder of direct.yaml, on every node:
 #     [NODE_RANK=N] bash launch/sft-direct/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the

@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch 0.1.0 from direct.yaml (sha256 d8d774196634a66c5c64e38778d2af456f173c2b8043bcda139d5cd893058409). Do not edit.
+# Made by alignlaunch from direct.yaml (what it says: sha256 3f368ee41a8d8e41af3c1fe4a44d9982b2914fa601f5f2915a04601eab29b032). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from custom-zero.yaml (sha256 5a43de8ad14893a216dc0159ed5f37b4b5a1d69d71c33948b0e2dc036606756b).
+# Made by alignlaunch from custom-zero.yaml (what it says: sha256 e80726233e98cb894efd62d00117693f506ad94613cf10e18cfd4737212cc251).
 # Do not edit: change the job file and render again. Run from the folder of custom-zero.yaml, on every node:
 #     [NODE_RANK=N] bash launch/pt-custom/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the
@@ -10,8 +10,8 @@ set -euo pipefail
 # At a time-out every rank leaves its last collectives where they outlive the node; `alignlaunch diagnose` reads them.
 export TORCH_FR_BUFFER_SIZE=2000 TORCH_NCCL_DUMP_ON_TIMEOUT=1
 export TORCH_FR_DUMP_TEMP_FILE=${ALIGNLAUNCH_RUN_DIR:-output/pt-custom}/fr_rank_ # and the rank
-export NCCL_DEBUG=INFO
 export GREETING='it'"'"'s a; "quoted" text'
+export NCCL_DEBUG=INFO
 export PYTHONUNBUFFERED=1
 ALIGNLAUNCH_BEGAN=$(date +%s) # for `alignlaunch status --goodput`
 export ALIGNLAUNCH_BEGAN

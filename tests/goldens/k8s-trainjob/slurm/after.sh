@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch 0.1.0 from custom-zero.yaml (sha256 5a43de8ad14893a216dc0159ed5f37b4b5a1d69d71c33948b0e2dc036606756b). Do not edit.
+# Made by alignlaunch from custom-zero.yaml (what it says: sha256 e80726233e98cb894efd62d00117693f506ad94613cf10e18cfd4737212cc251). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

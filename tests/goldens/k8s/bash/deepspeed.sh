@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from qwen3-orpo.yaml (sha256 cdeb8bbcc432a420c0e32d763e88ff6546d2fbd322240580115b66fbeba5acc9).
+# Made by alignlaunch from qwen3-orpo.yaml (what it says: sha256 bb6d1463982d778991d0a3eb8854c2fe2df9dd2266aac6aad04ebb0cfc9ee186).
 # Do not edit: change the job file and render again. Run from the folder of qwen3-orpo.yaml, on every node:
 #     [NODE_RANK=N] bash launch/qwen3-orpo/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from qwen3-orpo.yaml (sha256 cdeb8bbcc432a420c0e32d763e88ff6546d2fbd322240580115b66fbeba5acc9).
+# Made by alignlaunch from qwen3-orpo.yaml (what it says: sha256 6a8af60399a79e497d3884c3164b49493ebffb0e89ac979286d66a22f1c0b172).
 # Do not edit: change the job file and render again. Run from the folder of qwen3-orpo.yaml, on every node:
 #     [NODE_RANK=N] bash launch/qwen3-orpo/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the

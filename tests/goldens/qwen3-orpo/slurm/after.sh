@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch 0.1.0 from qwen3-orpo.yaml (sha256 cdeb8bbcc432a420c0e32d763e88ff6546d2fbd322240580115b66fbeba5acc9). Do not edit.
+# Made by alignlaunch from qwen3-orpo.yaml (what it says: sha256 6353d8da6ffbe2bea477753d74bb7c6fca9d2a601c963b7b4503e5f57afcd0fd). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

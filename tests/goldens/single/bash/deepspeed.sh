@@ -1,5 +1,5 @@
 #!/bin/bash
-# Made by alignlaunch 0.1.0 from single.yaml (sha256 a5e796498d62608da9046bdd1690b526e3462369f55fbe90310b46eb206a92b6).
+# Made by alignlaunch from single.yaml (what it says: sha256 d484c8fa437e1eccd02f1507ddc26f6a9f7e9e2842c2794fbb5ac3fce66e60ee).
 # Do not edit: change the job file and render again. Run from the folder of single.yaml, on every node:
 #     [NODE_RANK=N] bash launch/dpo-single/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the

@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch 0.1.0 from single.yaml (sha256 a5e796498d62608da9046bdd1690b526e3462369f55fbe90310b46eb206a92b6). Do not edit.
+# Made by alignlaunch from single.yaml (what it says: sha256 d484c8fa437e1eccd02f1507ddc26f6a9f7e9e2842c2794fbb5ac3fce66e60ee). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

@@ -1,0 +1,21 @@
+"""Where an artifact came from: a line in it, which is no part of what runs."""
+
+from __future__ import annotations
+
+import re
+
+from ..job.job import Job
+
+#: The label of the same in a manifest.
+LABEL = "alignlaunch/job-sha256"
+_LINE = re.compile(rf"""^(\s*)(# Made by alignlaunch|"{LABEL}":).*""", re.MULTILINE)
+
+
+def of(job: Job) -> str:
+    """The line's words."""
+    return f"Made by alignlaunch from {job.path.name} (what it says: sha256 {job.digest})"
+
+
+def without(text: str) -> str:
+    """An artifact's text with that line emptied: artifacts that are then the same run the same."""
+    return _LINE.sub(r"\1\2", text)
