@@ -36,6 +36,7 @@ class Soak:
 
     def __init__(self, login: Login, steps: int) -> None:
         self.login, self.steps = login, steps
+        login.patience = 7200  # `wait` on a busy machine
         signals = {
             "kill -9 of rank 0": (TRAIN, 0, signal.SIGKILL),
             "kill -9 of rank 1": (TRAIN, 1, signal.SIGKILL),

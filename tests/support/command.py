@@ -16,6 +16,8 @@ class Command:
 
     folder: Path
     env: dict[str, str]
+    #: Seconds that a call may take.
+    patience = 600
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command, running."""
@@ -31,7 +33,7 @@ class Command:
     def call(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         """The command, ended; its exit code must be `code`, and no traceback may be seen."""
         process = self.start(*arguments)
-        stdout, stderr = process.communicate(timeout=600)
+        stdout, stderr = process.communicate(timeout=self.patience)
         done = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
         assert "Traceback" not in stderr, stderr
         assert code is None or done.returncode == code, f"{arguments}: exit {done.returncode}\n{stdout}\n{stderr}"

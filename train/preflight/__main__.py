@@ -22,6 +22,7 @@ from ..errors import UserError
 from . import compare, facts, meeting, node, passed, report
 from .facts import Facts
 from .findings import NO_RETRY, RETRY, FailedError, exit_code
+from .guest import LaunchedError
 from .messages import Verdict
 from .node import Node
 
@@ -69,6 +70,9 @@ def _check(options: argparse.Namespace) -> int:
         mine = facts.gather(place, job, options.job)
         verdict = _meet(place, mine, timeout, job, lambda found: _show(found, place, time.monotonic() - start))
         findings = verdict.findings
+    except LaunchedError:
+        say(f"node 0 has launched at {place.master_addr}:{place.master_port}: node {place.node_rank} goes on alone")
+        return 0
     except FailedError as error:
         findings = error.findings
         for finding in findings:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,12 @@ from .messages import LONGEST_LINE, PROMPT, REMINDER, Go, Message, Report, Verdi
 from .node import Node
 
 _PAUSE = 0.5
+#: Seconds after which a node that finds nobody to meet looks whether node 0 has launched already.
+LATE = 30.0
+
+
+class LaunchedError(Exception):
+    """Node 0 is past preflight: this node comes back alone, into a run that goes on."""
 
 
 async def attend(
@@ -31,7 +38,8 @@ async def attend(
     payload: int = links.PAYLOAD,
     patience: float | None = None,
 ) -> Verdict:
-    """Take part in the meeting. Raises FailedError if node 0 cannot be reached, or is lost before its verdict.
+    """Take part in the meeting. Raises FailedError if node 0 cannot be reached, or is lost before its verdict, and
+    LaunchedError.
 
     timeout: seconds that node 0 waits for the last node. patience: seconds to reach node 0; by default the same.
     payload: bytes of each link test.
@@ -78,10 +86,24 @@ async def _connect(
             now = time.monotonic()
             if now - start > timeout:
                 raise FailedError(error.finding) from error
+            if now - start > LATE and await _has_launched(node):
+                raise LaunchedError from error
             if now - said > REMINDER:
                 said = now
                 say(f"still waiting: {error.finding.text}")
             await asyncio.sleep(_PAUSE)
+
+
+async def _has_launched(node: Node) -> bool:
+    """Whether somebody listens on the rendezvous port of node 0, which its launcher opens after the meeting."""
+    if node.node_rank == 0:
+        return False
+    with suppress(OSError, UnicodeError, TimeoutError):
+        async with asyncio.timeout(PROMPT):
+            _, writer = await asyncio.open_connection(node.master_addr, node.master_port)
+        writer.close()
+        return True
+    return False
 
 
 class _NoMeetingError(Exception):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from alignlaunch.launchers.diagnose import advice, report
 from alignlaunch.launchers.errors import UsageError
+from alignlaunch.launchers.job import jobfile
 from alignlaunch.launchers.runs import records
 from alignlaunch.launchers.runs.records import Run, Status
 from tests.conftest import Cli
@@ -178,7 +178,7 @@ def job(folder: Path, **keys: Any) -> dict[str, Any]:
     path = folder / "job.yaml"
     data = {"name": "big", "stage": "sft", "model": "model", "data": {"train": ["d"]}, "nproc_per_node": 8, "zero": 0}
     path.write_text(json.dumps(data | keys))
-    return {"job_file": str(path), "job_sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "set": []}
+    return {"job_file": str(path), "job_sha256": jobfile.load(path).digest, "set": []}
 
 
 OOM = ["GPU 3 has a total capacity of 79.10 GiB of which 3.71 GiB is free."]

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from alignlaunch.train.errors import UserError
-from alignlaunch.train.preflight import compare, handshake, links, meeting, node
+from alignlaunch.train.preflight import compare, guest, handshake, links, meeting, node
 from alignlaunch.train.preflight.facts import Facts
 from alignlaunch.train.preflight.findings import FailedError, Finding, exit_code
 from alignlaunch.train.preflight.links import Link
@@ -147,8 +147,6 @@ def test_some_differences_are_worth_a_word_only() -> None:
 
 
 def test_a_clock_that_is_wrong_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from alignlaunch.train.preflight import guest
-
     report = guest._report
 
     async def late(*given: Any) -> Any:
@@ -165,8 +163,6 @@ def test_a_clock_that_is_wrong_is_a_warning(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_node_that_leaves_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from alignlaunch.train.preflight import guest
-
     report = guest._report
 
     async def lost(*given: Any) -> Any:
@@ -221,6 +217,20 @@ def test_strangers_do_not_disturb(tmp_path: Path) -> None:
 
     for verdict in asyncio.run(scenario()):
         assert exit_code(verdict.findings) == 0
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_node_that_comes_back_alone_is_told_that_node_0_has_launched(
+    rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a person starts the script of a lost node again: nobody is in preflight any more to be met."""
+    monkeypatch.setattr(guest, "LATE", 0.1)
+    node = replace(node_of(2), node_rank=rank)
+    attend = guest.attend(node, facts_of(rank, 2), 2, tmp_path, ignore)
+    with socket.create_server(("127.0.0.1", node.master_port)):
+        expected = FailedError if rank == 0 else guest.LaunchedError  # node 0's own launcher is not there yet
+        with pytest.raises(expected):
+            asyncio.run(attend)
 
 
 def test_exit_codes() -> None:
