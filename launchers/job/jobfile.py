@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ..errors import JobFileError, Problem, UsageError
-from . import checkpoint, defaults, legacy, rules, schema, step_outputs, yamlfile, zero_rules
+from . import checkpoint, defaults, legacy, misplaced, rules, schema, step_outputs, yamlfile, zero_rules
 from . import cluster as clusters
 from . import zero as zeros
 from .cluster import Cluster
@@ -79,6 +79,7 @@ def build(
         data["lora"] = None
     if isinstance(data.get("data"), dict):
         _as_lists(data["data"])
+    problems += misplaced.take(document, data)
     problems += schema.check(JobSpec, document, data)
     problems += rules.environment(document, data)
     problems += rules.notify(document, data)

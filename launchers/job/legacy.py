@@ -59,6 +59,9 @@ MOVES: dict[str, Move] = {
     "load_in_4bit": Move("quantization", "the job's own key", _when_true("4bit")),
     "qlora": Move("quantization", "the job's own key", _when_true("4bit")),
     "quantization_type": Move("quantization", "the job's own key"),
+    "orpo_beta": Move("train.beta", "TRL's name"),
+    "tool_format": Move(None, "the model's own chat template writes tools"),
+    "remove_unused_columns": Move(None, "the data formats say which columns are read"),
     # Removed by transformers 5.
     "warmup_ratio": Move("train.warmup_steps", "transformers 5: below 1 it is a share of the steps"),
     "evaluation_strategy": Move("train.eval_strategy", "transformers 5"),
@@ -76,6 +79,15 @@ MOVES: dict[str, Move] = {
     "use_peft": Move("lora", "null trains every weight", lambda value: None if value in _TRUE else False),
 }
 
+#: The documents' names for the type of the weights, and by each value what is set under `train:`.
+DTYPE_NAMES = ("torch_dtype", "dtype")
+_DTYPES: dict[Any, dict[str, bool]] = {
+    "auto": {},
+    "bfloat16": {"bf16": True},
+    "float16": {"fp16": True, "bf16": False},
+    "float32": {"bf16": False},
+}
+
 
 def apply(document: Document) -> tuple[list[str], list[Problem]]:
     """Move old names in `document.data["train"]` to the keys that replaced them. Returns (user notes, problems)."""
@@ -85,6 +97,7 @@ def apply(document: Document) -> tuple[list[str], list[Problem]]:
     if not isinstance(train, dict):
         return notes, problems
     _lengths(document, train, notes, problems)
+    _dtype(document, train, notes, problems)
     for name in [name for name in train if name in MOVES]:
         move, value, place = MOVES[name], train.pop(name), document.key_place(("train", name))
         if move.to is None and move.unless is not None and _same(value, move.unless):
@@ -127,6 +140,25 @@ def _lengths(document: Document, train: dict[str, Any], notes: list[str], proble
         if not put(document, ("train", key), value, place, keep=True):
             problems.append(_conflict(place, " + ".join(given), f"train.{key}"))
     notes.append(f"{place}: train.{' + '.join(given)} is `train.max_length` today: one limit for prompt and answer")
+
+
+def _dtype(document: Document, train: dict[str, Any], notes: list[str], problems: list[Problem]) -> None:
+    """Other tools give the precision as the weights' type. Here the weights stay in fp32 and training is mixed."""
+    for name in [name for name in DTYPE_NAMES if name in train]:
+        value, place = train.pop(name), document.key_place(("train", name))
+        if value not in _DTYPES:
+            remedy = f"one of {', '.join(map(str, _DTYPES))}; or `train: {{bf16: true}}`"
+            problems.append(Problem(place, f"train.{name}", value, "no precision to train in", remedy))
+            continue
+        for key, flag in _DTYPES[value].items():
+            if not put(document, ("train", key), flag, place, keep=True):
+                problems.append(_conflict(place, name, f"train.{key}"))
+        wanted = ", ".join(f"{key}: {str(flag).lower()}" for key, flag in _DTYPES[value].items())
+        notes.append(
+            f"{place}: train.{name} is `train: {{{wanted}}}` today"
+            if wanted
+            else f"{place}: train.{name} sets nothing here"
+        )
 
 
 def put(document: Document, path: tuple[str, ...], value: Any, place: str, *, keep: bool = False) -> bool:

@@ -47,7 +47,10 @@ LANDS: dict[str, tuple[Any, str, Any]] = {
     "group_by_length": (True, "train.train_sampling_strategy", "group_by_length"),
     "overwrite_output_dir": (True, "resume", "never"),
     "use_peft": (False, "lora", None),
+    "orpo_beta": (0.2, "train.beta", 0.2),
 }
+#: The stage whose trainer has the argument, where not all have.
+STAGE = {"orpo_beta": "orpo"}
 
 
 def load(folder: Path, train: dict[str, Any], **more: Any) -> job.Job:
@@ -72,7 +75,7 @@ def at(tree: Any, key: str) -> Any:
 @pytest.mark.parametrize("name", LANDS)
 def test_an_old_name_lands_where_it_belongs(tmp_path: Path, name: str) -> None:
     value, key, expected = LANDS[name]
-    loaded = load(tmp_path, {name: value})
+    loaded = load(tmp_path, {name: value}, stage=STAGE.get(name, "sft"))
     assert at(loaded.resolved(), key) == expected
     assert name == key.rpartition(".")[2] or name not in loaded.spec.train
     assert any(f"train.{name} is `{key}` today" in note for note in loaded.notes)
@@ -95,7 +98,8 @@ def test_every_move_has_a_test_and_a_target_that_exists(name: str) -> None:
     assert name in LANDS
     section, _, key = str(legacy.MOVES[name].to).rpartition(".")
     if section == "train":
-        assert all(key in rules.trainer_args()["stages"][stage] for stage in defaults.STAGES)
+        stages = [STAGE[name]] if name in STAGE else defaults.STAGES
+        assert all(key in rules.trainer_args()["stages"][stage] for stage in stages)
     elif section != "env":  # any name is welcome there
         assert key in STRUCTS[section].__struct_fields__
 
@@ -119,8 +123,46 @@ def test_a_name_given_in_both_ways_with_two_values_is_an_error(tmp_path: Path, n
     else:
         more = {last: other}
     with pytest.raises(JobFileError) as caught:
-        load(tmp_path, train, **more)
+        load(tmp_path, train, **{"stage": STAGE.get(name, "sft"), **more})
     assert any(p.key == f"train.{name}" and p.rule == f"given as `{key}` as well" for p in caught.value.problems)
+
+
+@pytest.mark.parametrize("name", ["torch_dtype", "dtype"])
+def test_the_type_of_the_weights_is_the_precision_of_training(tmp_path: Path, name: str) -> None:
+    def precision(value: str) -> tuple[Any, Any]:
+        train = load(tmp_path, {name: value}).spec.train
+        assert name not in train
+        return train.get("bf16"), train.get("fp16")
+
+    found = {value: precision(value) for value in ("bfloat16", "float16", "float32", "auto")}
+    assert found == {
+        **{"bfloat16": (True, None), "float16": (False, True)},
+        **{"float32": (False, None), "auto": (True, None)},
+    }
+    with pytest.raises(JobFileError, match=rf"train\.{name} = 'int8': no precision to train in"):
+        load(tmp_path, {name: "int8"})
+    with pytest.raises(JobFileError, match=r"given as `train\.bf16` as well"):
+        load(tmp_path, {name: "float32", "bf16": True})
+
+
+@pytest.mark.parametrize(
+    ("key", "remedy"),
+    [
+        ("learning_rate", "write it under `train:`"),
+        ("device", "clusters/NAME.yaml"),
+        ("partition", "as `slurm: {partition: ...}`"),
+        ("max_train_samples", "as `data: {max_train_samples: ...}`"),
+        ("lora_rank", "use `lora.r`"),
+        ("torch_dtype", "use `train: {bf16: true}`"),
+        ("tool_format", "remove it: the model's own chat template writes tools"),
+        ("modle", "did you mean `model`"),
+    ],
+)
+def test_a_key_at_the_top_that_belongs_elsewhere(tmp_path: Path, key: str, remedy: str) -> None:
+    with pytest.raises(JobFileError) as caught:
+        load(tmp_path, {}, **{key: "x"})
+    (problem,) = caught.value.problems
+    assert (problem.key, remedy in problem.remedy) == (key, True), problem
 
 
 def test_the_same_value_given_in_both_ways_is_no_error(tmp_path: Path) -> None:
