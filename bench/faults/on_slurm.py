@@ -19,6 +19,8 @@ from .laboratory import Laboratory, weights
 
 #: Of the file system of the output folders, which can be filled, and made read-only: more than what preflight asks for.
 _SIZE = "1500m"
+#: Seconds to wait for a process of a run that has just been started again.
+_PATIENCE = 120
 #: The modules that each rank runs, and that each node does.
 TRAIN, LAUNCHER = "alignlaunch.train", "alignlaunch.train.torchrun"
 
@@ -52,8 +54,19 @@ class Cluster:
         return max((one for one in scripts if scripts[one] == scripts.get(first)), key=int, default=first)
 
     def process(self, handle: str, module: str, rank: int) -> psutil.Process:
-        """A process of the run: that of this rank, or the launcher on the node of this number. Raises LookupError."""
-        job, variables = self.job(handle), ["PET_NODE_RANK"] if module == LAUNCHER else ["RANK", "SLURM_PROCID"]
+        """A process of the run: that of this rank, or the launcher on the node of this number.
+
+        Waits for it, as the run may just be between two attempts. Raises LookupError.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while (found := self._process(self.job(handle), module, rank)) is None:
+            if time.monotonic() > deadline:
+                raise LookupError(f"{handle}: no {module} of rank {rank}")
+            time.sleep(0.1)
+        return found
+
+    def _process(self, job: str, module: str, rank: int) -> psutil.Process | None:
+        variables = ["PET_NODE_RANK"] if module == LAUNCHER else ["RANK", "SLURM_PROCID"]
         for process in psutil.process_iter(["cmdline"]):
             words = process.info["cmdline"] or []
             if module not in words or (module == TRAIN and LAUNCHER in words):
@@ -64,7 +77,7 @@ class Cluster:
                 continue
             if env.get("SLURM_JOB_ID") == job and str(rank) in map(env.get, variables):
                 return process
-        raise LookupError(f"{handle}: no {module} of rank {rank}")
+        return None
 
     def _kill_node(self, handle: str) -> None:
         del handle
