@@ -128,20 +128,30 @@ def save(run: str, as_json: bool, stop: bool) -> None:
 
 
 @click.command()
-@RUN
+@click.argument("run", metavar="[RUN]", required=False)
 @JSON
 @click.option("--keep", is_flag=True, help="On Kubernetes, where logs go with the pods: save them first.")
-def cancel(run: str, as_json: bool, keep: bool) -> None:
-    """End RUN. Every process of it ends, of a pipeline every step."""
+def cancel(run: str | None, as_json: bool, keep: bool) -> None:
+    """End RUN. Every process of it ends, of a pipeline every step. Without RUN it asks about the last one."""
     from ..backends import registry
     from ..watch import states
 
-    found = states.find(run)
+    found = states.find(run or "last")
+    if run is None:
+        _confirm(found)
     for one in reversed(found):  # a waiting step is cancelled before the step that it waits for
         if keep:
             registry.of(one.scheme).keep_log(one, say)
         states.cancel(one)
     show(states.refresh(found), as_json)
+
+
+def _confirm(runs: list[Run]) -> None:
+    """Ask whether these runs, which nobody named, are meant. Raises UsageError if nobody is there to be asked."""
+    named = ", ".join(f"{run.handle} ({run.name})" for run in runs)
+    if not sys.stdin.isatty():
+        raise UsageError(f"cancel: no run is named\n    remedy: the last is {named}; `alignlaunch cancel last` ends it")
+    click.confirm(f"Cancel {named}?", abort=True, err=True)
 
 
 @click.command()

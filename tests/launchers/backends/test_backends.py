@@ -94,8 +94,8 @@ class DetachedBackend(LogFile):
 class Caller:
     """Runs alignlaunch commands in this process, with the additional place registered."""
 
-    def __call__(self, *arguments: str, code: int = 0) -> Result:
-        done = CliRunner().invoke(cli.main, arguments)
+    def __call__(self, *arguments: str, code: int = 0, input: str | None = None) -> Result:
+        done = CliRunner().invoke(cli.main, arguments, input=input)
         assert done.exit_code == code, (arguments, done.output, done.exception)
         return done
 
@@ -145,14 +145,20 @@ def test_a_failure_and_its_code(call: Caller) -> None:
     assert "the run is FAILED" in call("diagnose").stdout
 
 
-def test_a_run_is_cancelled_and_its_folder_is_free_again(call: Caller) -> None:
+def test_a_run_is_cancelled_and_its_folder_is_free_again(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = call("detached", "job.yaml", "--program", "sleep 600").stdout.strip()
     end = time.monotonic() + 60
     while json.loads(call("status", handle, "--json").stdout)[0]["state"] != "RUNNING":
         assert time.monotonic() < end
         time.sleep(0.1)
     assert "writes there" in call("detached", "job.yaml", code=2).stderr
-    assert "CANCELLED" in call("cancel", handle).stdout
+    unnamed = call("cancel", code=2).stderr
+    assert f"no run is named\n    remedy: the last is {handle} (tiny); `alignlaunch cancel last` ends it" in unnamed
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
+    for answer, code in (("n", 1), ("y", 0)):
+        assert json.loads(call("status", "--json").stdout)[0]["state"] == "RUNNING"
+        assert f"Cancel {handle} (tiny)?" in call("cancel", code=code, input=f"{answer}\n").stderr
+    assert json.loads(call("status", "--json").stdout)[0]["state"] == "CANCELLED"
     call("detached", "job.yaml", "--wait")
 
 
