@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UsageError, printable
-from .options import JSON
+from .options import CLUSTER, JSON
 
 if TYPE_CHECKING:
     from ..runs.bad_nodes import BadNode
 
 
 @click.command()
-@click.option("--cluster", envvar="ALIGNLAUNCH_CLUSTER", metavar="NAME", help="Cluster profile, for its `bad_nodes`.")
+@CLUSTER
 @click.option("--add", metavar="NODE", help="Leave this node out from now on.")
 @click.option("--cause", default="noted by hand", show_default=True, metavar="TEXT", help="Why, for --add.")
 @click.option("--forget", metavar="NODE", help="Use this node again from now on.")

@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import printable
+from . import completing
 
 if TYPE_CHECKING:
     from ..job.pipeline import Pipeline
     from ..runs.records import Run
 
 JOB = click.argument("job_file", metavar="JOB", type=click.Path(path_type=Path))
-RUN = click.argument("run", metavar="[RUN]", default="last")
-TRAINED = click.argument("run", metavar="[RUN|DIR]", default="last")
+RUN = click.argument("run", metavar="[RUN]", default="last", shell_complete=completing.runs)
+TRAINED = click.argument("run", metavar="[RUN|DIR]", default="last", shell_complete=completing.runs)
+CLUSTER = click.option(
+    "--cluster",
+    envvar="ALIGNLAUNCH_CLUSTER",
+    metavar="NAME",
+    help="Cluster profile.",
+    shell_complete=completing.clusters,
+)
 DIGEST = click.option(
     "--require-digest", is_flag=True, help="Refuse an image on Kubernetes that is not NAME@sha256:DIGEST."
 )
@@ -25,9 +33,15 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--set and --cluster, which every command that reads a job file has."""
-    set_ = click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key: a.b=c.")
-    cluster = click.option("--cluster", envvar="ALIGNLAUNCH_CLUSTER", metavar="NAME", help="Cluster profile.")
-    return JOB(set_(cluster(command)))
+    set_ = click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Override a key: a.b=c.",
+        shell_complete=completing.keys,
+    )
+    return JOB(set_(CLUSTER(command)))
 
 
 def say(message: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import LaunchError, UsageError
+from . import completing
 from .options import JSON, RUN, exit_code, say
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def print_log(run: Run, follow: bool, rank: int | None, node: int | None, count:
 
 
 @click.command()
-@click.argument("run", metavar="[RUN|FOLDER]", default="last")
+@click.argument("run", metavar="[RUN|FOLDER]", default="last", shell_complete=completing.runs)
 @JSON
 def diagnose(run: str, as_json: bool) -> None:
     """Tell why RUN failed. Which rank failed first, the cause and the remedy; FOLDER: where the logs of a run are."""
@@ -128,7 +129,7 @@ def save(run: str, as_json: bool, stop: bool) -> None:
 
 
 @click.command()
-@click.argument("run", metavar="[RUN]", required=False)
+@click.argument("run", metavar="[RUN]", required=False, shell_complete=completing.runs)
 @JSON
 @click.option("--keep", is_flag=True, help="On Kubernetes, where logs go with the pods: save them first.")
 def cancel(run: str | None, as_json: bool, keep: bool) -> None:

@@ -237,13 +237,22 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def find(name: str, job_dir: Path) -> Path:
     """The profile's file, from `clusters/` next to the job or the user's. Raises UsageError listing the profiles."""
-    folders = [job_dir / "clusters", config_home() / "clusters"]
+    folders = _folders(job_dir)
     for folder in folders:
         if (path := folder / f"{name}.yaml").is_file():
             return path
-    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    known = names(job_dir)
     remedy = f"use one of {', '.join(known)}" if known else "write one; `alignlaunch schema cluster` lists its keys"
     raise UsageError(f"--cluster {name}: no {name}.yaml in {' or '.join(map(str, folders))}\n    remedy: {remedy}")
+
+
+def names(job_dir: Path) -> list[str]:
+    """All profiles that a job file in this folder may name."""
+    return sorted({path.stem for folder in _folders(job_dir) for path in folder.glob("*.yaml")})
+
+
+def _folders(job_dir: Path) -> list[Path]:
+    return [job_dir / "clusters", config_home() / "clusters"]
 
 
 def load(path: Path) -> tuple[Cluster, dict[str, Any]]:

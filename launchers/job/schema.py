@@ -40,7 +40,7 @@ def check(struct: type[msgspec.Struct], document: Document, data: dict[str, Any]
         if key not in fields:
             problems.append(unknown_key(document, path, list(fields)))
             continue
-        nested = _struct_in(fields[key].type)
+        nested = struct_in(fields[key].type)
         if nested and isinstance(value, dict):
             problems += check(nested, document, value, path)
             continue
@@ -62,7 +62,7 @@ def check(struct: type[msgspec.Struct], document: Document, data: dict[str, Any]
 
 def _check_items(type_: Any, document: Document, value: Any, at: Path_) -> list[Problem]:
     """The problems in the items of a list or map whose item type is a struct."""
-    nested = _struct_in(_item_type(type_))
+    nested = struct_in(_item_type(type_))
     if nested is None or not isinstance(value, list | dict):
         return []
     items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -148,13 +148,13 @@ def _item_type(type_: Any) -> Any:
     return next((found for part in parts if (found := _item_type(part))), None)
 
 
-def _struct_in(type_: Any) -> type[msgspec.Struct] | None:
+def struct_in(type_: Any) -> type[msgspec.Struct] | None:
     """The struct in a field's type (`Lora`, `Lora | None`, `Annotated[Lora, ...]`), else None."""
     if isinstance(type_, type) and not isinstance(type_, types.GenericAlias) and issubclass(type_, msgspec.Struct):
         return type_
     if typing.get_origin(type_) in (list, dict, typing.Literal):
         return None
     for part in typing.get_args(type_):
-        if found := _struct_in(part):
+        if found := struct_in(part):
             return found
     return None
