@@ -17,16 +17,27 @@ if TYPE_CHECKING:
     from ..runs.records import Run
 
 
+#: So many of the latest runs are looked through.
+_MOST = 10_000
+
+
 @click.command("list")
 @click.option("-n", "count", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+@click.option(
+    "--state", "wanted", multiple=True, metavar="STATE", help="Only those in this state (RUNNING, FAILED...)."
+)
+@click.option("--name", metavar="PATTERN", help="Only those of this name; * stands for any characters.")
+@click.option("--since", metavar="TIME", help="Only those submitted since: 2d, 12h, 30m, or a date.")
 @JSON
-def list_(count: int, as_json: bool) -> None:
+def list_(count: int, wanted: tuple[str, ...], name: str | None, since: str | None, as_json: bool) -> None:
     """List the latest runs with their states."""
     from ..runs import records
-    from ..watch import states
+    from ..watch import chosen, states
 
     unanswered: dict[str, LaunchError] = {}
-    show(states.refresh(records.load(count), unanswered), as_json)
+    latest = records.load(_MOST if wanted or name or since else count)
+    found = states.refresh(list(chosen.submitted(latest, name=name, since=since)), unanswered)
+    show([run for run in found if not wanted or run.status.state in {one.upper() for one in wanted}][:count], as_json)
     for error in dict.fromkeys(map(str, unanswered.values())):
         say(f"error: {error}\n    the states of its runs above are the last known ones")
     sys.exit(max((error.exit_code for error in unanswered.values()), default=0))

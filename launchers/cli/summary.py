@@ -42,8 +42,17 @@ def table(runs: list[Run]) -> str:
         code = "" if status.exit_code is None else str(status.exit_code)
         where = " ".join(part for part in (status.nodes, f"({status.reason})" if status.reason else "") if part)
         step = str(reached or "")
-        rows.append((run.handle, run.name, status.state, code, step, left, run.submitted_at[:19], where))
+        rows.append((run.handle, run.name, status.state, code, step, left, submitted(run), where))
     return _aligned(rows)
+
+
+def submitted(run: Run) -> str:
+    """When a run was submitted, in this machine's time; as Slurm tells it of a run that is not in the record."""
+    try:
+        when = datetime.fromisoformat(run.submitted_at)
+    except ValueError:
+        return run.submitted_at
+    return (when.astimezone() if when.tzinfo else when).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def attempts(run: Run) -> str:
