@@ -11,7 +11,7 @@ from alignlaunch import __version__
 
 from ..backends.registry import PLACES
 from ..errors import UsageError
-from . import data, files, nodes, plan, runs, submit, trained
+from . import about, data, files, nodes, plan, runs, submit, trained
 from .group import Group
 
 
@@ -36,7 +36,8 @@ def completion(shell: str) -> None:
 for command in (
     *(files.init, files.schema, files.render, files.check, plan.plan, data.data),
     *map(submit.command_of, PLACES),
-    *(runs.list_, runs.status, runs.logs, runs.diagnose, runs.save, runs.cancel, runs.wait, nodes.nodes),
+    *(runs.list_, runs.status, about.describe, runs.logs, runs.diagnose, runs.save, runs.cancel, runs.wait),
+    *(nodes.nodes, about.profiles),
     *(trained.export, trained.evaluate, completion),
 ):
     main.add_command(command)

@@ -55,6 +55,35 @@ def submitted(run: Run) -> str:
     return (when.astimezone() if when.tzinfo else when).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def description(run: Run, made_from: dict[str, Any]) -> str:
+    """What a run was made from, one part a line. made_from: its run.json, which may lack any part."""
+
+    def part(key: str) -> str:
+        value = made_from.get(key)
+        return " ".join(map(str, value)) if isinstance(value, list) else str("not known" if value is None else value)
+
+    pipeline = made_from.get("pipeline")
+    changed = {True: ", with changes that are not committed", False: "", None: ""}.get(made_from.get("git_dirty"), "")
+    files = made_from.get("artifacts")
+    rows = [
+        ("run", f"{run.handle} ({run.name})"),
+        ("stage", f"{part('stage')}, {part('nnodes')} nodes x {part('nproc_per_node')} processes ({part('launcher')})"),
+        ("job", f"{part('job_file')} (what it says: sha256 {part('job_sha256')})"),
+        *([("pipeline", f"step {pipeline['step']} of {pipeline['path']}")] if pipeline else []),
+        *([("changed", part("set"))] if made_from.get("set") else []),
+        *([("cluster", part("cluster"))] if made_from.get("cluster") else []),
+        ("commit", f"{part('git_commit')}{changed}"),
+        ("submitted", f"{submitted(run)} by {part('user')} on {part('host')}, with alignlaunch {part('alignlaunch')}"),
+        ("by", part("command_line")),
+        ("as", part("submit_command")),
+        ("python", f"{part('python')} ({part('python_version')})"),
+        ("folder", run.run_dir),
+        ("output", run.output_dir),
+        *(("ran", f"{name} sha256 {digest}") for name, digest in (files.items() if isinstance(files, dict) else ())),
+    ]
+    return _aligned(rows)
+
+
 def attempts(run: Run) -> str:
     """One line per attempt of a run: when it was, how it ended, where, its steps, and what was decided then."""
     from ..retry import history

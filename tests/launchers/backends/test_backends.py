@@ -136,6 +136,16 @@ def test_every_command_on_a_run(call: Caller) -> None:
     assert call("logs", "tiny", "--follow", "--tail", "1").stdout == "step 2\n"
     assert "COMPLETED" in call("cancel", handle).stdout
     assert "ended well" in call("diagnose", handle).stdout
+    told = call("describe", handle).stdout
+    digest = json.loads(Path(submitted["run_dir"], "run.json").read_text())["artifacts"]["torchrun.sh"]
+    for words in (
+        handle,
+        "1 nodes x 4 processes (torchrun)",
+        str(Path("job.yaml").resolve()),
+        f"torchrun.sh sha256 {digest}",
+    ):
+        assert words in told
+    assert json.loads(call("describe", handle, "--json").stdout)[0]["artifacts"]["torchrun.sh"] == digest
 
 
 def test_a_failure_and_its_code(call: Caller) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
+from click.testing import CliRunner
 
 from alignlaunch.launchers import cli
 from alignlaunch.launchers.runs import records
@@ -55,3 +56,12 @@ def test_keys_of_a_job() -> None:
     assert offered("slurm", "job.yaml", "--set", "train.learning_r") == ["train.learning_rate="]
     assert {"lora.r=", "lora.alpha="} <= set(offered("render", "job.yaml", "--set", "lora."))
     assert offered("plan", "job.yaml", "--set", "nn") == ["nnodes="]
+
+
+def test_the_list_of_profiles(home: Path) -> None:
+    (home / "config/alignlaunch/clusters/prod.yaml").write_text("no_such_key: 1\n")
+    done = CliRunner().invoke(cli.main, ["profiles"])
+    assert done.stdout == f"prod  {home / 'config/alignlaunch/clusters/prod.yaml'}\n"
+    assert "no_such_key: unknown key" in done.stderr
+    (home / "config/alignlaunch/clusters/prod.yaml").unlink()
+    assert "no profile" in CliRunner().invoke(cli.main, ["profiles"]).stderr
