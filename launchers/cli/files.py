@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import LaunchError, UsageError, printable
-from .options import DIGEST, job_options, load, say
+from .options import DIGEST, JSON, job_options, load, say
 
 if TYPE_CHECKING:
     from ..render.render import Target
@@ -51,18 +52,21 @@ def schema(kind: Any) -> None:
     help="Default: all; k8s where an image is named.",
 )
 @DIGEST
+@JSON
 def render(
     job_file: Path,
     overrides: tuple[str, ...],
     cluster: str | None,
     targets: tuple[Target, ...],
     require_digest: bool,
+    as_json: bool,
 ) -> None:
     """Write the files that run JOB. Scripts or manifests, what the processes read, a lock: launch/NAME/TARGET/."""
     from ..audit import drift
     from ..render import k8s_lint
     from ..render import render as rendering
 
+    written = []
     for job in load(job_file, overrides, cluster).jobs.values():
         for target in sorted({*targets} or rendering.targets(job)):
             folder = drift.folder_of(job, target)
@@ -70,29 +74,36 @@ def render(
             if target == "k8s" and require_digest:
                 k8s_lint.require_digest(job, files)
             drift.write(folder, files)
-            click.echo(folder)
+            written.append({"name": job.spec.name, "target": target, "folder": str(folder)})
+            if not as_json:
+                click.echo(folder)
+    if as_json:
+        click.echo(json.dumps(written))
 
 
 @click.command()
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
-def check(paths: tuple[Path, ...]) -> None:
+@JSON
+def check(paths: tuple[Path, ...], as_json: bool) -> None:
     """Render every committed folder at or below PATH again. Exit 0: clean; 1: drift (diff shown); 2: error."""
     from ..audit import drift
 
-    drifted, failed, clean = 0, 0, 0
+    found = []
     for path in paths or (Path(),):
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
         for folder in drift.locked_folders(path if path.is_dir() else path.parent):
             try:
-                diff = drift.check(folder)
+                found.append({"folder": str(folder), "drift": drift.check(folder), "error": ""})
             except LaunchError as error:
+                found.append({"folder": str(folder), "drift": "", "error": str(error)})
                 say(f"error: {error}")
-                failed += 1
-                continue
-            click.echo(printable(diff), nl=False)
-            drifted, clean = drifted + bool(diff), clean + (not diff)
-    say(f"{clean} clean, {drifted} drifted, {failed} could not be checked")
+            if not as_json:
+                click.echo(printable(found[-1]["drift"]), nl=False)
+    if as_json:
+        click.echo(json.dumps(found))
+    drifted, failed = (sum(bool(one[key]) for one in found) for key in ("drift", "error"))
+    say(f"{len(found) - drifted - failed} clean, {drifted} drifted, {failed} could not be checked")
     if failed:
         sys.exit(2)
     sys.exit(1 if drifted else 0)

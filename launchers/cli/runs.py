@@ -136,7 +136,7 @@ def save(run: str, as_json: bool, stop: bool) -> None:
     if len(found) > 1:
         raise UsageError(f"{run}: a pipeline\n    remedy: name one of its runs")
     checkpoint = saving.save(found[0], say, stop=stop)
-    click.echo(json.dumps({"handle": found[0].handle, "checkpoint": str(checkpoint)}) if as_json else checkpoint)
+    click.echo(json.dumps([{"handle": found[0].handle, "checkpoint": str(checkpoint)}]) if as_json else checkpoint)
 
 
 @click.command()

@@ -102,17 +102,16 @@ def _submit(submission: Submission, backend: Backend) -> None:
                 say(answer)
         return
     runs = steps.submit(pipeline, rendered, backend, say)
-    print_runs(pipeline, [*runs.values()], submission.as_json)
+    print_runs([*runs.values()], submission.as_json)
     if isinstance(backend, ForegroundBackend):
         sys.exit(foreground.run_all(rendered, runs, backend, follow=submission.follow, say=say))
     watch_runs(pipeline, [*runs.values()], submission)
 
 
-def print_runs(pipeline: Pipeline, runs: list[Run], as_json: bool) -> None:
-    """One handle per line; as JSON an object for a job file, a list for a pipeline."""
+def print_runs(runs: list[Run], as_json: bool) -> None:
+    """One handle per line; as JSON a list."""
     if as_json:
-        shown = [run.as_json() for run in runs]
-        click.echo(json.dumps(shown if pipeline.name else shown[0]))
+        click.echo(json.dumps([run.as_json() for run in runs]))
     for run in runs:
         if not as_json:
             click.echo(run.handle)

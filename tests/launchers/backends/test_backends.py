@@ -125,7 +125,7 @@ def test_a_dry_run_prints_the_script_and_asks(call: Caller) -> None:
 
 
 def test_every_command_on_a_run(call: Caller) -> None:
-    submitted = json.loads(call("detached", "job.yaml", "--json").stdout)
+    (submitted,) = json.loads(call("detached", "job.yaml", "--json").stdout)
     handle = submitted["handle"]
     assert handle.startswith("detached://")
     assert json.loads(Path(submitted["run_dir"], "run.json").read_text())["target"] == "bash"
