@@ -35,7 +35,7 @@ def completion(shell: str) -> None:
 
 for command in (
     *(files.init, files.schema, files.render, files.check, plan.plan, data.data),
-    *map(submit.command_of, PLACES),
+    *(*map(submit.command_of, PLACES), submit.retry),
     *(runs.list_, runs.status, about.describe, runs.logs, runs.diagnose, runs.save, runs.cancel, runs.wait),
     *(nodes.nodes, about.profiles),
     *(trained.export, trained.evaluate, completion),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import click
 from ..backends import registry
 from ..backends.registry import PLACES
 from ..errors import UsageError
-from .options import JSON, exit_code, job_options, load, say
+from .options import JSON, RUN, exit_code, job_options, load, say
 
 if TYPE_CHECKING:
     from ..backends.base import Backend
@@ -39,43 +38,52 @@ class Submission(NamedTuple):
     as_json: bool
 
 
+_OPTIONS = [
+    click.option("--write", is_flag=True, help="Accept the new rendering where it differs from the one on disk."),
+    click.option("--require-committed", is_flag=True, help="Refuse unless git has script and job file as they are."),
+    click.option("--no-data-check", is_flag=True, help="Do not read the data that this machine sees."),
+    click.option("--no-plan", is_flag=True, help="Do not refuse what cannot fit in memory."),
+    click.option("--preflight-only", is_flag=True, help="Let the nodes meet and compare; train nothing."),
+    click.option("--dry-run", is_flag=True, help="Print the script; write and submit nothing."),
+    click.option("--follow", is_flag=True, help="Show the log until the end."),
+    click.option("--wait", is_flag=True, help="Return when the run has ended, with its exit code."),
+    JSON,
+]
+
+
 def submit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: adds the shared options. The command gets them as a Submission, and its own options as keywords."""
-    options = [
-        click.option("--write", is_flag=True, help="Accept the new rendering where it differs from the one on disk."),
-        click.option(
-            "--require-committed", is_flag=True, help="Refuse unless git has script and job file as they are."
-        ),
-        click.option("--no-data-check", is_flag=True, help="Do not read the data that this machine sees."),
-        click.option("--no-plan", is_flag=True, help="Do not refuse what cannot fit in memory."),
-        click.option("--preflight-only", is_flag=True, help="Let the nodes meet and compare; train nothing."),
-        click.option("--dry-run", is_flag=True, help="Print the script; write and submit nothing."),
-        click.option("--follow", is_flag=True, help="Show the log until the end."),
-        click.option("--wait", is_flag=True, help="Return when the run has ended, with its exit code."),
-        JSON,
-    ]
-
-    @functools.wraps(command)
-    def with_submission(**given: Any) -> Any:
-        return command(Submission(**{name: given.pop(name) for name in Submission._fields}), **given)
-
-    for option in reversed(options):
-        with_submission = option(with_submission)
-    return job_options(with_submission)
+    """Decorator: adds the options of every submission."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
 
 
 def command_of(scheme: str) -> click.Command:
     """The command that submits to a place."""
     place = PLACES[scheme]
 
+    @job_options
     @submit_options
-    def command(submission: Submission, **options: Any) -> None:
-        _submit(submission, registry.open_(scheme, **options))
+    def command(**given: Any) -> None:
+        submission = Submission(**{name: given.pop(name) for name in Submission._fields})
+        _submit(submission, registry.open_(scheme, **given))
 
     for option in reversed(place.options):
         kind: Any = {"metavar": option.metavar} if option.metavar else {"is_flag": True}
         command = click.option(f"--{option.name.replace('_', '-')}", option.name, help=option.help, **kind)(command)
     return click.command(scheme, help=place.help)(command)
+
+
+@click.command()
+@RUN
+@submit_options
+def retry(run: str, **given: Any) -> None:
+    """Submit RUN's job again, where it ran. It goes on from its last checkpoint."""
+    from ..watch import again
+
+    once_more = again.of(run)
+    backend = registry.open_(once_more.scheme, **once_more.options)
+    _submit(Submission(once_more.job_file, once_more.overrides, once_more.cluster, **given), backend)
 
 
 def _submit(submission: Submission, backend: Backend) -> None:

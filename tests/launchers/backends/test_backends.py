@@ -172,6 +172,20 @@ def test_a_run_is_cancelled_and_its_folder_is_free_again(call: Caller, monkeypat
     call("detached", "job.yaml", "--wait")
 
 
+def test_a_run_is_submitted_again_as_it_was(call: Caller) -> None:
+    assert "no run is recorded yet" in call("retry", code=2).stderr
+    options = ("--set", "train.max_steps=7", "--program", "sleep 600")
+    handle = call("detached", "job.yaml", *options).stdout.strip()
+    assert f"remedy: wait for its end, or end it: alignlaunch cancel {handle}" in call("retry", code=2).stderr
+    call("cancel", handle)
+    again = call("retry", "--wait").stdout.strip()
+    first, second = (json.loads(call("describe", one, "--json").stdout)[0] for one in (handle, again))
+    assert (second["set"], second["job_sha256"]) == (["train.max_steps=7"], first["job_sha256"])
+    assert handle != again
+    Path("job.yaml").rename("elsewhere.yaml")
+    assert f"its job file {Path('job.yaml').resolve()} is gone" in call("retry", code=2).stderr
+
+
 @pytest.mark.parametrize(("program", "code"), [("forbidden", 2), ("refused", 3)])
 def test_what_is_refused_leaves_nothing(call: Caller, program: str, code: int) -> None:
     assert program in call("detached", "job.yaml", "--program", program, code=code).stderr

@@ -1,0 +1,39 @@
+"""What a run was submitted with, to submit it once more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..audit import provenance
+from ..errors import UsageError
+from . import states
+
+
+class Again(NamedTuple):
+    """A submission like that of a run. options: of the backend."""
+
+    scheme: str
+    job_file: Path  # or the pipeline's
+    overrides: tuple[str, ...]
+    cluster: str | None
+    options: dict[str, Any]
+
+
+def of(text: str) -> Again:
+    """The submission of a run or pipeline once more. Raises UsageError for one that has not ended, or is not known."""
+    runs = states.refresh(states.find(text))
+    for run in runs:
+        if not run.status.is_final:
+            remedy = f"wait for its end, or end it: alignlaunch cancel {run.handle}"
+            raise UsageError(f"{run.handle}: it is {run.status.state}\n    remedy: {remedy}")
+    run = runs[0]
+    made_from = provenance.read(Path(run.run_dir)) if run.run_dir else {}
+    path = (made_from.get("pipeline") or {}).get("path") or made_from.get("job_file")
+    if not path or not Path(path).is_file():
+        what = f"its job file {path} is gone" if path else "what it was made from is not known"
+        raise UsageError(f"{run.handle}: {what}\n    remedy: submit a job file")
+    scheme, place, options = run.scheme, run.handle.removeprefix(f"{run.scheme}://").split("/"), {}
+    if scheme == "k8s" and place[0] != "in-cluster":
+        options = {"context": "/".join(place[:-2]), "namespace": place[-2]}
+    return Again(scheme, Path(path), tuple(made_from.get("set") or ()), made_from.get("cluster"), options)
