@@ -30,6 +30,8 @@ class Cluster:
 
     def __init__(self, slurm: PrivateSlurm) -> None:
         self._slurm = slurm
+        #: Of each run its script, by the id of its first job, which Slurm forgets in time.
+        self._scripts: dict[str, str] = {}
         #: By its name; each is given the handle of a run.
         self.faults: dict[str, Callable[[str], object]] = {
             "slurmd and all processes of a node killed": self._kill_node,
@@ -51,7 +53,8 @@ class Cluster:
         listed = self._slurm.run("squeue", "--noheader", "--states=all", "--format=%i|%o").stdout.split()
         scripts = dict(line.split("|", 1) for line in listed)
         first = handle.rpartition("/")[2]
-        return max((one for one in scripts if scripts[one] == scripts.get(first)), key=int, default=first)
+        script = self._scripts.setdefault(first, scripts.get(first, ""))
+        return max((one for one in scripts if scripts[one] == script), key=int, default=first)
 
     def process(self, handle: str, module: str, rank: int) -> psutil.Process:
         """A process of the run: that of this rank, or the launcher on the node of this number.
