@@ -146,7 +146,7 @@ def _dtype(document: Document, train: dict[str, Any], notes: list[str], problems
     """Other tools give the precision as the weights' type. Here the weights stay in fp32 and training is mixed."""
     for name in [name for name in DTYPE_NAMES if name in train]:
         value, place = train.pop(name), document.key_place(("train", name))
-        if value not in _DTYPES:
+        if not isinstance(value, str) or value not in _DTYPES:
             remedy = f"one of {', '.join(map(str, _DTYPES))}; or `train: {{bf16: true}}`"
             problems.append(Problem(place, f"train.{name}", value, "no precision to train in", remedy))
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,9 @@ def test_the_type_of_the_weights_is_the_precision_of_training(tmp_path: Path, na
         **{"bfloat16": (True, None), "float16": (False, True)},
         **{"float32": (False, None), "auto": (True, None)},
     }
-    with pytest.raises(JobFileError, match=rf"train\.{name} = 'int8': no precision to train in"):
-        load(tmp_path, {name: "int8"})
+    for value in ("int8", ["bfloat16"]):
+        with pytest.raises(JobFileError, match=rf"train\.{name} = {re.escape(repr(value))}: no precision to train in"):
+            load(tmp_path, {name: value})
     with pytest.raises(JobFileError, match=r"given as `train\.bf16` as well"):
         load(tmp_path, {name: "float32", "bf16": True})
 
