@@ -77,6 +77,9 @@ class Backend(Protocol):
 
     # --- afterwards ---
 
+    def options_of(self, run: Run) -> dict[str, str]:
+        """The options of this place's command with which a job goes where the run was."""
+
     def recover(self, handle: str) -> Run:
         """A run that is not in the record, from its handle. Raises UsageError if it is no handle of this place."""
 

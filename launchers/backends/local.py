@@ -147,6 +147,10 @@ class LocalBackend(LogFile):
         runfolder.write_provenance(folder, provenance.describe(job, self.target, rendered.files, arguments))
         return _start(job, folder, Path(run.log), arguments, preflight_only=rendered.preflight_only)
 
+    def options_of(self, run: Run) -> dict[str, str]:
+        del run
+        return {}
+
     def recover(self, handle: str) -> Run:
         """A run that is not in the record, from its folder below ./runs."""
         folder = Path("runs", handle.rpartition("/")[2]).resolve()

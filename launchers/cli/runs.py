@@ -37,7 +37,8 @@ def list_(count: int, wanted: tuple[str, ...], name: str | None, since: str | No
     unanswered: dict[str, LaunchError] = {}
     latest = records.load(_MOST if wanted or name or since else count)
     found = states.refresh(list(chosen.submitted(latest, name=name, since=since)), unanswered)
-    show([run for run in found if not wanted or run.status.state in {one.upper() for one in wanted}][:count], as_json)
+    states_wanted = {state.upper() for state in wanted}
+    show([run for run in found if not wanted or run.status.state in states_wanted][:count], as_json)
     for error in dict.fromkeys(map(str, unanswered.values())):
         say(f"error: {error}\n    the states of its runs above are the last known ones")
     sys.exit(max((error.exit_code for error in unanswered.values()), default=0))

@@ -47,12 +47,8 @@ def table(runs: list[Run]) -> str:
 
 
 def submitted(run: Run) -> str:
-    """When a run was submitted, in this machine's time; as Slurm tells it of a run that is not in the record."""
-    try:
-        when = datetime.fromisoformat(run.submitted_at)
-    except ValueError:
-        return run.submitted_at
-    return (when.astimezone() if when.tzinfo else when).strftime("%Y-%m-%d %H:%M:%S")
+    """When a run was submitted, in this machine's time."""
+    return f"{run.submitted:%Y-%m-%d %H:%M:%S}" if run.submitted else run.submitted_at
 
 
 def description(run: Run, made_from: dict[str, Any]) -> str:
@@ -63,7 +59,7 @@ def description(run: Run, made_from: dict[str, Any]) -> str:
         return " ".join(map(str, value)) if isinstance(value, list) else str("not known" if value is None else value)
 
     pipeline = made_from.get("pipeline")
-    changed = {True: ", with changes that are not committed", False: "", None: ""}.get(made_from.get("git_dirty"), "")
+    changed = ", with changes that are not committed" if made_from.get("git_dirty") else ""
     files = made_from.get("artifacts")
     rows = [
         ("run", f"{run.handle} ({run.name})"),

@@ -6,7 +6,6 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,7 @@ def _of_run(run: Run, say: Say) -> Evidence:
             found.read({Path(run.log).name: Path(run.log)})
         else:
             found.scan.feed(_of_backend(run, found, say))
-        since = _seconds(run.submitted_at)
+        since = run.submitted.timestamp() if run.submitted else 0.0
         for folder in filter(None, (run.run_dir, run.output_dir)):
             found.read_dumps(Path(folder), since)
     found.close()
@@ -140,13 +139,6 @@ def _answers(run: Run, found: Evidence, say: Say) -> Iterator[str]:
             yield text.rstrip("\n")[: lines.LONGEST_LINE]
     except (LaunchError, OSError) as error:
         found.notes.append(f"log: cannot be read ({str(error).splitlines()[0]})")
-
-
-def _seconds(submitted_at: str) -> float:
-    try:
-        return datetime.fromisoformat(submitted_at).timestamp()
-    except ValueError:
-        return 0.0
 
 
 def _of_path(path: Path) -> Evidence:

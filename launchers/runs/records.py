@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,14 @@ class Run:
     def id(self) -> str:
         """The last part of the handle: Slurm's job id, or the run's own id."""
         return self.handle.rpartition("/")[2]
+
+    @property
+    def submitted(self) -> datetime | None:
+        """When it was submitted, in this machine's zone, which Slurm's own answer has already; None: not known."""
+        try:
+            return datetime.fromisoformat(self.submitted_at).astimezone()
+        except (ValueError, OverflowError):
+            return None
 
     @property
     def label(self) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..audit import provenance
+from ..backends import registry
 from ..errors import UsageError
 from . import states
 
@@ -17,7 +18,7 @@ class Again(NamedTuple):
     job_file: Path  # or the pipeline's
     overrides: tuple[str, ...]
     cluster: str | None
-    options: dict[str, Any]
+    options: dict[str, str]
 
 
 def of(text: str) -> Again:
@@ -33,7 +34,5 @@ def of(text: str) -> Again:
     if not path or not Path(path).is_file():
         what = f"its job file {path} is gone" if path else "what it was made from is not known"
         raise UsageError(f"{run.handle}: {what}\n    remedy: submit a job file")
-    scheme, place, options = run.scheme, run.handle.removeprefix(f"{run.scheme}://").split("/"), {}
-    if scheme == "k8s" and place[0] != "in-cluster":
-        options = {"context": "/".join(place[:-2]), "namespace": place[-2]}
-    return Again(scheme, Path(path), tuple(made_from.get("set") or ()), made_from.get("cluster"), options)
+    options = registry.of(run.scheme).options_of(run)
+    return Again(run.scheme, Path(path), tuple(made_from.get("set") or ()), made_from.get("cluster"), options)

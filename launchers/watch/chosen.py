@@ -19,7 +19,7 @@ def submitted(runs: Iterable[Run], *, name: str | None = None, since: str | None
     for run in runs:
         if name and not fnmatchcase(run.name, name):
             continue
-        if begin is None or _time(run) >= begin:
+        if begin is None or run.submitted is None or run.submitted >= begin:
             yield run
 
 
@@ -31,10 +31,3 @@ def moment(text: str, now: datetime) -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError) as error:
         raise UsageError(f"--since {text}: no time\n    remedy: 30m, 12h, 2d, 1w or 2026-11-29") from error
-
-
-def _time(run: Run) -> datetime:
-    try:
-        return datetime.fromisoformat(run.submitted_at).astimezone()
-    except ValueError:
-        return datetime.max.replace(tzinfo=UTC)  # not known: shown

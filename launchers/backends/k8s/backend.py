@@ -45,11 +45,16 @@ def handle_of(api: Api, name: str) -> str:
 
 def api_of(run: Run) -> Api:
     """The API of the cluster that the run's handle names. Raises UsageError if the kubeconfig has no such context."""
-    context, namespace, _ = run.handle.removeprefix(f"{SCHEME}://").rsplit("/", 2)
+    context, namespace, _ = _place(run)
     api = Api(None if context == "in-cluster" else context, namespace)
     if api.context != context:  # "in-cluster" means the submitting pod's own cluster, which has no name elsewhere
         raise UsageError(f"{run.handle}: of the cluster of the pod that submitted it\n    remedy: ask in such a pod")
     return api
+
+
+def _place(run: Run) -> list[str]:
+    """[context, namespace, name] of its handle."""
+    return run.handle.removeprefix(f"{SCHEME}://").rsplit("/", 2)
 
 
 class KubernetesBackend:
@@ -112,6 +117,10 @@ class KubernetesBackend:
 
     def _api(self, job: Job) -> Api:
         return Api(self._context, self._namespace or (job.spec.k8s.namespace if job.spec.k8s else None))
+
+    def options_of(self, run: Run) -> dict[str, str]:
+        context, namespace, _ = _place(run)
+        return {} if context == "in-cluster" else {"context": context, "namespace": namespace}
 
     def recover(self, handle: str) -> Run:
         """A run that is not in the record: its handle is all that is known."""

@@ -69,6 +69,10 @@ class SlurmBackend(LogFile):
         handle = submission.submit(command, folder, rendered.files[SBATCH], say)
         return replace(run, handle=handle, log=str(folder / f"{run.name}-{handle.rpartition('/')[2]}.out"))
 
+    def options_of(self, run: Run) -> dict[str, str]:
+        del run
+        return {}
+
     def recover(self, handle: str) -> Run:
         """A run that is not in the record, from `scontrol show job`."""
         cluster, _, job_id = handle.removeprefix(f"{client.SCHEME}://").partition("/")

@@ -66,6 +66,9 @@ class DetachedBackend(LogFile):
             process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         return replace(run, handle=f"{self.scheme}://{process.pid}", log=str(log))
 
+    def options_of(self, run: Run) -> dict[str, str]:
+        return {}
+
     def recover(self, handle: str) -> Run:
         raise UsageError(f"{handle}: not in the record")
 
