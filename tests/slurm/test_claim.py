@@ -71,3 +71,14 @@ def test_of_two_submissions_at_once_into_one_folder_one_is_refused(login: Login)
     assert "writes there" in refusal
     assert waiting_jobs(login) == [handle.strip().rpartition("/")[2]]
     login.call("cancel", handle.strip())
+
+
+def test_a_run_that_has_ended_is_submitted_again_into_its_folder(login: Login) -> None:
+    login.write_job("twice", slurm={"extra": ["--hold"]})
+    handle = login.submit("twice")
+    assert "it is PENDING" in login.call("retry", "twice", code=2).stderr
+    login.call("cancel", "twice")
+    again = login.call("retry", handle).stdout.strip()
+    assert again != handle
+    assert waiting_jobs(login) == [again.rpartition("/")[2]]
+    login.call("cancel", again)
