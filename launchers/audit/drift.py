@@ -13,11 +13,11 @@ import yaml
 
 from ..errors import LaunchError, UsageError
 from ..files import unreadable, unwritable, write_atomic
-from ..job import jobfile, pipeline
+from ..job import differences, jobfile, pipeline
 from ..job.job import Job
 from ..render import origin, render
 from ..render.render import CONFIGMAP, LOCK, MANIFESTS, RESOLVED, SBATCH, TORCHRUN, Target
-from . import git, provenance, words
+from . import git, provenance
 
 
 class DriftError(LaunchError):
@@ -46,7 +46,7 @@ def diff(folder: Path, files: dict[str, str]) -> str:
     except OSError as error:
         raise unreadable(error) from error
     shown = "".join(_unified(folder, before, files)) or _lock_differs(folder, before, files)
-    said = words.changes(_job_in(before), _job_in(files)) if shown else []
+    said = differences.between(_job_in(before), _job_in(files)) if shown else []
     return "".join(f"{folder}: {line}\n" for line in said) + shown
 
 
@@ -88,16 +88,16 @@ def _lock_differs(folder: Path, before: dict[str, str], after: dict[str, str]) -
         listed = {name: render.digest(text) for name, text in before.items() if name != LOCK}
         if old["files"] != listed:
             return f"{path}: not the digests of the files beside it\n"
-        differ = words.changes(_locked(old), _locked(new))
+        differ = differences.between(_locked(old), _locked(new))
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return f"{path}: missing, or not a lock file\n"
     return "".join(f"{path}: {line}\n" for line in differ)
 
 
 def _locked(lock: dict[str, Any]) -> dict[str, Any]:
-    """What a lock says besides digests, and the version that rendered it."""
+    """What a lock says besides digests, the version that rendered it, and the changes that the artifacts show."""
     cluster = lock["cluster"]["name"] if lock["cluster"] else None
-    return {key: lock.get(key) for key in ("target", "set", "pipeline")} | {
+    return {key: lock.get(key) for key in ("target", "pipeline")} | {
         "job": lock["job"]["path"],
         "cluster": cluster,
     }

@@ -35,6 +35,7 @@ _TYPES: dict[str, Any] = {
     **dict.fromkeys(("name", "launcher", "job_file", "job_sha256"), str),
     "cluster": str | None,
     "set": list[str],
+    "varies": list[str],
     "pipeline": PipelineStep | None,
 }
 
@@ -55,6 +56,7 @@ def describe(job: Job, target: Target, files: dict[str, str], command: list[str]
         "cluster": job.cluster_name,
         "cluster_sha256": job.cluster_digest if job.cluster_name else None,
         "set": list(job.overrides),
+        "varies": list(job.varies),
         "artifacts": {name: digest(text) for name, text in files.items()},
         "git_commit": git.commit(job.dir),
         "git_dirty": git.is_dirty(job.dir),

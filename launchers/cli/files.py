@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import LaunchError, UsageError, printable
-from .options import DIGEST, JSON, job_options, load, say
+from .options import AS, DIGEST, JSON, job_options, load, say
 
 if TYPE_CHECKING:
     from ..render.render import Target
@@ -44,6 +44,7 @@ def schema(kind: Any) -> None:
 
 @click.command()
 @job_options
+@AS
 @click.option(
     "--target",
     "targets",
@@ -57,6 +58,7 @@ def render(
     job_file: Path,
     overrides: tuple[str, ...],
     cluster: str | None,
+    named: str | None,
     targets: tuple[Target, ...],
     require_digest: bool,
     as_json: bool,
@@ -67,7 +69,14 @@ def render(
     from ..render import render as rendering
 
     written = []
-    for job in load(job_file, overrides, cluster).jobs.values():
+    pipeline = load(job_file, overrides, cluster, named)
+    if varied := [job.spec.name for job in pipeline.jobs.values() if job.varies]:
+        raise UsageError(
+            f"--set: makes {', '.join(varied)}, of which only a submission has files, in its run's folder\n"
+            f"    remedy: {'--set STEP.name=NAME' if pipeline.name else '--as NAME'} makes it a job of its own, in "
+            "launch/NAME; to see its script: `alignlaunch slurm JOB --set ... --dry-run`"
+        )
+    for job in pipeline.jobs.values():
         for target in sorted({*targets} or rendering.targets(job)):
             folder = drift.folder_of(job, target)
             files = drift.artifacts(job, target, folder)

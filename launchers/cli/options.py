@@ -44,16 +44,19 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return JOB(set_(CLUSTER(command)))
 
 
+AS = click.option("--as", "named", metavar="NAME", help="With --set: a job of this name, committed as such.")
+
+
 def say(message: str) -> None:
     """Show the user a message, on stderr: stdout is for output that scripts read."""
     click.echo(f"alignlaunch: {printable(message)}", err=True)
 
 
-def load(job_file: Path, overrides: tuple[str, ...], cluster: str | None) -> Pipeline:
+def load(job_file: Path, overrides: tuple[str, ...], cluster: str | None, named: str | None = None) -> Pipeline:
     from ..job import pipeline
     from . import summary
 
-    loaded = pipeline.load(job_file, overrides, cluster)
+    loaded = pipeline.load(job_file, (*overrides, *([f"name={named}"] if named else [])), cluster)
     for job in loaded.jobs.values():
         for line in summary.lines(job):
             say(line)

@@ -13,7 +13,7 @@ import click
 from ..backends import registry
 from ..backends.registry import PLACES
 from ..errors import UsageError
-from .options import JSON, RUN, exit_code, job_options, load, say
+from .options import AS, JSON, RUN, exit_code, job_options, load, say
 
 if TYPE_CHECKING:
     from ..backends.base import Backend
@@ -27,6 +27,7 @@ class Submission(NamedTuple):
     job_file: Path
     overrides: tuple[str, ...]
     cluster: str | None
+    named: str | None
     write: bool
     require_committed: bool
     no_data_check: bool
@@ -63,6 +64,7 @@ def command_of(scheme: str) -> click.Command:
     place = PLACES[scheme]
 
     @job_options
+    @AS
     @submit_options
     def command(**given: Any) -> None:
         submission = Submission(**{name: given.pop(name) for name in Submission._fields})
@@ -83,14 +85,14 @@ def retry(run: str, **given: Any) -> None:
 
     once_more = again.of(run)
     backend = registry.open_(once_more.scheme, **once_more.options)
-    _submit(Submission(once_more.job_file, once_more.overrides, once_more.cluster, **given), backend)
+    _submit(Submission(once_more.job_file, once_more.overrides, once_more.cluster, None, **given), backend)
 
 
 def _submit(submission: Submission, backend: Backend) -> None:
     from ..backends.base import ForegroundBackend
     from ..submit import checks, foreground, steps
 
-    pipeline = load(submission.job_file, submission.overrides, submission.cluster)
+    pipeline = load(submission.job_file, submission.overrides, submission.cluster, submission.named)
     if submission.preflight_only and pipeline.name:
         raise UsageError(
             f"--preflight-only: {submission.job_file} is a pipeline; its later steps read what is not made yet\n"

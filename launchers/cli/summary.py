@@ -22,6 +22,7 @@ def lines(job: Job) -> list[str]:
     return [
         *(f"note: {note}" for note in job.notes),
         f"{spec.name}: {spec.stage}, {tuned}, {zero}{data}",
+        *(f"other than committed: {line}" for line in job.varies),
         f"processes: {nodes} nodes x {spec.nproc_per_node} = {most}{job.world_size}",
         f"effective batch size: {job.per_device_batch_size} per device x {job.world_size} processes"
         f" x {job.accumulation_steps} accumulation = {job.effective_batch_size}",
@@ -66,7 +67,8 @@ def description(run: Run, made_from: dict[str, Any]) -> str:
         ("stage", f"{part('stage')}, {part('nnodes')} nodes x {part('nproc_per_node')} processes ({part('launcher')})"),
         ("job", f"{part('job_file')} (what it says: sha256 {part('job_sha256')})"),
         *([("pipeline", f"step {pipeline['step']} of {pipeline['path']}")] if pipeline else []),
-        *([("changed", part("set"))] if made_from.get("set") else []),
+        *([("set", part("set"))] if made_from.get("set") else []),
+        *(("varies", line) for line in made_from.get("varies") or ()),
         *([("cluster", part("cluster"))] if made_from.get("cluster") else []),
         ("commit", f"{part('git_commit')}{changed}"),
         ("submitted", f"{submitted(run)} by {part('user')} on {part('host')}, with alignlaunch {part('alignlaunch')}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +18,9 @@ from ..errors import Problem
 from .cluster import Cluster
 from .spec import JobSpec, Scalar
 from .zero import ZeroConfig
+
+#: Letters of a variant's name on Kubernetes, where a pod's name adds up to 19.
+_LONGEST_VARIANT = 44
 
 
 class Step(NamedTuple):
@@ -39,6 +43,7 @@ class Job:
     notes: list[str] = field(default_factory=list)
     step: Step | None = None  # set if the pipeline file changes what the job file says
     upcoming: tuple[str, ...] = ()  # outputs of earlier pipeline steps, which need not exist yet
+    varies: tuple[str, ...] = ()  # of a variant: how it differs from the committed job, a line for each key
     refused: dict[str, list[Problem]] = field(default_factory=dict)  # target → why it cannot take this job
 
     @property
@@ -62,6 +67,14 @@ class Job:
             home = self.spec.k8s.working_dir if self.spec.k8s else None
             return posixpath.normpath(posixpath.join(home or "/", self.spec.output_dir))
         return str((self.dir / self.spec.output_dir).resolve())
+
+    @property
+    def object_name(self) -> str:
+        """The name of its objects on Kubernetes, a DNS-1035 label, which a variant's name need not be."""
+        name = re.sub(r"[^a-z0-9]+", "-", self.spec.name)
+        if name == self.spec.name or len(name) <= _LONGEST_VARIANT:
+            return name.strip("-")
+        return f"{name[: _LONGEST_VARIANT - 7].strip('-')}-{sha256(self.spec.name.encode()).hexdigest()[:6]}"
 
     @property
     def elastic(self) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ..errors import JobFileError, Problem, UsageError
-from . import checkpoint, defaults, legacy, misplaced, rules, schema, step_outputs, yamlfile, zero_rules
+from . import checkpoint, defaults, legacy, misplaced, rules, schema, step_outputs, variant, yamlfile, zero_rules
 from . import cluster as clusters
 from . import zero as zeros
 from .cluster import Cluster
@@ -26,12 +26,26 @@ from .zero import ZeroConfig, ZeroError
 def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None = None) -> Job:
     """Read a job file, override keys, fill in defaults and check it.
 
-    overrides: `a.b=c`, the value read as YAML. Raises JobFileError with every problem, UsageError for a bad override.
+    overrides: `a.b=c`, the value read as YAML; they make a variant of the job. Raises JobFileError with every problem,
+    UsageError for a bad override.
     """
+    job = _load(path, overrides, cluster_name)
+    return variant.of(job, _committed(path, cluster_name), overrides) if overrides else job
+
+
+def _load(path: Path, overrides: tuple[str, ...], cluster_name: str | None) -> Job:
     document = read(path)
     for override_ in overrides:
         override(document, override_, override_)
     return build(document, overrides, cluster_name, known=step_outputs.stray(document))
+
+
+def _committed(path: Path, cluster_name: str | None) -> Job | None:
+    """The job file alone; None if it is no whole job without `--set`."""
+    try:
+        return _load(path, (), cluster_name)
+    except JobFileError:
+        return None
 
 
 def read(path: Path) -> Document:

@@ -14,7 +14,7 @@ from msgspec import Meta
 from alignlaunch.train.config import NonEmptyStr
 
 from ..errors import JobFileError, Problem, UsageError
-from . import jobfile, legacy, schema, step_outputs
+from . import jobfile, legacy, schema, step_outputs, variant
 from .job import Job, Step
 from .spec import Name
 from .yamlfile import STEPS, Document, dotted
@@ -70,7 +70,8 @@ class Pipeline:
 def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None = None) -> Pipeline:
     """Read and check a pipeline file (which has the key `jobs`) or a job file.
 
-    overrides: `STEP.a.b=c`; for a job file `a.b=c`. Raises JobFileError with every problem of every step, UsageError.
+    overrides: `STEP.a.b=c`; for a job file `a.b=c`; they make variants. Raises JobFileError with every problem of
+    every step, UsageError.
     """
     document = jobfile.read(path)
     if STEPS not in document.data:
@@ -80,10 +81,13 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
     problems = schema.check(PipelineSpec, document, document.data)
     entries = _entries(document, problems)
     drafts = {step: draft for step in entries if (draft := _draft(document, step, entries[step], problems))}
+    committed = _committed(path, cluster_name) if overrides else {}
+    given: dict[str, list[str]] = {step: [] for step in entries}  # step → its overrides
     for override in overrides:
         step, _, assignment = override.partition(".")
         if step not in entries:
             raise UsageError(f"--set {override}: not STEP.KEY=VALUE\n    remedy: STEP is one of {', '.join(entries)}")
+        given[step].append(assignment)
         if step in drafts:
             jobfile.override(drafts[step], assignment, override)
     needs = _needs(entries, drafts, problems)
@@ -110,10 +114,21 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
             )
         except JobFileError as error:
             problems += error.problems
+        else:
+            if overrides:  # also of an earlier step: its variant has another output folder
+                jobs[step] = variant.of(jobs[step], committed.get(step), given[step])
     problems += _collisions(document, jobs) + _dependencies(document, jobs, needs)
     if problems:
         raise JobFileError(jobfile.in_order(problems))
     return Pipeline(document.data["name"], path, jobs, needs)
+
+
+def _committed(path: Path, cluster_name: str | None) -> dict[str, Job]:
+    """The jobs of the pipeline file alone; none if it is not whole without `--set`."""
+    try:
+        return load(path, (), cluster_name).jobs
+    except JobFileError:
+        return {}
 
 
 def _entries(document: Document, problems: list[Problem]) -> dict[str, Document]:

@@ -36,7 +36,7 @@ def values(job: Job, config: dict[str, str]) -> dict[str, Any]:
     """
     k8s = job.spec.k8s or K8s()
     digest = sha256(json.dumps({name: origin.without(text) for name, text in config.items()}).encode()).hexdigest()
-    config_name = f"{job.spec.name}-{digest[:8]}"
+    config_name = f"{job.object_name}-{digest[:8]}"
     mounts, volumes = _mounts_and_volumes(k8s, config_name)
     labels = _labels(job, k8s)
     return {
@@ -73,7 +73,7 @@ def _command(job: Job, k8s: K8s) -> list[str]:
 
 
 def _labels(job: Job, k8s: K8s) -> dict[str, str]:
-    own = {"app.kubernetes.io/managed-by": "alignlaunch", "alignlaunch/job": job.spec.name}
+    own = {"app.kubernetes.io/managed-by": "alignlaunch", "alignlaunch/job": job.object_name}
     own |= {"alignlaunch/stage": job.spec.stage} | ({"alignlaunch/owner": k8s.owner} if k8s.owner else {})
     return {**own, **k8s.labels, **own}  # ours come first and cannot be overridden: runs are found by them
 
@@ -207,7 +207,7 @@ def _toleration(one: Toleration) -> dict[str, Any]:
 def _affinity(job: Job, k8s: K8s) -> dict[str, Any]:
     if k8s.affinity == "none":
         return {}
-    mine = {"labelSelector": {"matchLabels": {"alignlaunch/job": job.spec.name}}}
+    mine = {"labelSelector": {"matchLabels": {"alignlaunch/job": job.object_name}}}
     term = {"weight": 100, "podAffinityTerm": {**mine, "topologyKey": "kubernetes.io/hostname"}}
     kind = "podAntiAffinity" if k8s.affinity == "spread" else "podAffinity"
     return {kind: {"preferredDuringSchedulingIgnoredDuringExecution": [term]}}
@@ -274,7 +274,7 @@ def _elastic_policy(job: Job) -> dict[str, Any] | None:
         "minReplicas": least,
         "maxReplicas": most,
         "rdzvBackend": "c10d",
-        "rdzvId": job.spec.name,
+        "rdzvId": job.object_name,
         "rdzvConf": [{"key": "read_timeout", "value": _RENDEZVOUS_WAIT}],
         # How often torchrun restarts after a failed process. Nodes that join or leave do not count.
         "maxRestarts": job.spec.max_restarts,

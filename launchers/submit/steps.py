@@ -62,13 +62,18 @@ def write(
 ) -> dict[str, Rendered]:
     """Write the rendered files to their folders under version control. Raises DriftError with all that differs there.
 
-    Returns what is to be submitted: the files as they are in these folders now.
+    Returns what is to be submitted: the files as they are in these folders now, and those of variants, which have none.
 
     accept: overwrite what differs. committed: require that these files and their sources are committed to git.
     dry: write nothing.
     """
 
+    if committed:
+        _require_no_variant(pipeline)
+
     def agree(one: Rendered) -> Rendered:
+        if one.job.varies:
+            return one  # its files lie in the run's folder alone
         if done := drift.ensure(one.folder, one.files, accept=accept, dry=dry):
             say(done)
         if committed:
@@ -80,6 +85,17 @@ def write(
     if committed:
         drift.require_committed(pipeline.path)
     return agreed
+
+
+def _require_no_variant(pipeline: Pipeline) -> None:
+    """Raise DriftError for a variant, of which git has nothing."""
+    if varied := [job for job in pipeline.jobs.values() if job.varies]:
+        to_name = "--set STEP.name=NAME" if pipeline.name else "--as NAME"
+        raise DriftError(
+            "\n".join(f"{job.spec.name}: {line}" for job in varied for line in job.varies)
+            + "\nnot committed: a variant is rendered into its run's folder alone\n"
+            f"    remedy: `alignlaunch render {pipeline.path} --set ... {to_name}`, commit, and submit with the same"
+        )
 
 
 def _sources(one: Rendered) -> list[Path]:

@@ -126,7 +126,7 @@ def _train_job(job: Job, k8s: K8s) -> Iterator[Broken]:
     if job.elastic:
         yield ("nnodes",), job.spec.nnodes, "a TrainJob cannot be elastic", "`kind: PyTorchJob`"
     # JobSet refuses a job if its longest pod name is not a DNS label (63 characters).
-    longest = f"{job.spec.name}-node-0-{job.nnodes - 1}-abcde"
+    longest = f"{job.object_name}-node-0-{job.nnodes - 1}-abcde"
     if len(longest) > _MAX_NAME:
         rule = f"too long for a TrainJob of {job.nnodes} nodes: its pods' names would have {len(longest)} letters"
         yield ("name",), job.spec.name, rule, f"shorten it by {len(longest) - _MAX_NAME}"

@@ -209,7 +209,7 @@ def test_set_and_cluster_are_in_the_lock_and_rendered_again(cli: Cli, tmp_path: 
     (tmp_path / "clusters").mkdir()
     profile = tmp_path / "clusters" / "lab.yaml"
     profile.write_text("slurm: {partition: gpu}\n")
-    options = ["--set", "nnodes=3", "--set", "env.A=a 'b' $c", "--cluster", "lab"]
+    options = ["--set", "nnodes=3", "--set", "env.A=a 'b' $c", "--as", "three", "--cluster", "lab"]
     assert cli("render", job_file, *options).returncode == 0
     assert cli("check").returncode == 0
     profile.write_text("slurm: {partition: cpu}\n")

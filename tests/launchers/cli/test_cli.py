@@ -126,9 +126,9 @@ def test_usage_errors_exit_2(job_file: Path, monkeypatch: pytest.MonkeyPatch, ar
 
 
 def test_render_prints_the_folders_alone_on_stdout(cli: Cli, job_file: Path) -> None:
-    done = cli("render", "job.yaml", "--set", "nnodes=2", "--set", "nproc_per_node=3")
+    done = cli("render", "job.yaml", "--set", "nnodes=2", "--set", "nproc_per_node=3", "--as", "six")
     assert done.returncode == 0
-    assert done.stdout == "launch/tiny/bash\nlaunch/tiny/slurm\n"
+    assert done.stdout == "launch/six/bash\nlaunch/six/slurm\n"
     assert "processes: 2 nodes x 3 = 6\n" in done.stderr
     assert "effective batch size: 1 per device x 6 processes x 8 accumulation = 48\n" in done.stderr
 
@@ -199,13 +199,14 @@ def test_a_dry_run_looks_at_what_a_submission_looks_at(tmp_path: Path, cli: Cli)
         (tmp_path / "model").mkdir(exist_ok=True)
         (tmp_path / "bad.jsonl").write_text('{"nonsense": 1}\n')
         (tmp_path / "job.yaml").write_text(MINIMAL.replace("[data]", "[bad.jsonl]"))
-        done = cli(command, "job.yaml", "--set", "nproc_per_node=1", "--dry-run")
+        done = cli(command, "job.yaml", "--dry-run")
         assert done.returncode == 2
         assert "bad.jsonl" in done.stderr
         assert done.stdout.startswith("#!/bin/bash")
         assert not (tmp_path / "launch").exists()
     (tmp_path / "job.yaml").write_text(MINIMAL.replace("[data]", "[hub/data]"))
     assert cli("render", "job.yaml", "--target", "bash").returncode == 0
-    done = cli("local", "job.yaml", "--set", "nproc_per_node=1", "--dry-run")
+    (tmp_path / "job.yaml").write_text(MINIMAL.replace("[data]", "[hub/data]") + "nproc_per_node: 2\n")
+    done = cli("local", "job.yaml", "--dry-run")
     assert done.returncode == 1
     assert "is not what the job file renders to" in done.stderr

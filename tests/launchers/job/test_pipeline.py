@@ -102,9 +102,9 @@ def test_set_names_the_step(chain: Path) -> None:
 
 
 def test_a_job_file_is_a_pipeline_of_one(chain: Path) -> None:
-    loaded: Pipeline = pipeline.load(Path("pairs.yaml"), ("train.max_steps=1",))
-    assert (loaded.name, list(loaded.jobs), loaded.needs) == (None, ["pairs"], {"pairs": []})
-    assert loaded.jobs["pairs"].spec.train["max_steps"] == 1
+    loaded: Pipeline = pipeline.load(Path("pairs.yaml"), ("train.max_steps=1", "name=short"))
+    assert (loaded.name, list(loaded.jobs), loaded.needs) == (None, ["short"], {"short": []})
+    assert loaded.jobs["short"].spec.train["max_steps"] == 1
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,13 @@ def test_a_reference_in_a_job_that_runs_alone(chain: Path, cli: Cli) -> None:
 
 
 def test_each_step_is_rendered_and_checked(chain: Path, cli: Cli) -> None:
-    rendered = cli("render", "chain.yaml", "--target", "slurm", "--set", "last.train.max_steps=5")
-    assert rendered.stdout.split() == ["jobs/launch/first/slurm", "launch/chain-inline/slurm", "launch/pairs/slurm"]
-    lock = json.loads(Path("launch/pairs/slurm/alignlaunch.lock").read_text())
+    rendered = cli("render", "chain.yaml", "--target", "slurm", "--set", "last.name=short")
+    assert rendered.stdout.split() == ["jobs/launch/first/slurm", "launch/chain-inline/slurm", "launch/short/slurm"]
+    lock = json.loads(Path("launch/short/slurm/alignlaunch.lock").read_text())
     assert lock["job"]["path"] == "../../../pairs.yaml"
     assert lock["pipeline"] == {"path": "../../../chain.yaml", "step": "last"}
-    assert lock["set"] == ["last.train.max_steps=5"]
-    assert "model: out/first/best" in Path("launch/pairs/slurm/job.resolved.yaml").read_text()
+    assert lock["set"] == ["last.name=short"]
+    assert "model: out/first/best" in Path("launch/short/slurm/job.resolved.yaml").read_text()
     checked = cli("check")
     assert (checked.returncode, checked.stdout) == (0, ""), checked.stderr
     assert "3 clean" in checked.stderr

@@ -228,8 +228,10 @@ def test_check_knows_the_folder_without_its_lock(cli: Cli, tmp_path: Path) -> No
     assert cli("check").returncode == 1
     (folder / "alignlaunch.lock").unlink()
     assert cli("check").returncode == 2
-    assert cli("render", "job.yaml", "--target", "k8s", "--set", "k8s.kind=TrainJob").returncode == 0
+    (tmp_path / "job.yaml").write_text(as_yaml(KEYS | {"k8s": {**KEYS["k8s"], "kind": "TrainJob"}}))
+    assert cli("render", "job.yaml").returncode == 0
     assert cli("check").returncode == 0
+    (tmp_path / "job.yaml").write_text(as_yaml(KEYS))
     assert not cli("render", "job.yaml", "--target", "k8s").returncode
     assert sorted(path.name for path in folder.glob("*.yaml")) == ["job.configmap.yaml", "job.pytorchjob.yaml"]
 

@@ -38,11 +38,11 @@ CASES = {
     "custom-zero": Case("custom-zero.yaml"),
     "pyxis": Case("qwen3-orpo.yaml", "pyxis"),
     "apptainer": Case("deepspeed.yaml", "apptainer"),
-    "cpu": Case("direct.yaml", "cpu", ("nnodes=3", "nproc_per_node=2")),
+    "cpu": Case("direct.yaml", "cpu", ("nnodes=3", "nproc_per_node=2", "name=sft-direct-three")),
     "k8s": Case("qwen3-orpo.yaml", "k8s"),
-    "k8s-cpu": Case("direct.yaml", "k8s-cpu", ("nnodes=1", "nproc_per_node=1")),
+    "k8s-cpu": Case("direct.yaml", "k8s-cpu", ("nnodes=1", "nproc_per_node=1", "name=sft-direct-one")),
     "k8s-elastic": Case("elastic.yaml"),
-    "k8s-trainjob": Case("custom-zero.yaml", "trainjob", ("nnodes=2",)),
+    "k8s-trainjob": Case("custom-zero.yaml", "trainjob", ("nnodes=2", "name=sft-trainjob")),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 

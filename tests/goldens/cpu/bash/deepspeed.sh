@@ -1,7 +1,7 @@
 #!/bin/bash
-# Made by alignlaunch from direct.yaml (what it says: sha256 af729d3112ecf3714d96174c5db0c508f653f8cca6d0540bd65118ce5edfbb04).
+# Made by alignlaunch from direct.yaml (what it says: sha256 7bafbc34f30f19e0bd24c7b417d3b8867d38aaeadcbab58c3d9850c695a63a7e).
 # Do not edit: change the job file and render again. Run from the folder of direct.yaml, on every node:
-#     [NODE_RANK=N] bash launch/sft-direct/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
+#     [NODE_RANK=N] bash launch/sft-direct-three/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the
 # number of NODES. What neither gives is the job's. zero_stage 0 is plain DDP.
 
@@ -51,10 +51,10 @@ unset WORLD_SIZE # it counts processes from here on; the launcher sets it
 
 total=$((num_nodes * gpus_per_node))
 cat << END
-job             sft-direct (sft)
+job             sft-direct-three (sft)
 model           ../model/Qwen/Qwen3-0.6B
 data            ../data/finetune
-output          output/sft-direct
+output          output/sft-direct-three
 ZeRO            $zero_stage ($zero_json)
 nodes           $num_nodes, this is $node_rank, head $master_addr:$master_port
 processes       $total ($gpus_per_node on each node)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch from direct.yaml (what it says: sha256 af729d3112ecf3714d96174c5db0c508f653f8cca6d0540bd65118ce5edfbb04). Do not edit.
+# Made by alignlaunch from direct.yaml (what it says: sha256 7bafbc34f30f19e0bd24c7b417d3b8867d38aaeadcbab58c3d9850c695a63a7e). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Made by alignlaunch from direct.yaml (what it says: sha256 3f368ee41a8d8e41af3c1fe4a44d9982b2914fa601f5f2915a04601eab29b032).
+# Made by alignlaunch from direct.yaml (what it says: sha256 334ee10275719934dc2d87f88167664507947c64ebdc2c2c8a33536b997b12e4).
 # Do not edit: change the job file and render again. Run from the folder of direct.yaml, on every node:
-#     [NODE_RANK=N] bash launch/sft-direct/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
+#     [NODE_RANK=N] bash launch/sft-direct-one/bash/deepspeed.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the
 # number of NODES. What neither gives is the job's. zero_stage 0 is plain DDP.
 
@@ -51,10 +51,10 @@ unset WORLD_SIZE # it counts processes from here on; the launcher sets it
 
 total=$((num_nodes * gpus_per_node))
 cat << END
-job             sft-direct (sft)
+job             sft-direct-one (sft)
 model           ../model/Qwen/Qwen3-0.6B
 data            ../data/finetune
-output          output/sft-direct
+output          output/sft-direct-one
 ZeRO            $zero_stage ($zero_json)
 nodes           $num_nodes, this is $node_rank, head $master_addr:$master_port
 processes       $total ($gpus_per_node on each node)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch from direct.yaml (what it says: sha256 3f368ee41a8d8e41af3c1fe4a44d9982b2914fa601f5f2915a04601eab29b032). Do not edit.
+# Made by alignlaunch from direct.yaml (what it says: sha256 334ee10275719934dc2d87f88167664507947c64ebdc2c2c8a33536b997b12e4). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

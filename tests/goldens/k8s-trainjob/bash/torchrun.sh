@@ -1,7 +1,7 @@
 #!/bin/bash
-# Made by alignlaunch from custom-zero.yaml (what it says: sha256 e80726233e98cb894efd62d00117693f506ad94613cf10e18cfd4737212cc251).
+# Made by alignlaunch from custom-zero.yaml (what it says: sha256 ff2258ec6674ebe407c5e17fd670328a761416eacb9d0b87cf141a04714a91f1).
 # Do not edit: change the job file and render again. Run from the folder of custom-zero.yaml, on every node:
-#     [NODE_RANK=N] bash launch/pt-custom/bash/torchrun.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
+#     [NODE_RANK=N] bash launch/sft-trainjob/bash/torchrun.sh [zero_stage] [num_nodes] [gpus_per_node] [master_addr] [master_port]
 # The same can come from the environment: MASTER_ADDR MASTER_PORT NODE_RANK NPROC_PER_NODE and WORLD_SIZE, here the
 # number of NODES. What neither gives is the job's. zero_stage 0 is plain DDP.
 
@@ -9,7 +9,7 @@ set -euo pipefail
 
 # At a time-out every rank leaves its last collectives where they outlive the node; `alignlaunch diagnose` reads them.
 export TORCH_FR_BUFFER_SIZE=2000 TORCH_NCCL_DUMP_ON_TIMEOUT=1
-export TORCH_FR_DUMP_TEMP_FILE=${ALIGNLAUNCH_RUN_DIR:-output/pt-custom}/fr_rank_ # and the rank
+export TORCH_FR_DUMP_TEMP_FILE=${ALIGNLAUNCH_RUN_DIR:-output/sft-trainjob}/fr_rank_ # and the rank
 export GREETING='it'"'"'s a; "quoted" text'
 export NCCL_DEBUG=INFO
 export PYTHONUNBUFFERED=1
@@ -55,10 +55,10 @@ unset WORLD_SIZE # it counts processes from here on; the launcher sets it
 
 total=$((num_nodes * gpus_per_node))
 cat << END
-job             pt-custom (pt)
+job             sft-trainjob (pt)
 model           ../model/Qwen/Qwen3-0.6B
 data            ../data/pretrain
-output          output/pt-custom
+output          output/sft-trainjob
 ZeRO            $zero_stage ($zero_json)
 nodes           $num_nodes, this is $node_rank, head $master_addr:$master_port
 processes       $total ($gpus_per_node on each node)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC2154 # job.sbatch sets the variables
-# Made by alignlaunch from custom-zero.yaml (what it says: sha256 e80726233e98cb894efd62d00117693f506ad94613cf10e18cfd4737212cc251). Do not edit.
+# Made by alignlaunch from custom-zero.yaml (what it says: sha256 ff2258ec6674ebe407c5e17fd670328a761416eacb9d0b87cf141a04714a91f1). Do not edit.
 # What follows an attempt that has ended with $status: job.sbatch runs this, and nobody else.
 
 python() {

@@ -173,10 +173,10 @@ def test_require_digest(tmp_path: Path, cli: Cli) -> None:
     assert (refused.returncode, "k8s.image = 'a:1': not a digest" in refused.stderr) == (2, True)
     assert not (tmp_path / "launch").exists()
     for kind in ("PyTorchJob", "TrainJob"):
-        digest = ["--set", f"k8s.image={DIGEST}", "--set", f"k8s.kind={kind}"]
+        digest = ["--set", f"k8s.image={DIGEST}", "--set", f"k8s.kind={kind}", "--as", kind.lower()]
         assert cli(*command, *digest).returncode == 0
     sidecar = "k8s.pod_patch.spec.containers=[{name: side, image: 'b:1'}]"
-    refused = cli(*command, "--set", f"k8s.image={DIGEST}", "--set", sidecar)
+    refused = cli(*command, "--set", f"k8s.image={DIGEST}", "--set", sidecar, "--as", "other")
     assert (refused.returncode, "k8s.image = 'b:1': not a digest" in refused.stderr) == (2, True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 _ABSENT = object()
 
 
-def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def between(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """A line for each key whose value differs. before, after: resolved jobs."""
     return list(_changes("", before, after))
 
