@@ -15,7 +15,8 @@ from ..errors import LaunchError, UsageError
 from ..files import unreadable, unwritable, write_atomic
 from ..job import differences, jobfile, pipeline
 from ..job.job import Job
-from ..render import origin, render
+from ..job.pipeline import Pipeline
+from ..render import array, origin, render
 from ..render.render import CONFIGMAP, LOCK, MANIFESTS, RESOLVED, SBATCH, TORCHRUN, Target
 from . import git, provenance
 
@@ -25,8 +26,8 @@ class DriftError(LaunchError):
 
 
 def folder_of(job_: Job, target: Target) -> Path:
-    """`launch/<name>/<target>/` beside the job file."""
-    return job_.dir / "launch" / job_.spec.name / target
+    """`launch/<name>/<target>/` beside the job file, or for a point of a sweep a folder in its sweep's."""
+    return job_.dir / job_.folder(target)
 
 
 def artifacts(job_: Job, target: Target, folder: Path) -> dict[str, str]:
@@ -189,11 +190,11 @@ def locked_folders(path: Path) -> Iterator[Path]:
 def check(folder: Path) -> str:
     """Render `folder` again from its job file: the diff, empty if clean. Raises UsageError if that cannot be done."""
     lock = _read_lock(folder / LOCK)
-    return diff(folder, artifacts(_job_again(folder, lock), lock["target"], folder))
+    return diff(folder, _rendered_again(folder, lock))
 
 
-def _job_again(folder: Path, lock: dict[str, Any]) -> Job:
-    """The job that the lock was made from, read again from its files."""
+def _rendered_again(folder: Path, lock: dict[str, Any]) -> dict[str, str]:
+    """The files that belong to the lock, from what it was made from."""
     step = lock.get("pipeline")
     path = Path(os.path.normpath(folder / (step or lock["job"])["path"]))
     overrides, cluster = tuple(lock["set"]), lock["cluster"]["name"] if lock["cluster"] else None
@@ -203,11 +204,23 @@ def _job_again(folder: Path, lock: dict[str, Any]) -> Job:
             f"{folder / LOCK}: its {'pipeline' if step else 'job'} file {path} is gone\n    remedy: {remedy}"
         )
     if step is None:
-        return jobfile.load(path, overrides, cluster)
-    jobs = pipeline.load(path, overrides, cluster).jobs
-    if step["step"] not in jobs:
+        return artifacts(jobfile.load(path, overrides, cluster), lock["target"], folder)
+    found = pipeline.load(path, overrides, cluster)
+    if step["step"] is None and found.sweep:
+        return array_of(found, folder)
+    if step["step"] not in found.jobs:
         raise UsageError(f"{folder / LOCK}: its step {step['step']} of {path} is gone\n    remedy: {remedy}")
-    return jobs[step["step"]]
+    return artifacts(found.jobs[step["step"]], lock["target"], folder)
+
+
+def array_of(sweep: Pipeline, folder: Path) -> dict[str, str]:
+    """The files of a sweep's array on Slurm, for `folder`. Raises UsageError for points that cannot be one array."""
+    most = sweep.sweep.max_parallel if sweep.sweep else None
+    return array.files([*sweep.jobs.values()], most, os.path.relpath(sweep.path, folder))
+
+
+def _is_step(entry: dict[str, Any]) -> bool:
+    return isinstance(entry["path"], str) and isinstance(entry["step"], str | None)
 
 
 def _read_lock(path: Path) -> dict[str, Any]:
@@ -219,7 +232,7 @@ def _read_lock(path: Path) -> dict[str, Any]:
             and isinstance(lock["job"]["path"], str)
             and all(isinstance(item, str) for item in lock["set"])
             and (lock["cluster"] is None or isinstance(lock["cluster"]["name"], str))
-            and ("pipeline" not in lock or all(isinstance(lock["pipeline"][key], str) for key in ("path", "step")))
+            and ("pipeline" not in lock or _is_step(lock["pipeline"]))
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: not a lock file of alignlaunch ({error})\n    remedy: {remedy}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -115,6 +115,19 @@ class Backend(Protocol):
 
     def log(self, run: Run, count: int | None, wanted: Wanted, is_over: IsOver | None, say: Say) -> Iterator[str]:
         """The last `count` wanted lines (all for None); with `is_over` also every later line until it is true."""
+
+
+@runtime_checkable
+class ArrayBackend(Backend, Protocol):
+    """A place that takes the points of a sweep as one array of jobs."""
+
+    def folder_of_point(self, whole: Path, index: int) -> Path:
+        """The run folder of a point. whole: the folder of the whole array."""
+
+    def submit_array(
+        self, array: Rendered, whole: Path, points: Mapping[int, Rendered], runs: Mapping[int, Run], say: Say
+    ) -> dict[int, Run]:
+        """Submit the copies in the array's folder and in those of its points, by their indices. As `submit`."""
 
 
 @runtime_checkable

@@ -76,6 +76,9 @@ def render(
             f"    remedy: {'--set STEP.name=NAME' if pipeline.name else '--as NAME'} makes it a job of its own, in "
             "launch/NAME; to see its script: `alignlaunch slurm JOB --set ... --dry-run`"
         )
+    if pipeline.sweep and "slurm" in ({*targets} or {"slurm"}):
+        folder = Path(pipeline.path.parent, "launch", str(pipeline.name), "slurm")
+        drift.write(folder, drift.array_of(pipeline, folder))
     for job in pipeline.jobs.values():
         for target in sorted({*targets} or rendering.targets(job)):
             folder = drift.folder_of(job, target)

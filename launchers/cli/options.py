@@ -57,9 +57,8 @@ def load(job_file: Path, overrides: tuple[str, ...], cluster: str | None, named:
     from . import summary
 
     loaded = pipeline.load(job_file, (*overrides, *([f"name={named}"] if named else [])), cluster)
-    for job in loaded.jobs.values():
-        for line in summary.lines(job):
-            say(line)
+    for line in summary.of(loaded):
+        say(line)
     return loaded
 
 

@@ -130,14 +130,18 @@ def diagnose(run: str, as_json: bool) -> None:
 @JSON
 @click.option("--stop", is_flag=True, help="End the run then. Submitted again, it goes on from there.")
 def save(run: str, as_json: bool, stop: bool) -> None:
-    """Have RUN save a checkpoint now. Prints its folder once it is complete."""
+    """Have RUN save a checkpoint now. Of a sweep each point that runs. Prints its folder once it is complete."""
     from ..watch import saving, states
 
-    found = states.find(run)
+    found = states.refresh(states.find(run))
     if len(found) > 1:
-        raise UsageError(f"{run}: a pipeline\n    remedy: name one of its runs")
-    checkpoint = saving.save(found[0], say, stop=stop)
-    click.echo(json.dumps([{"handle": found[0].handle, "checkpoint": str(checkpoint)}]) if as_json else checkpoint)
+        found = [one for one in found if one.status.state == "RUNNING"] or found[:1]
+    saved = [(one.handle, str(saving.save(one, say, stop=stop))) for one in found]
+    if as_json:
+        click.echo(json.dumps([{"handle": handle, "checkpoint": checkpoint} for handle, checkpoint in saved]))
+        return
+    for _, checkpoint in saved:
+        click.echo(checkpoint)
 
 
 @click.command()

@@ -28,6 +28,7 @@ class Submission(NamedTuple):
     overrides: tuple[str, ...]
     cluster: str | None
     named: str | None
+    only: tuple[str, ...]
     write: bool
     require_committed: bool
     no_data_check: bool
@@ -67,7 +68,7 @@ def command_of(scheme: str) -> click.Command:
     @AS
     @submit_options
     def command(**given: Any) -> None:
-        submission = Submission(**{name: given.pop(name) for name in Submission._fields})
+        submission = Submission(**{name: given.pop(name, ()) for name in Submission._fields})
         _submit(submission, registry.open_(scheme, **given))
 
     for option in reversed(place.options):
@@ -85,12 +86,14 @@ def retry(run: str, **given: Any) -> None:
 
     once_more = again.of(run)
     backend = registry.open_(once_more.scheme, **once_more.options)
-    _submit(Submission(once_more.job_file, once_more.overrides, once_more.cluster, None, **given), backend)
+    _submit(
+        Submission(once_more.job_file, once_more.overrides, once_more.cluster, None, once_more.only, **given), backend
+    )
 
 
 def _submit(submission: Submission, backend: Backend) -> None:
     from ..backends.base import ForegroundBackend
-    from ..submit import checks, foreground, steps
+    from ..submit import checks, foreground, steps, sweeps
 
     pipeline = load(submission.job_file, submission.overrides, submission.cluster, submission.named)
     if submission.preflight_only and pipeline.name:
@@ -99,22 +102,31 @@ def _submit(submission: Submission, backend: Backend) -> None:
             "    remedy: give the job file of a step"
         )
     rendered = steps.render(pipeline, backend, preflight_only=submission.preflight_only)
+    if submission.only:
+        rendered = {step: rendered[step] for step in submission.only}
+    whole = sweeps.array(pipeline, rendered, backend)
     if submission.dry_run:
-        for one in rendered.values():
+        for one in [*([whole] if whole else []), *rendered.values()]:
             click.echo(backend.script(one), nl=False)
     wanted = checks.Wanted(data=not submission.no_data_check, memory=not submission.no_plan)
     steps.check(pipeline, rendered, backend, say, wanted)
     accept, committed, dry = submission.write, submission.require_committed, submission.dry_run
-    rendered = steps.write(pipeline, rendered, accept=accept, committed=committed, dry=dry, say=say)
+    files = ({"": whole} if whole else {}) | rendered
+    files = steps.write(pipeline, files, accept=accept, committed=committed, dry=dry, say=say)
+    whole, rendered = files.get(""), {step: files[step] for step in rendered}
     if submission.dry_run:
-        for one in rendered.values():
+        for one in [whole] if whole else rendered.values():
             if answer := backend.dry_run(one):
                 say(answer)
         return
-    runs = steps.submit(pipeline, rendered, backend, say)
+    if whole:
+        runs = sweeps.submit(pipeline, whole, rendered, backend, say)
+    else:
+        runs = steps.submit(pipeline, rendered, backend, say)
     print_runs([*runs.values()], submission.as_json)
     if isinstance(backend, ForegroundBackend):
-        sys.exit(foreground.run_all(rendered, runs, backend, follow=submission.follow, say=say))
+        each = pipeline.sweep is not None
+        sys.exit(foreground.run_all(rendered, runs, backend, follow=submission.follow, say=say, each=each))
     watch_runs(pipeline, [*runs.values()], submission)
 
 

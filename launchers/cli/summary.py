@@ -8,7 +8,23 @@ from typing import Any
 
 from ..errors import printable
 from ..job.job import Job
+from ..job.pipeline import Pipeline
 from ..runs.records import Run
+
+
+def of(pipeline: Pipeline) -> list[str]:
+    """What is about to be run: each job, or a sweep's first point and what the others change."""
+    if not pipeline.sweep:
+        return [line for job in pipeline.jobs.values() for line in lines(job)]
+    jobs = [*pipeline.jobs.values()]
+    most = f", at most {pipeline.sweep.max_parallel} at once" if pipeline.sweep.max_parallel else ""
+    changes = [[f"{key}={value}" for key, value in job.point.changes.items()] for job in jobs if job.point]
+    width = max(map(len, changes))
+    rows = [
+        (str(index), label, *point, *[""] * (width - len(point)))
+        for index, (label, point) in enumerate(zip(pipeline.jobs, changes, strict=True))
+    ]
+    return [*lines(jobs[0]), f"sweep {pipeline.name}: {len(jobs)} points{most}", *_aligned(rows).splitlines()]
 
 
 def lines(job: Job) -> list[str]:

@@ -30,6 +30,14 @@ class Step(NamedTuple):
     name: str
 
 
+class Point(NamedTuple):
+    """A point of a sweep that a job is. label: what it is called in the sweep; changes: its keys with their values."""
+
+    sweep: str
+    label: str
+    changes: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Job:
     """A validated job. Everything that templates need is an attribute, so that they do no arithmetic."""
@@ -42,6 +50,7 @@ class Job:
     zero: ZeroConfig | None
     notes: list[str] = field(default_factory=list)
     step: Step | None = None  # set if the pipeline file changes what the job file says
+    point: Point | None = None
     upcoming: tuple[str, ...] = ()  # outputs of earlier pipeline steps, which need not exist yet
     varies: tuple[str, ...] = ()  # of a variant: how it differs from the committed job, a line for each key
     refused: dict[str, list[Problem]] = field(default_factory=dict)  # target → why it cannot take this job
@@ -60,6 +69,12 @@ class Job:
     def dir(self) -> Path:
         """The job file's folder: every relative path in it, and every process, starts from here."""
         return self.path.parent
+
+    def folder(self, target: str) -> str:
+        """The folder of its files under version control, from the job file's."""
+        if self.point:
+            return f"launch/{self.point.sweep}/{target}/{self.point.label}"
+        return f"launch/{self.spec.name}/{target}"
 
     def output_path(self, target: str) -> str:
         """The absolute output folder: on this file system; for Kubernetes, in the pod's."""
@@ -150,6 +165,7 @@ class Job:
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, the content of job.resolved.yaml: the training entrypoint's only input."""
         data: dict[str, Any] = msgspec.to_builtins(self.spec)
+        del data["sweep"]  # which training does not read: a point is a job like any other
         data["deepspeed"] = self.zero.file_name if self.zero else None
         data["env"] = self.env
         return data

@@ -15,8 +15,9 @@ from alignlaunch.train.config import NonEmptyStr
 
 from ..errors import JobFileError, Problem, UsageError
 from . import jobfile, legacy, schema, step_outputs, variant
+from . import sweep as sweeps
 from .job import Job, Step
-from .spec import Name
+from .spec import Name, Sweep
 from .yamlfile import STEPS, Document, dotted
 
 
@@ -58,6 +59,7 @@ class Pipeline:
     path: Path
     jobs: dict[str, Job]
     needs: dict[str, list[str]]  # step → the steps that must succeed first
+    sweep: Sweep | None = None  # the jobs are its points, by their labels
 
     def origin(self, job: Job) -> Job:
         """The first job of the chain that leads to `job`, in which each starts from its predecessor's output model."""
@@ -75,6 +77,10 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
     """
     document = jobfile.read(path)
     if STEPS not in document.data:
+        for override in overrides:
+            jobfile.override(document, override, override)
+        if document.data.get(sweeps.SWEEP) is not None:
+            return _sweep(path, document, overrides, cluster_name)
         alone = jobfile.load(path, overrides, cluster_name)
         return Pipeline(None, path, {alone.spec.name: alone}, {alone.spec.name: []})
 
@@ -121,6 +127,29 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
     if problems:
         raise JobFileError(jobfile.in_order(problems))
     return Pipeline(document.data["name"], path, jobs, needs)
+
+
+def _sweep(path: Path, document: Document, overrides: tuple[str, ...], cluster_name: str | None) -> Pipeline:
+    """The points of a sweep as jobs of which none needs another. overrides: applied to the document already."""
+    points, sweep, problems = sweeps.take(document)
+    problems += step_outputs.stray(document)
+    named = any(one.startswith("name=") for one in overrides)
+    # What is given besides the sweep and its name makes all points variants; so does another sweep without a name.
+    others = [] if named else list(overrides)
+    jobs: dict[str, Job] = {}
+    name = ""
+    for point in points:
+        label = variant.point_label(point)
+        try:
+            job = jobfile.build(sweeps.at(document, point), overrides, cluster_name, step=Step(path, label))
+        except JobFileError as error:
+            problems += error.problems
+            continue
+        name = job.spec.name
+        jobs[label] = variant.of_sweep(job, point, name, others)
+    if problems:
+        raise JobFileError(jobfile.in_order(problems))
+    return Pipeline(name, path, jobs, {label: [] for label in jobs}, sweep)
 
 
 def _committed(path: Path, cluster_name: str | None) -> dict[str, Job]:

@@ -34,6 +34,38 @@ TimeLimit = (
 Scalar = str | int | float | bool
 
 
+class Random(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Points drawn at random."""
+
+    count: Annotated[Count, Meta(le=1000, description="How many points.", examples=[20])]
+    seed: Annotated[int, Meta(ge=0, description="With the same seed the same points are drawn.")] = 0
+
+
+class Sweep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The points at which a job is run."""
+
+    over: Annotated[
+        dict[str, Any],
+        Meta(
+            description="Keys of the job, each with a list of values: every combination is a point. With `random` "
+            "a key may have a range instead, {min: 1e-6, max: 1e-4, log: true}.",
+            examples=[{"train.learning_rate": [1e-5, 2e-5], "train.seed": [1, 2, 3]}],
+        ),
+    ] = {}
+    points: Annotated[
+        list[dict[str, Any]],
+        Meta(description="Points in full, each some keys with their values.", examples=[[{"lora.r": 8}]]),
+    ] = []
+    random: Annotated[
+        Random | None,
+        Meta(description="Draw points from `over` instead of taking every combination.", examples=[{"count": 20}]),
+    ] = None
+    max_parallel: Annotated[
+        Annotated[Count, Meta(le=1000)] | None,
+        Meta(description="How many points run at once. By default as many as there is room for.", examples=[2]),
+    ] = None
+
+
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The job file's keys. `alignlaunch schema` prints this class."""
 
@@ -231,6 +263,14 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             description="Whom to tell that the run has started, resumed, stopped, failed or is completed "
             "(docs/resuming.md). Nobody by default. A message that cannot be delivered costs a line in the log.",
             examples=[{"webhook": "SLACK_URL"}],
+        ),
+    ] = None
+    sweep: Annotated[
+        Sweep | None,
+        Meta(
+            description="Run the job at many points: each is a job of its own, with its name and its output folder "
+            "(docs/sweeps.md).",
+            examples=[{"over": {"train.learning_rate": [1e-5, 2e-5]}}],
         ),
     ] = None
     slurm: Annotated[Slurm, Meta(description="Options of sbatch.", examples=[{"partition": "gpu"}])] = Slurm()

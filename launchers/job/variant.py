@@ -20,7 +20,7 @@ from alignlaunch.train.outputs import sameness
 
 from ..errors import printable
 from . import differences
-from .job import Job
+from .job import Job, Point
 
 #: What stands between the job's name and what the variant changes. No job's own name can have it.
 MARK = "+"
@@ -64,6 +64,26 @@ def _said(job: Job) -> Any:
     return job.resolved(), job.zero
 
 
+def of_sweep(job: Job, point: dict[str, Any], sweep: str, overrides: Sequence[str]) -> Job:
+    """The job at a point of a sweep. overrides: that the whole sweep was given, which make all its points variants."""
+    own = point_label(point)
+    also = _label(job, None, overrides) if overrides else ""
+    changed = f"{also}-{own}" if also else own
+    folder = PurePath(job.spec.output_dir)
+    spec = msgspec.structs.replace(
+        job.spec,
+        name=f"{job.spec.name}{MARK}{changed}",
+        output_dir=str(folder.with_name(f"{folder.name}{MARK}{changed}")),
+    )
+    varies = tuple(map(printable, overrides))
+    return replace(job, spec=spec, point=Point(sweep, own, point), varies=varies)
+
+
+def point_label(point: dict[str, Any]) -> str:
+    """A point in short: `lr1e-5-seed1`."""
+    return _short("-".join(_part(key, value) for key, value in point.items()))
+
+
 def _label(job: Job, committed: Job | None, overrides: Sequence[str]) -> str:
     """What the job learns otherwise than the committed one, as part of a name: `lr1e-5-seed1`; "" if nothing."""
     now, before = (dict(_flat(sameness.of(_trained(one)))) if one else {} for one in (job, committed))
@@ -71,7 +91,10 @@ def _label(job: Job, committed: Job | None, overrides: Sequence[str]) -> str:
     if committed is None:
         given = tuple(f"{one.partition('=')[0]}." for one in overrides)
         keys = [key for key in keys if f"{key}.".startswith(given)]
-    text = "-".join(_part(key, now.get(key)) for key in keys)
+    return _short("-".join(_part(key, now.get(key)) for key in keys))
+
+
+def _short(text: str) -> str:
     if len(text) <= _LONGEST:
         return text
     return f"{text[: _LONGEST - 7].rstrip('-.')}-{_digest(text)[:6]}"

@@ -13,7 +13,11 @@ _LINE = re.compile(rf"""^(\s*)(# Made by alignlaunch|"{LABEL}":).*""", re.MULTIL
 
 def of(job: Job) -> str:
     """The line's words."""
-    return f"Made by alignlaunch from {job.path.name} (what it says: sha256 {job.digest})"
+    return line(job.path.name, job.digest)
+
+
+def line(file: str, digest: str) -> str:
+    return f"Made by alignlaunch from {file} (what it says: sha256 {digest})"
 
 
 def without(text: str) -> str:

@@ -85,9 +85,9 @@ def targets(job: Job) -> list[Target]:
 def _slurm(job: Job) -> dict[str, str]:
     slurm = job.spec.slurm
     goes_on = slurm.requeue and slurm.max_requeues > 0
-    values = {"exported": _exported(job), "preflight": job.preflight_seconds("slurm"), "goes_on": goes_on}
+    values = {"exported": exported(job), "preflight": job.preflight_seconds("slurm"), "goes_on": goes_on}
     names = [SBATCH, *([AFTER] if goes_on or job.spec.notify else [])]
-    return {name: _template(f"slurm/{name}.j2", job, **values) for name in names} | _config(job)
+    return {name: template(f"slurm/{name}.j2", job, **values) for name in names} | _config(job)
 
 
 def _config(job: Job) -> dict[str, str]:
@@ -100,7 +100,7 @@ def _k8s(job: Job) -> dict[str, str]:
     k8s = job.spec.k8s or K8s()
     values = k8s_manifest.values(job, _config(job))
     name = MANIFESTS[k8s.kind]
-    files = {file: _template(f"k8s/{file.removeprefix('job.')}.j2", job, **values) for file in (CONFIGMAP, name)}
+    files = {file: template(f"k8s/{file.removeprefix('job.')}.j2", job, **values) for file in (CONFIGMAP, name)}
     if k8s.patch or k8s.pod_patch:
         header = "".join(takewhile(lambda line: line.startswith("#"), files[name].splitlines(keepends=True)))
         patched = manifests.patched(yaml.safe_load(files[name]), k8s)
@@ -120,24 +120,27 @@ def _bash(job: Job) -> dict[str, str]:
         "accumulation": job.accumulation_steps,
         "preflight": job.preflight_seconds("bash"),
     }
-    files = {name: _template(f"bash/{name}.j2", job, script=name, **values) for name in (TORCHRUN, DEEPSPEED)}
+    files = {name: template(f"bash/{name}.j2", job, script=name, **values) for name in (TORCHRUN, DEEPSPEED)}
     return files | _config(job) | {config.file_name: config.text for config in configs.values()}
 
 
-def _template(name: str, job: Job, **values: Any) -> str:
-    template = environment().get_template(name)
-    return template.render(
-        origin=origin.of(job),
-        job=job,
-        spec=job.spec,
-        slurm=job.spec.slurm,
-        cluster=job.cluster,
-        container=job.cluster.container,
-        **values,
+def template(name: str, job: Job, **values: Any) -> str:
+    """A template filled in with a job, and with these values besides."""
+    return (
+        environment()
+        .get_template(name)
+        .render(
+            **{"origin": origin.of(job), **values},
+            job=job,
+            spec=job.spec,
+            slurm=job.spec.slurm,
+            cluster=job.cluster,
+            container=job.cluster.container,
+        )
     )
 
 
-def _exported(job: Job) -> list[str]:
+def exported(job: Job) -> list[str]:
     """Variables that sbatch exports from the submitting shell: the run folder, the python environment, the secrets."""
     environment = [] if job.cluster.python or job.cluster.container else ["VIRTUAL_ENV", "CONDA_PREFIX"]
     return [

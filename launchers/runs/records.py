@@ -204,10 +204,11 @@ def load(limit: int = 1000, name: str | None = None) -> list[Run]:
 def find(text: str) -> list[Run]:
     """The run of a handle, the latest of a job's name, or with "last" the latest of all; none if there is none.
 
-    With a pipeline's name, or where "last" is one of a pipeline: all its runs, in the order of their submission.
+    With a pipeline's or sweep's name, or where "last" is one of it: all its runs, in the order of their submission. So
+    with the handle of an array without a task's number.
     """
     if "://" in text:
-        return _select("handle = ?", text)
+        return _select("handle = ?", text) or _select("instr(handle, ?) = 1 ORDER BY number", f"{text}_")
     if text == "last":
         latest = load(1)
     else:

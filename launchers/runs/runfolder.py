@@ -23,13 +23,15 @@ def new_id(name: str) -> str:
 
 
 @contextmanager
-def create(job: Job, files: dict[str, str]) -> Iterator[Path]:
+def create(job: Job, files: dict[str, str], name: str = "") -> Iterator[Path]:
     """A new run folder, for this user alone, with copies of `files`. If nothing was submitted, it is deleted again.
+
+    name: the folder's; by default one of the job's own.
 
     It stays after a LostJobError, and after whatever else may come when the scheduler already has the job.
     """
     runs = (job.dir / job.cluster.runs_dir).resolve()
-    folder = runs / new_id(job.spec.name)
+    folder = runs / (name or new_id(job.spec.name))
     try:
         make_private(folder)
         if not (runs / ".gitignore").exists():

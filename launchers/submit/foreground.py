@@ -17,28 +17,39 @@ from ..runs.records import Run
 from ..watch import metrics, states, words
 
 POLL_SECONDS = 0.2
+#: The exit code after Ctrl-C, which ends all.
+INTERRUPTED = 130
 
 
 def run_all(
-    rendered: Mapping[str, Rendered], runs: Mapping[str, Run], backend: ForegroundBackend, *, follow: bool, say: Say
+    rendered: Mapping[str, Rendered],
+    runs: Mapping[str, Run],
+    backend: ForegroundBackend,
+    *,
+    follow: bool,
+    say: Say,
+    each: bool = False,
 ) -> int:
-    """Start the submitted steps one after the other, until one fails. Returns its exit code, or 0.
+    """Start the submitted steps one after the other, until one fails; with `each` also those after it.
 
-    The steps that were not started are cancelled.
+    Returns the exit code of the first that failed, or 0. The steps that were not started are cancelled.
     """
     waiting = list(runs)
     code = 0
     try:
-        while waiting and not code:
+        while waiting and (each or not code):
             step = waiting.pop(0)
             run = states.refresh([runs[step]])[0]
             if run.status.is_final:  # somebody cancelled it while it waited
                 say(words.describe(run))
-                code = run.status.process_code
+                code = code or run.status.process_code
                 continue
             if len(runs) > 1:
                 say(f"{run.name}: {run.handle}")
-            code = _run_one(rendered[step], run, backend, follow=follow, say=say)
+            ended = _run_one(rendered[step], run, backend, follow=follow, say=say)
+            code = code or ended
+            if ended == INTERRUPTED:
+                break
     finally:
         for step in waiting:
             backend.cancel(runs[step])
@@ -75,7 +86,7 @@ def _run_one(rendered: Rendered, run: Run, backend: ForegroundBackend, *, follow
         process.wait()
         states.refresh([run])
         say("stopped")
-        return 130
+        return INTERRUPTED
     run = states.refresh([run])[0]
     if run.status.state == "COMPLETED":
         say(f"done in {time.time() - began:.0f} s; {words.result(run, preflight_only=rendered.preflight_only)}")

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 def render(pipeline: Pipeline, backend: Backend, *, preflight_only: bool = False) -> dict[str, Rendered]:
     """The files of every step for a place to run. Raises UsageError with all steps that cannot run there."""
-    if pipeline.name and not backend.orders_jobs:
+    if any(pipeline.needs.values()) and not backend.orders_jobs:
         raise UsageError(
             f"{pipeline.path}: {backend.scheme} runs no job after another\n"
             "    remedy: submit the steps' job files one after the other with --wait, or the pipeline with `slurm`"

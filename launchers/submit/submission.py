@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ..audit import provenance
-from ..backends.base import Backend, Rendered, Say
+from ..backends.base import ArrayBackend, Backend, Rendered, Say
 from ..errors import LaunchError, LostJobError
 from ..files import write_atomic
 from ..runs import claim, processes, records, runfolder
@@ -24,6 +24,27 @@ def submit(rendered: Rendered, backend: Backend, say: Say, *, after: Sequence[Ru
     """
     with _opened(rendered, backend, pipeline) as run:
         accepted = backend.submit(rendered, run, after, say)
+    return _accepted(run, accepted)
+
+
+def submit_array(
+    array: Rendered, points: Mapping[int, Rendered], backend: ArrayBackend, say: Say, *, pipeline: str
+) -> dict[int, Run]:
+    """Submit points of a sweep as one array of jobs: {its index in the array: its run}. As `submit`."""
+    first = array.job
+    assert first.point
+    with ExitStack() as stack:
+        whole = stack.enter_context(runfolder.create(first, array.files, runfolder.new_id(first.point.sweep)))
+        runs = {
+            index: stack.enter_context(_opened(one, backend, pipeline, backend.folder_of_point(whole, index).name))
+            for index, one in points.items()
+        }
+        accepted = backend.submit_array(array, whole, points, runs, say)
+    return {index: _accepted(run, accepted[index]) for index, run in runs.items()}
+
+
+def _accepted(run: Run, accepted: Run) -> Run:
+    """The run that the scheduler has now, also in the record and in its claim."""
     named = replace(accepted, status=Status("PENDING"))
     records.replace_row(run.handle, named)
     claim.update(named)
@@ -33,14 +54,16 @@ def submit(rendered: Rendered, backend: Backend, say: Say, *, after: Sequence[Ru
 
 
 @contextmanager
-def _opened(rendered: Rendered, backend: Backend, pipeline: str) -> Iterator[Run]:
+def _opened(rendered: Rendered, backend: Backend, pipeline: str, name: str = "") -> Iterator[Run]:
     """A run that is about to be submitted, with its folder, its claim on the output folder, and its row in the record.
+
+    name: its folder's, if that is not one of the job's own.
 
     These exist before the submission, so that a job whose submission is interrupted can be found again. If the
     scheduler refuses, they are removed.
     """
     job = rendered.job
-    with runfolder.create(job, rendered.files) as folder:
+    with runfolder.create(job, rendered.files, name) as folder:
         run = Run(
             handle=records.handle_before(backend.handle_prefix(job), folder.name),
             name=job.spec.name,

@@ -18,6 +18,7 @@ class Again(NamedTuple):
     job_file: Path  # or the pipeline's
     overrides: tuple[str, ...]
     cluster: str | None
+    only: tuple[str, ...]  # points of a sweep; (): all that the file has
     options: dict[str, str]
 
 
@@ -35,4 +36,6 @@ def of(text: str) -> Again:
         what = f"its job file {path} is gone" if path else "what it was made from is not known"
         raise UsageError(f"{run.handle}: {what}\n    remedy: submit a job file")
     options = registry.of(run.scheme).options_of(run)
-    return Again(run.scheme, Path(path), tuple(made_from.get("set") or ()), made_from.get("cluster"), options)
+    points = [provenance.read(Path(one.run_dir)).get("point") for one in runs if one.run_dir]
+    only = tuple(point for point in points if point)
+    return Again(run.scheme, Path(path), tuple(made_from.get("set") or ()), made_from.get("cluster"), only, options)

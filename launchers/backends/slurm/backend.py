@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from ...audit import drift, provenance
 from ...errors import SchedulerError, UsageError
 from ...job.job import Job
+from ...render.array import ARRAY
 from ...render.render import SBATCH, Target
 from ...runs import runfolder
 from ...runs.records import Run, Status
@@ -28,6 +29,7 @@ _JOB_ID = re.compile(r"\d+(_\d+)?")
 _ENDED_BY_SLURM = ("CANCELLED", "TIMEOUT", "DEADLINE", "PREEMPTED")
 _TERMINATED = 128 + 15
 
+_CANCELLED = "cancelled"  # a file in the run's folder
 _LOST = Status("UNKNOWN", reason="Slurm has forgotten the job, keeps no accounts, and it left no exit code")
 
 
@@ -49,12 +51,18 @@ class SlurmBackend(LogFile):
             say(f"without {', '.join(left_out)}: found faulty or left out by the job; `alignlaunch nodes` tells more")
 
     def script(self, rendered: Rendered) -> str:
-        return rendered.files[SBATCH]
+        return rendered.files[self._script_name(rendered)]
+
+    def _script_name(self, rendered: Rendered) -> str:
+        return ARRAY if ARRAY in rendered.files else SBATCH
 
     def dry_run(self, rendered: Rendered) -> str:
+        job = rendered.job
         with TemporaryDirectory(prefix="alignlaunch-") as scratch:
             drift.write(Path(scratch), rendered.files)
-            answer = submission.test_only(rendered.job, Path(scratch))
+            folder, name = Path(scratch), self._script_name(rendered)
+            command = submission.array_command(job, folder, "") if name == ARRAY else submission.command(job, folder)
+            answer = submission.test_only(command, folder / name)
         return answer or "no sbatch here: rendered and validated only"
 
     def handle_prefix(self, job: Job) -> str:
@@ -66,8 +74,29 @@ class SlurmBackend(LogFile):
         ids = [_job(one) for one in after]
         command = submission.command(job, folder, ids, preflight_only=rendered.preflight_only)
         runfolder.write_provenance(folder, provenance.describe(job, self.target, rendered.files, command))
-        handle = submission.submit(command, folder, rendered.files[SBATCH], say)
+        handle = submission.submit(command, folder / SBATCH, rendered.files[SBATCH], say)
         return replace(run, handle=handle, log=str(folder / f"{run.name}-{handle.rpartition('/')[2]}.out"))
+
+    def folder_of_point(self, whole: Path, index: int) -> Path:
+        return whole.with_name(f"{whole.name}-{index}")
+
+    def submit_array(
+        self, array: Rendered, whole: Path, points: Mapping[int, Rendered], runs: Mapping[int, Run], say: Say
+    ) -> dict[int, Run]:
+        script = array.files[ARRAY]
+        indices = _indices(script, points)
+        command = submission.array_command(array.job, whole, indices, preflight_only=array.preflight_only)
+        about = provenance.describe(array.job, self.target, array.files, command)
+        runfolder.write_provenance(whole, about | {"name": array.folder.parent.name})
+        for index, run in runs.items():
+            about = provenance.describe(points[index].job, self.target, points[index].files, command)
+            runfolder.write_provenance(Path(run.run_dir), about)
+        handle = submission.submit(command, whole / ARRAY, script, say)
+        log = f"{array.folder.parent.name}-{handle.rpartition('/')[2]}"
+        return {
+            index: replace(run, handle=f"{handle}_{index}", log=str(Path(run.run_dir) / f"{log}_{index}.out"))
+            for index, run in runs.items()
+        }
 
     def options_of(self, run: Run) -> dict[str, str]:
         del run
@@ -87,6 +116,8 @@ class SlurmBackend(LogFile):
             raise UsageError(f"{handle}: an array of jobs\n    remedy: name one of them: {handle}_0")
         run = replace(run, name=job.name, log=job.log, submitted_at=job.submitted_at)
         folder = Path(job.command).parent
+        if task := job_id.partition("_")[2]:
+            folder = self.folder_of_point(folder, int(task))
         if not (folder / provenance.FILE).is_file():
             return run  # not submitted by alignlaunch
         # The folder is not taken from scontrol's StdOut: 22.05 expands a % there that is part of a folder's name.
@@ -97,14 +128,15 @@ class SlurmBackend(LogFile):
         folder = Path(run.run_dir)
         user = folder.stat().st_uid if folder.exists() else os.getuid()  # a colleague's run may have the output folder
         # The log first: it has the id of the first job, though another one may have gone on with the run.
-        ids = [path.stem.rpartition("-")[2] for path in folder.glob(f"{glob.escape(run.name)}-*.out")]
+        logs = {path.stem.rpartition("-")[2]: path for path in folder.glob("*-*.out")}
+        ids = [*logs]
         ids += [job.id for job in client.jobs_of(user) if _is_of(run, job)]
         if not ids:
             return None
         return replace(
             run,
             handle=f"{client.SCHEME}://{client.here()}/{ids[0]}",
-            log=str(folder / f"{run.name}-{ids[0]}.out"),
+            log=str(logs.get(ids[0], folder / f"{_job_name(run, ids[0])}-{ids[0]}.out")),
             status=Status("PENDING"),
         )
 
@@ -170,6 +202,9 @@ class SlurmBackend(LogFile):
             )
         if remembered:
             client.scancel(job_id, cluster)
+            if run.run_dir:
+                with suppress(OSError):  # another user's run
+                    (Path(run.run_dir) / _CANCELLED).touch()
 
     def _queried_cluster(self, run: Run) -> str:
         """The run's cluster for `client`, "" for this one. Raises UsageError if it cannot be queried from here."""
@@ -183,6 +218,11 @@ class SlurmBackend(LogFile):
 def _job(run: Run) -> str:
     """The id of the job that is the run now."""
     return (runfolder.follower(Path(run.run_dir)) if run.run_dir else "") or run.id
+
+
+def _job_name(run: Run, job_id: str) -> str:
+    """What Slurm calls the run's job: a point as its sweep."""
+    return run.pipeline.partition("/")[0] if "_" in job_id else run.name
 
 
 def _cluster_of(run: Run) -> str:
@@ -208,7 +248,20 @@ def _is_of(run: Run, job: ReportedJob) -> bool:
     The id alone does not tell: another cluster, or this one after its ids were reset, has other jobs of the same ids.
     A name may be changed or used again. (sacct may have no SubmitLine yet for a job that has just been submitted.)
     """
-    return not run.run_dir or not job.free_text or f"{run.run_dir}/" in job.free_text
+    return not run.run_dir or not job.free_text or f"{_script_folder(run, job.id)}/" in job.free_text
+
+
+def _script_folder(run: Run, job_id: str) -> str:
+    """The folder of the script of a run's job: for a task of an array that of the array."""
+    task = job_id.partition("_")[2]
+    return run.run_dir.removesuffix(f"-{task}") if task else run.run_dir
+
+
+def _indices(script: str, points: Mapping[int, Rendered]) -> str:
+    """The indices for `--array`, if they are not all that the script's own line has; "" if they are."""
+    line = next(line for line in script.splitlines() if line.startswith("#SBATCH --array="))
+    last, percent, most = line.partition("=")[2].removeprefix("0-").partition("%")
+    return "" if len(points) == int(last) + 1 else f"{','.join(map(str, points))}{percent}{most}"
 
 
 def _status(run: Run, reported: Status | None) -> Status:
@@ -218,6 +271,9 @@ def _status(run: Run, reported: Status | None) -> Status:
     """
     own = runfolder.exit_code(Path(run.run_dir)) if run.run_dir else None
     if reported is None:
+        # Slurm keeps nothing of a task of an array that is cancelled before it begins.
+        if own is None and run.run_dir and (Path(run.run_dir) / _CANCELLED).exists():
+            return Status("CANCELLED")
         return _LOST if own is None else Status("COMPLETED" if own == 0 else "FAILED", own)
     if not reported.is_final or reported.state == "COMPLETED":
         return reported

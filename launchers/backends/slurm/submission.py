@@ -51,6 +51,30 @@ def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_onl
 
     The script's own `#SBATCH --export` passes the variables that are set here.
     """
+    return [
+        *_command(job, run_dir, preflight_only=preflight_only),
+        f"--job-name={job.spec.name}",
+        f"--output={_literal(run_dir)}/{job.spec.name}-%j.out",
+        *([f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []),
+    ]
+
+
+def array_command(first: Job, whole: Path, indices: str, *, preflight_only: bool = False) -> list[str]:
+    """The sbatch command of a sweep's array. whole: the array's folder; indices: as `--array` has them; "": all."""
+    sweep = first.point.sweep if first.point else first.spec.name
+    return [
+        *_command(first, whole, preflight_only=preflight_only),
+        f"--job-name={sweep}",
+        f"--output={_literal(whole)}-%a/{sweep}-%A_%a.out",
+        *([f"--array={indices}"] if indices else []),
+    ]
+
+
+def _literal(path: Path) -> str:
+    return str(path).replace("%", "%%")
+
+
+def _command(job: Job, run_dir: Path, *, preflight_only: bool) -> list[str]:
     variables = [f"ALIGNLAUNCH_RUN_DIR={run_dir}", f"ALIGNLAUNCH_PYTHON={sys.executable}"]
     variables += [f"{bad_nodes.VARIABLE}={bad_nodes.path(job.cluster.bad_nodes)}"]
     variables += [f"{PREFLIGHT_ONLY}=1"] if preflight_only else []
@@ -62,10 +86,7 @@ def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_onl
         *variables,
         "sbatch",
         f"--chdir={job.dir.resolve()}",
-        f"--job-name={job.spec.name}",
-        f"--output={str(run_dir).replace('%', '%%')}/{job.spec.name}-%j.out",
         *([f"--exclude={','.join(left_out)}"] if (left_out := excluded(job)) else []),
-        *([f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []),
     ]
 
 
@@ -81,8 +102,8 @@ def excluded(job: Job) -> list[str]:
     return [*(value for name, _, value in own if name == "--exclude"), *bad]
 
 
-def submit(command: list[str], run_dir: Path, script: str, say: Say) -> str:
-    """Run `command` on the run folder's copy of `script`. Returns the handle; `say` gets what else sbatch prints.
+def submit(command: list[str], path: Path, script: str, say: Say) -> str:
+    """Run `command` on the run folder's copy of `script`, which is at `path`. Returns the handle; `say` gets what else sbatch prints.
 
     Raises SchedulerError with sbatch's message.
     """
@@ -90,8 +111,8 @@ def submit(command: list[str], run_dir: Path, script: str, say: Say) -> str:
         if shutil.which(name) is None:
             raise SchedulerError(f"{name}: command not found\n    remedy: run this on a login node of the cluster")
     here = client.here()
-    doubt = _refusal_of_test(command, run_dir / SBATCH)
-    accepted = _sbatch(script, command, run_dir / SBATCH)
+    doubt = _refusal_of_test(command, path)
+    accepted = _sbatch(script, command, path)
     if accepted.messages:
         say(accepted.messages)
     if doubt:
@@ -129,7 +150,7 @@ def _sbatch(script: str, command: list[str], path: Path) -> Submitted:
         try:
             RenderedExecutor(folder=scratch)._submit_command("")
         except FailedJobError as error:
-            raise refused(getattr(error.__cause__, "output", str(error)), script) from error
+            raise refused(getattr(error.__cause__, "output", str(error)), script, path.name) from error
         except FailedSubmissionError as error:
             raise _lost(answer) from error
         except OSError:  # from submitit's own files, maybe after sbatch accepted the job
@@ -152,14 +173,13 @@ def overriding_variables() -> list[str]:
     return sorted(name for name in os.environ if name.startswith("SBATCH_") and name not in _OVERRULED)
 
 
-def test_only(job: Job, run_dir: Path) -> str | None:
-    """The answer of `sbatch --test-only` to the script; None without sbatch. Raises SchedulerError if it refuses."""
+def test_only(command: list[str], path: Path) -> str | None:
+    """The answer of `sbatch --test-only` to a script; None without sbatch. Raises SchedulerError if it refuses."""
     if shutil.which("sbatch") is None:
         return None
-    path = run_dir / SBATCH
-    done = shell.run([*command(job, run_dir), "--test-only", str(path)])
+    done = shell.run([*command, "--test-only", str(path)])
     if done.returncode:
-        raise refused(done.stderr, path.read_text(encoding="utf-8"))
+        raise refused(done.stderr, path.read_text(encoding="utf-8"), path.name)
     return done.stderr.strip()
 
 
@@ -172,14 +192,14 @@ def _refusal_of_test(command: list[str], path: Path) -> str:
     return " ".join(done.stderr.split()) if done.returncode else ""
 
 
-def refused(words: str, script: str) -> SchedulerError:
+def refused(words: str, script: str, name: str = SBATCH) -> SchedulerError:
     """sbatch's message, and the lines of the script that it is about."""
     message = "\n".join(line for line in words.splitlines() if line.strip())
     options = next((options for pattern, options in _FAULTS if re.search(pattern, message)), ())
     # sbatch quotes an option that it does not know: "unrecognized option '--frobnicate=1'".
     options = (*options, *re.findall(r"option '(--[\w-]+)", message))
     numbered = enumerate(script.splitlines(), start=1)
-    lines = [f"\n    {SBATCH}:{n}: {line}" for n, line in numbered if _option_of(line) in options]
+    lines = [f"\n    {name}:{n}: {line}" for n, line in numbered if _option_of(line) in options]
     return SchedulerError(f"{message}{''.join(lines)}\n    nothing was submitted")
 
 
