@@ -35,13 +35,17 @@ _TYPES: dict[str, Any] = {
     **dict.fromkeys(("name", "launcher", "job_file", "job_sha256"), str),
     "cluster": str | None,
     "point": str | None,
+    "max_parallel": Annotated[int, Meta(ge=1)] | None,
+    "suspended": bool,
     "set": list[str],
     "varies": list[str],
     "pipeline": PipelineStep | None,
 }
 
 
-def describe(job: Job, target: Target, files: dict[str, str], command: list[str]) -> dict[str, Any]:
+def describe(
+    job: Job, target: Target, files: dict[str, str], command: list[str], *, suspended: bool = False
+) -> dict[str, Any]:
     """The provenance of one submission. Names of secrets only; their values are nowhere in it."""
     return {
         "alignlaunch": alignlaunch.__version__,
@@ -57,6 +61,8 @@ def describe(job: Job, target: Target, files: dict[str, str], command: list[str]
         "cluster": job.cluster_name,
         "cluster_sha256": job.cluster_digest if job.cluster_name else None,
         "point": job.point.label if job.point else None,
+        "max_parallel": job.point.most if job.point else None,
+        "suspended": suspended,
         "set": list(job.overrides),
         "varies": list(job.varies),
         "artifacts": {name: digest(text) for name, text in files.items()},

@@ -31,6 +31,8 @@ class Rendered:
     #: The run ends after the preflight, before the model is loaded. An environment variable requests it, so that the
     #: files are the same.
     preflight_only: bool = False
+    #: It is submitted to wait for its turn: a point of a sweep that runs only so many at once.
+    suspended: bool = False
 
 
 class Backend(Protocol):
@@ -131,8 +133,25 @@ class ArrayBackend(Backend, Protocol):
 
 
 @runtime_checkable
+class TurnsBackend(Backend, Protocol):
+    """A place with jobs that wait, suspended, until somebody lets them go."""
+
+    def has_queue(self, job: Job) -> bool:
+        """Whether a queue of the place itself decides when the job's turn comes."""
+
+    def waits_for_its_turn(self, run: Run) -> bool:
+        """Whether the run is suspended, by its latest status."""
+
+    def release(self, run: Run) -> None:
+        """Let a suspended run go."""
+
+
+@runtime_checkable
 class ForegroundBackend(Backend, Protocol):
     """A place whose runs are processes of this machine, started by alignlaunch itself once it is their turn."""
+
+    #: Whether that is a process which no terminal ends.
+    detach: bool
 
     def start(self, rendered: Rendered, run: Run) -> subprocess.Popen[bytes]:
         """Start a submitted run."""

@@ -119,6 +119,10 @@ class LocalBackend(LogFile):
     target: Target = "bash"
     orders_jobs = True  # alignlaunch itself starts one after the other
 
+    def __init__(self, *, detach: bool = False) -> None:
+        """detach: the runs are started by a process that no terminal ends."""
+        self.detach = detach
+
     def check(self, rendered: Rendered, say: Say) -> None:
         del say
         _check_machine(rendered.job)

@@ -31,7 +31,11 @@ class Place(NamedTuple):
 #: In the order of `alignlaunch --help`. To add a place: a module in this folder, and its line here.
 PLACES = {
     "slurm": Place("slurm.backend:SlurmBackend", "Submit JOB, a job or pipeline file, to Slurm."),
-    "local": Place("local:LocalBackend", "Run JOB, a job or pipeline file, on this machine. Ctrl-C ends it."),
+    "local": Place(
+        "local:LocalBackend",
+        "Run JOB, a job or pipeline file, on this machine. Ctrl-C ends it.",
+        (Option("detach", "", "Return at once; the terminal may be closed."),),
+    ),
     "k8s": Place(
         "k8s.backend:KubernetesBackend",
         "Submit JOB to Kubernetes, as a PyTorchJob or TrainJob.",

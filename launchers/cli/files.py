@@ -76,9 +76,6 @@ def render(
             f"    remedy: {'--set STEP.name=NAME' if pipeline.name else '--as NAME'} makes it a job of its own, in "
             "launch/NAME; to see its script: `alignlaunch slurm JOB --set ... --dry-run`"
         )
-    if pipeline.sweep and "slurm" in ({*targets} or {"slurm"}):
-        folder = Path(pipeline.path.parent, "launch", str(pipeline.name), "slurm")
-        drift.write(folder, drift.array_of(pipeline, folder))
     for job in pipeline.jobs.values():
         for target in sorted({*targets} or rendering.targets(job)):
             folder = drift.folder_of(job, target)
@@ -89,6 +86,12 @@ def render(
             written.append({"name": job.spec.name, "target": target, "folder": str(folder)})
             if not as_json:
                 click.echo(folder)
+    if pipeline.sweep and "slurm" in ({*targets} or {"slurm"}):
+        folder = pipeline.path.parent / "launch" / str(pipeline.name) / "slurm"
+        drift.write(folder, drift.array_of(pipeline, folder))
+        written.append({"name": str(pipeline.name), "target": "slurm", "folder": str(folder)})
+        if not as_json:
+            click.echo(folder)
     if as_json:
         click.echo(json.dumps(written))
 

@@ -176,9 +176,11 @@ def _confirm(runs: list[Run]) -> None:
 @JSON
 def wait(run: str, as_json: bool) -> None:
     """Wait for RUN to end. Exits with the job's own code, of a pipeline with that of the first step that failed."""
-    from ..watch import states
+    from ..watch import states, turns
 
-    ended = [states.wait(one, say) for one in states.find(run)]
+    found = states.find(run)
+    turns.give(found, say)
+    ended = [states.wait(one, say) for one in found]
     if as_json:
         show(ended, as_json)
     sys.exit(exit_code(ended))

@@ -69,7 +69,7 @@ def command_of(scheme: str) -> click.Command:
     @submit_options
     def command(**given: Any) -> None:
         submission = Submission(**{name: given.pop(name, ()) for name in Submission._fields})
-        _submit(submission, registry.open_(scheme, **given))
+        submit(submission, registry.open_(scheme, **given))
 
     for option in reversed(place.options):
         kind: Any = {"metavar": option.metavar} if option.metavar else {"is_flag": True}
@@ -86,14 +86,15 @@ def retry(run: str, **given: Any) -> None:
 
     once_more = again.of(run)
     backend = registry.open_(once_more.scheme, **once_more.options)
-    _submit(
+    submit(
         Submission(once_more.job_file, once_more.overrides, once_more.cluster, None, once_more.only, **given), backend
     )
 
 
-def _submit(submission: Submission, backend: Backend) -> None:
-    from ..backends.base import ForegroundBackend
+def submit(submission: Submission, backend: Backend) -> None:
+    from ..backends.base import ArrayBackend, ForegroundBackend
     from ..submit import checks, foreground, steps, sweeps
+    from ..submit.detached import Detached
 
     pipeline = load(submission.job_file, submission.overrides, submission.cluster, submission.named)
     if submission.preflight_only and pipeline.name:
@@ -119,11 +120,14 @@ def _submit(submission: Submission, backend: Backend) -> None:
             if answer := backend.dry_run(one):
                 say(answer)
         return
-    if whole:
+    away = Detached() if isinstance(backend, ForegroundBackend) and backend.detach else None
+    if whole and isinstance(backend, ArrayBackend):
         runs = sweeps.submit(pipeline, whole, rendered, backend, say)
     else:
         runs = steps.submit(pipeline, rendered, backend, say)
     print_runs([*runs.values()], submission.as_json)
+    if away:
+        away.leave(Path(next(iter(runs.values())).run_dir) / "progress.log")
     if isinstance(backend, ForegroundBackend):
         each = pipeline.sweep is not None
         sys.exit(foreground.run_all(rendered, runs, backend, follow=submission.follow, say=say, each=each))
@@ -143,12 +147,15 @@ def print_runs(runs: list[Run], as_json: bool) -> None:
 
 def watch_runs(pipeline: Pipeline, runs: list[Run], submission: Submission) -> None:
     """--follow and --wait after a submission. Ctrl-C leaves the jobs running, with a message."""
-    from ..watch import following, states, words
+    from ..watch import following, states, turns, words
 
     if not (submission.follow or submission.wait):
+        if note := turns.notice(runs):
+            say(note)
         return
     ended = []
     try:
+        turns.give(runs, say)
         for run in runs:
             if submission.follow:
                 for line in following.follow(run, say, lambda _: True):

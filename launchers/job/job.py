@@ -31,11 +31,15 @@ class Step(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A point of a sweep that a job is. label: what it is called in the sweep; changes: its keys with their values."""
+    """A point of a sweep that a job is.
+
+    label: what it is called in the sweep; changes: its keys with their values; most: how many points run at once.
+    """
 
     sweep: str
     label: str
     changes: dict[str, Any]
+    most: int | None
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,14 @@ class Job:
         """The job file's folder: every relative path in it, and every process, starts from here."""
         return self.path.parent
 
+    @property
+    def family(self) -> str:
+        """The sweep that the job is a point of, or else its own name: it names its folder in `launch/`."""
+        return self.point.sweep if self.point else self.spec.name
+
     def folder(self, target: str) -> str:
         """The folder of its files under version control, from the job file's."""
-        if self.point:
-            return f"launch/{self.point.sweep}/{target}/{self.point.label}"
-        return f"launch/{self.spec.name}/{target}"
+        return f"launch/{self.family}/{target}{f'/{self.point.label}' if self.point else ''}"
 
     def output_path(self, target: str) -> str:
         """The absolute output folder: on this file system; for Kubernetes, in the pod's."""

@@ -146,7 +146,7 @@ def _sweep(path: Path, document: Document, overrides: tuple[str, ...], cluster_n
             problems += error.problems
             continue
         name = job.spec.name
-        jobs[label] = variant.of_sweep(job, point, name, others)
+        jobs[label] = variant.of_sweep(job, point, sweep.max_parallel, others)
     if problems:
         raise JobFileError(jobfile.in_order(problems))
     return Pipeline(name, path, jobs, {label: [] for label in jobs}, sweep)

@@ -14,7 +14,7 @@ import msgspec
 
 from ..errors import Problem
 from . import legacy, schema
-from .spec import Sweep
+from .spec import Random, Sweep
 from .yamlfile import Document, Path_, dotted
 
 SWEEP = "sweep"
@@ -64,7 +64,7 @@ def take(document: Document) -> tuple[list[Point], Sweep, list[Problem]]:
         problems += _bad_keys(point, document, (*at, "points", i))
     if problems:
         return [], sweep, problems
-    points = listed + (_drawn(axes, sweep) if sweep.random else _grid(axes))
+    points = listed + (_drawn(axes, sweep.random) if sweep.random else _grid(axes))
     rule = ""
     if not points:
         rule, remedy = "no points", "`over: {train.learning_rate: [1e-5, 2e-5]}`, or a list of `points`"
@@ -149,10 +149,9 @@ def _grid(axes: dict[str, list[Any]]) -> list[Point]:
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())] if axes else []
 
 
-def _drawn(axes: dict[str, Any], sweep: Sweep) -> list[Point]:
-    assert sweep.random
-    source = random.Random(sweep.random.seed)  # noqa: S311 - not a secret
+def _drawn(axes: dict[str, Any], wanted: Random) -> list[Point]:
+    source = random.Random(wanted.seed)  # noqa: S311 - not a secret
     return [
         {key: axis.draw(source) if isinstance(axis, _Span) else source.choice(axis) for key, axis in axes.items()}
-        for _ in range(sweep.random.count)
+        for _ in range(wanted.count)
     ]

@@ -64,8 +64,11 @@ def _said(job: Job) -> Any:
     return job.resolved(), job.zero
 
 
-def of_sweep(job: Job, point: dict[str, Any], sweep: str, overrides: Sequence[str]) -> Job:
-    """The job at a point of a sweep. overrides: that the whole sweep was given, which make all its points variants."""
+def of_sweep(job: Job, point: dict[str, Any], most: int | None, overrides: Sequence[str]) -> Job:
+    """The job at a point of a sweep.
+
+    most: how many run at once. overrides: what the whole sweep was given, which makes all its points variants.
+    """
     own = point_label(point)
     also = _label(job, None, overrides) if overrides else ""
     changed = f"{also}-{own}" if also else own
@@ -76,7 +79,7 @@ def of_sweep(job: Job, point: dict[str, Any], sweep: str, overrides: Sequence[st
         output_dir=str(folder.with_name(f"{folder.name}{MARK}{changed}")),
     )
     varies = tuple(map(printable, overrides))
-    return replace(job, spec=spec, point=Point(sweep, own, point), varies=varies)
+    return replace(job, spec=spec, point=Point(job.spec.name, own, point, most), varies=varies)
 
 
 def point_label(point: dict[str, Any]) -> str:

@@ -20,15 +20,14 @@ def files(points: Sequence[Job], max_parallel: int | None, job_path: str) -> dic
     job_path: path of the job file relative to that folder.
     """
     first = points[0]
-    assert first.point
     _require_alike(points)
     digest = render.digest(json.dumps([one.digest for one in points]))
     text = render.template(
         f"slurm/{ARRAY}.j2",
         first,
         origin=origin.line(first.path.name, digest),
-        sweep=first.point.sweep,
-        folder=f"launch/{first.point.sweep}/slurm",
+        sweep=first.family,
+        folder=f"launch/{first.family}/slurm",
         points=[one.point.label for one in points if one.point],
         max_parallel=max_parallel,
         exported=render.exported(first),

@@ -14,7 +14,7 @@ from typing import TypeVar
 from ..audit import drift
 from ..audit.drift import DriftError
 from ..backends import registry
-from ..backends.base import Backend, Rendered, Say
+from ..backends.base import Backend, Rendered, Say, TurnsBackend
 from ..errors import LaunchError, UsageError
 from ..job import cluster
 from ..job.job import Job
@@ -125,7 +125,8 @@ def submit(pipeline: Pipeline, rendered: dict[str, Rendered], backend: Backend, 
     try:
         for step, one in rendered.items():
             after = [runs[needed] for needed in pipeline.needs[step]]
-            runs[step] = submission.submit(one, backend, say, after=after, pipeline=of_pipeline)
+            submitted = replace(one, suspended=_waits_for_its_turn(one, len(runs), backend))
+            runs[step] = submission.submit(submitted, backend, say, after=after, pipeline=of_pipeline)
     except BaseException:
         if pipeline.name:
             say(f"{step} could not be submitted, so none shall be")
@@ -133,6 +134,12 @@ def submit(pipeline: Pipeline, rendered: dict[str, Rendered], backend: Backend, 
             _cancel_submitted(run, say)
         raise
     return runs
+
+
+def _waits_for_its_turn(one: Rendered, before: int, backend: Backend) -> bool:
+    """Whether so many points of its sweep are submitted before this one that it has to wait."""
+    most = one.job.point.most if one.job.point else None
+    return isinstance(backend, TurnsBackend) and most is not None and before >= most and not backend.has_queue(one.job)
 
 
 def _cancel_submitted(run: Run, say: Say) -> None:

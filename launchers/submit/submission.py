@@ -32,9 +32,8 @@ def submit_array(
 ) -> dict[int, Run]:
     """Submit points of a sweep as one array of jobs: {its index in the array: its run}. As `submit`."""
     first = array.job
-    assert first.point
     with ExitStack() as stack:
-        whole = stack.enter_context(runfolder.create(first, array.files, runfolder.new_id(first.point.sweep)))
+        whole = stack.enter_context(runfolder.create(first, array.files, runfolder.new_id(first.family)))
         runs = {
             index: stack.enter_context(_opened(one, backend, pipeline, backend.folder_of_point(whole, index).name))
             for index, one in points.items()

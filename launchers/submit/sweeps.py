@@ -26,10 +26,9 @@ def array(pipeline: Pipeline, rendered: Mapping[str, Rendered], backend: Backend
 
 
 def submit(
-    pipeline: Pipeline, whole: Rendered, rendered: Mapping[str, Rendered], backend: Backend, say: Say
+    pipeline: Pipeline, whole: Rendered, rendered: Mapping[str, Rendered], backend: ArrayBackend, say: Say
 ) -> dict[str, Run]:
     """Submit the points that are rendered, which need not be all, as one array: {label: run}."""
-    assert isinstance(backend, ArrayBackend)
     labels = [*pipeline.jobs]
     points = {labels.index(label): one for label, one in rendered.items()}
     group = f"{pipeline.name}/{secrets.token_hex(4)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,9 @@ def test_points_that_are_preempted_go_on(slurm: PrivateSlurm, tmp_path: Path) ->
     make_model(tmp_path / "model")
     write_data(tmp_path)
     train = TRAIN | {"max_steps": 30, "save_steps": 5, "logging_steps": 1, "save_strategy": "steps"}
-    points = [{"train.learning_rate": rate, "train.seed": seed} for rate in (1e-3, 2e-3) for seed in (1, 2)]
+    points: list[dict[str, Any]] = [
+        {"train.learning_rate": rate, "train.seed": seed} for rate in (1e-3, 2e-3) for seed in (1, 2)
+    ]
     points += [{"model": "nowhere-to-be-found"}, {"train.learning_rate": 0.0}]
     login.write_job("swept", nnodes=1, lora=None, train=train, sweep={"points": points, "max_parallel": 2})
     handles = login.call("slurm", "swept.yaml", "--cluster", "private").stdout.split()

@@ -103,10 +103,13 @@ class KubernetesBackend:
         del after
         job, folder, api = rendered.job, Path(run.run_dir), self._api(rendered.job)
         command = ["kubectl", f"--context={api.context}", f"--namespace={api.namespace}", "create", "-f", str(folder)]
-        runfolder.write_provenance(folder, provenance.describe(job, self.target, rendered.files, command))
+        about = provenance.describe(job, self.target, rendered.files, command, suspended=rendered.suspended)
+        runfolder.write_provenance(folder, about)
         manifests = load_manifests(folder)
         if rendered.preflight_only:
             submission.make_preflight_only(manifests)
+        if rendered.suspended:
+            submission.suspend(manifests)
         without = bad_nodes.names(job.cluster.bad_nodes)
         name, stored = submission.submit(api, manifests, run.label, say, without)
         try:
@@ -117,6 +120,18 @@ class KubernetesBackend:
 
     def _api(self, job: Job) -> Api:
         return Api(self._context, self._namespace or (job.spec.k8s.namespace if job.spec.k8s else None))
+
+    def has_queue(self, job: Job) -> bool:
+        return bool(job.spec.k8s and job.spec.k8s.queue)
+
+    def waits_for_its_turn(self, run: Run) -> bool:
+        return run.status.state == "PENDING" and run.status.reason == status.SUSPENDED
+
+    def release(self, run: Run) -> None:
+        api = api_of(run)
+        with refusals.while_querying(api.context, api.namespace):
+            if job := objects.job_of(api, run):
+                api.patch(job["kind"], run.id, {"spec": submission.suspension(job["kind"], on=False)})
 
     def options_of(self, run: Run) -> dict[str, str]:
         context, namespace, _ = _place(run)

@@ -229,11 +229,15 @@ def _some(parts: list[str]) -> str:
     return "; ".join(parts[:_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
+#: Why a job has no pods that somebody suspended, and no queue.
+SUSPENDED = "suspended"
+
+
 def _why_suspended(job: Object, workload: Callable[[str], Object | None]) -> str:
     """Kueue's message, if the job is in one of its queues."""
     queue = queue_of(job)
     if not queue:
-        return "suspended"
+        return SUSPENDED
     found = workload(job["metadata"]["uid"])
     if found is None:  # no right to read it, or not created yet
         return f"not admitted by Kueue: waits in queue {queue}"

@@ -63,6 +63,19 @@ def make_preflight_only(manifests: list[Object]) -> None:
         variables.append({"name": PREFLIGHT_ONLY, "value": "1"})
 
 
+def suspend(manifests: list[Object]) -> None:
+    """Have the job wait, without pods, until it is released."""
+    for manifest in manifests:
+        if manifest["kind"] in CUSTOM:
+            for key, value in suspension(manifest["kind"], on=True).items():
+                manifest["spec"][key] = {**manifest["spec"].get(key, {}), **value} if isinstance(value, dict) else value
+
+
+def suspension(kind: str, *, on: bool) -> Object:
+    """The part of a job's spec that says whether it is suspended."""
+    return {"suspend": on} if kind == "TrainJob" else {"runPolicy": {"suspend": on}}
+
+
 def _environments(node: Any) -> Iterator[list[Object]]:
     """Every `env` list that has the variable RUN_ID, wherever the pods' templates are."""
     if isinstance(node, list) and any(isinstance(item, dict) and item.get("name") == RUN_ID for item in node):

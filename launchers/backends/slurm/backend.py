@@ -87,12 +87,12 @@ class SlurmBackend(LogFile):
         indices = _indices(script, points)
         command = submission.array_command(array.job, whole, indices, preflight_only=array.preflight_only)
         about = provenance.describe(array.job, self.target, array.files, command)
-        runfolder.write_provenance(whole, about | {"name": array.folder.parent.name})
+        runfolder.write_provenance(whole, about | {"name": array.job.family})
         for index, run in runs.items():
             about = provenance.describe(points[index].job, self.target, points[index].files, command)
             runfolder.write_provenance(Path(run.run_dir), about)
         handle = submission.submit(command, whole / ARRAY, script, say)
-        log = f"{array.folder.parent.name}-{handle.rpartition('/')[2]}"
+        log = f"{array.job.family}-{handle.rpartition('/')[2]}"
         return {
             index: replace(run, handle=f"{handle}_{index}", log=str(Path(run.run_dir) / f"{log}_{index}.out"))
             for index, run in runs.items()

@@ -61,11 +61,10 @@ def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_onl
 
 def array_command(first: Job, whole: Path, indices: str, *, preflight_only: bool = False) -> list[str]:
     """The sbatch command of a sweep's array. whole: the array's folder; indices: as `--array` has them; "": all."""
-    sweep = first.point.sweep if first.point else first.spec.name
     return [
         *_command(first, whole, preflight_only=preflight_only),
-        f"--job-name={sweep}",
-        f"--output={_literal(whole)}-%a/{sweep}-%A_%a.out",
+        f"--job-name={first.family}",
+        f"--output={_literal(whole)}-%a/{first.family}-%A_%a.out",
         *([f"--array={indices}"] if indices else []),
     ]
 
@@ -103,7 +102,9 @@ def excluded(job: Job) -> list[str]:
 
 
 def submit(command: list[str], path: Path, script: str, say: Say) -> str:
-    """Run `command` on the run folder's copy of `script`, which is at `path`. Returns the handle; `say` gets what else sbatch prints.
+    """Run `command` on the run folder's copy of `script`, which is at `path`. Returns the handle.
+
+    say: gets what else sbatch prints.
 
     Raises SchedulerError with sbatch's message.
     """
