@@ -80,7 +80,9 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         for override in overrides:
             jobfile.override(document, override, override)
         if document.data.get(sweeps.SWEEP) is not None:
-            return _sweep(path, document, overrides, cluster_name)
+            points, sweep = sweeps.jobs(document, overrides, cluster_name)
+            name = next(iter(points.values())).family
+            return Pipeline(name, path, points, {label: [] for label in points}, sweep)
         alone = jobfile.load(path, overrides, cluster_name)
         return Pipeline(None, path, {alone.spec.name: alone}, {alone.spec.name: []})
 
@@ -127,29 +129,6 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
     if problems:
         raise JobFileError(jobfile.in_order(problems))
     return Pipeline(document.data["name"], path, jobs, needs)
-
-
-def _sweep(path: Path, document: Document, overrides: tuple[str, ...], cluster_name: str | None) -> Pipeline:
-    """The points of a sweep as jobs of which none needs another. overrides: applied to the document already."""
-    points, sweep, problems = sweeps.take(document)
-    problems += step_outputs.stray(document)
-    named = any(one.startswith("name=") for one in overrides)
-    # What is given besides the sweep and its name makes all points variants; so does another sweep without a name.
-    others = [] if named else list(overrides)
-    jobs: dict[str, Job] = {}
-    name = ""
-    for point in points:
-        label = variant.point_label(point)
-        try:
-            job = jobfile.build(sweeps.at(document, point), overrides, cluster_name, step=Step(path, label))
-        except JobFileError as error:
-            problems += error.problems
-            continue
-        name = job.spec.name
-        jobs[label] = variant.of_sweep(job, point, sweep.max_parallel, others)
-    if problems:
-        raise JobFileError(jobfile.in_order(problems))
-    return Pipeline(name, path, jobs, {label: [] for label in jobs}, sweep)
 
 
 def _committed(path: Path, cluster_name: str | None) -> dict[str, Job]:

@@ -8,12 +8,14 @@ import random
 import re
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ..errors import Problem
-from . import legacy, schema
+from ..errors import JobFileError, Problem
+from . import jobfile, legacy, schema, step_outputs, variant
+from .job import Job, Step
 from .spec import Random, Sweep
 from .yamlfile import Document, Path_, dotted
 
@@ -42,6 +44,30 @@ class _Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             drawn = source.uniform(self.min, self.max)
         whole = isinstance(self.min, int) and isinstance(self.max, int)
         return min(max(round(drawn) if whole else float(f"{drawn:.3e}"), self.min), self.max)
+
+
+def jobs(document: Document, overrides: tuple[str, ...], cluster_name: str | None) -> tuple[dict[str, Job], Sweep]:
+    """The points of a job file's sweep as jobs of which none needs another, by their labels.
+
+    overrides: applied to the document already. Raises JobFileError with every problem of every point.
+    """
+    points, sweep, problems = take(document)
+    problems += step_outputs.stray(document)
+    # With a name the points are committed under it; else what is given makes all of them variants.
+    given = () if any(one.startswith("name=") for one in overrides) else overrides
+    found: dict[str, Job] = {}
+    for point in points:
+        label = variant.point_label(point)
+        step = Step(Path(document.name), label)
+        try:
+            job = jobfile.build(at(document, point), overrides, cluster_name, step=step)
+        except JobFileError as error:
+            problems += error.problems
+            continue
+        found[label] = variant.of_sweep(job, point, sweep.max_parallel, given)
+    if problems:
+        raise JobFileError(jobfile.in_order(problems))
+    return found, sweep
 
 
 def take(document: Document) -> tuple[list[Point], Sweep, list[Problem]]:

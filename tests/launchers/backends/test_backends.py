@@ -197,7 +197,9 @@ def test_what_is_refused_leaves_nothing(call: Caller, program: str, code: int) -
 
 
 def test_no_pipeline_where_jobs_are_not_ordered(call: Caller) -> None:
-    Path("pipeline.yaml").write_text("name: p\njobs: {a: {job: job.yaml}}\n")
+    Path("pipeline.yaml").write_text(
+        "name: p\njobs: {a: {job: job.yaml}, b: {job: job.yaml, name: b, output_dir: b, after: [a]}}\n"
+    )
     assert "detached runs no job after another" in call("detached", "pipeline.yaml", code=2).stderr
 
 

@@ -66,7 +66,7 @@ def test_a_point_that_is_no_longer_there_is_told(place: Path) -> None:
 
 
 def test_detached_the_terminal_may_close(place: Path) -> None:
-    """The command returns with the handles; its process group, which a closed terminal ends, has nothing of the runs."""
+    """The command returns with the handles, and its process group has nothing of the runs."""
     write_job(place, sweep={"over": {"env.ACT": [0, 7, "00"]}})
     done = call(place, "local", "job.yaml", "--cluster", "stub", "--detach")
     assert len(done.stdout.split()) == 3
