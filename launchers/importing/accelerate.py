@@ -1,4 +1,4 @@
-"""accelerate's config file, and the ones that TRL has names for."""
+"""accelerate's options, its config file, and the ones that TRL has names for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import JobFileError
 from ..job import yamlfile
+from . import counts
 from .arguments import of_map, off, plain
 from .found import Found, Given, beside
 
@@ -67,3 +68,68 @@ def _read(found: Found, given: Given, source: Path) -> list[Given]:
         else:
             kept.append(one)
     return kept
+
+
+def translate(found: Found, options: dict[str, Given], known: dict[str, str]) -> None:
+    """Take accelerate's own options out of `options`; those of `known` are left.
+
+    It counts the processes of all nodes together.
+    """
+    machines, processes = options.pop("num_machines", None), options.pop("num_processes", None)
+    if machines is not None:
+        counts.put(found, "nnodes", machines)
+    if processes is not None:
+        _processes(found, processes)
+    for name in [name for name in options if name not in known and name not in ("max_restarts", "num_nodes")]:
+        given = options.pop(name)
+        if name == "mixed_precision":
+            _precision(found, given)
+        elif name in _NUMBERS:
+            _number(found, _NUMBERS[name], given)
+        elif off(given.value):
+            found.drop(given, "off, as here")
+        elif name in ("cpu", "use_cpu"):
+            found.profile("device", "cpu", given)
+        elif name == "num_cpu_threads_per_process":
+            found.put("env.OMP_NUM_THREADS", str(given.value), given)
+        elif name == "gpu_ids":
+            found.drop(given, "GPUs are not chosen by number here")
+        elif name.startswith(("fsdp", "use_fsdp", "parallelism", "use_parallelism")):
+            found.refuse(given, "of FSDP; `zero: 3` shards as its FULL_SHARD does")
+        else:
+            found.refuse(given, "an option of accelerate that a job file does not have")
+
+
+_NUMBERS = {
+    "gradient_accumulation_steps": "train.gradient_accumulation_steps",
+    "gradient_clipping": "train.max_grad_norm",
+}
+
+
+def _processes(found: Found, given: Given) -> None:
+    total, nodes = counts.whole(given), found.job["nnodes"].value if "nnodes" in found.job else 1
+    if total is None or not isinstance(nodes, int):
+        counts.put(found, "nproc_per_node", given)
+    elif total % nodes:
+        each = max(total // nodes, 1)
+        found.put("nproc_per_node", each, given, guess=f"{total} processes do not divide by {nodes} nodes")
+    else:
+        found.put("nproc_per_node", total // nodes, given, f"{total} on {nodes} node{'s' * (nodes > 1)}")
+
+
+def _number(found: Found, key: str, given: Given) -> None:
+    try:
+        number = float(str(given.value))
+    except ValueError:
+        found.drop(given, "the trainer's own argument decides it")  # "auto"
+        return
+    found.put(key, int(number) if key.endswith("steps") and number.is_integer() else number, given)
+
+
+def _precision(found: Found, given: Given) -> None:
+    if str(given.value) not in ("bf16", "fp16", "no"):
+        found.refuse(given, "training is in bf16, fp16 or fp32")
+        return
+    if str(given.value) == "fp16":
+        found.put("train.fp16", True, given)
+    found.put("train.bf16", str(given.value) == "bf16", given)

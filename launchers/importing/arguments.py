@@ -28,7 +28,7 @@ class Tool:
     #: Its features that are off unless asked for, and that alignlaunch does not have.
     off: frozenset[str] = frozenset()
     #: {job key: its own default}, for all that a stage of ours has a default for.
-    defaults: Callable[[Stage], dict[str, Any]] = lambda stage: {}
+    defaults: Callable[[Stage], dict[str, Any]] = lambda _: {}
     #: Whether those are known, or only likely.
     known: bool = True
 

@@ -17,7 +17,8 @@ _LAUNCHER = re.compile(
     r"(RANK|LOCAL_RANK|WORLD_SIZE|MASTER_ADDR|MASTER_PORT|NODE_RANK|NNODES|NPROC_PER_NODE|FORCE_TORCHRUN)\Z"
 )
 _QUIET = frozenset(
-    "echo printf set true : test [ date hostname nvidia-smi sleep wait trap cat ls exit shift unset sync which type".split()
+    "echo printf set true : test [ date hostname nvidia-smi sleep wait trap cat ls exit shift unset sync which "
+    "type".split()
 )
 
 

@@ -13,9 +13,10 @@ from .words import Word
 #: Options without a value; all others of these launchers have one.
 _FLAGS = {
     "torchrun": "standalone no_python module m run_path virtual_local_rank",
-    "deepspeed": "no_python module m no_local_rank no_ssh no_ssh_check force_multi save_pid bind_cores_to_cpu elastic_training",
-    "accelerate": "quiet q cpu multi_gpu tpu use_deepspeed use_fsdp use_parallelism_config use_megatron_lm same_network "
-    "debug module m no_python use_xpu enable_cpu_affinity dynamo_use_fullgraph dynamo_use_dynamic tpu_cluster "
+    "deepspeed": "no_python module m no_local_rank no_ssh no_ssh_check force_multi save_pid bind_cores_to_cpu "
+    "elastic_training",
+    "accelerate": "quiet q cpu multi_gpu tpu use_deepspeed use_fsdp use_parallelism_config use_megatron_lm "
+    "same_network debug module m no_python use_xpu enable_cpu_affinity dynamo_use_fullgraph dynamo_use_dynamic tpu_cluster "
     "no_tpu_cluster tpu_use_sudo",
     "srun": "exclusive overlap label l unbuffered u kill-on-bad-exit K verbose v quiet Q no-kill k wait-all-nodes "
     "container-writable container-remap-root no-container-mount-home container-mount-home contiguous pty exact",
@@ -49,12 +50,15 @@ class Program(NamedTuple):
     line: int
 
 
+_NO_PROGRAM = Program("", 0)
+
+
 @dataclass
 class Launch:
     """How training is started."""
 
     launcher: str = "python"  # torchrun, deepspeed, accelerate or python
-    program: Program = Program("", 0)
+    program: Program = _NO_PROGRAM
     options: list[Given] = field(default_factory=list)  # of the launcher
     srun: list[Given] | None = None
     container: list[Given] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A YAML file of LLaMA-Factory, or the arguments of `llamafactory-cli train` (read at its commit ff6d4d12, August 2026)."""
+"""A YAML file of LLaMA-Factory, or `llamafactory-cli train` (as of its commit ff6d4d12, August 2026)."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ TOOL = Tool(
         "freeze_language_model compute_accuracy disable_shuffling early_stopping_steps pref_ftx pref_bco_weight "
         "simpo_gamma ref_model ref_model_adapters reward_model train_on_prompt mask_history streaming neat_packing "
         "interleave_probs eval_on_each_dataset default_system tokenized_path do_predict predict_with_generate "
-        "use_unsloth use_unsloth_gc shift_attn mixture_of_depths moe_aux_loss_coef rope_scaling resize_vocab add_tokens "
-        "add_special_tokens new_special_tokens_config split_special_tokens upcast_layernorm upcast_lmhead_output "
+        "use_unsloth use_unsloth_gc shift_attn mixture_of_depths moe_aux_loss_coef rope_scaling resize_vocab "
+        "add_tokens add_special_tokens new_special_tokens_config split_special_tokens upcast_layernorm upcast_lmhead_output "
         "train_from_scratch quantization_device_map preserve_thinking use_v1_kernels use_kt fp8 "
         "include_effective_tokens_per_second".split()
     ),
@@ -100,11 +100,9 @@ _BELONGS = (
 def stage(data: dict[str, Any]) -> Stage:
     """Raises UsageError for a kind of training that alignlaunch does not have."""
     named, loss = str(data.get("stage", "sft")), str(data.get("pref_loss", "sigmoid"))
-    if named == "dpo" and loss == "orpo":
-        return "orpo"
-    for one in ("pt", "sft", "rm", "dpo"):
-        if named == one:
-            return one  # type: ignore[return-value]
+    known: dict[str, Stage] = {"pt": "pt", "sft": "sft", "rm": "rm", "dpo": "orpo" if loss == "orpo" else "dpo"}
+    if named in known:
+        return known[named]
     raise UsageError(f"stage {named}: alignlaunch does not train it\n    remedy: one of pt, sft, rm, dpo, orpo")
 
 
@@ -151,8 +149,8 @@ def _sources(found: Found, said: dict[str, Given], source: Path) -> None:
         entries, known = _registered(beside(source, f"{root}/dataset_info.json")), True
         sources = []
         for each in names:
-            source, sure = _source(entries.get(str(each)), root, str(each))
-            sources.append(source)
+            place, sure = _source(entries.get(str(each)), root, str(each))
+            sources.append(place)
             known = known and sure
         why = (
             f"from {root}/dataset_info.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
+from . import counts
 from .found import Found, Given
 
 _LONG = {
@@ -14,8 +15,9 @@ _LONG = {
 }
 _DIRECT = {
     **{"time": "time", "partition": "slurm.partition", "account": "slurm.account", "qos": "slurm.qos"},
-    **{"mem": "slurm.mem", "nodes": "nnodes", "cpus-per-task": "slurm.cpus_per_task"},
+    **{"mem": "slurm.mem", "job-name": "name"},
 }
+_NUMBERS = {"nodes": "nnodes", "cpus-per-task": "slurm.cpus_per_task", "ntasks-per-node": "nproc_per_node"}
 _KEPT = "logs are kept in the run's folder"
 _DROPPED = {
     **dict.fromkeys(("output", "error", "open-mode"), _KEPT),
@@ -59,7 +61,7 @@ def directives(text: str) -> list[Given]:
 def known(given: list[Given]) -> dict[str, str]:
     """The variables that Slurm sets from these."""
     said = {one.name.removeprefix("#SBATCH --"): str(one.value) for one in given}
-    found = {}
+    found: dict[str, str] = {}
     nodes = said.get("nodes", "1").partition("-")[0]
     if nodes.isdigit():
         found |= dict.fromkeys(("SLURM_NNODES", "SLURM_JOB_NUM_NODES"), nodes)
@@ -68,7 +70,8 @@ def known(given: list[Given]) -> dict[str, str]:
         found |= {"SLURM_NTASKS_PER_NODE": tasks, "SLURM_NTASKS": said.get("ntasks", str(int(nodes) * int(tasks)))}
     if "cpus-per-task" in said:
         found["SLURM_CPUS_PER_TASK"] = said["cpus-per-task"]
-    gpus = next((number for name in ("gres", "gpus-per-node") if (number := gpus_in(said.get(name, "")))), None)
+    gres = said.get("gres", "").partition(",")[0]
+    gpus = counts.gpus_in(gres if gres.startswith("gpu") else said.get("gpus-per-node", ""))
     if gpus:
         found |= dict.fromkeys(("SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"), str(gpus))
     if "job-name" in said:
@@ -77,66 +80,41 @@ def known(given: list[Given]) -> dict[str, str]:
 
 
 def translate(found: Found, given: list[Given]) -> None:
-    nodes = next((number for one in given if one.name.endswith("--nodes") and (number := _first(str(one.value)))), 1)
+    nodes = [number for one in given if one.name.endswith("--nodes") and (number := _first(str(one.value)))]
     for one in given:
-        _one(found, one, one.name.removeprefix("#SBATCH --"), str(one.value), nodes)
-
-
-def _one(found: Found, given: Given, name: str, value: str, nodes: int) -> None:
-    if name in ("nodes", "cpus-per-task"):
-        number = _first(value)
-        if number is None:
-            found.refuse(given, "a number is expected")
+        name, value = one.name.removeprefix("#SBATCH --"), str(one.value)
+        if name in _DIRECT:
+            found.put(_DIRECT[name], value, one)
+        elif name == "ntasks-per-node" and value == "1":
+            found.drop(one, "one task a node, which starts its processes")
+        elif name in _NUMBERS and (number := _first(value)):
+            found.put(_NUMBERS[name], number, one)
+        elif name in ("gpus-per-node", "gpus", "gpus-per-task") or (name == "gres" and value.startswith("gpu")):
+            _gpus(found, one, name, nodes[0] if nodes else 1)
+        elif name in ("requeue", "no-requeue"):
+            found.put("slurm.requeue", name == "requeue", one)
+        elif name == "signal" and (seconds := re.search(r"@([0-9]{1,5})\Z", value)):
+            found.put("slurm.signal_seconds", int(seconds[1]), one)
+        elif name in _DROPPED:
+            found.drop(one, _DROPPED[name])
+        elif name in _REFUSED:
+            found.refuse(one, _REFUSED[name])
         else:
-            found.put(_DIRECT[name], number, given)
-    elif name in _DIRECT:
-        found.put(_DIRECT[name], value, given)
-    elif name == "job-name":
-        found.put("name", value, given)
-    elif name in ("gres", "gpus-per-node", "gpus", "gpus-per-task") and (gpus := gpus_in(value, name)):
-        _gpus(found, given, name, gpus, nodes)
-    elif name == "ntasks-per-node" and (tasks := _first(value)):
-        if tasks > 1:
-            found.put("nproc_per_node", tasks, given)
-        else:
-            found.drop(given, "one task a node, which starts its processes")
-    elif name in ("requeue", "no-requeue"):
-        found.put("slurm.requeue", name == "requeue", given)
-    elif name == "signal" and (seconds := re.search(r"@(\d{1,5})\Z", value)):
-        found.put("slurm.signal_seconds", int(seconds[1]), given)
-    elif name in _DROPPED:
-        found.drop(given, _DROPPED[name])
-    elif name in _REFUSED:
-        found.refuse(given, _REFUSED[name])
-    else:
-        option = f"--{name}={value}" if value else f"--{name}"
-        found.add("slurm.extra", option, given)
+            found.add("slurm.extra", f"--{name}={value}" if value else f"--{name}", one)
 
 
-def _gpus(found: Found, given: Given, name: str, gpus: int, nodes: int) -> None:
+def _gpus(found: Found, given: Given, name: str, nodes: int) -> None:
+    gpus = counts.gpus_in(str(given.value))
+    if gpus is None:
+        found.refuse(given, "a number of GPUs is expected")
+        return
     each = gpus // nodes if name == "gpus" and gpus % nodes == 0 else gpus
     found.put("nproc_per_node", each, given, "a process for each GPU")
-    kind = re.search(r"(?:^|:)([A-Za-z][\w.-]*):\d+", str(given.value).removeprefix("gpu:"))
+    kind = re.fullmatch(r"([A-Za-z][\w.-]*)(:[0-9]+)?", str(given.value).removeprefix("gpu:"))
     if kind and kind[1] != "gpu":
         found.profile("gpu_type", kind[1], given)
 
 
-def gpus_in(value: str, name: str = "gres") -> int | None:
-    """The number in `gpu:4`, `gpu:h100:4`, `h100:4` or `4`; for --gres of gpus alone."""
-    if name == "gres" and not value.startswith("gpu"):
-        return None
-    number = value.rpartition(":")[2]
-    if value == "gpu":
-        return 1
-    return int(number) if re.fullmatch(r"[1-9]\d{0,3}", number) else None
-
-
-def gpus_of(devices: str) -> int | None:
-    """How many GPUs `0,1,2,3`, or deepspeed's `localhost:0,1`, names."""
-    numbers = devices.rpartition(":")[2].split(",")
-    return len(numbers) if all(re.fullmatch(r"\s*\d{1,3}\s*", number) for number in numbers) else None
-
-
 def _first(value: str) -> int | None:
-    number = value.partition("-")[0]
-    return int(number) if re.fullmatch(r"[1-9]\d{0,5}", number) else None
+    """Of a number of nodes `2-4` the least."""
+    return counts.positive(value.partition("-")[0])

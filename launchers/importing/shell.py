@@ -1,7 +1,6 @@
 """A bash script, read and never run: its commands in order, with what is known of their words.
 
-Assignments, functions, `case`, `if`, loops and `shift` are followed where their outcome is known. Where it is known only
-to the running script, a branch is taken unless it ends the script, and that is noted.
+Assignments, functions, `case`, `if`, loops and `shift` are followed (branches.py). Nothing in a script is started.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UsageError
-from . import conditions, words
+from . import branches, words
 from .words import Text, Value, Word, source
 
 if TYPE_CHECKING:
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
 #: A loop must end, though nothing here runs.
 MAX_STEPS = 20_000
 MAX_DEPTH = 50
-_ENDS = re.compile(r"(^|[\s;{])(exit|return)\b")
+_INSIDE = frozenset(
+    "program compound_statement subshell do_group pipeline variable_assignments else_clause negated_command".split()
+)
 
 
 class Command(NamedTuple):
@@ -69,7 +70,8 @@ def read(
     while given and re.match(r"[A-Za-z_]\w*=", given[0]):
         name, _, value = given.pop(0).partition("=")
         walk.variables[name] = Text(value)
-    walk.variables = {name: Text(value) for name, value in (known or {}).items()} | walk.variables
+    for name_, value in (known or {}).items():
+        walk.variables.setdefault(name_, Text(value))
     walk.arguments, walk.called = [Text(argument) for argument in given], bool(given)
     tree = Parser(Language(language())).parse(text.encode("utf-8", errors="replace"))
     try:
@@ -131,22 +133,13 @@ class _Walk:
             raise UsageError(
                 f"line {self.line(node)}: more than {MAX_STEPS} steps\n    remedy: is this a launch script?"
             )
-        handler = getattr(self, f"_{node.type}", None)
-        if handler is not None:
+        if node.type in branches.FOLLOWED:
+            branches.FOLLOWED[node.type](self, node)
+        elif handler := getattr(self, f"_{node.type}", None):
             handler(node)
         elif node.type == "ERROR":
             self.note(node, "is not understood")
-        elif node.type in (
-            "program",
-            "compound_statement",
-            "subshell",
-            "do_group",
-            "pipeline",
-            "variable_assignments",
-            "else_clause",
-        ):
-            self.statements(node)
-        elif node.type == "negated_command":
+        elif node.type in _INSIDE:
             self.statements(node)
 
     def _variable_assignment(self, node: Node) -> None:
@@ -169,12 +162,7 @@ class _Walk:
             found = [*old, *(found if isinstance(found, list) else [found])]
         elif isinstance(old, Text) and isinstance(found, Text):
             found = Text(old.text + found.text, (*old.unknown, *found.unknown))
-        if (
-            isinstance(found, list)
-            and len(found) > MAX_STEPS
-            or isinstance(found, Text)
-            and len(found.text) > words.MAX_LENGTH
-        ):
+        if len(found if isinstance(found, list) else found.text) > words.MAX_LENGTH:
             raise UsageError(f"line {self.line(node)}: a value without end\n    remedy: is this a launch script?")
         return source(name), found
 
@@ -268,86 +256,3 @@ class _Walk:
         finally:
             self.arguments, self.called = outer, called
             self.depth -= 1
-
-    # Decisions.
-
-    def decided(self, test: Node, branch: str) -> bool:
-        """Whether a branch is taken. A test of what only the running script knows: yes, unless the branch ends it."""
-        known = conditions.holds(test, self)
-        if known is not None:
-            return known
-        taken = not _ENDS.search(branch)
-        done = "followed" if taken else "passed over"
-        self.note(test, f"is known only when it runs: {done}")
-        return taken
-
-    def _if_statement(self, node: Node) -> None:
-        body = [child for child in node.named_children if child.type not in ("elif_clause", "else_clause")]
-        others = [child for child in node.named_children if child.type in ("elif_clause", "else_clause")]
-        for clause in [
-            body,
-            *(
-                other.named_children if other.type == "elif_clause" else [None, *other.named_children]
-                for other in others
-            ),
-        ]:
-            if not clause:
-                continue
-            test, *then = clause
-            if test is None or self.decided(test, "\n".join(map(source, then))):
-                for statement in then:
-                    if statement is not None:
-                        self.statement(statement)
-                return
-
-    def _case_statement(self, node: Node) -> None:
-        subject, *items = node.named_children
-        found = words.value(subject, self)
-        if found.unknown:
-            self.note(subject, "is known only when it runs: passed over")
-            return
-        for item in items:
-            values = [child for child in item.children if child.start_byte < _bracket(item)]
-            patterns = [conditions.pattern(child, self) for child in values if child.is_named]
-            if any(conditions.matches(found.text, one) for one in patterns):
-                for child in item.named_children:
-                    if child.start_byte > _bracket(item):
-                        self.statement(child)
-                return
-
-    def _list(self, node: Node) -> None:
-        """`a && b`, `a || b`."""
-        left, right = node.named_children[0], node.named_children[-1]
-        sign = next((child.type for child in node.children if child.type in ("&&", "||")), "&&")
-        if left.type in ("test_command", "negated_command"):
-            known = conditions.holds(left, self)
-            if known is None:
-                known = (sign == "&&") != bool(_ENDS.search(source(right)))
-                self.note(
-                    left, f"is known only when it runs: {'followed' if known == (sign == '&&') else 'passed over'}"
-                )
-            if known == (sign == "&&"):
-                self.statement(right)
-            return
-        self.statement(left)
-        if sign == "&&":  # a command is taken to succeed
-            self.statement(right)
-
-    def _for_statement(self, node: Node) -> None:
-        name, *rest = [child for child in node.named_children if child.type != "comment"]
-        body = rest.pop() if rest else name
-        for one in [one for child in rest for one in words.fields(child, self)]:
-            self.assign(source(name), one)
-            self.statement(body)
-
-    def _while_statement(self, node: Node) -> None:
-        test, body = node.named_children[0], node.named_children[-1]
-        before = -1
-        while conditions.holds(test, self) and self.steps != before:
-            before = self.steps
-            self.statement(body)
-
-
-def _bracket(item: Node) -> int:
-    """Where the `)` of a case's patterns stands."""
-    return next((child.start_byte for child in item.children if child.type == ")"), item.end_byte)

@@ -101,7 +101,7 @@ OWN = Tool(
         "lora_r": Move("lora.r", ""),
         "use_lora": Move("lora", _FULL, lambda value: False if off(value) else None),
     },
-    defaults=lambda stage: TRANSFORMERS,
+    defaults=lambda _: TRANSFORMERS,
     known=False,
 )
 #: Arguments by which the documents' programs are known.

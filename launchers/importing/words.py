@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import posixpath
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import UsageError
 
@@ -103,25 +103,31 @@ def _joined(pieces: list[_Piece]) -> Text:
 
 
 def _pieces(node: Node, scope: Scope, *, quoted: bool) -> list[_Piece]:
-    match node.type:
-        case "string" | "translated_string" | "heredoc_body":
-            return _in_quotes(node, scope)
-        case "raw_string":
-            return [_Piece(source(node)[1:-1])]
-        case "ansi_c_string":
-            return [_Piece(_ESCAPED.sub(lambda match: _ANSI.get(match[1], match[0]), source(node)[2:-1]))]
-        case "concatenation" | "command_name" | "variable_name_concatenation":
-            return [piece for child in node.children for piece in _pieces(child, scope, quoted=quoted)]
-        case "simple_expansion" | "expansion":
-            return _expansion(node, scope, quoted=quoted)
-        case "arithmetic_expansion":
-            number = arithmetic(node, scope)
-            return [_unknown(node) if number is None else _Piece(str(number))]
-        case "command_substitution":
-            return [_substitution(node, scope)]
-        case "process_substitution":
-            return [_unknown(node)]
-    return [_Piece(_ESCAPED.sub(lambda match: "" if match[1] == "\n" else match[1], source(node)))]
+    if node.type in ("concatenation", "command_name"):
+        return [piece for child in node.children for piece in _pieces(child, scope, quoted=quoted)]
+    if node.type in ("simple_expansion", "expansion"):
+        return _expansion(node, scope, quoted=quoted)
+    if node.type in ("string", "translated_string", "heredoc_body"):
+        return _in_quotes(node, scope)
+    if node.type == "command_substitution":
+        printed = _printed(node, scope)
+        return [_unknown(node) if printed is None else _Piece(printed, split=not quoted)]
+    return [_one(node, scope)]
+
+
+def _one(node: Node, scope: Scope) -> _Piece:
+    """A word that is one piece."""
+    text = source(node)
+    if node.type == "raw_string":
+        return _Piece(text[1:-1])
+    if node.type == "ansi_c_string":
+        return _Piece(_ESCAPED.sub(lambda match: _ANSI.get(match[1], match[0]), text[2:-1]))
+    if node.type == "process_substitution":
+        return _unknown(node)
+    if node.type == "arithmetic_expansion":
+        number = arithmetic(node, scope)
+        return _unknown(node) if number is None else _Piece(str(number))
+    return _Piece(_ESCAPED.sub(lambda match: "" if match[1] == "\n" else match[1], text))
 
 
 def _in_quotes(node: Node, scope: Scope) -> list[_Piece]:
@@ -237,33 +243,30 @@ def arithmetic(node: Node, scope: Scope) -> int | None:
 def _calculated(left: int | None, sign: str, right: int | None) -> int | None:
     if left is None or right is None or (sign in "/%" and not right) or abs(left) > 1 << 53:
         return None
-    results: dict[str, Any] = {"+": left + right, "-": left - right, "*": left * right}
-    if sign in ("/", "%"):
-        results |= {"/": left // right, "%": left % right}
-    return results.get(sign)
+    if sign in ("/", "%"):  # towards 0, as in C
+        quotient = abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1)
+        return quotient if sign == "/" else left - quotient * right
+    return {"+": left + right, "-": left - right, "*": left * right}.get(sign)
 
 
-def _substitution(node: Node, scope: Scope) -> _Piece:
-    """`$(...)`: what a few commands that only look at their words would print."""
+def _printed(node: Node, scope: Scope) -> str | None:
+    """`$(...)`: what a few commands that only look at their words would print. None: not known here."""
     commands = [child for child in node.named_children if child.type != "comment"]
     if len(commands) == 1 and commands[0].type == "list":  # "$(cd FOLDER && pwd)"
         commands = commands[0].named_children
-    words = [
-        [field for word in one.named_children for field in fields(word, scope)]
-        for one in commands
-        if one.type == "command"
-    ]
-    if len(words) != len(commands) or any(field.unknown for line in words for field in line):
-        return _unknown(node)
-    match [[field.text for field in line] for line in words]:
+    lines = [[found for word in one.named_children for found in fields(word, scope)] for one in commands]
+    if any(one.type != "command" for one in commands) or any(found.unknown for line in lines for found in line):
+        return None
+    printed: str | None = None
+    match [[found.text for found in line] for line in lines]:
         case [["pwd"]]:
-            return _Piece(".")
+            printed = "."
         case [["cd", folder], ["pwd"]]:
-            return _Piece(folder)
+            printed = folder
         case [["dirname", path]]:
-            return _Piece(posixpath.dirname(path) or ".")
+            printed = posixpath.dirname(path) or "."
         case [["basename", path]]:
-            return _Piece(posixpath.basename(path))
+            printed = posixpath.basename(path)
         case [["echo", *said]]:
-            return _Piece(" ".join(said))
-    return _unknown(node)
+            printed = " ".join(said)
+    return printed
