@@ -10,7 +10,10 @@ from typing import Any, Literal, NamedTuple
 def beside(source: Path, name: str) -> Path:
     """A file that a source names: from the working directory, or else from the source's folder."""
     from_source = source.parent / name
-    return from_source if not Path(name).is_file() and from_source.is_file() else Path(name)
+    try:
+        return from_source if not Path(name).is_file() and from_source.is_file() else Path(name)
+    except (OSError, ValueError):  # no file can have such a name
+        return Path(name)
 
 
 How = Literal["translated", "guessed"]

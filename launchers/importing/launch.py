@@ -16,8 +16,8 @@ _FLAGS = {
     "deepspeed": "no_python module m no_local_rank no_ssh no_ssh_check force_multi save_pid bind_cores_to_cpu "
     "elastic_training",
     "accelerate": "quiet q cpu multi_gpu tpu use_deepspeed use_fsdp use_parallelism_config use_megatron_lm "
-    "same_network debug module m no_python use_xpu enable_cpu_affinity dynamo_use_fullgraph dynamo_use_dynamic tpu_cluster "
-    "no_tpu_cluster tpu_use_sudo",
+    "same_network debug module m no_python use_xpu enable_cpu_affinity dynamo_use_fullgraph dynamo_use_dynamic "
+    "tpu_cluster no_tpu_cluster tpu_use_sudo",
     "srun": "exclusive overlap label l unbuffered u kill-on-bad-exit K verbose v quiet Q no-kill k wait-all-nodes "
     "container-writable container-remap-root no-container-mount-home container-mount-home contiguous pty exact",
     "apptainer": "nv rocm cleanenv e contain c containall C no-home writable-tmpfs fakeroot f",

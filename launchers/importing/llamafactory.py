@@ -75,8 +75,8 @@ TOOL = Tool(
         "simpo_gamma ref_model ref_model_adapters reward_model train_on_prompt mask_history streaming neat_packing "
         "interleave_probs eval_on_each_dataset default_system tokenized_path do_predict predict_with_generate "
         "use_unsloth use_unsloth_gc shift_attn mixture_of_depths moe_aux_loss_coef rope_scaling resize_vocab "
-        "add_tokens add_special_tokens new_special_tokens_config split_special_tokens upcast_layernorm upcast_lmhead_output "
-        "train_from_scratch quantization_device_map preserve_thinking use_v1_kernels use_kt fp8 "
+        "add_tokens add_special_tokens new_special_tokens_config split_special_tokens upcast_layernorm "
+        "upcast_lmhead_output train_from_scratch quantization_device_map preserve_thinking use_v1_kernels use_kt fp8 "
         "include_effective_tokens_per_second".split()
     ),
     defaults=defaults,

@@ -51,6 +51,8 @@ class _Piece(NamedTuple):
 
 #: Between two fields.
 _BREAK = _Piece("\0break")
+#: `"$@"` without arguments: no field, though it is quoted.
+_NOTHING = _Piece("", split=True)
 _ESCAPED = re.compile(r"\\(\n|.)", re.DOTALL)
 _ESCAPED_IN_QUOTES = re.compile(r'\\([$`"\\]|\n)')
 _ANSI = {"n": "\n", "t": "\t", "\\": "\\", "'": "'", '"': '"'}
@@ -140,7 +142,8 @@ def _in_quotes(node: Node, scope: Scope) -> list[_Piece]:
         found.append(_literal(whole[at : child.start_byte - start]))
         found += _pieces(child, scope, quoted=True)
         at = child.end_byte - start
-    return [*found, _literal(whole[at:end])]
+    found.append(_literal(whole[at:end]))
+    return [_NOTHING] if _NOTHING in found and not any(piece.text for piece in found) else found
 
 
 def _literal(text: bytes) -> _Piece:
@@ -162,7 +165,7 @@ def _of(found: Value | None, node: Node, *, quoted: bool, every: bool) -> list[_
     pieces: list[_Piece] = []
     for item in found:
         pieces += [*([_BREAK] if pieces else []), _Piece(item.text, item.unknown, split=not quoted)]
-    return pieces or [_Piece("", split=True)]
+    return pieces or [_NOTHING]
 
 
 def _expansion(node: Node, scope: Scope, *, quoted: bool) -> list[_Piece]:
@@ -197,16 +200,30 @@ def _modified(
     if sign in ("-", ":-", "=", ":="):
         if not empty:
             return _of(found, node, quoted=quoted, every=every)
-        pieces = [piece for operand in operands for piece in _pieces(operand, scope, quoted=quoted)]
+        pieces = _operands(operands, scope, quoted=quoted)
         if "=" in sign:
             scope.assign(source(name), _joined(pieces))
         return pieces
     if sign in ("+", ":+"):
-        return [] if empty else [piece for operand in operands for piece in _pieces(operand, scope, quoted=quoted)]
+        return [_Piece("", split=not quoted)] if empty else _operands(operands, scope, quoted=quoted)
     if sign in ("?", ":?") or not isinstance(found, Text) or found.unknown:
         return _of(found, node, quoted=quoted, every=every) if sign in ("?", ":?") else [_unknown(node)]
     changed = _changed(found.text, sign, [_joined(_pieces(operand, scope, quoted=True)).text for operand in operands])
     return [_unknown(node) if changed is None else _Piece(changed, split=not quoted)]
+
+
+def _operands(operands: list[Node], scope: Scope, *, quoted: bool) -> list[_Piece]:
+    """What stands behind `:-` or `:+`. Without quotes around or in it, it is split into fields as well."""
+    pieces: list[_Piece] = []
+    operands = [part for one in operands for part in (one.children if one.type == "concatenation" else [one])]
+    end = operands[0].start_byte if operands else 0
+    for operand in operands:
+        if operand.start_byte > end:
+            pieces.append(_Piece(" ", split=not quoted))
+        found, end = _pieces(operand, scope, quoted=quoted), operand.end_byte
+        plain = operand.type in ("word", "number")
+        pieces += [piece._replace(split=not quoted) if plain else piece for piece in found]
+    return pieces
 
 
 def _changed(text: str, sign: str, operands: list[str]) -> str | None:
@@ -234,6 +251,8 @@ def arithmetic(node: Node, scope: Scope) -> int | None:
     if node.type == "binary_expression" and len(node.children) == 3:
         left, sign, right = node.children
         return _calculated(arithmetic(left, scope), source(sign), arithmetic(right, scope))
+    if node.type == "unary_expression" and source(node.children[0]) == "-":
+        return _calculated(0, "-", arithmetic(node.children[-1], scope))
     found = scope.lookup(source(node)) if node.type == "variable_name" else value(node, scope)
     if not isinstance(found, Text) or found.unknown or not re.fullmatch(r"\s*-?[0-9]{1,15}\s*", found.text):
         return None
