@@ -87,7 +87,7 @@ def _one(found: Found, given: Given, name: str, tool: Tool, stage: Stage) -> Non
     known: dict[str, dict[str, Any]] = rules.trainer_args()["stages"][stage]
     negated = name.removeprefix("no_") if given.value is True and name.startswith("no_") else ""
     if name in tool.moves:
-        _by_table(found, given, tool.moves[name])
+        _by_table(found, given, tool.moves[name], known)
     elif given.value is None:
         found.drop(given, "not set")
     elif name in tool.off:
@@ -135,10 +135,14 @@ def _without(value: Any, unknown: tuple[str, ...]) -> Any:
     return re.sub(r"//+", "/", re.sub(r"[-_.]+(?=/|$)|(?<=/)[-_]+", "", text)).rstrip("/") or value
 
 
-def _by_table(found: Found, given: Given, move: Move) -> None:
+def _by_table(found: Found, given: Given, move: Move, known: dict[str, Any]) -> None:
+    """known: the arguments of the stage's trainer."""
     value = _value(given, None)
+    section, _, name = (move.to or "").partition(".")
     if value is None:
         found.drop(given, "not set")
+    elif section == "train" and name not in known and off(value):
+        found.drop(given, "off, as here")
     elif (
         move.to is None and move.unless is not None and (value == move.unless or off(value) is off(move.unless) is True)
     ):
@@ -166,15 +170,14 @@ def _moved(found: Found, values: dict[str, Any], given: list[Given], stage: Stag
     moved = [(key, value) for key, value in flat(document.data) if key not in ("stage", "train")]
     for key, value in moved:
         for one in given:
-            put(found, key, value, one, "" if why == "the job's own key" else why)
-    if not moved:
-        for one in given:
-            found.drop(
-                one,
-                "off, as here"
-                if off(_value(one, None))
-                else why or (notes[0].partition(" is not needed: ")[2] if notes else "") or "sets nothing here",
-            )
+            put(found, key, value, one, "" if why == "the job's own key" else why or _of_dtype(one))
+    not_needed = notes[0].partition(" is not needed: ")[2] if notes else ""
+    for one in [] if moved else given:
+        found.drop(one, not_needed or ("off, as here" if off(one.value) else "the job's other keys say it"))
+
+
+def _of_dtype(given: Given) -> str:
+    return "weights that are trained stay in fp32, computed in this type" if plain(given) in legacy.DTYPE_NAMES else ""
 
 
 def flat(data: dict[str, Any], at: str = "") -> list[tuple[str, Any]]:

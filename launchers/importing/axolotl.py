@@ -12,7 +12,6 @@ from .arguments import Tool, off, plain
 from .found import Found, Given
 from .tools import TRANSFORMERS
 
-NAMES = frozenset({"base_model", "micro_batch_size", "sequence_len", "adapter", "datasets", "pretraining_dataset"})
 _MODEL = "the model's own files say it"
 _KERNEL = "a faster kernel for the same result"
 _TEMPLATE = "the model's own chat template is used: compare with `alignlaunch data`"
@@ -64,6 +63,17 @@ TOOL = Tool(
         ),
         "sdp_attention": Move("attn_implementation", "transformers' name", lambda v: None if off(v) else "sdpa"),
         "eager_attention": Move("attn_implementation", "transformers' name", lambda v: None if off(v) else "eager"),
+        **dict.fromkeys(
+            (
+                f"liger_{name}"
+                for name in ("rms_norm", "glu_activation", "layer_norm", "rope", "fused_linear_cross_entropy")
+            ),
+            Move(
+                "train.use_liger_kernel",
+                "all of Liger's kernels for the model",
+                lambda value: None if off(value) else True,
+            ),
+        ),
         "wandb_name": Move("train.run_name", "transformers' name"),
         **{
             f"wandb_{name}": Move(f"env.WANDB_{name.upper()}", "wandb reads it")
@@ -145,7 +155,10 @@ def prepare(found: Found, given: list[Given]) -> list[Given]:
             tokens, "the tokenizer's own are used"
         )
     if (plugins := said.pop("plugins", None)) is not None:
-        found.refuse(plugins, "plugins of axolotl; Liger's kernels are `train.use_liger_kernel`")
+        of_liger = "liger" in str(plugins.value).lower() and isinstance(plugins.value, list) and len(plugins.value) == 1
+        (found.drop if of_liger else found.refuse)(
+            plugins, "Liger's kernels are `train.use_liger_kernel`; others are not here"
+        )
     if (hub := said.get("hub_model_id")) is not None:
         found.put("train.push_to_hub", True, hub)
     return list(said.values())
@@ -202,6 +215,8 @@ def _entry(found: Found, given: Given, entry: Any) -> list[str]:
             found.drop(one, "part of the source's name")
         elif key in ("type", "ds_type"):
             found.drop(one, "formats are recognised by their columns (docs/data.md)")
+        elif key == "split":
+            found.refuse(one, "a part of a split: write it as a file of its own, or limit `data.max_train_samples`")
         else:
             found.refuse(one, "`data.columns` renames columns; see docs/data.md, and `alignlaunch data`")
     if files is not None:

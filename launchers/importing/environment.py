@@ -43,7 +43,7 @@ def translate(found: Found, script: Script, launch: Launch) -> None:
 
 def _variable(found: Found, name: str, given: Given, *, used: bool) -> None:
     value = str(given.value)
-    if rules.looks_secret(name):
+    if rules.looks_secret(name) or rules.is_secret(value):
         found.add("secrets", name, given._replace(value=None))
     elif name == "CUDA_VISIBLE_DEVICES":
         found.drop(given, "GPUs are not chosen by number here; `nproc_per_node` is their number")
@@ -77,7 +77,8 @@ def _container(found: Found, given: Given) -> None:
 
 def _command(found: Found, command: Command) -> None:
     name, *rest = [word.text for word in command.words]
-    given = Given(" ".join([name, *rest])[:60], None, command.line)
+    shown = ["..." if rules.is_secret(word) else word for word in (name, *rest)]
+    given = Given(" ".join(shown)[:60], None, command.line)
     match [name.rpartition("/")[2], *rest]:
         case ["module", "load" | "add", *modules] | ["ml", *modules]:
             for module in modules:

@@ -67,30 +67,36 @@ class Launch:
 
 
 def find(script: Script, found: Found) -> Launch | None:
-    """The first command that starts training; further ones are refused. None if there is none."""
-    first: Launch | None = None
-    others = []
-    for command in script.commands:
-        launch = _read(list(command.words))
-        if launch is None or not _trains(launch):
-            others.append(command)
-        elif first is None:
-            launch.command = command
-            first = launch
-        else:
-            told = "a second training command; import it from a script of its own, and write a pipeline of the two"
-            found.refuse(Given(launch.program.name, None, launch.program.line), told)
-    script.commands = others
+    """The first command that starts training; further ones are refused. None if there is none.
+
+    A plain `python program.py --option` is taken for it only where no launcher is.
+    """
+    read = [(command, _read(list(command.words))) for command in script.commands]
+    starting = [(command, launch) for command, launch in read if launch is not None and _trains(launch)]
+    launched = [(command, launch) for command, launch in starting if _by_launcher(launch)] or starting
+    script.commands = [command for command in script.commands if not any(command is one for one, _ in launched)]
+    for _, launch in launched[1:]:
+        told = "a second training command: import it from a script of its own, and write a pipeline of the two"
+        found.refuse(Given(launch.program.name, None, launch.program.line), told)
+    if not launched:
+        return None
+    command, first = launched[0]
+    first.command = command
     return first
 
 
+def _by_launcher(launch: Launch) -> bool:
+    return launch.launcher != "python" or launch.program.name in _PROGRAMS or launch.srun is not None
+
+
 def _trains(launch: Launch) -> bool:
-    """Whether it is more than a helper's call, such as `python -c "..."`."""
-    name = launch.program.name
-    if not name or (launch.program.name in _PROGRAMS and not launch.arguments):
-        return False
-    starts = launch.launcher != "python" or name in _PROGRAMS or launch.srun is not None
-    return starts or any(word.text.startswith("--") for word in launch.arguments)
+    """Whether it is more than a helper's call, such as `python -c "..."` or `trl env`."""
+    name, first = launch.program.name, launch.arguments[0].text if launch.arguments else ""
+    if name == "trl":
+        return bool(first) and first not in ("env", "vllm-serve", "skills")
+    if name in _PROGRAMS:
+        return first == "train"
+    return bool(name) and (_by_launcher(launch) or any(word.text.startswith("--") for word in launch.arguments))
 
 
 def _read(words: list[Word]) -> Launch | None:

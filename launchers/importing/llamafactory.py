@@ -14,7 +14,8 @@ from .arguments import Tool, off, plain
 from .found import Found, Given, beside
 from .tools import TRANSFORMERS, paths
 
-NAMES = frozenset({"finetuning_type", "cutoff_len", "lora_target", "dataset_dir", "pref_beta", "pref_loss", "template"})
+#: Keys by which its files are known.
+NAMES = frozenset({"finetuning_type", "cutoff_len", "lora_target", "dataset_dir", "pref_beta", "pref_loss"})
 _ATTENTION = {"disabled": "eager", "sdpa": "sdpa", "fa2": "flash_attention_2", "fa3": "flash_attention_3"}
 _LOSSES = ("sigmoid", "hinge", "ipo")
 _DATA = "every record is read as its own format says (docs/data.md)"

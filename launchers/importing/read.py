@@ -70,7 +70,7 @@ def _configuration(path: Path) -> tuple[Found, Stage]:
     keys = arguments.of_map(data, document, path.name)
     if "base_model" in data:
         tool, stage = axolotl.TOOL, axolotl.stage(data)
-    elif data.keys() & {"finetuning_type", "cutoff_len", "dataset_dir", "pref_beta"}:
+    elif llamafactory.NAMES & data.keys():
         tool, stage = llamafactory.TOOL, llamafactory.stage(data)
     elif "model_name_or_path" in data and data.keys() & {"dataset_name", "datasets", "use_peft"}:
         tool, stage = TRL, which.by_name(found, [path.stem], Given(path.name, None, 0))

@@ -34,18 +34,18 @@ def of_program(found: Found, started: Launch, path: Path) -> tuple[Tool, Stage, 
     name = started.program.name.rpartition("/")[2]
     if name in ("llamafactory-cli", "axolotl", "trl") and others:
         program, others = program._replace(name=f"{name} {others[0].name}"), others[1:]
-    if re.search(r"llama-?_?factory|axolotl", started.program.name):
+    files = [one for one in others if one.name.endswith((".yaml", ".yml", ".json"))]
+    for one in [one for one in others if one not in files]:
+        found.refuse(one, "an argument without a name")
+    files += [one for one in options if plain(one) == "config"]
+    options = [*_of_files(found, files, path), *(one for one in options if one not in files)]
+    data = {plain(one): one.value for one in options}
+    if re.search(r"llama-?_?factory|axolotl", started.program.name) or llamafactory.NAMES & data.keys():
         tool = axolotl.TOOL if "axolotl" in started.program.name else llamafactory.TOOL
-        options = [*_of_files(found, others, path), *options]
-        data = {plain(one): one.value for one in options}
         stage = axolotl.stage(data) if tool is axolotl.TOOL else llamafactory.stage(data)
         found.put("stage", stage, next((one for one in options if plain(one) in ("stage", "rl")), program))
         return tool, stage, options
-    for one in others:
-        found.refuse(one, "an argument without a name")
-    files = [one for one in options if plain(one) == "config"]
-    options = [*_of_files(found, files, path), *(one for one in options if one not in files)]
-    tool = FAMILY if {plain(one) for one in options} & FAMILY_NAMES else OWN
+    tool = FAMILY if FAMILY_NAMES & data.keys() else OWN
     if name == "trl" or re.search(r"(^|/)trl[/.]|examples/scripts/|open_r1|alignment", started.program.name):
         tool = TRL
     if name == "trl":

@@ -95,6 +95,6 @@ def report(found: Found) -> list[str]:
 
 def _left(one: Left) -> str:
     given = one.given
-    secret = rules.looks_secret(given.name.lstrip("-"))
+    secret = rules.looks_secret(given.name.lstrip("-")) or rules.is_secret(str(given.value))
     value = "" if given.value in (None, True) or secret else f" {shorten(given.value, 60)}"
     return f"  {given.name}{value}{f' ({given.place})' if given.place else ''}: {one.why}"

@@ -13,6 +13,7 @@ from tests.conftest import Cli
 SCRIPT = """\
 export NCCL_SOCKET_IFNAME=ib0
 export WANDB_API_KEY=0123456789abcdef0123456789abcdef01234567
+wandb login fedcba9876543210fedcba9876543210fedcba98
 torchrun --nnodes=$1 --nproc_per_node=${2:-4} dpo.py --model_name_or_path m --train_file_dir d --use_peft True \\
     --secret_token hf_abcdefghijkl
 """
@@ -32,7 +33,8 @@ def test_the_job_file_is_stdout_and_prose_is_stderr(cli: Cli, script: Path) -> N
     assert (job["stage"], job["nnodes"], job["nproc_per_node"], job["secrets"]) == ("dpo", 2, 8, ["WANDB_API_KEY"])
     assert "# network_interface: ib0" in done.stdout
     assert all(line.startswith("alignlaunch: ") for line in done.stderr.splitlines())
-    assert "--secret_token (line 4): not an argument of the dpo trainer" in done.stderr
+    assert "--secret_token (line 5): not an argument of the dpo trainer" in done.stderr
+    assert "fedcba" not in done.stdout + done.stderr
     assert "0123456789abcdef" not in done.stdout + done.stderr
     assert "hf_abc" not in done.stdout + done.stderr
 
@@ -40,7 +42,7 @@ def test_the_job_file_is_stdout_and_prose_is_stderr(cli: Cli, script: Path) -> N
 def test_an_argument_that_is_not_given_is_guessed_and_said(cli: Cli, script: Path) -> None:
     done = cli("import", "train.sh")
     assert yaml.safe_load(done.stdout)["nnodes"] == 1
-    assert "nnodes: 1: --nnodes (line 3): $1 is known only when the script runs: give it after `--`" in done.stderr
+    assert "nnodes: 1: --nnodes (line 4): $1 is known only when the script runs: give it after `--`" in done.stderr
 
 
 def test_files_are_written_and_never_overwritten(cli: Cli, script: Path, tmp_path: Path) -> None:
