@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..job import zero as zeros
 from .arguments import off, plain
 from .found import Found, Given, beside
 
@@ -45,6 +46,19 @@ def file(found: Found, given: Given, source: Path, written: dict[str, str]) -> N
         by_name(found, given, "it is not here")
 
 
+def instead(found: Found, given: Given, why: str) -> None:
+    """For a file that cannot stand as it is: its stage and offload, as far as they can be read."""
+    try:
+        text = Path(str(given.value)).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = ""
+    try:
+        _section(found, given, json.loads(text), why)
+    except (ValueError, RecursionError):  # comments, most often
+        stage = re.search(r'"stage"\s*:\s*([0-3])', text)
+        by_name(found, given._replace(value=f"zero{stage[1]}") if stage else given, why)
+
+
 def by_name(found: Found, given: Given, why: str) -> None:
     """Take the stage from the file's name."""
     name = str(given.value).rpartition("/")[2]
@@ -67,14 +81,28 @@ def _section(found: Found, given: Given, config: Any, why: str) -> None:
     names = {part: value.get("device") if isinstance(value, dict) else None for part, value in devices.items()}
     found.put("zero", stage, given, why)
     _offload(found, {part: given for part in names if names[part]}, names)
-    for key, value in {**{key: value for key, value in config.items() if key != "zero_optimization"}, **zero}.items():
-        if key in ("stage", "offload_optimizer", "offload_param"):
+    offload = str(found.job["offload"].value) if "offload" in found.job else "none"
+    ours = _ours(stage, offload)
+    for key, value in {**config, **zero}.items():
+        if key in ("zero_optimization", "stage", "offload_optimizer", "offload_param"):
             continue
         one = given._replace(name=f"{given.name}: {key}", value=value)
         if value == "auto" or key in ("bf16", "fp16"):
             found.drop(one, "the trainer's own argument decides it")
+        elif ours.get(key) == value:
+            found.drop(one, "the same in zero_configs/")
         else:
-            found.refuse(one, f"zero_configs/zero{stage}.json has a value of its own; keep yours with `zero: FILE`")
+            found.refuse(one, "zero_configs/ has no such value; keep yours with `zero: FILE`")
+
+
+def _ours(stage: int, offload: str) -> dict[str, Any]:
+    """The keys of our own file for a stage."""
+    try:
+        config = zeros.named(stage, offload)
+    except zeros.ZeroError:
+        return {}
+    whole: dict[str, Any] = json.loads(config.text) if config is not None else {}
+    return {**whole, **whole.get("zero_optimization", {})}
 
 
 def _offload(found: Found, given: dict[str, Given], devices: dict[str, Any]) -> None:

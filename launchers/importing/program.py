@@ -7,7 +7,7 @@ from pathlib import Path
 
 from alignlaunch.train.config import Stage
 
-from . import arguments, axolotl, deepspeed, llamafactory
+from . import arguments, axolotl, axolotl_names, deepspeed, llamafactory
 from .arguments import Tool, off, plain
 from .found import Found, Given, Left
 from .tools import FAMILY, OWN, TRL
@@ -25,7 +25,7 @@ def translate(found: Found, keys: list[Given], tool: Tool, stage: Stage, path: P
     keys = [one for one in keys if plain(one) not in deepspeed.NAMES]
     if tool is llamafactory.TOOL:
         keys = llamafactory.prepare(found, keys, path)
-    elif tool is axolotl.TOOL:
+    elif tool is axolotl_names.TOOL:
         keys = axolotl.prepare(found, keys)
     elif tool is TRL:
         keys = _splits(found, keys)

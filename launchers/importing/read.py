@@ -12,6 +12,7 @@ from . import (
     accelerate,
     arguments,
     axolotl,
+    axolotl_names,
     deepspeed,
     environment,
     launch,
@@ -69,7 +70,7 @@ def _configuration(path: Path) -> tuple[Found, Stage]:
     data = document.data
     keys = arguments.of_map(data, document, path.name)
     if "base_model" in data:
-        tool, stage = axolotl.TOOL, axolotl.stage(data)
+        tool, stage = axolotl_names.TOOL, axolotl.stage(data)
     elif llamafactory.NAMES & data.keys():
         tool, stage = llamafactory.TOOL, llamafactory.stage(data)
     elif "model_name_or_path" in data and data.keys() & {"dataset_name", "datasets", "use_peft"}:

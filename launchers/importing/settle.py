@@ -74,7 +74,7 @@ def _take_back(found: Found, lines: dict[str, Line], problem: Problem) -> None:
         given = zero.given[0]._replace(value=zero.value)
         del lines["zero"]
         found.refuse(given, f"{problem.key}: {why}")
-        deepspeed.by_name(found, given, "the file cannot be used as it is")
+        deepspeed.instead(found, given, "the file cannot be used as it is")
         return
     key, _, index = problem.key.partition("[")
     item = re.match(r"(\d+)\]", index)

@@ -9,7 +9,7 @@ from alignlaunch.train.config import Stage
 
 from ..errors import JobFileError, UsageError
 from ..job import yamlfile
-from . import arguments, axolotl, llamafactory
+from . import arguments, axolotl, axolotl_names, llamafactory
 from .arguments import Tool, plain
 from .found import Found, Given, beside
 from .launch import Launch
@@ -41,8 +41,8 @@ def of_program(found: Found, started: Launch, path: Path) -> tuple[Tool, Stage, 
     options = [*_of_files(found, files, path), *(one for one in options if one not in files)]
     data = {plain(one): one.value for one in options}
     if re.search(r"llama-?_?factory|axolotl", started.program.name) or llamafactory.NAMES & data.keys():
-        tool = axolotl.TOOL if "axolotl" in started.program.name else llamafactory.TOOL
-        stage = axolotl.stage(data) if tool is axolotl.TOOL else llamafactory.stage(data)
+        tool = axolotl_names.TOOL if "axolotl" in started.program.name else llamafactory.TOOL
+        stage = axolotl.stage(data) if tool is axolotl_names.TOOL else llamafactory.stage(data)
         found.put("stage", stage, next((one for one in options if plain(one) in ("stage", "rl")), program))
         return tool, stage, options
     tool = FAMILY if FAMILY_NAMES & data.keys() else OWN
