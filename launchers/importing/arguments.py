@@ -16,6 +16,8 @@ from .found import Found, Given
 from .words import Word
 
 _LENGTHS = ("max_source_length", "max_target_length")
+#: Arguments that hold a Hugging Face token; here it is given by the variable's name.
+_TOKENS = ("hub_token", "hf_token", "hf_hub_token")
 _NUMBER = re.compile(r"-[0-9.]")
 
 
@@ -95,6 +97,8 @@ def _one(found: Found, given: Given, name: str, tool: Tool, stage: Stage) -> Non
             found.drop(given, "off, as here")
         else:
             found.refuse(given, f"a feature of {tool.name} that alignlaunch does not have")
+    elif name in _TOKENS:
+        found.add("secrets", "HF_TOKEN", given._replace(value=None))
     elif name in legacy.MOVES or name in legacy.DTYPE_NAMES:
         _moved(found, {name: _value(given, None)}, [given], stage)
     elif name in known:

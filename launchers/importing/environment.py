@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from ..job import rules
+from . import containers
 from .found import Found, Given
 from .launch import Launch
 from .shell import Command, Script
@@ -36,7 +37,7 @@ def translate(found: Found, script: Script, launch: Launch) -> None:
     for name, given in variables(script, launch).items():
         _variable(found, name, given, used=name in script.read)
     for given in launch.container:
-        _container(found, given)
+        containers.translate(found, given)
     for command in script.commands:
         _command(found, command)
 
@@ -51,7 +52,7 @@ def _variable(found: Found, name: str, given: Given, *, used: bool) -> None:
         found.drop(given, "alignlaunch sets it, or its own words for it, on each node")
     elif name in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME") and re.fullmatch(r"[\w.-]+", value):
         found.profile("network_interface", value, given)
-    elif used and not _OF_LIBRARIES.match(name):
+    elif used and not _OF_LIBRARIES.match(name) and name not in _PATHS:
         found.drop(given, "its value stands in the command")
     elif given.unknown or name in _PATHS:
         found.refuse(given, "a value that a shell must fill in; write it into `env` of the profile")
@@ -59,20 +60,6 @@ def _variable(found: Found, name: str, given: Given, *, used: bool) -> None:
         found.profile(f"env.{name}", value, given)
     else:
         found.put(f"env.{name}", value, given)
-
-
-def _container(found: Found, given: Given) -> None:
-    name = given.name.lstrip("-")
-    if name in ("image", "container-image"):
-        found.profile("container.runtime", "apptainer" if name == "image" else "pyxis", given)
-        found.profile("container.image", str(given.value), given)
-    elif name in ("bind", "B", "container-mounts", "mount"):
-        for mount in str(given.value).split(","):
-            found.add("container.mounts", mount, given, profile=True)
-    elif name == "nv":
-        found.drop(given, "alignlaunch passes it")
-    else:
-        found.refuse(given, "an option of the container's runtime that a profile does not have")
 
 
 def _command(found: Found, command: Command) -> None:

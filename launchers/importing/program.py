@@ -12,6 +12,9 @@ from .arguments import Tool, off, plain
 from .found import Found, Given, Left
 from .tools import FAMILY, OWN, TRL
 
+#: How options of FSDP begin.
+_FSDP = ("fsdp", "use_fsdp", "distributed_type")
+
 
 def translate(found: Found, keys: list[Given], tool: Tool, stage: Stage, path: Path, written: dict[str, str]) -> None:
     """Translate the arguments of the training program, and add what it does where they are silent.
@@ -125,6 +128,8 @@ def _silent(found: Found, tool: Tool, stage: Stage) -> None:
     if lora and tool is TRL:
         why = "TRL leaves it to PEFT, which takes these of most models"
         found.fill("lora.target_modules", ["q_proj", "v_proj"], why)
+    if any(one.given.name.lstrip("-").startswith(_FSDP) for one in found.cannot):
+        found.fill("zero", 3, "FSDP's FULL_SHARD shards as ZeRO-3 does")
     if "zero" not in found.job:
         found.put("zero", 0, Given("", None, 0), "no DeepSpeed in the source: plain DDP")
     if "launcher" not in found.job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from . import counts
+from . import containers, counts
 from .found import Found, Given
 
 _LONG = {
@@ -95,6 +95,8 @@ def translate(found: Found, given: list[Given]) -> None:
             found.put("slurm.requeue", name == "requeue", one)
         elif name == "signal" and (seconds := re.search(r"@([0-9]{1,5})\Z", value)):
             found.put("slurm.signal_seconds", int(seconds[1]), one)
+        elif name.startswith("container-"):
+            containers.translate(found, one)
         elif name in _DROPPED:
             found.drop(one, _DROPPED[name])
         elif name in _REFUSED:

@@ -143,7 +143,10 @@ class _Walk:
             self.statements(node)
 
     def _variable_assignment(self, node: Node) -> None:
+        read = set(self.script.read)
         name, found = self.assigned(node)
+        if name not in read:  # `export X=${X:-1}` does not put X to use
+            self.script.read.discard(name)
         self.assign(name, found)
 
     def assigned(self, node: Node) -> tuple[str, Value]:

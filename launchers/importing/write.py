@@ -24,13 +24,13 @@ _SECTIONS = ("data", "lora", "train", "checkpoint", "env", "slurm", "container")
 def job(found: Found, source: str) -> str:
     """The text of the job file."""
     lines = [
-        f"# Made from {printable(source)} by `alignlaunch import`. Its paths are kept: they start where the script was",
+        f"# Made from {_one_line(source)} by `alignlaunch import`. Its paths are kept: they start where the script was",
         "# started, and here at this file's folder. A comment says where a line comes from. Look at what is guessed.",
         *_lines(found.job, _ORDER),
     ]
     if found.silent:
         said = ", ".join(f"{key}: {scalar(value)}" for key, value in found.silent.items())
-        lines += ["# Not in the source, so the stage's defaults apply (docs/defaults.md):", f"# {printable(said)}"]
+        lines += ["# Not in the source, so the stage's defaults apply (docs/defaults.md):", f"# {_one_line(said)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -64,8 +64,13 @@ def _lines(lines: dict[str, Line], order: tuple[str, ...]) -> Iterator[str]:
 
 def _line(indent: str, key: str, line: Line) -> str:
     text = f"{indent}{scalar(key)}: {scalar(line.value)}"
-    comment = " ".join([*(["guessed:"] if line.how == "guessed" else []), *line.origin.split()])
-    return f"{text:<44}  # {printable(comment)}" if comment else text
+    comment = _one_line(f"guessed: {line.origin}" if line.how == "guessed" else line.origin)
+    return f"{text:<44}  # {comment}" if comment else text
+
+
+def _one_line(text: str) -> str:
+    """A line break of any kind would end a comment, and begin what is read."""
+    return printable(" ".join(text.split()))
 
 
 def scalar(value: Any) -> str:
@@ -90,7 +95,7 @@ def report(found: Found) -> list[str]:
         told += ["guessed:", *(f"  {', '.join(keys)}: {why}" for why, keys in guessed.items()), *found.notes]
     if found.dropped:
         told += ["dropped, and nothing is lost by it:", *map(_left, found.dropped)]
-    return [printable(re.sub(r"[\r\n]+", " ", line)) for line in told]
+    return [f"{'  ' * line.startswith('  ')}{_one_line(line)}" for line in told]
 
 
 def _left(one: Left) -> str:
