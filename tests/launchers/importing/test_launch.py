@@ -119,63 +119,6 @@ def test_a_secret_is_never_written(tmp_path: Path) -> None:
     script = f"export HF_TOKEN={secret} TOOL_X={secret}\nhuggingface-cli login --token {secret}\n"
     script += f"torchrun PROGRAM --hub_token {secret}"
     found = imported(tmp_path, script)
-    assert said(found, "stage", "nnodes", "nproc_per_node") == ("sft", nodes, processes)
-    assert found.job["launcher"].value == launcher if "launcher" in found.job else launcher == "torchrun"
-
-
-def test_a_second_training_command_is_named(tmp_path: Path) -> None:
-    found = imported(tmp_path, "torchrun PROGRAM\ntorchrun dpo.py --x 1\n")
-    assert "  dpo.py (line 2): a second training command: import it from a script of its own" in "\n".join(
-        write.report(found)
-    )
-
-
-def test_fsdp_is_named_and_sharded_by_zero(tmp_path: Path) -> None:
-    found = imported(
-        tmp_path, "accelerate launch --use_fsdp --fsdp_sharding_strategy FULL_SHARD --num_processes 8 PROGRAM"
-    )
-    assert (found.job["zero"].value, found.job["zero"].how) == (3, "guessed")
-    assert {left.given.name for left in found.cannot} == {"--use_fsdp", "--fsdp_sharding_strategy"}
-
-
-@pytest.mark.parametrize(
-    ("line", "key", "value"),
-    [
-        ("module load cuda/12.8 nccl", "modules", ["cuda/12.8", "nccl"]),
-        ("source /env/bin/activate", "python", "/env/bin/python"),
-        ("conda activate /envs/train", "python", "/envs/train/bin/python"),
-        ("export NCCL_SOCKET_IFNAME=ib0", "network_interface", "ib0"),
-        ("export NCCL_IB_DISABLE=1", "env.NCCL_IB_DISABLE", "1"),
-        ("#SBATCH --gres=gpu:h100:8", "gpu_type", "h100"),
-        ("#SBATCH --container-image=/i.sqsh", "container.image", "/i.sqsh"),
-    ],
-)
-def test_what_differs_between_clusters_is_for_the_profile(tmp_path: Path, line: str, key: str, value: Any) -> None:
-    assert imported(tmp_path, f"{line}\ntorchrun PROGRAM").cluster[key].value == value
-
-
-@pytest.mark.parametrize(
-    ("line", "place"),
-    [
-        ("conda activate train", "conda activate train (line 1): a profile names its python"),
-        ("source ./setup.sh", "source ./setup.sh (line 1): a command beside the training"),
-        ("cd /work/code", "cd /work/code (line 1): paths of a job file are relative"),
-        ("export PYTHONPATH=$PWD:$PYTHONPATH", "(line 1): a value that a shell must fill in"),
-        ("#SBATCH --array=0-3", "#SBATCH --array '0-3' (line 1): one job file is one job"),
-        ("#SBATCH --chdir=/x", "#SBATCH --chdir '/x' (line 1)"),
-        ("#SBATCH --gres=shard:2", None),
-        ("#SBATCH --wckey=a b", None),
-    ],
-)
-def test_what_a_job_file_cannot_say_is_named(tmp_path: Path, line: str, place: str | None) -> None:
-    told = "\n".join(write.report(imported(tmp_path, f"{line}\ntorchrun PROGRAM")))
-    assert place is None or place in told
-
-
-def test_a_secret_is_never_written(tmp_path: Path) -> None:
-    secret = "hf_abcdefghijklmnop"
-    script = f"export HF_TOKEN={secret} TOOL_X={secret}\nhuggingface-cli login --token {secret}\ntorchrun PROGRAM --hub_token {secret}"
-    found = imported(tmp_path, script)
     assert secret not in write.job(found, "train.sh") + "\n".join(write.report(found))
     assert found.job["secrets"].value == ["HF_TOKEN", "TOOL_X"]
 
