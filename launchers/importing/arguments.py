@@ -74,6 +74,15 @@ def plain(given: Given) -> str:
     return given.name.lstrip("-").replace("-", "_")
 
 
+def last(found: Found, keys: list[Given]) -> list[Given]:
+    """Of an option that is given twice the last one counts."""
+    last = {plain(one): one for one in keys}
+    for one in keys:
+        if (wins := last[plain(one)]) is not one:
+            found.drop(one, f"given again by {wins.name} ({wins.place}), which wins")
+    return list(last.values())
+
+
 def translate(found: Found, given: list[Given], tool: Tool, stage: Stage) -> None:
     """Give each of them its place in `found`."""
     lengths = [one for one in given if plain(one) in _LENGTHS]
@@ -90,8 +99,6 @@ def _one(found: Found, given: Given, name: str, tool: Tool, stage: Stage) -> Non
     negated = name.removeprefix("no_") if given.value is True and name.startswith("no_") else ""
     if name in tool.moves:
         _by_table(found, given, tool.moves[name], known)
-    elif given.value is None:
-        found.drop(given, "not set")
     elif name in tool.off:
         if off(given.value):
             found.drop(given, "off, as here")

@@ -27,10 +27,7 @@ def stage(data: dict[str, Any]) -> Stage:
 
 def prepare(found: Found, given: list[Given]) -> list[Given]:
     """Put what takes several keys together; returns the others."""
-    said = {plain(one): one for one in given if one.value is not None}
-    for one in given:
-        if one.value is None:
-            found.drop(one, "not set")
+    said = {plain(one): one for one in given}
     if str(said["rl"].value if "rl" in said else "") == "ipo":
         found.put("train.loss_type", ["ipo"], said["rl"])
     _adapter(found, said)

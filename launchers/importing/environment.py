@@ -25,21 +25,26 @@ _QUIET = frozenset(
 
 def variables(script: Script, launch: Launch) -> dict[str, Given]:
     """What the training command has in its environment, as far as the script sets it."""
-    found = {name: Given(name, one.value.text, one.line, one.value.unknown) for name, one in script.exports.items()}
-    if launch.command is not None:
-        line = launch.command.line
-        found |= {name: Given(name, one.text, line, one.unknown) for name, one in launch.command.env.items()}
-    return found
+    exports = {name: one for each in (script, *launch.scripts) for name, one in each.exports.items()}
+    found = {name: Given(name, one.value.text, one.line, one.value.unknown) for name, one in exports.items()}
+    return found | launch.env
 
 
 def translate(found: Found, script: Script, launch: Launch) -> None:
     """Put env and secrets, and into the profile what differs between clusters."""
     for name, given in variables(script, launch).items():
-        _variable(found, name, given, used=name in script.read)
+        _variable(found, name, given, used=name in script.read and name not in launch.env)
     for given in launch.container:
         containers.translate(found, given)
-    for command in script.commands:
-        _command(found, command)
+    for given in launch.wrappers:
+        limits = given.name.startswith("timeout")
+        (found.refuse if limits else found.drop)(
+            given, "`time` limits a run" if limits else "it only starts what follows"
+        )
+    for each in (script, *launch.scripts):
+        found.notes += each.notes
+        for command in each.commands:
+            _command(found, command)
 
 
 def _variable(found: Found, name: str, given: Given, *, used: bool) -> None:

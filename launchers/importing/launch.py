@@ -63,7 +63,9 @@ class Launch:
     srun: list[Given] | None = None
     container: list[Given] = field(default_factory=list)
     arguments: list[Word] = field(default_factory=list)  # of the program
-    command: Command | None = None
+    env: dict[str, Given] = field(default_factory=dict)  # variables before the command
+    wrappers: list[Given] = field(default_factory=list)  # `nohup` and the like
+    scripts: list[Script] = field(default_factory=list)  # of `bash -c` around it
 
 
 def find(script: Script, found: Found) -> Launch | None:
@@ -71,18 +73,20 @@ def find(script: Script, found: Found) -> Launch | None:
 
     A plain `python program.py --option` is taken for it only where no launcher is.
     """
-    read = [(command, _read(list(command.words))) for command in script.commands]
+    launched = _starting(script)
+    for launch in launched[1:]:
+        told = "a second training command: import it from a script of its own, and write a pipeline of the two"
+        found.refuse(Given(launch.program.name, None, launch.program.line), told)
+    return launched[0] if launched else None
+
+
+def _starting(script: Script) -> list[Launch]:
+    """The commands that start training; they are taken out of `script.commands`."""
+    read = [(command, _read(command)) for command in script.commands]
     starting = [(command, launch) for command, launch in read if launch is not None and _trains(launch)]
     launched = [(command, launch) for command, launch in starting if _by_launcher(launch)] or starting
     script.commands = [command for command in script.commands if not any(command is one for one, _ in launched)]
-    for _, launch in launched[1:]:
-        told = "a second training command: import it from a script of its own, and write a pipeline of the two"
-        found.refuse(Given(launch.program.name, None, launch.program.line), told)
-    if not launched:
-        return None
-    command, first = launched[0]
-    first.command = command
-    return first
+    return [launch for _, launch in launched]
 
 
 def _by_launcher(launch: Launch) -> bool:
@@ -99,16 +103,13 @@ def _trains(launch: Launch) -> bool:
     return bool(name) and (_by_launcher(launch) or any(word.text.startswith("--") for word in launch.arguments))
 
 
-def _read(words: list[Word]) -> Launch | None:
-    launch = Launch()
-    for _ in range(len(words)):
-        if not words:
-            return None
+def _read(command: Command) -> Launch | None:
+    launch, words = Launch(), list(command.words)
+    launch.env = {name: Given(name, one.text, command.line, one.unknown) for name, one in command.env.items()}
+    while words:
         name = words[0].text.rpartition("/")[2]
         if name in _WRAPPERS:
-            words = words[1 + _WRAPPERS[name] :]
-            while words and (words[0].text.startswith("-") or re.match(r"\w+=", words[0].text)):
-                words = words[1:]
+            words = _unwrapped(launch, words)
         elif name == "srun":
             given, words = _options(words[1:], "srun")
             launch.srun = [*(launch.srun or []), *given]
@@ -118,24 +119,41 @@ def _read(words: list[Word]) -> Launch | None:
                 launch.container.append(Given("image", words[0].text, words[0].line, words[0].unknown))
             words = words[1:]
         elif name in ("bash", "sh") and any(word.text in ("-c", "-lc") for word in words[1:3]):
-            return _inner(words, launch)
+            return _inner(launch, words)
         else:
             return _started(launch, name, words)
     return None
 
 
-def _inner(words: list[Word], launch: Launch) -> Launch | None:
-    """`bash -c "..."`: the first command in it that starts training."""
+def _unwrapped(launch: Launch, words: list[Word]) -> list[Word]:
+    """The command without `nohup`, `env A=1`, `timeout 1h` in front."""
+    count = 1 + _WRAPPERS[words[0].text.rpartition("/")[2]]
+    while count < len(words) and re.match(r"-|[A-Za-z_]\w*=", words[count].text):
+        name, equals, value = words[count].text.partition("=")
+        if equals and not name.startswith("-"):
+            launch.env[name] = Given(name, value, words[count].line, words[count].unknown)
+        count += 1
+    launch.wrappers.append(Given(" ".join(word.text for word in words[:count]), None, words[0].line))
+    return words[count:]
+
+
+def _inner(launch: Launch, words: list[Word]) -> Launch | None:
+    """`bash -c "..."`: the first command in it that starts training, and what is set up before it."""
     from . import shell
 
     text = next((word for i, word in enumerate(words) if i and words[i - 1].text in ("-c", "-lc")), None)
-    for command in shell.read(text.text, [], first_line=text.line).commands if text else []:
-        inner = _read(command.words)
-        if inner is not None and _trains(inner):
-            inner.srun = launch.srun if inner.srun is None else inner.srun
-            inner.container = inner.container or launch.container
-            return inner
-    return None
+    if text is None:
+        return None
+    script = shell.read(text.text, [], first_line=text.line)
+    starting = _starting(script)
+    if not starting:
+        return None
+    inner = starting[0]
+    inner.srun = launch.srun if inner.srun is None else inner.srun
+    inner.container = inner.container or launch.container
+    inner.env, inner.wrappers = launch.env | inner.env, [*launch.wrappers, *inner.wrappers]
+    inner.scripts.append(script)
+    return inner
 
 
 def _started(launch: Launch, name: str, words: list[Word]) -> Launch | None:

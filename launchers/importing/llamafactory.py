@@ -143,7 +143,7 @@ def _sources(found: Found, said: dict[str, Given], source: Path) -> None:
     count = 0
     for name, key in (("dataset", "data.train"), ("eval_dataset", "data.validation")):
         one = said.pop(name, None)
-        if one is None or one.value is None:
+        if one is None:
             continue
         names = paths(one.value)
         count = count or len(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from . import accelerate, counts
+from .arguments import last, plain
 from .found import Found, Given
 from .launch import Launch
 
@@ -36,7 +37,7 @@ def translate(found: Found, launch: Launch, variables: dict[str, Given]) -> None
     """Put nnodes, nproc_per_node and launcher. variables: what the script sets for the command."""
     devices = variables.get("CUDA_VISIBLE_DEVICES")
     visible = counts.gpus_of(str(devices.value)) if devices is not None else None
-    options = {given.name.lstrip("-").replace("-", "_"): given for given in launch.options}
+    options = {plain(given): given for given in last(found, launch.options)}
     if launch.launcher == "accelerate":
         accelerate.translate(found, options, NOT_NEEDED)
     for name, given in options.items():

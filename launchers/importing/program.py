@@ -21,7 +21,9 @@ def translate(found: Found, keys: list[Given], tool: Tool, stage: Stage, path: P
 
     path: the source. written: the texts of files that a script writes, by their names.
     """
-    keys = _last(found, keys)
+    for one in [one for one in keys if one.value is None]:
+        found.drop(one, "not set")
+    keys = arguments.last(found, [one for one in keys if one.value is not None])
     trained_by_lora = _has_lora(keys, tool)
     for one in [one for one in keys if plain(one) in deepspeed.NAMES]:
         deepspeed.file(found, one, path, written)
@@ -43,15 +45,6 @@ def translate(found: Found, keys: list[Given], tool: Tool, stage: Stage, path: P
     _without_lora(found)
     _evaluation(found, tool)
     _silent(found, tool, stage)
-
-
-def _last(found: Found, keys: list[Given]) -> list[Given]:
-    """Of an option that is given twice the last one counts."""
-    last = {plain(one): one for one in keys}
-    for one in keys:
-        if (wins := last[plain(one)]) is not one:
-            found.drop(one, f"given again by {wins.name} ({wins.place}), which wins")
-    return list(last.values())
 
 
 def _has_lora(keys: list[Given], tool: Tool) -> bool:

@@ -102,5 +102,4 @@ def _script(path: Path, text: str, given: list[str]) -> tuple[Found, Stage]:
     processes.translate(found, started, environment.variables(script, started))
     program.translate(found, keys, tool, stage, path, {name: text.text for name, text in script.files.items()})
     environment.translate(found, script, started)
-    found.notes += script.notes
     return found, stage
