@@ -121,7 +121,9 @@ def _number(found: Found, key: str, given: Given) -> None:
     try:
         number = float(str(given.value))
     except ValueError:
-        found.drop(given, "the trainer's own argument decides it")  # "auto"
+        found.drop(given, "the trainer's own argument decides it") if given.value == "auto" else found.refuse(
+            given, "a number is expected"
+        )
         return
     found.put(key, int(number) if key.endswith("steps") and number.is_integer() else number, given)
 

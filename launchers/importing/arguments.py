@@ -29,6 +29,8 @@ class Tool:
     moves: dict[str, Move] = field(default_factory=dict)
     #: Its features that are off unless asked for, and that alignlaunch does not have.
     off: frozenset[str] = frozenset()
+    #: Names with one value that is as here; any other one is refused.
+    only: dict[str, Any] = field(default_factory=dict)
     #: {job key: its own default}, for all that a stage of ours has a default for.
     defaults: Callable[[Stage], dict[str, Any]] = lambda _: {}
     #: Whether those are known, or only likely.
@@ -99,17 +101,14 @@ def _one(found: Found, given: Given, name: str, tool: Tool, stage: Stage) -> Non
     negated = name.removeprefix("no_") if given.value is True and name.startswith("no_") else ""
     if name in tool.moves:
         _by_table(found, given, tool.moves[name], known)
-    elif name in tool.off:
-        if off(given.value):
-            found.drop(given, "off, as here")
-        else:
-            found.refuse(given, f"a feature of {tool.name} that alignlaunch does not have")
+    elif name in tool.only or name in tool.off:
+        _feature(found, given, tool, name)
     elif name in _TOKENS:
         found.add("secrets", "HF_TOKEN", given._replace(value=None))
     elif name in legacy.MOVES or name in legacy.DTYPE_NAMES:
         _moved(found, {name: _value(given, None)}, [given], stage)
     elif name in known:
-        put_train(found, name, _value(given, known[name]), given)
+        put(found, f"train.{name}", _value(given, known[name]), given)
     elif negated in known or negated in legacy.MOVES:
         _one(found, given._replace(value=False), negated, tool, stage)
     elif owner := rules.trainer_args()["owned"].get(name):
@@ -118,18 +117,25 @@ def _one(found: Found, given: Given, name: str, tool: Tool, stage: Stage) -> Non
         found.refuse(given, f"not an argument of the {stage} trainer")
 
 
-def put_train(found: Found, name: str, value: Any, given: Given, why: str = "") -> None:
-    """A key under `train:`. A number that is known only later cannot stand there."""
-    put(found, f"train.{name}", value, given, why)
+def _feature(found: Found, given: Given, tool: Tool, name: str) -> None:
+    """What alignlaunch does in one way alone, or does not have."""
+    if name in tool.only and given.value == tool.only[name]:
+        found.drop(given, "as here")
+    elif name in tool.only:
+        found.refuse(given, f"here it is always {tool.only[name]}")
+    elif off(given.value):
+        found.drop(given, "off, as here")
+    else:
+        found.refuse(given, f"a feature of {tool.name} that alignlaunch does not have")
 
 
 def put(found: Found, key: str, value: Any, given: Given, why: str = "") -> None:
+    """A key of the job. Where the value is known only later, a path is kept as it is written; nothing else can be."""
     if not given.unknown:
         found.put(key, value, given, why)
     elif key in ("model", "tokenizer", "output_dir", "data.train", "data.validation", "data.cache_dir"):
-        found.put(
-            key, _without(value, given.unknown) if key == "output_dir" else value, given, guess=_only_later(given)
-        )
+        kept = _without(value, given.unknown) if key == "output_dir" else value
+        found.put(key, kept, given, guess=_only_later(given))
     else:
         found.refuse(given, f"{_only_later(given)} (give it after `--`)")
 
@@ -154,9 +160,7 @@ def _by_table(found: Found, given: Given, move: Move, known: dict[str, Any]) -> 
         found.drop(given, "not set")
     elif section == "train" and name not in known and off(value):
         found.drop(given, "off, as here")
-    elif (
-        move.to is None and move.unless is not None and (value == move.unless or off(value) is off(move.unless) is True)
-    ):
+    elif move.to is None and move.unless is not None and (value == move.unless or (off(value) and off(move.unless))):
         found.refuse(given, f"{move.why}; {move.remedy}" if move.remedy else move.why)
     elif move.to is None:
         found.drop(given, move.why)

@@ -182,8 +182,10 @@ def _precision(found: Found, said: dict[str, Given]) -> None:
 
 def _reports(found: Found, said: dict[str, Given]) -> None:
     """axolotl reports to wandb where a project is named."""
-    project, board = said.get("wandb_project"), said.get("use_tensorboard")
+    project, board, wandb = (said.get(name) for name in ("wandb_project", "use_tensorboard", "use_wandb"))
     if project is not None:
         found.put("train.report_to", ["wandb"], project)
+    elif wandb is not None and not off(wandb.value):
+        found.put("train.report_to", ["wandb"], wandb)
     elif board is not None and not off(board.value):
         found.put("train.report_to", ["tensorboard"], board)

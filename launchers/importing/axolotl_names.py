@@ -102,7 +102,6 @@ TOOL = Tool(
             Move(None, "alignlaunch decides it"),
         ),
         "auto_resume_from_checkpoints": Move(None, "a run that was interrupted goes on", unless=False),
-        "special_tokens": Move(None, "the tokenizer's own", unless=None),
         "push_dataset_to_hub": Move(None, "nothing is pushed"),
     },
     off=frozenset(
@@ -114,7 +113,7 @@ TOOL = Tool(
         "flex_attention dpo_generate_during_eval process_reward_model trainer_cls qat quantization save_first_step "
         "do_bench_eval do_causal_lm_eval eval_table_size generate_samples fp8 float16 dataset_exact_deduplication "
         "default_system_message resize_token_embeddings_to_32x embedding_lr lr_groups cosine_min_lr_ratio "
-        "excess_length_strategy chunked_cross_entropy tiled_mlp hub_strategy_ local_rank_".split()
+        "excess_length_strategy chunked_cross_entropy tiled_mlp".split()
     ),
     defaults=defaults,
 )

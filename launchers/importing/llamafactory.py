@@ -58,7 +58,6 @@ TOOL = Tool(
         "val_size": Move("data.validation_share", "", lambda value: value if not off(value) else None),
         "eval_dataset": Move(None, _DATA),
         "media_dir": Move(None, "paths of images start at the data file's folder"),
-        "mix_strategy": Move(None, "the sources are joined", unless="interleave"),
         "preprocessing_batch_size": Move(None, "alignlaunch decides it"),
         "data_shared_file_system": Move(None, "one process of each cache tokenises"),
         "use_fast_tokenizer": Move(None, "it is fast where there is a fast one", unless=False),
@@ -66,8 +65,8 @@ TOOL = Tool(
         "freeze_vision_tower": Move(None, "a vision tower is never trained", unless=False),
         "freeze_multi_modal_projector": Move(None, "it is never trained", unless=False),
         "ignore_pad_token_for_loss": Move(None, "padding is never learnt", unless=False),
-        "model_revision": Move(None, "`main` is what is loaded"),
     },
+    only={"mix_strategy": "concat", "model_revision": "main"},
     off=frozenset(
         "adapter_name_or_path adapter_folder additional_target loraplus_lr_ratio use_rslora pissa_init pissa_convert "
         "create_new_adapter use_galore use_apollo use_badam use_swanlab use_adam_mini use_muon use_mca "

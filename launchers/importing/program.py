@@ -77,9 +77,10 @@ def _splits(found: Found, keys: list[Given]) -> list[Given]:
     evaluates = "eval_strategy" in said and said["eval_strategy"].value != "no"
     if name is not None:
         split = f":{train.value}" if train is not None and train.value != "train" else ""
-        found.put("data.train", [f"{name.value}{split}"], name)
+        arguments.put(found, "data.train", [f"{name.value}{split}"], name)
         if evaluates:
-            found.put("data.validation", [f"{name.value}:{test.value if test is not None else 'test'}"], test or name)
+            held = f"{name.value}:{test.value if test is not None else 'test'}"
+            arguments.put(found, "data.validation", [held], test or name)
     for one in (train, test):
         if one is not None:
             found.drop(one, "part of the source's name")
@@ -105,6 +106,9 @@ def _silent(found: Found, tool: Tool, stage: Stage) -> None:
     evaluates = "data.validation" in found.job or "data.validation_share" in found.job
     lora = "lora" not in found.job
     steps = found.job.get("train.max_steps")
+    fp16 = found.job.get("train.fp16")
+    if fp16 is not None and fp16.value is True and "train.bf16" not in found.job:
+        found.put("train.bf16", False, fp16.given[0], "it is one or the other")
     for key, value in tool.defaults(stage).items():
         if key.startswith("lora.") and not lora:
             continue
@@ -112,8 +116,6 @@ def _silent(found: Found, tool: Tool, stage: Stage) -> None:
             continue
         if key == "train.num_train_epochs" and steps is not None and isinstance(steps.value, int) and steps.value > 0:
             continue
-        if key == "train.bf16" and "train.fp16" in found.job:
-            value = False  # noqa: PLW2901
         if tool.known:
             found.default(key, value, tool.name)
         else:

@@ -108,7 +108,6 @@ OWN = Tool(
 FAMILY_NAMES = frozenset({"train_file_dir", "orpo_beta", "max_source_length"})
 FAMILY = replace(OWN, defaults=family_defaults)
 
-_PEFT = "of a LoRA adapter that alignlaunch does not have"
 TRL = Tool(
     "TRL",
     moves={
@@ -119,10 +118,10 @@ TRL = Tool(
         "lora_target_modules": Move("lora.target_modules", "", lambda value: "all" if value == "all-linear" else value),
         "use_dora": Move("lora.dora", ""),
         "lora_task_type": Move(None, "the stage says it"),
-        "model_revision": Move(None, "the newest revision is `main`"),
         "use_bnb_nested_quant": Move(None, "alignlaunch always does"),
         "bnb_4bit_quant_type": Move(None, "nf4 is what `quantization: 4bit` is", unless="fp4"),
     },
+    only={"model_revision": "main"},
     off=frozenset(
         "dataset_config use_rslora lora_modules_to_save lora_target_parameters bnb_4bit_quant_storage streaming".split()
     ),

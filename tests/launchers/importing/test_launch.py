@@ -146,3 +146,37 @@ def test_a_variable_that_only_reads_itself_is_kept(tmp_path: Path) -> None:
     found = imported(tmp_path, "export MY_FLAG=${MY_FLAG:-1} N=${N:-2}\ntorchrun --nproc_per_node $N PROGRAM")
     assert found.job["env.MY_FLAG"].value == "1"
     assert "env.N" not in found.job
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--fp16", {"train.fp16": True, "train.bf16": False}),
+        ("--torch_dtype float16", {"train.fp16": True, "train.bf16": False}),
+        ("--report_to wandb tensorboard", {"train.report_to": ["wandb", "tensorboard"]}),
+        ("--target_modules q_proj,v_proj --use_peft True", {"lora.target_modules": "q_proj,v_proj"}),
+        ("--learning-rate=1e-4 --learning_rate 2e-4", {"train.learning_rate": 2e-4}),
+        ("--optim adamw_torch --run_name 7", {"train.optim": "adamw_torch", "train.run_name": "7"}),
+        ("--no_bf16", {"train.bf16": False}),
+        ("--validation_split_percentage 5", {"data.validation_share": 0.05}),
+        ("--use_peft False", {"lora": None}),
+        ("--load_in_4bit True", {"quantization": "4bit"}),
+        ("--overwrite_output_dir", {"resume": "never"}),
+        ("--output_dir out/$(date +%F)-run", {"output_dir": "out/run"}),
+    ],
+)
+def test_options_of_a_program(tmp_path: Path, options: str, expected: dict[str, Any]) -> None:
+    found = imported(tmp_path, f"torchrun PROGRAM {options}")
+    assert {key: found.job[key].value for key in expected} == expected
+
+
+@pytest.mark.parametrize("option", ["--model_revision v2", "--dataset_config x", "--use_rslora", "--seed x"])
+def test_options_of_trl_that_are_not_here(tmp_path: Path, option: str) -> None:
+    found = imported(tmp_path, f"trl sft --model_name_or_path m --dataset_name d {option}")
+    assert [left.given.name for left in found.cannot] == [option.split(maxsplit=1)[0]]
+
+
+def test_records_of_several_sets_are_not_interleaved_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "lf.yaml"
+    path.write_text("model_name_or_path: m\nfinetuning_type: full\ndataset: a\nmix_strategy: interleave_under\n")
+    assert [left.given.name for left in read.read(path, []).cannot] == ["mix_strategy"]
