@@ -18,7 +18,6 @@ from .tools import TRANSFORMERS, paths
 NAMES = frozenset({"finetuning_type", "cutoff_len", "lora_target", "dataset_dir", "pref_beta", "pref_loss"})
 _ATTENTION = {"disabled": "eager", "sdpa": "sdpa", "fa2": "flash_attention_2", "fa3": "flash_attention_3"}
 _LOSSES = ("sigmoid", "hinge", "ipo")
-_DATA = "every record is read as its own format says (docs/data.md)"
 
 
 def defaults(stage: Stage) -> dict[str, Any]:
@@ -56,7 +55,6 @@ TOOL = Tool(
         "double_quantization": Move(None, "`quantization: 4bit` always does", unless=False),
         "plot_loss": Move(None, "the metrics are in `output_dir`, and for tensorboard where `report_to` says so"),
         "val_size": Move("data.validation_share", "", lambda value: value if not off(value) else None),
-        "eval_dataset": Move(None, _DATA),
         "media_dir": Move(None, "paths of images start at the data file's folder"),
         "preprocessing_batch_size": Move(None, "alignlaunch decides it"),
         "data_shared_file_system": Move(None, "one process of each cache tokenises"),

@@ -38,7 +38,7 @@ def read(path: Path, given: list[str]) -> Found:
     Raises UsageError for what is no source, and where it trains in a way that alignlaunch does not have.
     """
     text = _text(path)
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in (".yaml", ".yml", ".json"):
         found, stage = _script(path, text, given)
     elif given:
         raise UsageError(f"{path}: a configuration takes no arguments\n    remedy: leave out what follows `--`")

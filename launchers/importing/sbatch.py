@@ -88,7 +88,7 @@ def translate(found: Found, given: list[Given]) -> None:
         elif name == "ntasks-per-node" and value == "1":
             found.drop(one, "one task a node, which starts its processes")
         elif name in _NUMBERS and (number := _first(value)):
-            found.put(_NUMBERS[name], number, one)
+            found.put(_NUMBERS[name], number, one, guess=f"{value}: the least of them" if "-" in value else "")
         elif name in ("gpus-per-node", "gpus", "gpus-per-task") or (name == "gres" and value.startswith("gpu")):
             _gpus(found, one, name, nodes[0] if nodes else 1)
         elif name in ("requeue", "no-requeue"):

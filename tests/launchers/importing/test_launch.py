@@ -180,3 +180,21 @@ def test_records_of_several_sets_are_not_interleaved_in_silence(tmp_path: Path) 
     path = tmp_path / "lf.yaml"
     path.write_text("model_name_or_path: m\nfinetuning_type: full\ndataset: a\nmix_strategy: interleave_under\n")
     assert [left.given.name for left in read.read(path, []).cannot] == ["mix_strategy"]
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value", "how"),
+    [
+        ("#SBATCH --nodes=2-4", "nnodes", 2, "guessed"),
+        ("#SBATCH -t 30", "time", "30", "translated"),
+        ("#SBATCH --gpus=16 -N 2", "nproc_per_node", 8, "translated"),
+        ("#SBATCH --gpus-per-node=h100:4", "nproc_per_node", 4, "translated"),
+        ("#SBATCH --no-requeue", "slurm.requeue", False, "translated"),
+        ("#SBATCH --signal=B:TERM@60", "slurm.signal_seconds", 60, "translated"),
+        ("#SBATCH --qos high --account=lab # ours", "slurm.account", "lab", "translated"),
+        ("#SBATCH --exclude=n1,n2", "slurm.extra", ["--exclude=n1,n2"], "translated"),
+    ],
+)
+def test_lines_of_sbatch(tmp_path: Path, line: str, key: str, value: Any, how: str) -> None:
+    found = imported(tmp_path, f"#!/bin/bash\n{line}\nsrun python PROGRAM")
+    assert (found.job[key].value, found.job[key].how) == (value, how)
