@@ -21,6 +21,7 @@
 # make resumes      every stage and ZeRO stage, interrupted and not: the same losses? into docs/losses-after-resume.md; half an hour
 # make save-interval-page  what the interval of saves costs a large run, simulated, into docs/save-interval.md; seconds
 # make defaults-page  the stages' defaults and their sources, into docs/defaults.md; seconds
+# make import-page  what `alignlaunch import` makes of scripts and other tools' files, into docs/importing.md; seconds
 # make picture      the job of README.md in a terminal, into docs/quickstart.svg; seconds
 # make bench-tokenise  tokenising with one and two processes and TRL's own, in one run, into docs/bench-tokenise.md
 # make learning     does each stage learn? short runs of the real model; half an hour
@@ -38,7 +39,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s faults fuzz save-interval-page resumes
+.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page import-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s faults fuzz save-interval-page resumes
 
 install: $(VENV)/installed
 
@@ -158,6 +159,9 @@ resumes: install
 
 defaults-page: install
 	$(BIN)/python -m bench.defaults_page --write docs/defaults.md
+
+import-page: install
+	$(BIN)/python -m bench.importing --write docs/importing.md
 
 picture: install
 	$(BIN)/python -m bench.picture --write docs/quickstart.svg

@@ -51,6 +51,11 @@ def looks_secret(name: str) -> bool:
     return _SECRET.search(name) is not None
 
 
+def is_secret(value: str) -> bool:
+    """Whether a text is a secret by its form: a token or key that a service gives out."""
+    return _SECRET_VALUE.fullmatch(value) is not None
+
+
 def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
     """Variable names must be exportable and not the launcher's own, and the file must not contain a secret's value."""
     problems = []
@@ -76,7 +81,7 @@ def environment(document: Document, data: dict[str, Any]) -> list[Problem]:
                 "name the variables",
             )
             problems.append(Problem(document.place(("secrets", i)), f"secrets[{i}]", name, rule, remedy))
-        elif isinstance(name, str) and (not _VARIABLE.match(name) or _SECRET_VALUE.fullmatch(name)):
+        elif isinstance(name, str) and (not _VARIABLE.match(name) or is_secret(name)):
             rule = "a secret is passed by its variable's name, never by its value"
             remedy = "export it in your shell and give the variable's name"
             problems.append(Problem(document.place(("secrets", i)), f"secrets[{i}]", None, rule, remedy))

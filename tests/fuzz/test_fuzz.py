@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from . import jobs, records, scheduler, training
+from . import importing, jobs, records, scheduler, training
 from .target import Target
 
-ALL: dict[str, Target] = {**jobs.TARGETS, **scheduler.TARGETS, **records.TARGETS, **training.TARGETS}
+ALL: dict[str, Target] = {
+    **jobs.TARGETS,
+    **scheduler.TARGETS,
+    **records.TARGETS,
+    **training.TARGETS,
+    **importing.TARGETS,
+}
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,0 +1,1 @@
+"""From other launch scripts and tools to a job file."""
