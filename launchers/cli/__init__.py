@@ -11,7 +11,7 @@ from alignlaunch import __version__
 
 from ..backends.registry import PLACES
 from ..errors import UsageError
-from . import about, data, files, nodes, plan, runs, submit, trained
+from . import about, data, files, nodes, plan, results, runs, submit, trained
 from .group import Group
 
 
@@ -38,6 +38,7 @@ for command in (
     *(*map(submit.command_of, PLACES), submit.retry),
     *(runs.list_, runs.status, about.describe, runs.logs, runs.diagnose, runs.save, runs.cancel, runs.wait),
     *(nodes.nodes, about.profiles),
+    *(results.compare,),
     *(trained.export, trained.evaluate, completion),
 ):
     main.add_command(command)
