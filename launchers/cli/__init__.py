@@ -38,7 +38,7 @@ for command in (
     *(*map(submit.command_of, PLACES), submit.retry),
     *(runs.list_, runs.status, about.describe, runs.logs, runs.diagnose, runs.save, runs.cancel, runs.wait),
     *(nodes.nodes, about.profiles),
-    *(results.compare,),
+    *(results.compare, results.report),
     *(trained.export, trained.evaluate, completion),
 ):
     main.add_command(command)

@@ -58,3 +58,28 @@ def _read(names: tuple[str, ...]) -> tuple[list[Result], int]:
     for error in dict.fromkeys(map(str, unanswered.values())):
         say(f"error: {error}\n    the states of its runs are the last known ones")
     return results, max((error.exit_code for error in unanswered.values()), default=0)
+
+
+@click.command()
+@RUNS
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The page to write; by default report.html.",
+    default=Path("report.html"),
+)
+def report(runs: tuple[str, ...], output: Path) -> None:
+    """Write a page about RUNs: curves, goodput, configuration, provenance. One HTML file that needs no network."""
+    from ..files import unwritable, write_atomic
+    from ..results import page
+
+    results, code = _read(runs)
+    text = page.render(results)
+    try:
+        write_atomic(output, text)
+    except OSError as error:
+        raise unwritable(output, error) from error
+    click.echo(output)
+    sys.exit(code)

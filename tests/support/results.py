@@ -17,7 +17,7 @@ BEGIN = 1795867302.0
 
 
 def write(folder: Path, name: str, lines: Iterable[str], *, state: str = "COMPLETED", **job: Any) -> Run:
-    """A run in `folder`, also in the record (XDG_STATE_HOME's). lines: of metrics.jsonl. job: what its resolved job says."""
+    """A run in `folder`, also in the record (XDG_STATE_HOME's). lines: of metrics.jsonl. job: its resolved one."""
     run_dir, output = folder / "runs" / f"{name}-20261128-120122-7fcc", folder / "output" / name
     for path in (run_dir, output):
         path.mkdir(parents=True)

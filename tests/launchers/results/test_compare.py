@@ -186,7 +186,7 @@ def test_records_that_may_not_be_read(runs: list[Run], monkeypatch: pytest.Monke
     def refuse(*arguments: object) -> None:
         raise PermissionError(13, "Permission denied", "metrics.jsonl")
 
-    monkeypatch.setattr(gather.records, "read", refuse)
+    monkeypatch.setattr("alignlaunch.launchers.results.records.read", refuse)
     assert gather.one(runs[0]).notes == ["metrics.jsonl: Permission denied"]
 
 
