@@ -12,7 +12,6 @@ from .gather import Result
 #: Points of all figures together: some three bytes each in the page.
 _MOST_POINTS = 400_000
 _FEWEST = 40
-GROUPS = ("Loss", "Evaluation", "Rewards", "Optimisation", "Speed and memory", "Others")
 _OPTIMISATION = ("learning_rate", "grad_norm", "lambda")
 _SPEED = ("tokens_per_second", "samples_per_second", "memory_peak_gib", "mfu")
 #: What a trainer sums up once at the end, and how long an evaluation took: figures of nothing.
@@ -20,16 +19,16 @@ _NO_FIGURE = ("_runtime", "_per_second", "total_flos")
 
 
 def of(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """A figure for each metric: `name`, `group`, and `curves`: number of the run, steps (each as the difference to the
+    """A figure for each metric: `name`, and `curves`: number of the run, steps (each as the difference to the
     one before), values with five digits.
     """
     names = [
         name for name in dict.fromkeys(name for one in results for name in one.curves.of) if _is_drawn(name, results)
     ]
-    names.sort(key=lambda name: GROUPS.index(group(name)))
+    names.sort(key=_group)
     count = sum(name in one.curves.of for one in results for name in names)
     most = max(_FEWEST, _MOST_POINTS // max(1, count))
-    return [{"name": name, "group": group(name), "curves": _curves(name, results, most)} for name in names]
+    return [{"name": name, "curves": _curves(name, results, most)} for name in names]
 
 
 def most_points(figures: Sequence[dict[str, Any]]) -> int:
@@ -47,17 +46,16 @@ def is_thinned(results: Sequence[Result], figures: Sequence[dict[str, Any]]) -> 
     )
 
 
-def group(name: str) -> str:
-    """Where a metric's figure stands."""
-    if name == "loss" or (name.endswith("_loss") and not name.startswith("eval_")):
-        return "Loss"
-    if name.startswith(("eval_", "safety_eval/")):
-        return "Evaluation"
-    if name.startswith("rewards/"):
-        return "Rewards"
-    if name in _OPTIMISATION:
-        return "Optimisation"
-    return "Speed and memory" if name in _SPEED else "Others"
+def _group(name: str) -> int:
+    """What comes first: the losses, evaluations, rewards, the optimiser, others, speed and memory."""
+    kinds = (
+        name == "loss" or (name.endswith("_loss") and not name.startswith("eval_")),
+        name.startswith(("eval_", "safety_eval/")),
+        name.startswith("rewards/"),
+        name in _OPTIMISATION,
+        name not in _SPEED,
+    )
+    return kinds.index(True) if True in kinds else len(kinds)
 
 
 def _is_drawn(name: str, results: Sequence[Result]) -> bool:

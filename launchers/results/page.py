@@ -39,7 +39,7 @@ def render(results: Sequence[Result]) -> str:
         lstrip_blocks=True,
         autoescape=True,
     )
-    return env.get_template("report/page.html.j2").render(
+    page = env.get_template("report/page.html.j2").render(
         labels=labels,
         made=f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}",
         version=alignlaunch.__version__,
@@ -47,7 +47,6 @@ def render(results: Sequence[Result]) -> str:
         columns=compared.shown,
         rows=table.cells(compared.rows, compared.shown),
         figures=drawn,
-        groups=[name for name in figures.GROUPS if any(figure["group"] == name for figure in drawn)],
         thinned_to=figures.most_points(drawn) if figures.is_thinned(results, drawn) else None,
         attempts=sections.attempts(results, labels),
         shares=sections.shares(results, labels),
@@ -62,6 +61,7 @@ def render(results: Sequence[Result]) -> str:
         curves=_packed(json.dumps({"labels": labels, "figures": drawn}, separators=(",", ":"), allow_nan=False)),
         library=_packed(library),
     )
+    return printable(page)  # of what cannot be written as UTF-8, too
 
 
 def _library() -> str:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, TypeGuard
 import msgspec
 from msgspec import Meta
 
+from ..errors import printable
 from ..watch import metrics
 from . import thinning
 
@@ -32,6 +33,8 @@ _LONGEST_LINE = 1 << 22
 _MOST_NAMES = 500
 #: The middle of a curve is that of at most so many of its records, evenly spaced.
 _SAMPLED = 10_000
+#: msgspec takes no name with these; lines that have one are decoded one by one.
+_UNDECODED = set('"\\\t\n')
 _PLACE = ("step", "max_steps", "time", "event", "epoch")
 _LARGEST_STEP = 1 << 36
 _Step = Annotated[int, Meta(ge=0, lt=_LARGEST_STEP)]
@@ -157,13 +160,14 @@ class _Columns:
                 self._found.no_records += bool(line.strip())
                 continue
             self._found.step, self._found.max_steps = step, (max_steps if _is_count(max_steps) else 0)
-            for name, value in found.items():
+            for told, value in found.items():
+                name = printable(told)
                 if name not in _PLACE and type(value) in (int, float) and self._follows(name):
                     number = _float(value)
                     self._extend(name, (step,), (number,), rising=True)
                     self._all_finite = self._all_finite and math.isfinite(number)
         if len(self._steps) != before:
-            self._names = tuple(self._steps)
+            self._names = tuple(name for name in self._steps if not _UNDECODED & set(name))
             self._decoder = _decoder(self._names)
 
     def _follows(self, name: str) -> bool:

@@ -82,7 +82,7 @@ class Page:
     def until(self, script: str) -> None:
         """Wait until an expression in the page is true."""
         deadline = time.monotonic() + _SECONDS
-        while not self.run(script):
+        while not self.run(f"Boolean({script})"):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{script}; {self.errors}")
             time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -99,6 +100,18 @@ def test_a_line_that_is_odd_harms_no_other(tmp_path: Path, odd: str, no_records:
     assert (found.no_records, loss.unusable) == (no_records, unusable)
     assert loss.unusable_from == (2 if unusable else 0)
     assert not loss.is_thinned
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\x00b", "\ud800", "", "é", "step", "</script>"])
+def test_any_name(tmp_path: Path, name: str) -> None:
+    lines = [
+        json.dumps({"step": step, "max_steps": 9, "time": 1.0, "loss": 1.0, name: step}) for step in range(1, 3000)
+    ]
+    found = read(tmp_path, *lines)
+    assert found.of["loss"].count == 2999
+    assert [curve.last.value for told, curve in found.of.items() if told != "loss"] == [2999.0] * (name != "step")
+    for told in found.of:
+        told.encode()
 
 
 def test_a_last_value_that_is_no_number_is_not_hidden(tmp_path: Path) -> None:
