@@ -66,24 +66,34 @@ def train(work: Path) -> None:
         tiny.make_reward_model(work / "models" / name, work / "models/tiny", seed)
     for name, stage, data, changes in JOBS:
         job = {
-            **{"name": name, "stage": stage, "model": "models/tiny", "lora": LORA, "zero": 0, "nproc_per_node": 1},
+            **{"name": name, "stage": stage, "model": "models/tiny", "lora": LORA, "zero": 0},
+            "nproc_per_node": 2 if name == KILLED else 1,  # torchrun, which starts processes again, is for several
             "data": {"train": [f"data/{data}.jsonl"], "validation": [f"data/{data}_eval.jsonl"]},
             "train": {**TRAIN, **changes},
         }
         (work / f"{name}.yaml").write_text(yaml.safe_dump(job, sort_keys=False), encoding="utf-8")
         launched = alignlaunch(work, "local", f"{name}.yaml", "--no-data-check")
         if name == KILLED:
-            kill_at(work / "output" / name / "metrics.jsonl", 30, launched.pid)
+            kill_at(work, name, step=30)
         if launched.wait():
             raise SystemExit(f"{name} ended with {launched.returncode}")
 
 
-def kill_at(metrics: Path, step: int, pid: int) -> None:
+def kill_at(work: Path, name: str, step: int) -> None:
     """Kill the process that trains once it has logged this step."""
+    metrics = work / "output" / name / "metrics.jsonl"
     while not metrics.exists() or f'"step": {step}' not in metrics.read_text(encoding="utf-8"):
         time.sleep(0.02)
-    children = psutil.Process(pid).children(recursive=True)
-    next(one for one in children if one.environ().get("LOCAL_RANK") == "0").kill()
+    min((one for one in psutil.process_iter() if _trains(one, work)), key=lambda one: one.create_time()).kill()
+
+
+def _trains(process: psutil.Process, work: Path) -> bool:
+    """Whether it is a rank of a run here, or was started by one."""
+    try:
+        env = process.environ()
+    except psutil.Error:  # it has ended, or is another user's
+        return False
+    return env.get("LOCAL_RANK") == "0" and env.get("ALIGNLAUNCH_RUN_DIR", "").startswith(str(work))
 
 
 def alignlaunch(work: Path, *arguments: str) -> subprocess.Popen[bytes]:

@@ -11,7 +11,7 @@ import operator
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import compress, repeat
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, TypeGuard
@@ -25,8 +25,8 @@ from . import thinning
 
 #: What a curve keeps for drawing.
 MOST_POINTS = 2000
-#: Bytes decoded at once: what fits into a processor's cache.
-_CHUNK = 1 << 18
+#: Bytes decoded at once: what fits into a processor's cache; first a few, which tell the names.
+_FIRST, _CHUNK = 1 << 13, 1 << 17
 #: A longer line is no record.
 _LONGEST_LINE = 1 << 22
 #: Names of metrics that are followed in one file; a trainer logs some dozens.
@@ -96,9 +96,10 @@ def read(path: Path) -> Curves:
 
 def _chunks(path: Path) -> Iterator[bytes]:
     """The file in parts of whole lines. A last line without its end, which is being written, is left out."""
-    rest = b""
+    rest, size = b"", _FIRST
     with path.open("rb") as file:
-        while data := file.read(_CHUNK):
+        while data := file.read(size):
+            size = _CHUNK
             whole, end, tail = data.rpartition(b"\n")
             if end:
                 yield rest + whole + end
@@ -115,8 +116,8 @@ class _Columns:
     """Steps and values by name, in the order of the file."""
 
     def __init__(self) -> None:
-        self._steps: dict[str, array[int]] = {}
-        self._values: dict[str, array[float]] = {}
+        self._steps: dict[str, list[int]] = {}
+        self._values: dict[str, list[float]] = {}
         self._names: tuple[str, ...] = ()
         self._decoder = _decoder(())
         self._come_again: set[str] = set()
@@ -137,7 +138,7 @@ class _Columns:
         rising = not any(map(operator.ge, steps, steps[1:]))
         for name, column in zip(self._names, columns, strict=True):
             if None in column:
-                there = [value is not None for value in column]
+                there = tuple(map(operator.is_not, column, repeat(None)))
                 self._extend(name, tuple(compress(steps, there)), compress(column, there), rising=rising)
             else:
                 self._extend(name, steps, column, rising=rising)
@@ -175,16 +176,15 @@ class _Columns:
             if len(self._steps) == _MOST_NAMES:
                 self._found.names_left_out = True
                 return False
-            self._steps[name], self._values[name] = array("q"), array("d")
+            self._steps[name], self._values[name] = [], []
         return True
 
     def curves(self) -> Curves:
         """All of them, in the order in which their names were met."""
-        for name, column in self._steps.items():
-            steps, values = column.tolist(), self._values[name].tolist()
-            if name in self._come_again:
-                steps, values = _later_wins(steps, values)
-            self._found.of[name] = _curve(steps, values, all_finite=self._all_finite)
+        for name, steps in self._steps.items():
+            found = steps, self._values[name]
+            ordered = _later_wins(*found) if name in self._come_again else found
+            self._found.of[name] = _curve(*ordered, all_finite=self._all_finite)
         return self._found
 
 
@@ -226,11 +226,12 @@ def _curve(steps: list[int], values: list[float], *, all_finite: bool) -> Curve:
         steps, values = list(compress(steps, usable)), list(compress(values, usable))
     kept = thinning.kept(values, MOST_POINTS)
     drawn = array("q", [steps[i] for i in kept]), array("d", [values[i] for i in kept])
+    low, high = (drawn[1].index(extreme(drawn[1])) if kept else None for extreme in (min, max))
     return Curve(
         count,
         last,
-        low=min((Point(*pair) for pair in zip(*drawn, strict=True)), key=lambda point: point.value, default=None),
-        high=max((Point(*pair) for pair in zip(*drawn, strict=True)), key=lambda point: point.value, default=None),
+        low=None if low is None else Point(drawn[0][low], drawn[1][low]),
+        high=None if high is None else Point(drawn[0][high], drawn[1][high]),
         middle=median(values[:: len(values) // _SAMPLED + 1]) if values else None,
         steps=drawn[0],
         values=drawn[1],

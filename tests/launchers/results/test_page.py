@@ -17,8 +17,6 @@ from tests.support import browser, results
 from tests.support.browser import Page
 from tests.support.results import line
 
-pytest.importorskip("plotly")
-
 HOSTILE = "</script><script>document.title='taken'</script><b onclick=x>'\"&amp;"
 RUNS = ("first", "second")
 #: What the page draws, without the parts that are only looked at.
