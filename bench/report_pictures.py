@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import yaml
+from PIL import Image
 from tests.support import browser, tiny
 
 TRAIN = {
@@ -93,7 +95,7 @@ def _trains(process: psutil.Process, work: Path) -> bool:
         env = process.environ()
     except psutil.Error:  # it has ended, or is another user's
         return False
-    return env.get("LOCAL_RANK") == "0" and env.get("ALIGNLAUNCH_RUN_DIR", "").startswith(str(work))
+    return bool(env.get("LOCAL_RANK") == "0" and env.get("ALIGNLAUNCH_RUN_DIR", "").startswith(str(work)))
 
 
 def alignlaunch(work: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -103,6 +105,7 @@ def alignlaunch(work: Path, *arguments: str) -> subprocess.Popen[bytes]:
 def draw(page: Path, folder: Path) -> None:
     """A picture of each screen."""
     with browser.browser(browser.require()) as tab:
+        tab.call("Emulation.setScrollbarsHidden", hidden=True)
         for name, (width, height, dark, touch) in SCREENS.items():
             tab.look(width, height, dark=dark, touch=touch)
             tab.open(page)
@@ -110,7 +113,8 @@ def draw(page: Path, folder: Path) -> None:
                 "[...document.querySelectorAll('.plot')].slice(0, 3).every(one => one.querySelector('.main-svg'))"
             )
             time.sleep(1)  # the last ones that are on the screen
-            (folder / f"report-{name}.png").write_bytes(tab.picture())
+            picture = Image.open(BytesIO(tab.picture())).convert("RGB").quantize(128)  # a third of the bytes
+            picture.save(folder / f"report-{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -36,4 +36,10 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
         for name, inner in value.items():
             yield from _flat(f"{key}.{name}" if key else str(name), inner)
     elif key:
-        yield key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        yield key, _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

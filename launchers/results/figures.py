@@ -47,9 +47,10 @@ def is_thinned(results: Sequence[Result], figures: Sequence[dict[str, Any]]) -> 
 
 
 def _group(name: str) -> int:
-    """What comes first: the losses, evaluations, rewards, the optimiser, others, speed and memory."""
+    """What comes first: the loss, other losses, evaluations, rewards, the optimiser, others, speed and memory."""
     kinds = (
-        name == "loss" or (name.endswith("_loss") and not name.startswith("eval_")),
+        name in ("loss", "eval_loss"),
+        name.endswith("_loss") and not name.startswith("eval_"),
         name.startswith(("eval_", "safety_eval/")),
         name.startswith("rewards/"),
         name in _OPTIMISATION,

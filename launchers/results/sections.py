@@ -11,7 +11,9 @@ from typing import Any
 
 from alignlaunch.train import trained_folder
 from alignlaunch.train.outputs import checkpoints, goodput, manifest
+from alignlaunch.train.outputs.goodput import Goodput
 
+from ..watch import progress
 from .gather import Result
 
 #: Answers that are shown of a run; the file has them all.
@@ -41,10 +43,14 @@ def attempts(results: Sequence[Result], labels: Sequence[str]) -> Rows:
 def shares(results: Sequence[Result], labels: Sequence[str]) -> list[tuple[str, str, list[tuple[str, float]]]]:
     """Of each run with a goodput: its label, that in words, and the parts of its wall time in percent."""
     return [
-        (label, str(found), [(part, 100 * found.share(part)) for part in goodput.PARTS if found.seconds[part]])
+        (label, _goodput(found), [(part, 100 * found.share(part)) for part in goodput.PARTS if found.seconds[part]])
         for label, result in zip(labels, results, strict=True)
         if (found := result.goodput)
     ]
+
+
+def _goodput(found: Goodput) -> str:
+    return f"goodput {100 * found.goodput:.1f} % of {progress.shown(found.wall)}"
 
 
 def data(results: Sequence[Result], labels: Sequence[str]) -> Rows:

@@ -19,6 +19,8 @@ MEMORY = "memory_peak_gib"
 _LOW = ("loss", "perplexity")
 _HIGH = ("accuracy", "accuracies", "margins", "chosen")
 BEST = ".best"
+#: More differences than these are of jobs that have little in common: their results come first.
+_MOST_FIRST = 6
 Value = str | int | float | None
 
 
@@ -55,7 +57,9 @@ def best(name: str, curve: Curve) -> Point | None:
 def compare(results: Sequence[Result]) -> Comparison:
     """One row for each, in their order."""
     different, same = differences.by_key(results)
-    rows = [Row(result, {"run": result.name, "handle": result.handle, "state": result.state}) for result in results]
+    rows = [
+        Row(result, {"run": result.name, "handle": result.handle, "state": result.state or None}) for result in results
+    ]
     for key, values in different.items():
         for row, value in zip(rows, values, strict=True):
             row.cells[key] = value or None
@@ -65,7 +69,8 @@ def compare(results: Sequence[Result]) -> Comparison:
     metrics = [column for name in names for column in (name, *([name + BEST] if direction(name) else []))]
     ends = [*SPEEDS.values(), "memory GiB", "goodput %"]
     begin = ["run", "handle", "state", *different, "step", "steps"]
-    shown = ["run", "state", *different, "step", *_shown(names), *ends]
+    first, last = (different, {}) if len(different) <= _MOST_FIRST else ({}, different)
+    shown = ["run", "state", *first, "step", *_shown(names), *ends, *last]
     return Comparison(
         rows,
         [*begin, *metrics, *ends],
