@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -39,12 +40,14 @@ def main() -> None:
 
 
 def make(folder: Path, names: list[str], count: int) -> None:
-    """Runs that differ in their learning rate, with the same lines but for the loss."""
-    lines = list(results.curve(count, every=max(1, count // 100)))
-    for number, name in enumerate(names):
-        factor = 1 + number / len(names)
-        mine = (line.replace('"loss": ', f'"loss": {factor:.0f}') for line in lines)
-        results.write(folder, name, mine, train={"learning_rate": 1e-5 * factor, "seed": number % 3})
+    """Runs with different learning rates and noise of their own."""
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(_make, [folder] * len(names), range(len(names)), names, [count] * len(names)))
+
+
+def _make(folder: Path, number: int, name: str, count: int) -> None:
+    lines = results.curve(count, seed=number, every=max(1, count // 100))
+    results.write(folder, name, lines, train={"learning_rate": round(1e-5 * (1 + number / 100), 8), "seed": number % 3})
 
 
 def measure(*arguments: str, file: Path | None = None) -> None:

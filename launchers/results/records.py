@@ -26,7 +26,7 @@ from . import thinning
 #: What a curve keeps for drawing.
 MOST_POINTS = 2000
 #: Bytes decoded at once: what fits into a processor's cache; first a few, which tell the names.
-_FIRST, _CHUNK = 1 << 13, 1 << 17
+_FIRST, _CHUNK = 1 << 13, 1 << 16
 #: A longer line is no record.
 _LONGEST_LINE = 1 << 22
 #: Names of metrics that are followed in one file; a trainer logs some dozens.

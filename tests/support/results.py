@@ -44,7 +44,7 @@ def curve(count: int, *, seed: int = 0, every: int = 0) -> Iterable[str]:
             step,
             count,
             loss=round(loss, 4),
-            grad_norm=1 + wave,
+            grad_norm=1 + wave**2,
             learning_rate=2e-5 * (1 - step / count),
             epoch=step / count,
             tokens_per_second=round(9000 + 500 * wave, 1),
