@@ -164,6 +164,16 @@ def test_safety_answers_and_data(tab: Page, written: Path) -> None:
         assert words in told
 
 
+def test_without_a_browser_these_tests_are_skipped_or_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser, "_PROGRAMS", ())
+    monkeypatch.setenv("ALIGNLAUNCH_REQUIRE", "slurm")
+    with pytest.raises(pytest.skip.Exception, match="chromium is not installed"):
+        browser.require()
+    monkeypatch.setenv("ALIGNLAUNCH_REQUIRE", "slurm,browser")
+    with pytest.raises(pytest.fail.Exception, match="chromium is not installed"):
+        browser.require()
+
+
 def test_long_curves_keep_their_peak_in_few_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(figures, "_MOST_POINTS", 400)
