@@ -37,7 +37,8 @@ def compare(runs: tuple[str, ...], column: str | None, as_json: bool, as_csv: bo
     elif as_csv:
         click.echo(table.as_csv(compared, rows), nl=False)
     elif sys.stdout.isatty():
-        table.rich(rows, columns)
+        if left_out := table.rich(rows, columns):
+            say(f"too wide for this terminal, and in --csv: {', '.join(left_out)}")
     else:
         click.echo(table.plain(rows, columns))
     if png:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from ..errors import printable
 from .summary import Comparison, Row, Value
@@ -48,22 +49,42 @@ def plain(rows: Sequence[Row], columns: Sequence[str]) -> str:
     )
 
 
-def rich(rows: Sequence[Row], columns: Sequence[str]) -> None:
-    """Print it on this terminal. NO_COLOR is honoured."""
+def rich(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """Print it on this terminal. NO_COLOR is honoured.
+
+    A table that is too wide is turned, a column for each run; where that is too wide, too, the last columns are left
+    out. Returns their names.
+    """
     from rich.console import Console
+
+    console = Console()
+    lines = [list(columns), *cells(rows, columns)]
+    turned = [list(line) for line in zip(*lines, strict=True)]
+    if _width(lines) > console.width >= _width(turned):
+        console.print(_drawn(turned))
+        return []
+    count = len(columns)
+    while count > 1 and _width([line[:count] for line in lines]) > console.width:
+        count -= 1
+    console.print(_drawn([line[:count] for line in lines]))
+    return list(columns[count:])
+
+
+def _width(lines: Sequence[Sequence[str]]) -> int:
+    """Of the table that is drawn: each cell with a space on both sides and a line."""
+    return 1 + sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True))
+
+
+def _drawn(lines: Sequence[Sequence[str]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(header_style="bold", row_styles=["", "on grey11"] if len(rows) > 5 else None)
-    for column in columns:
-        is_text = any(isinstance(row.cells.get(column), str) for row in rows)
-        table.add_column(Text(column), justify="left" if is_text else "right", overflow="fold")
-    for line in cells(rows, columns):
-        styles = [
-            _COLOURS.get(cell, "") if column == "state" else "" for column, cell in zip(columns, line, strict=True)
-        ]
-        table.add_row(*(Text(cell, style=style) for cell, style in zip(line, styles, strict=True)))
-    Console().print(table)
+    table = Table(header_style="bold")
+    for name in lines[0]:
+        table.add_column(Text(name), overflow="fold")
+    for line in lines[1:]:
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in line))
+    return table
 
 
 def as_csv(comparison: Comparison, rows: Sequence[Row]) -> str:

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,7 +203,7 @@ def test_a_terminal_has_a_table_with_colour(runs: list[Run], tmp_path: Path) -> 
     shown = {}
     for colour in ({}, {"NO_COLOR": "1"}):
         done = subprocess.run(
-            ["script", "-qec", "python -m alignlaunch.launchers.cli compare slow fast", "/dev/null"],
+            ["script", "-qec", f"{sys.executable} -m alignlaunch.launchers.cli compare slow fast", "/dev/null"],
             env=env | colour,
             capture_output=True,
             text=True,
@@ -213,6 +214,18 @@ def test_a_terminal_has_a_table_with_colour(runs: list[Run], tmp_path: Path) -> 
         assert "│" in done.stdout
     assert "\x1b[32mCOMPLETED" in shown[False]
     assert "\x1b[32m" not in shown[True]
+
+
+@pytest.mark.parametrize(("width", "turned", "left_out"), [(200, False, False), (70, True, False), (40, False, True)])
+def test_a_table_that_is_too_wide_for_the_terminal(runs: list[Run], width: int, turned: bool, left_out: bool) -> None:
+    """It is turned, or what has no room is named; no line is broken."""
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(width), "NO_COLOR": "1"}
+    command = ["script", "-qec", f"{sys.executable} -m alignlaunch.launchers.cli compare slow fast", "/dev/null"]
+    printed = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+    drawn = [text for text in printed if "│" in text]
+    assert len(drawn) == (11 if turned else 2)
+    assert all(len(text) <= width for text in drawn)
+    assert any("too wide for this terminal" in text and "goodput %" in text for text in printed) is left_out
 
 
 def test_what_others_wrote_cannot_reach_the_terminal(runs: list[Run], cli: Cli) -> None:
