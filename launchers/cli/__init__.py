@@ -11,7 +11,7 @@ from alignlaunch import __version__
 
 from ..backends.registry import PLACES
 from ..errors import UsageError
-from . import about, data, files, importing, nodes, plan, runs, submit, sweep, trained
+from . import about, data, files, importing, nodes, plan, results, runs, submit, sweep, trained
 from .group import Group
 
 
@@ -38,6 +38,7 @@ for command in (
     *(*map(submit.command_of, PLACES), sweep.sweep, submit.retry),
     *(runs.list_, runs.status, about.describe, runs.logs, runs.diagnose, runs.save, runs.cancel, runs.wait),
     *(nodes.nodes, about.profiles),
+    *(results.compare, results.report),
     *(trained.export, trained.evaluate, completion),
 ):
     main.add_command(command)

@@ -9,10 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train import trained_folder
-from alignlaunch.train.outputs import checkpoints
-
-from ..backends import registry
 from ..runs.records import Run
 from . import metrics
 
@@ -36,7 +32,7 @@ class Progress:
 
 def read(run: Run) -> Progress | None:
     """How far a run is; None if it has not begun to train, or its records cannot be seen from here."""
-    path = _metrics(run)
+    path = metrics.path(run)
     found = list(_records(_tail(path))) if path else []
     if not found:
         return None
@@ -50,14 +46,6 @@ def read(run: Run) -> Progress | None:
 def shown(seconds: float) -> str:
     """A time span as text, without parts of a second: 1 day, 2:03:04."""
     return str(timedelta(seconds=min(round(seconds), _LARGEST)))
-
-
-def _metrics(run: Run) -> Path | None:
-    """The records of this run; None if the output folder is not seen from here, or is another run's by now."""
-    if not run.output_dir or not run.run_dir or not registry.of(run.scheme).shares_files:
-        return None
-    folder = Path(run.output_dir)
-    return folder / trained_folder.METRICS if checkpoints.owner(folder) == run.run_dir else None
 
 
 def _tail(path: Path) -> list[str]:

@@ -18,6 +18,8 @@ from alignlaunch.launchers.audit import provenance
 from alignlaunch.launchers.backends import registry
 from alignlaunch.launchers.cli import nodes, summary
 from alignlaunch.launchers.diagnose import advice, failures, flight
+from alignlaunch.launchers.results import figures, gather, sections, table
+from alignlaunch.launchers.results import summary as comparison
 from alignlaunch.launchers.retry import attempts
 from alignlaunch.launchers.retry.decision import Decision, Ended, decide
 from alignlaunch.launchers.runs import bad_nodes, claim, processes, records, runfolder
@@ -139,6 +141,20 @@ def _use_metrics(folder: Path, value: Any) -> None:
     run = Run("slurm://lab/1", "tiny", "/r/tiny-1", "", str(folder), status=Status("RUNNING"))
     summary.table([run])
     summary.attempts(run)
+    _compare(run, folder)
+
+
+def _compare(run: Run, folder: Path) -> None:
+    """What `compare` and `report` read and say."""
+    found = [gather.one(run), gather.one(folder)]
+    compared = comparison.compare(found)
+    table.as_csv(compared, compared.rows).encode()
+    table.plain(compared.rows, compared.shown).encode()
+    json.dumps([comparison.as_json(row, compared) for row in compared.rows], allow_nan=False).encode()
+    json.dumps(figures.of(found), allow_nan=False)
+    for section in (sections.attempts, sections.shares, sections.data, sections.safety, sections.answers):
+        section(found, ["a", "b"])
+    sections.provenance(found, ["a", "b"])
 
 
 def _use_provenance(folder: Path, value: Any) -> None:
@@ -152,6 +168,7 @@ def _use_provenance(folder: Path, value: Any) -> None:
     trained._python(found)
     config.trusts_remote_code(found.about.get("job", ""))
     trained._require_its_own(run, folder)
+    _compare(run, folder)
 
 
 def _use_process(folder: Path, value: Any) -> None:

@@ -32,7 +32,7 @@ SHIPPED = {
     "templates": ["**/*.j2"],
     "zero_configs": ["*.json", "README.md"],
 }
-DEPENDENCIES = {"click", "jinja2", "msgspec", "pyyaml", "submitit"}
+DEPENDENCIES = {"click", "jinja2", "msgspec", "pyyaml", "rich", "submitit"}
 
 BUILD = """
 import sys

@@ -13,7 +13,8 @@ from typing import Any
 def lowest(pyproject: dict[str, Any]) -> Iterator[str]:
     """`name==version` for every lower bound of what a submission, and the building of the package, needs."""
     extras = pyproject["project"]["optional-dependencies"]
-    requirements = [*pyproject["project"]["dependencies"], *extras["k8s"], *extras["plot"], *extras["import"]]
+    wanted = ("k8s", "plot", "import", "report")
+    requirements = [*pyproject["project"]["dependencies"], *(one for extra in wanted for one in extras[extra])]
     for text in [*pyproject["build-system"]["requires"], *requirements]:
         name, bound = re.fullmatch(r"([\w-]+)[>=]=([\w.]+)", text).groups()  # type: ignore[union-attr]
         yield f"{name}=={bound}"

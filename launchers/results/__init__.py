@@ -1,0 +1,1 @@
+"""What runs have come to: their curves, compared in a table or drawn on a page."""

@@ -1,0 +1,45 @@
+"""What differs between the jobs of several runs, by dotted key: the columns of a comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .gather import Result
+
+#: Every run has its own.
+_OWN = ("name", "output_dir")
+
+
+def by_key(results: Sequence[Result]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """The keys whose values differ, with the value of every run as text ("" where it is not there), and the others.
+
+    A run whose job is not known differs in nothing.
+    """
+    jobs = [dict(_flat("", one.job)) for one in results]
+    names = list(dict.fromkeys(name for job in jobs for name in job if name not in _OWN))
+    different: dict[str, list[str]] = {}
+    same: dict[str, str] = {}
+    for name in names:
+        values = [job.get(name, "") for job in jobs]
+        known = {value for job, value in zip(jobs, values, strict=True) if job}
+        if len(known) > 1:
+            different[name] = values
+        else:
+            same[name] = known.pop()
+    return different, same
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _flat(f"{key}.{name}" if key else str(name), inner)
+    elif key:
+        yield key, _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
