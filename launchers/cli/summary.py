@@ -13,18 +13,25 @@ from ..runs.records import Run
 
 
 def of(pipeline: Pipeline) -> list[str]:
-    """What is about to be run: each job, or a sweep's first point and what the others change."""
-    if not pipeline.sweep:
-        return [line for job in pipeline.jobs.values() for line in lines(job)]
-    jobs = [*pipeline.jobs.values()]
-    most = f", at most {pipeline.sweep.max_parallel} at once" if pipeline.sweep.max_parallel else ""
-    changes = [[f"{key}={value}" for key, value in job.point.changes.items()] for job in jobs if job.point]
-    width = max(map(len, changes))
-    rows = [
-        (str(index), label, *point, *[""] * (width - len(point)))
-        for index, (label, point) in enumerate(zip(pipeline.jobs, changes, strict=True))
-    ]
-    return [*lines(jobs[0]), f"sweep {pipeline.name}: {len(jobs)} points{most}", *_aligned(rows).splitlines()]
+    """What is about to be run: each job, and of a sweep the first point and what the others change."""
+    found: list[str] = []
+    for step, job in pipeline.jobs.items():
+        points = next((points for points in pipeline.sweeps.values() if step in points), [step])
+        if step == points[0]:
+            found += lines(job)
+            found += _points([pipeline.jobs[point] for point in points]) if job.point else []
+    return found
+
+
+def _points(jobs: list[Job]) -> list[str]:
+    points = [job.point for job in jobs if job.point]
+    most = f", at most {points[0].most} at once" if points[0].most else ""
+    width = max(len(point.changes) for point in points)
+    rows = []
+    for index, point in enumerate(points):
+        changes = [f"{key}={value}" for key, value in point.changes.items()]
+        rows.append((str(index), point.label, *changes, *[""] * (width - len(changes))))
+    return [f"sweep {points[0].sweep}: {len(points)} points{most}", *_aligned(rows).splitlines()]
 
 
 def lines(job: Job) -> list[str]:

@@ -61,7 +61,7 @@ class SlurmBackend(LogFile):
         with TemporaryDirectory(prefix="alignlaunch-") as scratch:
             drift.write(Path(scratch), rendered.files)
             folder, name = Path(scratch), self._script_name(rendered)
-            command = submission.array_command(job, folder, "") if name == ARRAY else submission.command(job, folder)
+            command = submission.array_command(job, folder) if name == ARRAY else submission.command(job, folder)
             answer = submission.test_only(command, folder / name)
         return answer or "no sbatch here: rendered and validated only"
 
@@ -71,8 +71,8 @@ class SlurmBackend(LogFile):
 
     def submit(self, rendered: Rendered, run: Run, after: Sequence[Run], say: Say) -> Run:
         job, folder = rendered.job, Path(run.run_dir)
-        ids = [_job(one) for one in after]
-        command = submission.command(job, folder, ids, preflight_only=rendered.preflight_only)
+        waits = _dependency(job, after)
+        command = submission.command(job, folder, waits, preflight_only=rendered.preflight_only)
         runfolder.write_provenance(folder, provenance.describe(job, self.target, rendered.files, command))
         handle = submission.submit(command, folder / SBATCH, rendered.files[SBATCH], say)
         return replace(run, handle=handle, log=str(folder / f"{run.name}-{handle.rpartition('/')[2]}.out"))
@@ -81,11 +81,18 @@ class SlurmBackend(LogFile):
         return whole.with_name(f"{whole.name}-{index}")
 
     def submit_array(
-        self, array: Rendered, whole: Path, points: Mapping[int, Rendered], runs: Mapping[int, Run], say: Say
+        self,
+        array: Rendered,
+        whole: Path,
+        points: Mapping[int, Rendered],
+        runs: Mapping[int, Run],
+        after: Sequence[Run],
+        say: Say,
     ) -> dict[int, Run]:
         script = array.files[ARRAY]
         indices = _indices(script, points)
-        command = submission.array_command(array.job, whole, indices, preflight_only=array.preflight_only)
+        waits = _dependency(array.job, after)
+        command = submission.array_command(array.job, whole, indices, waits, preflight_only=array.preflight_only)
         about = provenance.describe(array.job, self.target, array.files, command)
         runfolder.write_provenance(whole, about | {"name": array.job.family})
         for index, run in runs.items():
@@ -223,6 +230,15 @@ def _job(run: Run) -> str:
 def _job_name(run: Run, job_id: str) -> str:
     """What Slurm calls the run's job: a point as its sweep."""
     return run.pipeline.partition("/")[0] if "_" in job_id else run.name
+
+
+def _dependency(job: Job, after: Sequence[Run]) -> str:
+    """For `--dependency`: these runs must succeed; those of which the job takes the best need only have ended."""
+    chosen = {str((job.dir / folder).resolve()) for choice in job.choices for folder in choice.among}
+    found: dict[str, list[str]] = {}
+    for run in after:
+        found.setdefault("afterany" if run.output_dir in chosen else "afterok", []).append(_job(run))
+    return ",".join(f"{kind}:{':'.join(ids)}" for kind, ids in found.items())
 
 
 def _cluster_of(run: Run) -> str:
