@@ -19,7 +19,7 @@ from .job import Job
 from .yamlfile import Document, Path_, dotted
 
 #: Shell variables have no dot in their names, so this cannot be one.
-_REFERENCE = re.compile(r"\$\{([\w-]+)\.((?:best\([\w./-]+\)\.)?[\w-]+)\}")
+_REFERENCE = re.compile(r"\$\{([\w-]+)\.([\w-]+(?:\([^(){}]*\))?(?:\.[\w-]+)*)\}")
 #: The path of a value, and a reference in it.
 Found = tuple[Path_, re.Match[str]]
 _BEST = re.compile(r"best\(([\w./-]+)\)\.output")
