@@ -53,6 +53,12 @@ class Terminal:
             assert self.process.poll() is None, self.text()
         return screen
 
+    def until_written(self, arrived: Callable[[str], bool], seconds: float = 60) -> None:
+        """Wait until all that was written so far, with escapes, is as wanted."""
+        deadline = time.monotonic() + seconds
+        while not arrived(self.read()):
+            assert time.monotonic() < deadline, f"timed out: {self.written[-2000:]!r}"
+
     def settings(self) -> list[object]:
         return termios.tcgetattr(self.theirs)
 

@@ -1,0 +1,177 @@
+"""`top` in a real terminal, over real runs of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from alignlaunch.launchers.results.watched import Look
+from alignlaunch.launchers.runs import records
+from alignlaunch.launchers.runs.records import Run, Status
+from tests.launchers.submit.stub_steps import call, environment, make_place, status
+from tests.support.command import ALIGNLAUNCH
+from tests.support.terminal import Terminal, terminal
+
+ALTERNATE, BACK = "\x1b[?1049h", "\x1b[?1049l"
+
+
+def submit(place: Path, name: str, loss: float) -> None:
+    """A run that sleeps, and has come to step 3."""
+    job: dict[str, Any] = {
+        "name": name,
+        "stage": "sft",
+        "model": "./base",
+        "data": {"train": ["hub/data"]},
+        "env": {"ACT": "sleep"},
+    }
+    job |= {"nproc_per_node": 1, "zero": 0, "output_dir": f"./{name}"}
+    (place / f"{name}.yaml").write_text(yaml.safe_dump(job))
+    handle = call(place, "local", f"{name}.yaml", "--cluster", "stub", "--detach").stdout.split()[-1]
+    output = place / name
+    output.mkdir(exist_ok=True)
+    (output / ".run").write_text(str(place / "runs" / handle.rpartition("/")[2]))
+    records = [
+        {
+            "step": step,
+            "max_steps": 9,
+            "time": time.time() + step,
+            "loss": loss,
+            "tokens_per_second": 1234.4,
+            "mfu": 0.413,
+        }
+        for step in (2, 3)
+    ]
+    (output / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A folder with two runs: first `high`, then `low`."""
+    make_place(tmp_path)
+    submit(tmp_path, "high", 2.5)
+    submit(tmp_path, "low", 0.125)
+    yield tmp_path
+    for name in ("high", "low"):
+        if status(tmp_path, name)[0][1] == "RUNNING":
+            call(tmp_path, "cancel", name)
+
+
+@pytest.fixture
+def shown(place: Path) -> Iterator[Terminal]:
+    """`top`, with both runs on the screen."""
+    with terminal([*ALIGNLAUNCH, "top", "--interval", "1"], place, environment(place)) as one:
+        before = one.settings()
+        one.until(lambda screen: len(rows(screen)) == 2 and all("RUNNING" in row for row in rows(screen)))
+        yield one
+        assert one.settings() == before
+        assert one.read().count(ALTERNATE) == one.read().count(BACK)
+        assert "Traceback" not in one.text()
+
+
+def rows(screen: list[str]) -> list[str]:
+    return [line for line in screen if line.startswith("│")]
+
+
+def names(screen: list[str]) -> list[str]:
+    return [row.split()[1] for row in rows(screen)]
+
+
+def test_rows_sorting_and_q(shown: Terminal) -> None:
+    screen = shown.screen()
+    assert names(screen) == ["low", "high"]  # the newest first
+    assert rows(screen)[1].replace("│", " ").split()[:7] == [
+        "high",
+        "RUNNING",
+        "3/9",
+        "2.5",
+        "1234",
+        "41.3%",
+        "0:00:06",
+    ]
+    shown.press("sssss")  # name, state, attempt, step, loss
+    shown.until(lambda screen: names(screen) == ["low", "high"] and any("LOSS ▲" in line for line in screen))
+    shown.press("r")
+    shown.until(lambda screen: names(screen) == ["high", "low"] and any("LOSS ▼" in line for line in screen))
+    shown.press("q")
+    assert shown.process.wait(30) == 0
+
+
+def test_cancel_asks_first(shown: Terminal, place: Path) -> None:
+    shown.press("\x1b[B")  # down, to `high`
+    shown.until(lambda screen: any(line.startswith("local://high-") for line in screen))
+    shown.press("c")
+    shown.until(lambda screen: any(line.startswith("Cancel local://high-") for line in screen))
+    shown.press("n")
+    shown.until(lambda screen: any("was not cancelled" in line for line in screen))
+    assert [status(place, name)[0][1] for name in ("high", "low")] == ["RUNNING", "RUNNING"]
+    shown.press("cy")
+    shown.until(lambda screen: any("CANCELLED" in row for row in rows(screen)))
+    assert [status(place, name)[0][1] for name in ("high", "low")] == ["CANCELLED", "RUNNING"]
+    shown.press("c")
+    shown.until(lambda screen: any("has ended" in line for line in screen))
+    shown.press("q")
+    assert shown.process.wait(30) == 0
+
+
+def test_a_log_and_back(shown: Terminal) -> None:
+    shown.press("l")
+    shown.until(lambda screen: "sleep" in screen)
+    shown.press("q")
+    shown.until(lambda screen: len(rows(screen)) == 2)
+    shown.press("\x03")  # Ctrl-C
+    assert shown.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_gives_the_terminal_back(shown: Terminal, number: int) -> None:
+    shown.process.send_signal(number)
+    assert shown.process.wait(30) == 128 + number
+
+
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(shown: Terminal) -> None:
+    shown.press("\x1a")
+    shown.until_written(lambda text: text.count(BACK) == 1)
+    shown.process.send_signal(signal.SIGCONT)
+    shown.until_written(lambda text: text.count(ALTERNATE) == 2)
+    shown.press("q")
+    assert shown.process.wait(30) == 0
+
+
+def test_without_a_terminal_it_says_what_to_do(tmp_path: Path) -> None:
+    said = call(tmp_path, "top", code=2).stderr
+    assert said == "alignlaunch: error: top: needs a terminal\n    remedy: alignlaunch list\n"
+
+
+def test_a_place_that_does_not_answer_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    records.save([Run("k8s://gone/lab/a", "far", "", "", status=Status("RUNNING"))])
+    env = environment(tmp_path, KUBECONFIG="/no")
+    with terminal([*ALIGNLAUNCH, "top"], tmp_path, env) as one:
+        screen = one.until(lambda screen: any("last known states: no kubeconfig" in line for line in screen))
+        assert "far" in names(screen)
+        assert "Traceback" not in one.text()
+        one.press("q")
+        assert one.process.wait(30) == 0
+
+
+def test_what_ended_long_ago_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name, age in (("old", 3700), ("new", 3500)):
+        folder = tmp_path / name
+        folder.mkdir()
+        code = folder / "exit_code"
+        code.write_text("0\n")
+        os.utime(code, (time.time() - age, time.time() - age))
+        records.save([Run(f"local://{name}", name, str(folder), "", status=Status("COMPLETED", 0))])
+    seen = Look(None, (), 10)()
+    assert [row.run.name for row in seen.rows] == ["new"]
+    assert Look(None, ("failed",), 10)().rows == []
+    assert Look("o*", (), 10)().rows == []
