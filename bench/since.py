@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -70,11 +71,11 @@ def report(scratch: Path, before: Path, commit: str, rounds: int) -> tuple[str, 
     measure([command for _, pair, _ in timed for command in pair], rounds)
     met = True
     for arguments, (ours, theirs), most in timed:
-        ratio = ours.median / theirs.median
+        ratio = statistics.median(a / b for a, b in zip(ours.seconds, theirs.seconds, strict=True))
         met = met and ratio <= most
         rows.append((f"`{' '.join(arguments)}`", str(ours), str(theirs), f"{ratio:.2f}", aim(ratio, most)))
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"CPU seconds, median (least to most) of {rounds} rounds.\n\n{machine()}\n\n{table}", met
+    return f"CPU seconds, median (least to most) of {rounds} rounds; the median of their ratios.\n\n{machine()}\n\n{table}", met
 
 
 def _command(tree: Path, scratch: Path, work: Path, path: Path, arguments: list[str]) -> Command:
