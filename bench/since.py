@@ -75,7 +75,11 @@ def report(scratch: Path, before: Path, commit: str, rounds: int) -> tuple[str, 
         met = met and ratio <= most
         rows.append((f"`{' '.join(arguments)}`", str(ours), str(theirs), f"{ratio:.2f}", aim(ratio, most)))
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"CPU seconds, median (least to most) of {rounds} rounds; the median of their ratios.\n\n{machine()}\n\n{table}", met
+    return (
+        f"CPU seconds, median (least to most) of {rounds} rounds; the median of their ratios.\n\n"
+        f"{machine()}\n\n{table}",
+        met,
+    )
 
 
 def _command(tree: Path, scratch: Path, work: Path, path: Path, arguments: list[str]) -> Command:

@@ -2,62 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from alignlaunch.launchers.results.watched import Look
 from alignlaunch.launchers.runs import records
 from alignlaunch.launchers.runs.records import Run, Status
+from tests.launchers.submit.stub_runs import submit
 from tests.launchers.submit.stub_steps import call, environment, make_place, status
+from tests.support import tmux
 from tests.support.command import ALIGNLAUNCH
 from tests.support.terminal import Terminal, terminal
 
 ALTERNATE, BACK = "\x1b[?1049h", "\x1b[?1049l"
 
 
-def submit(place: Path, name: str, loss: float) -> None:
-    """A run that sleeps, and has come to step 3."""
-    job: dict[str, Any] = {
-        "name": name,
-        "stage": "sft",
-        "model": "./base",
-        "data": {"train": ["hub/data"]},
-        "env": {"ACT": "sleep"},
-    }
-    job |= {"nproc_per_node": 1, "zero": 0, "output_dir": f"./{name}"}
-    (place / f"{name}.yaml").write_text(yaml.safe_dump(job))
-    handle = call(place, "local", f"{name}.yaml", "--cluster", "stub", "--detach").stdout.split()[-1]
-    output = place / name
-    output.mkdir(exist_ok=True)
-    (output / ".run").write_text(str(place / "runs" / handle.rpartition("/")[2]))
-    records = [
-        {
-            "step": step,
-            "max_steps": 9,
-            "time": time.time() + step,
-            "loss": loss,
-            "tokens_per_second": 1234.4,
-            "mfu": 0.413,
-        }
-        for step in (2, 3)
-    ]
-    (output / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
     """A folder with two runs: first `high`, then `low`."""
     make_place(tmp_path)
-    submit(tmp_path, "high", 2.5)
-    submit(tmp_path, "low", 0.125)
+    submit(tmp_path, "high", [3.0, 2.75, 2.5])
+    submit(tmp_path, "low", [0.5, 0.25, 0.125])
     yield tmp_path
     for name in ("high", "low"):
         if status(tmp_path, name)[0][1] == "RUNNING":
@@ -87,14 +57,8 @@ def names(screen: list[str]) -> list[str]:
 def test_rows_sorting_and_q(shown: Terminal) -> None:
     screen = shown.screen()
     assert names(screen) == ["low", "high"]  # the newest first
-    assert rows(screen)[1].replace("│", " ").split()[:7] == [
-        "high",
-        "RUNNING",
-        "3/9",
-        "2.5",
-        "1234",
-        "41.3%",
-        "0:00:06",
+    assert rows(screen)[1].replace("│", " ").split()[:8] == [
+        *("high", "RUNNING", "1", "3/9", "2.5", "1234", "41.3%", "0:00:06")
     ]
     shown.press("sssss")  # name, state, attempt, step, loss
     shown.until(lambda screen: names(screen) == ["low", "high"] and any("LOSS ▲" in line for line in screen))
@@ -175,3 +139,22 @@ def test_what_ended_long_ago_is_not_shown(tmp_path: Path, monkeypatch: pytest.Mo
     assert [row.run.name for row in seen.rows] == ["new"]
     assert Look(None, ("failed",), 10)().rows == []
     assert Look("o*", (), 10)().rows == []
+
+
+def test_in_tmux(place: Path) -> None:
+    tmux.require()
+    with tmux.session(place, environment(place)) as one:
+        one.type(f"clear; echo before; {' '.join(ALIGNLAUNCH)} top --interval 1", "Enter")
+        one.until(lambda screen: names(screen) == ["low", "high"])
+        one.type("s", "r")  # by name, from the last
+        one.until(lambda screen: any("NAME ▼" in line for line in screen) and names(screen) == ["low", "high"])
+        one.type("r")
+        one.until(lambda screen: names(screen) == ["high", "low"])
+        one.type("Up", "c")  # the selection stayed on `low`
+        one.until(lambda screen: any(line.startswith("Cancel local://high-") for line in screen))
+        one.type("y")
+        one.until(lambda screen: any("high" in row and "CANCELLED" in row for row in rows(screen)))
+        one.type("q")
+        one.until(lambda screen: screen[0] == "before" and screen[1] == "$")
+        one.type("echo $((40 + 2))", "Enter")  # what is typed is seen again
+        assert one.until(lambda screen: "42" in screen)[1] == "$ echo $((40 + 2))"
