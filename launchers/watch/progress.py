@@ -55,7 +55,12 @@ def read(run: Run) -> Progress | None:
 def _latest(name: str, found: list[dict[str, Any]]) -> float | None:
     """The number that was logged last by this name."""
     values = (record.get(name) for record in reversed(found))
-    return next((value for value in values if type(value) in (int, float)), None)
+    return next((float(value) for value in values if _is_number(value)), None)
+
+
+def _is_number(value: Any) -> bool:
+    """Also one that is not finite, but no whole number that is too large for a float."""
+    return type(value) is float or (type(value) is int and abs(value) < _LARGEST)
 
 
 def shown(seconds: float) -> str:

@@ -62,3 +62,12 @@ def test_lines_that_are_no_records_are_left_out(run: Run, line: str) -> None:
     path = Path(run.output_dir, "metrics.jsonl")
     path.write_text(f"{line}\n{path.read_text()}")
     assert progress.read(run) == progress.Progress(9, 20, 22.0, 1008.0, loss=1.0)
+
+
+def test_a_whole_number_that_is_too_large_for_a_float_is_no_loss(run: Run) -> None:
+    path = Path(run.output_dir, "metrics.jsonl")
+    large = f'{{"step": 9, "max_steps": 20, "time": 1008.0, "loss": 1{"0" * 400}}}'
+    path.write_text(f"{path.read_text().rpartition(chr(10))[0]}\n{large}\n")
+    reached = progress.read(run)
+    assert reached is not None
+    assert reached.loss == 1.0  # the one before
