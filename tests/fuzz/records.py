@@ -13,7 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from alignlaunch.launchers import trained
+from alignlaunch.launchers import tables, trained
 from alignlaunch.launchers.audit import provenance
 from alignlaunch.launchers.backends import registry
 from alignlaunch.launchers.cli import nodes, summary
@@ -24,7 +24,7 @@ from alignlaunch.launchers.retry import attempts
 from alignlaunch.launchers.retry.decision import Decision, Ended, decide
 from alignlaunch.launchers.runs import bad_nodes, claim, processes, records, runfolder
 from alignlaunch.launchers.runs.records import Run, Status
-from alignlaunch.launchers.watch import lines, states, words
+from alignlaunch.launchers.watch import lines, overview, states, words
 from alignlaunch.train import config, trained_folder
 
 from .jobs import text_of
@@ -98,8 +98,8 @@ def _use_record(_: Path, value: Any) -> None:
     for name in ("", "last", "tiny"):
         for run in states.find(name) if name else records.load(20):
             words.describe(run)
-            summary.table([run])
-            json.dumps(run.as_json())
+            tables.aligned(summary.table([run]))
+            json.dumps(overview.as_json(overview.of(run, 0.0)))
             assert run.made({}) in (True, False)
             registry.of(run.scheme)
 
@@ -139,7 +139,7 @@ def _use_metrics(folder: Path, value: Any) -> None:
     del value
     (folder / ".run").write_text("/r/tiny-1")
     run = Run("slurm://lab/1", "tiny", "/r/tiny-1", "", str(folder), status=Status("RUNNING"))
-    summary.table([run])
+    tables.aligned(summary.table([run]))
     summary.attempts(run)
     _compare(run, folder)
 
