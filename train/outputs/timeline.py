@@ -63,11 +63,13 @@ def read(output_dir: Path, run: str) -> list[Attempt]:
     for line in _records(output_dir / trained_folder.TIMELINE):
         try:
             if "run" in line:
-                ours = line["run"] == run
-                if ours and found:
-                    found[-1] = _seen_until(found[-1], line["last"])
-                if ours:
-                    found.append(_begun(line))
+                ours = False  # what follows a broken line is no attempt's
+                if line["run"] == run:
+                    begun = _begun(line)
+                    if found:
+                        found[-1] = _seen_until(found[-1], line["last"])
+                    found.append(begun)
+                    ours = True
             elif ours:
                 found[-1] = _went_on(found[-1], line)
         except (KeyError, TypeError, ValueError, OverflowError):

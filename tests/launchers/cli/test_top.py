@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from alignlaunch.launchers.results.watched import Look
 from alignlaunch.launchers.runs import records
 from alignlaunch.launchers.runs.records import Run, Status
 from tests.launchers.submit.stub_runs import submit
-from tests.launchers.submit.stub_steps import call, environment, make_place, status
+from tests.launchers.submit.stub_steps import call, environment, make_place, status, until
 from tests.support import tmux
 from tests.support.command import ALIGNLAUNCH
 from tests.support.terminal import Terminal, terminal
@@ -124,6 +125,38 @@ def test_a_place_that_does_not_answer_is_a_line(tmp_path: Path, monkeypatch: pyt
         assert "Traceback" not in one.text()
         one.press("q")
         assert one.process.wait(30) == 0
+
+
+def test_a_place_that_takes_long_holds_no_key_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    records.save([Run("slurm://c/1", "slow", "", "", status=Status("RUNNING"))])
+    (tmp_path / "bin").mkdir()
+    for command in ("squeue", "scontrol", "sacct"):
+        (tmp_path / "bin" / command).write_text(f"#!/bin/bash\n: > {tmp_path}/asked\nexec sleep 20\n")
+        (tmp_path / "bin" / command).chmod(0o755)
+    env = environment(tmp_path, PATH=f"{tmp_path}/bin:/usr/bin:/bin")
+    with terminal([*ALIGNLAUNCH, "top"], tmp_path, env) as one:
+        one.until(lambda screen: screen[0].endswith("asking ..."))
+        until((tmp_path / "asked").exists)
+        begun = time.monotonic()
+        one.press("q")
+        assert one.process.wait(30) == 0
+        assert time.monotonic() - begun < 15  # and not the 20 s of the question
+
+
+def test_a_defect_gives_the_terminal_back(tmp_path: Path) -> None:
+    program = (
+        "from alignlaunch.launchers.cli import top_session\n"
+        "top_session.Look.__call__ = lambda self: 1 / 0\n"
+        "top_session.watch(None, (), 1, 1)\n"
+    )
+    with terminal([sys.executable, "-c", program], tmp_path, environment(tmp_path)) as one:
+        before = one.settings()
+        one.until_written(lambda text: "ZeroDivisionError" in text)
+        assert one.process.wait(30) == 1
+        assert one.settings() == before
+        assert ALTERNATE in one.read().partition(BACK)[0]
+        assert "ZeroDivisionError" in one.read().rpartition(BACK)[2]
 
 
 def test_what_ended_long_ago_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
