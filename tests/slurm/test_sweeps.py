@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.support.looking import look
 from tests.support.tiny import TRAIN, make_model, write_data
 from tests.support.waiting import until
 
@@ -108,9 +108,10 @@ def test_points_that_are_preempted_go_on(slurm: PrivateSlurm, tmp_path: Path) ->
     curves = {index: losses(folder) for index, folder in enumerate(outputs) if index != 4}
     assert all([step for step, _ in curve] == [*range(1, 31)] for curve in curves.values())
     assert len({curve[-1] for curve in curves.values()}) == 5
-    assert re.search(
-        r"nowhere-to-be-found", login.call("diagnose", handles[4]).stdout + login.call("logs", handles[4]).stdout
-    )
+    look(login, tmp_path, "swept", outputs=True)
+    login.call("export", handles[5], "-o", str(tmp_path / "exported"))
+    assert (tmp_path / "exported/model.safetensors").is_file()
+    assert "nowhere-to-be-found" in login.call("logs", handles[4]).stdout
 
 
 def test_what_takes_the_best_point_begins_when_all_have_ended(login: Login) -> None:
