@@ -94,7 +94,7 @@ class Job:
     @property
     def object_name(self) -> str:
         """The name of its objects on Kubernetes, a DNS-1035 label, which a variant's name need not be."""
-        name = re.sub(r"[^a-z0-9]+", "-", self.spec.name)
+        name = re.sub(r"[^a-z0-9]+", "-", self.spec.name.lower())
         if name == self.spec.name or len(name) <= _LONGEST_VARIANT:
             return name.strip("-")
         return f"{name[: _LONGEST_VARIANT - 7].strip('-')}-{sha256(self.spec.name.encode()).hexdigest()[:6]}"

@@ -31,21 +31,22 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
     overrides: `a.b=c`, the value read as YAML; they make a variant of the job. Raises JobFileError with every problem,
     UsageError for a bad override.
     """
-    job = _load(path, overrides, cluster_name)
-    return variant.of(job, _committed(path, cluster_name), overrides) if overrides else job
-
-
-def _load(path: Path, overrides: tuple[str, ...], cluster_name: str | None) -> Job:
     document = read(path)
     for override_ in overrides:
         override(document, override_, override_)
-    return build(document, overrides, cluster_name, known=step_outputs.stray(document))
+    return of(document, overrides, cluster_name)
+
+
+def of(document: Document, overrides: tuple[str, ...], cluster_name: str | None) -> Job:
+    """The job of a file to which `overrides` were applied. As `load`."""
+    job = build(document, overrides, cluster_name, known=step_outputs.stray(document))
+    return variant.of(job, _committed(Path(document.name), cluster_name), overrides) if overrides else job
 
 
 def _committed(path: Path, cluster_name: str | None) -> Job | None:
     """The job file alone; None if it is no whole job without `--set`."""
     try:
-        return _load(path, (), cluster_name)
+        return load(path, (), cluster_name)
     except JobFileError:
         return None
 

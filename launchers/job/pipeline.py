@@ -110,7 +110,7 @@ def _of_job_file(path: Path, document: Document, overrides: tuple[str, ...], clu
         points = sweeps.jobs(document, Step(path, ""), overrides, cluster_name, given=overrides)
         name = next(iter(points.values())).family
         return Pipeline(name, path, points, {point: [] for point in points}, {"": [*points]})
-    alone = jobfile.load(path, overrides, cluster_name)
+    alone = jobfile.of(document, overrides, cluster_name)
     return Pipeline(None, path, {alone.spec.name: alone}, {alone.spec.name: []})
 
 

@@ -24,7 +24,7 @@ _RESERVED = re.compile(
     # The rendered scripts' own variables.
     r"|here|zero_stage|num_nodes|gpus_per_node|master_addr|master_port|node_rank|count|zero_json|python|total|train|preflight"
     r"|hostfile|i|active|status|step|nodes|is_host|code|signalled|terminated|without|excluded|refusal|queued|output_dir|mounts"
-    r"|path|exit_code|log|others|follower|without_nodes|options|name|waiting|dependency)\Z"
+    r"|path|exit_code|log|others|follower|without_nodes|options|name|waiting|dependency|this_job)\Z"
 )
 #: bash sets these itself, makes them read-only, or would parse the rest of the script differently with them set.
 _BASH = re.compile(
