@@ -73,6 +73,10 @@ def test_six_points_two_at_once_of_which_one_fails(login: Login) -> None:
     assert [handle.rpartition("_")[2] for handle in again] == ["2"]
     login.call("wait", again[0], code=7)
     assert login.call("check").returncode == 0
+    # Whoever has lost the record has the handle.
+    (login.folder / "state/alignlaunch/runs.sqlite").unlink()
+    assert states(login, handles[2]) == [("FAILED", 7)]
+    assert "doing do7" in login.call("logs", handles[2]).stdout
 
 
 def test_the_whole_is_cancelled(login: Login) -> None:
