@@ -78,7 +78,7 @@ class SlurmBackend(LogFile):
         return replace(run, handle=handle, log=str(folder / f"{run.name}-{handle.rpartition('/')[2]}.out"))
 
     def folder_of_point(self, whole: Path, index: int) -> Path:
-        return whole.with_name(f"{whole.name}-{index}")
+        return Path(f"{whole}-{index}")
 
     def submit_array(
         self,
