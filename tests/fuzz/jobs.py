@@ -19,7 +19,12 @@ from .values import altered, damaged, scalars
 
 _ROOT = Path(__file__).parents[2]
 _FILES = sorted([*(_ROOT / "tests/goldens/jobs").glob("*.yaml"), *(_ROOT / "examples").glob("*.yaml")])
-JOBS = [path.read_bytes() for path in _FILES]
+SWEEP = {
+    "over": {"train.learning_rate": {"min": 1e-6, "max": 1e-4, "log": True}, "train": {"seed": [1, 2]}},
+    "points": [{"nnodes": 2}],
+    "random": {"count": 3, "seed": 1},
+}
+JOBS = [path.read_bytes() for path in _FILES] + [f"{MINIMAL}sweep: {json.dumps(SWEEP)}\n".encode()]
 PROFILES = [path.read_bytes() for path in sorted((_ROOT / "tests/goldens/jobs/clusters").glob("*.yaml"))]
 ZERO = [path.read_bytes() for path in sorted((_ROOT / "zero_configs").glob("*.json"))]
 LOCKS = [path.read_bytes() for path in sorted((_ROOT / "tests/goldens").glob("*/*/alignlaunch.lock"))]
@@ -28,7 +33,15 @@ PIPELINE = {
     "jobs": {
         "sft": {"job": "sft.yaml", "train": {"max_steps": 3}, "output_dir": "o/sft"},
         "rm": {"stage": "rm", "model": "${sft.output}", "data": {"train": ["p"]}, "after": ["sft"]},
-        "dpo": {"stage": "dpo", "model": "${sft.output}", "data": {"train": ["p"]}, "after": ["rm"], "zero": 2},
+        "dpo": {
+            "stage": "dpo",
+            "model": "${sft.output}",
+            "data": {"train": ["p"]},
+            "after": ["rm"],
+            "zero": 2,
+            "sweep": {"over": {"train.beta": [0.1, 0.2]}, "points": [{"lora": {"r": 4}}], "max_parallel": 2},
+        },
+        "on": {"stage": "orpo", "model": "${dpo.best(eval_loss).output}", "data": {"train": ["p"]}},
     },
 }
 
