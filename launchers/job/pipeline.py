@@ -77,7 +77,8 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         more: dict[str, Any] = {"upcoming": tuple(outputs.values()), "choices": tuple(choices.values())}
         try:
             if draft.data.get(sweeps.SWEEP) is not None:
-                if any(jobs[name].varies for name in before[step] if name in jobs):  # they have other output folders
+                earlier = [one for name in before[step] for one in points.get(name, [name]) if one in jobs]
+                if any(jobs[one].varies for one in earlier):  # they have other output folders
                     given[step] += [f"{dotted(at)}=" for at, _ in references]
                 made = sweeps.jobs(draft, Step(path, step), overrides, cluster_name, given=given[step], **more)
                 points[step] = [*made]

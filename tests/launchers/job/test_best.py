@@ -69,6 +69,16 @@ def test_a_step_that_is_no_sweep_has_no_best(tmp_path: Path) -> None:
         pipeline.load(tmp_path / "p.yaml")
 
 
+def test_a_sweep_behind_a_variant_is_one_too(tmp_path: Path) -> None:
+    text = FILE.format(model="${sft.best(eval_loss).output}")
+    text = text.replace("[org/p]}}", "[org/p]}, sweep: {over: {train.seed: [1]}}}")
+    (tmp_path / "p.yaml").write_text(text)
+    committed = pipeline.load(tmp_path / "p.yaml").jobs["dpo/seed1"]
+    varied = pipeline.load(tmp_path / "p.yaml", ("sft.train.seed=7",)).jobs["dpo/seed1"]
+    assert varied.varies
+    assert varied.spec.output_dir != committed.spec.output_dir
+
+
 def test_a_variant_of_the_sweep_makes_one_of_what_is_behind_it(tmp_path: Path) -> None:
     found = load(tmp_path, "${sft.best(eval_loss).output}", "sft.train.seed=7")
     assert found.jobs["sft/lr1e-5"].spec.output_dir == "output/align-sft+seed7-lr1e-5"
