@@ -18,6 +18,7 @@ from ...render.array import ARRAY
 from ...render.render import SBATCH, Target
 from ...runs import runfolder
 from ...runs.records import Run, Status
+from ...runs.runfolder import folder_of_job
 from ..base import Rendered, Say
 from ..logfile import LogFile
 from . import checks, client, submission
@@ -205,6 +206,11 @@ class SlurmBackend(LogFile):
             if run.run_dir:
                 with suppress(OSError):  # another user's run
                     (Path(run.run_dir) / _CANCELLED).touch()
+
+    def shell(self, run: Run, node: int, command: Sequence[str], *, terminal: bool) -> list[str]:
+        if self._queried_cluster(run):
+            raise UsageError(f"{run.handle}: no shell from here\n    remedy: on a login node of {_cluster_of(run)}")
+        return client.step(_job(run), run.status.nodes, node, command, folder_of_job(run), terminal=terminal)
 
     def _queried_cluster(self, run: Run) -> str:
         """The run's cluster for `client`, "" for this one. Raises UsageError if it cannot be queried from here."""
