@@ -16,6 +16,7 @@ from typing import Any
 
 from alignlaunch.train import config, trained_folder
 
+from .audit import provenance
 from .errors import LaunchError, UsageError
 from .runs import records
 from .runs.records import Run
@@ -31,15 +32,19 @@ class Trained:
 
 
 def find(text: str) -> Trained:
-    """The output of a run (handle, job's name, "last"), or a folder by its path. Raises UsageError if there is none."""
+    """The output of a run (handle, job's name, "last"), of a pipeline its last job's, or a folder by its path.
+
+    Raises UsageError if there is none, or if it is one of many: the points of a sweep.
+    """
     is_run = "://" in text or bool(records.find(text))
     if not is_run and Path(text).is_dir():
         folder = Path(text).resolve()
     else:
-        run, *more = states.find(text)
-        if more:
-            steps = ", ".join(step.name for step in (run, *more))
-            raise UsageError(f"{text}: a pipeline\n    remedy: name one of its jobs: {steps}")
+        runs = states.find(text)
+        run = runs[-1]
+        if len(runs) > 1 and _is_point(run):
+            points = ", ".join(one.name for one in runs if _is_point(one))
+            raise UsageError(f"{text}: a sweep\n    remedy: name one of its points: {points}")
         if not run.output_dir:
             raise UsageError(f"{run.handle}: not in the record of runs\n    remedy: give its output_dir")
         folder = Path(run.output_dir)
@@ -47,6 +52,11 @@ def find(text: str) -> Trained:
             raise UsageError(f"{run.handle}: no output in {folder}\n    remedy: see `alignlaunch status {run.handle}`")
         _require_its_own(run, folder)
     return Trained(folder, trained_folder.provenance(folder))
+
+
+def _is_point(run: Run) -> bool:
+    """Whether a run is a point of a sweep."""
+    return bool(run.run_dir and provenance.read(Path(run.run_dir)).get("point"))
 
 
 def _require_its_own(run: Run, folder: Path) -> None:

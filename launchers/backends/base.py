@@ -106,6 +106,13 @@ class Backend(Protocol):
     def keep_log(self, run: Run, say: Say) -> None:
         """Save the log, if ending the run would delete it."""
 
+    def shell(self, run: Run, node: int, command: Sequence[str], *, terminal: bool) -> list[str]:
+        """The command line that runs `command` where that node of a running run is, in the folder of its job.
+
+        run: with its latest status. node: from 0 on. terminal: it is to have this terminal. Raises UsageError where
+        nobody can get in from here.
+        """
+
     def pause(self, run: Run, seconds: float) -> None:
         """Wait for that many seconds, or less if the run may have changed."""
 

@@ -206,6 +206,15 @@ class LocalBackend(LogFile):
                 break
             time.sleep(0.1)
 
+    def shell(self, run: Run, node: int, command: Sequence[str], *, terminal: bool) -> list[str]:
+        """Every node is this machine. The python of the run comes first in PATH."""
+        del node, terminal
+        self.require_here(run)
+        pid, folder = _living_pid(Path(run.run_dir)), runfolder.folder_of_job(run)
+        path = os.pathsep.join(filter(None, [_python_folder(pid), os.environ.get("PATH", os.defpath)]))
+        where = [f"--chdir={folder}"] if folder else []
+        return ["env", *where, f"ALIGNLAUNCH_RUN_DIR={run.run_dir}", f"PATH={path}", *command]
+
     def kill(self, run: Run) -> None:
         """End every process of the run at once."""
         if (pid := _living_pid(Path(run.run_dir))) is not None:
@@ -240,6 +249,16 @@ def _living_pid(folder: Path) -> int | None:
     """The run's process id; None if that process has ended, also if another process has the same id by now."""
     known = processes.read(folder / _PROCESS)
     return int(known["pid"]) if processes.is_running(known) else None
+
+
+def _python_folder(pid: int | None) -> str:
+    """Where the python of a run lies, as its process was given it; "" if that cannot be read."""
+    try:
+        given = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    names = [os.fsdecode(one.partition(b"=")[2]) for one in given if one.startswith(b"ALIGNLAUNCH_PYTHON=")]
+    return str(Path(names[0]).parent) if names and os.sep in names[0] else ""
 
 
 def _host_elsewhere(run: Run) -> str:

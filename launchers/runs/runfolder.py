@@ -15,6 +15,7 @@ from ..audit import drift, provenance
 from ..errors import LaunchError, LostJobError
 from ..files import make_private, unwritable, write_atomic
 from ..job.job import Job
+from .records import Run
 
 
 def new_id(name: str) -> str:
@@ -53,6 +54,12 @@ def write_provenance(folder: Path, data: dict[str, Any]) -> None:
         write_atomic(folder / provenance.FILE, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+def folder_of_job(run: Run) -> str:
+    """The folder of its job file, where its processes started; "" if that is not known."""
+    job_file = provenance.read(Path(run.run_dir)).get("job_file") if run.run_dir else run.job_file
+    return str(Path(job_file).parent) if job_file else ""
 
 
 def exit_code(folder: Path) -> int | None:

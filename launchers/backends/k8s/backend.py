@@ -26,7 +26,7 @@ from ...runs import bad_nodes, runfolder
 from ...runs.records import Run, Status
 from .. import logfile as files
 from ..base import IsOver, Rendered, Say, Wanted
-from . import logs, objects, refusals, status, submission
+from . import inside, logs, objects, refusals, status, submission
 from .client import Api, Object, Refused
 from .submission import RUN_LABEL
 
@@ -192,6 +192,11 @@ class KubernetesBackend:
             # With the uid: a later job of the same name gets another file.
             path = Path(run.run_dir, KEPT) if run.run_dir else Path(f"{run.id}-{job['metadata']['uid'][:8]}-{KEPT}")
             logs.keep(api, objects.pods_of(api, run), path, say)
+
+    def shell(self, run: Run, node: int, command: Sequence[str], *, terminal: bool) -> list[str]:
+        api = api_of(run)
+        with refusals.while_querying(api.context, api.namespace):
+            return inside.command(api, objects.pods_of(api, run), node, command, terminal=terminal)
 
     def pause(self, run: Run, seconds: float) -> None:
         """Wait until the job changes, at most for `seconds`."""

@@ -54,6 +54,7 @@ class Api:
         self.context, default, connection = kubeconfig.connect(context)
         self.namespace = namespace or default
         self._core, self._custom = client.CoreV1Api(connection), client.CustomObjectsApi(connection)
+        self._rights = client.AuthorizationV1Api(connection)
 
     def read(self, kind: str, name: str) -> Object | None:
         """The object; None if there is none."""
@@ -112,6 +113,14 @@ class Api:
         """
         response = self._ask("read", "Pod", log=True, name=pod, container=container, timestamps=True, **options)
         return self._lines(response, whole=not options.get("follow"))
+
+    def may(self, verb: str, resource: str, subresource: str) -> bool:
+        """Whether the user has this right on the core API's resource in the namespace, as far as the server says."""
+        about = {"namespace": self.namespace, "verb": verb, "resource": resource, "subresource": subresource}
+        review: Any = {"spec": {"resourceAttributes": about}}
+        with _transport(self.context):
+            answer: Any = self._rights.create_self_subject_access_review(review)
+        return bool(answer.status.allowed)
 
     def _call(self, verb: str, kind: str, **arguments: Any) -> Object:
         response = self._ask(verb, kind, **arguments)

@@ -18,6 +18,7 @@ from ...render.array import ARRAY
 from ...render.render import SBATCH, Target
 from ...runs import runfolder
 from ...runs.records import Run, Status
+from ...runs.runfolder import folder_of_job
 from ..base import Rendered, Say
 from ..logfile import LogFile
 from . import checks, client, submission
@@ -90,7 +91,7 @@ class SlurmBackend(LogFile):
         say: Say,
     ) -> dict[int, Run]:
         script = array.files[ARRAY]
-        indices = _indices(script, points)
+        indices = submission.indices(script, points)
         waits = _dependency(array.job, after)
         command = submission.array_command(array.job, whole, indices, waits, preflight_only=array.preflight_only)
         about = provenance.describe(array.job, self.target, array.files, command)
@@ -213,6 +214,11 @@ class SlurmBackend(LogFile):
                 with suppress(OSError):  # another user's run
                     (Path(run.run_dir) / _CANCELLED).touch()
 
+    def shell(self, run: Run, node: int, command: Sequence[str], *, terminal: bool) -> list[str]:
+        if self._queried_cluster(run):
+            raise UsageError(f"{run.handle}: no shell from here\n    remedy: on a login node of {_cluster_of(run)}")
+        return client.step(_job(run), run.status.nodes, node, command, folder_of_job(run), terminal=terminal)
+
     def _queried_cluster(self, run: Run) -> str:
         """The run's cluster for `client`, "" for this one. Raises UsageError if it cannot be queried from here."""
         cluster = _cluster_of(run)
@@ -271,13 +277,6 @@ def _script_folder(run: Run, job_id: str) -> str:
     """The folder of the script of a run's job: for a task of an array that of the array."""
     task = job_id.partition("_")[2]
     return run.run_dir.removesuffix(f"-{task}") if task else run.run_dir
-
-
-def _indices(script: str, points: Mapping[int, Rendered]) -> str:
-    """The indices for `--array`, if they are not all that the script's own line has; "" if they are."""
-    line = next(line for line in script.splitlines() if line.startswith("#SBATCH --array="))
-    last, percent, most = line.partition("=")[2].removeprefix("0-").partition("%")
-    return "" if len(points) == int(last) + 1 else f"{','.join(map(str, points))}{percent}{most}"
 
 
 def _status(run: Run, reported: Status | None) -> Status:

@@ -70,6 +70,20 @@ def scancel(job_id: str, cluster: str = "") -> None:
         raise unreachable(done.stderr)
 
 
+def step(job_id: str, nodelist: str, node: int, command: Sequence[str], folder: str, *, terminal: bool) -> list[str]:
+    """srun's command line for one more task in a job, beside its own, on one of its nodes (counted from 0).
+
+    Raises SchedulerError if Slurm does not say which nodes these are.
+    """
+    names = _ask(["scontrol", "show", "hostnames", nodelist]).stdout.split()
+    number = _ask(["squeue", "--noheader", f"--jobs={job_id}", "--format=%A"])  # srun knows no ARRAY_TASK
+    if node >= len(names) or not number.stdout.strip():
+        raise unreachable(number.stderr or f"job {job_id} has no node {node} ({nodelist})")
+    # --overlap: the job's own step holds all that it has.
+    where = [f"--jobid={number.stdout.strip()}", "--overlap", "--nodes=1", "--ntasks=1", f"--nodelist={names[node]}"]
+    return [*("srun", *where), *([f"--chdir={folder}"] if folder else []), *(["--pty"] if terminal else []), *command]
+
+
 def here() -> str:
     """Slurm's name of this machine's cluster. Raises SchedulerError if the controller is down."""
     done = _ask(["scontrol", "show", "config"])

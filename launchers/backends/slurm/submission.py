@@ -72,6 +72,13 @@ def array_command(
     ]
 
 
+def indices(script: str, wanted: Collection[int]) -> str:
+    """The indices for `--array`, if they are not all that the script's own line has; "" if they are."""
+    line = next(line for line in script.splitlines() if line.startswith("#SBATCH --array="))
+    last, percent, most = line.partition("=")[2].removeprefix("0-").partition("%")
+    return "" if len(wanted) == int(last) + 1 else f"{','.join(map(str, wanted))}{percent}{most}"
+
+
 def _waiting(waits: str) -> list[str]:
     return [f"--dependency={waits}", "--kill-on-invalid-dep=yes"] if waits else []
 

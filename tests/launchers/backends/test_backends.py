@@ -69,6 +69,9 @@ class DetachedBackend(LogFile):
     def options_of(self, run: Run) -> dict[str, str]:
         return {}
 
+    def shell(self, run: Run, node: int, command: Sequence[str], *, terminal: bool) -> list[str]:
+        return ["env", f"NODE={node}", *command]
+
     def recover(self, handle: str) -> Run:
         raise UsageError(f"{handle}: not in the record")
 
