@@ -10,6 +10,7 @@
 # make lint         ruff, mypy, the floors of the rooms (import-linter), shellcheck, hadolint
 # make bench        command line against torchx, in one run
 # make bench-train  the entrypoint against a hand-written TRL script, in one run
+# make bench-since  the command line beside that of commit 314ff29, in one run; a minute
 # make bench-k8s    list beside the raw Kubernetes client, 2,000 jobs, in one run; root
 # make fuzz         120,000 damaged inputs for all that reads what others may have written; a quarter of an hour
 # make plan-table   the planner against its references, into docs/plan.md; a quarter of an hour
@@ -22,7 +23,7 @@
 # make save-interval-page  what the interval of saves costs a large run, simulated, into docs/save-interval.md; seconds
 # make defaults-page  the stages' defaults and their sources, into docs/defaults.md; seconds
 # make import-page  what `alignlaunch import` makes of scripts and other tools' files, into docs/importing.md; seconds
-# make picture      the job of README.md in a terminal, into docs/quickstart.svg; seconds
+# make picture      the job of README.md in a terminal, into docs/quickstart.svg, and top in tmux, into docs/top.svg; seconds
 # make report-pictures  a report of real runs in a real browser, into docs/; minutes
 # make bench-results  what compare and report of 200 runs with 100,000 lines each cost; 5 GB in /tmp, minutes
 # make bench-tokenise  tokenising with one and two processes and TRL's own, in one run, into docs/bench-tokenise.md
@@ -41,7 +42,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page import-page picture bench-tokenise learning slurm-packages browser-package report-pictures bench-results wheel-check clean bench-k8s faults fuzz save-interval-page resumes
+.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page import-page picture bench-tokenise learning slurm-packages browser-package report-pictures bench-results wheel-check clean bench-k8s bench-since faults fuzz save-interval-page resumes
 
 install: $(VENV)/installed
 
@@ -132,6 +133,9 @@ bench: install
 bench-train: install $(MODEL)/config.json
 	$(BIN)/python bench/train.py
 
+bench-since: install
+	$(BIN)/python -m bench.since
+
 bench-k8s: install
 	$(BIN)/python -m bench.k8s_list
 
@@ -174,6 +178,7 @@ import-page: install
 
 picture: install
 	$(BIN)/python -m bench.picture --write docs/quickstart.svg
+	$(BIN)/python -m bench.top_picture --write docs/top.svg
 
 report-pictures: install browser-package
 	$(BIN)/python -m bench.report_pictures docs

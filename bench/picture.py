@@ -85,6 +85,7 @@ def svg(lines: list[str]) -> str:
         "<!-- Made by `make picture`. Do not edit. -->",
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"',
         f'     font-family="{fonts}" font-size="13" xml:space="preserve">',
+        "<style>text { white-space: pre }</style>",  # xml:space alone no longer keeps spaces in every browser
         f'<rect width="{width}" height="{height}" rx="8" fill="#16181d"/>',
     ]
     for row, line in enumerate(folded, start=1):

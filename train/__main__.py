@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import config, finish, imports
+from . import best, config, finish, imports
 from .config import PREFLIGHT_ONLY, TrainConfig
 from .errors import UserError
 from .outputs.notify import ENDS, telling
@@ -22,6 +22,7 @@ from .outputs.recording import recording
 from .preflight import passed
 from .processes import rendezvous, requests
 from .processes.beats import beats
+from .processes.rendezvous import Rendezvous
 
 REQUIRED = ("torch", "transformers", "trl", "accelerate", "datasets")
 #: Packages that `alignlaunch[train]` does not install, and the extra that does.
@@ -51,6 +52,11 @@ def main() -> None:
     finish.leave(code)
 
 
+def _say_once(text: str, place: Rendezvous) -> None:
+    if place.rank == 0:
+        print(f"alignlaunch: {text}", flush=True)  # noqa: T201 - before anything heavy is imported
+
+
 def run(argv: list[str]) -> int:
     """Train, or with --eval evaluate, what the job file says. Returns the exit code. Raises UserError."""
     options = _parser().parse_args(argv)
@@ -59,6 +65,8 @@ def run(argv: list[str]) -> int:
     except ValueError as error:
         raise UserError(str(error)) from error
     place = rendezvous.read(os.environ)
+    if not options.eval:
+        best.settle(job.choices, os.environ.get("ALIGNLAUNCH_RUN_DIR"), lambda text: _say_once(text, place))
     rendezvous.die_with_launcher(place)
     if not options.eval:
         requests.listener.watch(Path(job.output_dir), place)

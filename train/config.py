@@ -232,6 +232,14 @@ def checkpoint_named(resume: str) -> str | None:
     return None if resume in ("auto", "never") else resume
 
 
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """A trained folder that is chosen when the run starts: `link` leads to the best by `metric` of those `among`."""
+
+    link: str
+    metric: str
+    among: list[str]
+
+
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What a training process needs of a job. Paths are relative to the working directory (the job file's folder)."""
 
@@ -258,6 +266,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: Checkpoint | None = None
     #: Keyword arguments of the stage's trainer config, all checked against `trainer_args.json` before submitting.
     train: dict[str, Any] = {}
+    choices: list[Choice] = []
 
 
 #: Environment variable that `alignlaunch ... --preflight-only` sets: end before the model loads.

@@ -206,17 +206,17 @@ def _rendered_again(folder: Path, lock: dict[str, Any]) -> dict[str, str]:
     if step is None:
         return artifacts(jobfile.load(path, overrides, cluster), lock["target"], folder)
     found = pipeline.load(path, overrides, cluster)
-    if step["step"] is None and found.sweep:
-        return array_of(found, folder)
+    if (step["step"] or "") in found.sweeps:
+        return array_of(found, step["step"] or "", folder)
     if step["step"] not in found.jobs:
         raise UsageError(f"{folder / LOCK}: its step {step['step']} of {path} is gone\n    remedy: {remedy}")
     return artifacts(found.jobs[step["step"]], lock["target"], folder)
 
 
-def array_of(sweep: Pipeline, folder: Path) -> dict[str, str]:
-    """The files of a sweep's array on Slurm, for `folder`. Raises UsageError for points that cannot be one array."""
-    most = sweep.sweep.max_parallel if sweep.sweep else None
-    return array.files([*sweep.jobs.values()], most, os.path.relpath(sweep.path, folder))
+def array_of(found: Pipeline, step: str, folder: Path) -> dict[str, str]:
+    """The files of the array on Slurm that a step is, for `folder`. Raises UsageError for points that cannot be one."""
+    points = [found.jobs[point] for point in found.sweeps[step]]
+    return array.files(points, step or None, os.path.relpath(points[0].path, folder))
 
 
 def _is_step(entry: dict[str, Any]) -> bool:

@@ -134,7 +134,13 @@ class ArrayBackend(Backend, Protocol):
         """The run folder of a point. whole: the folder of the whole array."""
 
     def submit_array(
-        self, array: Rendered, whole: Path, points: Mapping[int, Rendered], runs: Mapping[int, Run], say: Say
+        self,
+        array: Rendered,
+        whole: Path,
+        points: Mapping[int, Rendered],
+        runs: Mapping[int, Run],
+        after: Sequence[Run],
+        say: Say,
     ) -> dict[int, Run]:
         """Submit the copies in the array's folder and in those of its points, by their indices. As `submit`."""
 

@@ -140,16 +140,22 @@ class LocalBackend(LogFile):
 
     def submit(self, rendered: Rendered, run: Run, after: Sequence[Run], say: Say) -> Run:
         """Mark the run as waiting; `start` starts it when its turn comes."""
-        del rendered, after, say
+        del after, say
         folder = Path(run.run_dir)
+        self._describe(rendered, folder)  # also for one that never starts
         _wait_for_turn(folder)
         return replace(run, handle=f"{SCHEME}://{folder.name}", log=str(folder / f"{run.name}.log"))
 
     def start(self, rendered: Rendered, run: Run) -> subprocess.Popen[bytes]:
         job, folder = rendered.job, Path(run.run_dir)
-        arguments = _command(job, str(folder / script_name(job)))
-        runfolder.write_provenance(folder, provenance.describe(job, self.target, rendered.files, arguments))
+        arguments = self._describe(rendered, folder)
         return _start(job, folder, Path(run.log), arguments, preflight_only=rendered.preflight_only)
+
+    def _describe(self, rendered: Rendered, folder: Path) -> list[str]:
+        """Write what the run is made from. Returns its command, which has a port that is free now."""
+        arguments = _command(rendered.job, str(folder / script_name(rendered.job)))
+        runfolder.write_provenance(folder, provenance.describe(rendered.job, self.target, rendered.files, arguments))
+        return arguments
 
     def options_of(self, run: Run) -> dict[str, str]:
         del run

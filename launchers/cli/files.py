@@ -86,10 +86,11 @@ def render(
             written.append({"name": job.spec.name, "target": target, "folder": str(folder)})
             if not as_json:
                 click.echo(folder)
-    if pipeline.sweep and "slurm" in ({*targets} or {"slurm"}):
-        folder = pipeline.path.parent / "launch" / str(pipeline.name) / "slurm"
-        drift.write(folder, drift.array_of(pipeline, folder))
-        written.append({"name": str(pipeline.name), "target": "slurm", "folder": str(folder)})
+    for step, points in pipeline.sweeps.items() if "slurm" in ({*targets} or {"slurm"}) else ():
+        first = pipeline.jobs[points[0]]
+        folder = drift.folder_of(first, "slurm").parent
+        drift.write(folder, drift.array_of(pipeline, step, folder))
+        written.append({"name": first.family, "target": "slurm", "folder": str(folder)})
         if not as_json:
             click.echo(folder)
     if as_json:

@@ -25,7 +25,7 @@ RUNS = click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_c
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with every metric.")
 @click.option("--png", metavar="FILE", type=click.Path(path_type=Path), help="Draw the curves as a picture.")
 def compare(runs: tuple[str, ...], column: str | None, as_json: bool, as_csv: bool, png: Path | None) -> None:
-    """Compare RUNs: what differs in their jobs, final and best metrics, speed, memory, goodput."""
+    """Compare RUNs by their jobs, metrics, speed, memory and goodput."""
     from ..results import picture, summary, table
 
     results, code = _read(runs)
@@ -72,7 +72,7 @@ def _read(names: tuple[str, ...]) -> tuple[list[Result], int]:
     default=Path("report.html"),
 )
 def report(runs: tuple[str, ...], output: Path) -> None:
-    """Write a page about RUNs: curves, goodput, configuration, provenance. One HTML file that needs no network."""
+    """Write a page about RUNs, with curves and provenance. One HTML file that needs no network."""
     from ..files import unwritable, write_atomic
     from ..results import page
 

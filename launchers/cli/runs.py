@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from time import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: So many of the latest runs are looked through.
 _MOST = 10_000
+#: What a narrow terminal can do without, in this order.
+_SPARE = ("OUTPUT", "EXIT", "SUBMITTED", "GPUS", "ELAPSED")
 
 
 @click.command("list")
@@ -56,26 +58,36 @@ def status(run: str, as_json: bool, with_goodput: bool) -> None:
 
     found = states.refresh(states.find(run))
     if as_json:
-        click.echo(json.dumps([as_data(one) | history.as_json(one, with_goodput=with_goodput) for one in found]))
+        told = zip(found, as_data(found), strict=True)
+        click.echo(json.dumps([data | history.as_json(one, with_goodput=with_goodput) for one, data in told]))
         return
-    show(found, as_json)
+    show(found, as_json, outputs=True)
     shown = [summary.attempts(found[0])] if len(found) == 1 else []
     shown += [summary.goodput(one) for one in found if with_goodput]
     for text in filter(None, shown):
         click.echo(text)
 
 
-def show(runs: list[Run], as_json: bool) -> None:
+def show(runs: list[Run], as_json: bool, *, outputs: bool = False) -> None:
+    """Print runs: as JSON, as a table in colour on a terminal, else as aligned text. outputs: also their folders."""
+    from .. import tables
     from . import summary
 
-    click.echo(json.dumps([as_data(run) for run in runs]) if as_json else summary.table(runs))
+    if as_json:
+        click.echo(json.dumps(as_data(runs)))
+    elif not runs:
+        click.echo("no runs are recorded")
+    elif not sys.stdout.isatty():
+        click.echo(tables.aligned(summary.table(runs, outputs=outputs)))
+    elif left_out := tables.show(summary.table(runs, outputs=outputs), _SPARE):
+        say(f"too wide for this terminal, and in a pipe: {', '.join(left_out)}")
 
 
-def as_data(run: Run) -> dict[str, Any]:
-    from ..watch import progress
+def as_data(runs: list[Run]) -> list[dict[str, Any]]:
+    from ..watch import overview
 
-    reached = progress.read(run)
-    return run.as_json() | {"progress": asdict(reached) if reached else None}
+    now = time()
+    return [overview.as_json(overview.of(run, now)) for run in runs]
 
 
 @click.command()

@@ -92,7 +92,7 @@ def retry(run: str, **given: Any) -> None:
 
 
 def submit(submission: Submission, backend: Backend) -> None:
-    from ..backends.base import ArrayBackend, ForegroundBackend
+    from ..backends.base import ForegroundBackend
     from ..submit import checks, foreground, steps, sweeps
     from ..submit.detached import Detached
 
@@ -105,32 +105,30 @@ def submit(submission: Submission, backend: Backend) -> None:
     rendered = steps.render(pipeline, backend, preflight_only=submission.preflight_only)
     if submission.only:
         rendered = {step: rendered[step] for step in submission.only}
-    whole = sweeps.array(pipeline, rendered, backend)
+    arrays = sweeps.arrays(pipeline, rendered, backend)
     if submission.dry_run:
-        for one in [*([whole] if whole else []), *rendered.values()]:
+        for one in [*arrays.values(), *rendered.values()]:
             click.echo(backend.script(one), nl=False)
     wanted = checks.Wanted(data=not submission.no_data_check, memory=not submission.no_plan)
     steps.check(pipeline, rendered, backend, say, wanted)
     accept, committed, dry = submission.write, submission.require_committed, submission.dry_run
-    files = ({"": whole} if whole else {}) | rendered
-    files = steps.write(pipeline, files, accept=accept, committed=committed, dry=dry, say=say)
-    whole, rendered = files.get(""), {step: files[step] for step in rendered}
+    # An array's folder holds those of its points: it is written before them.
+    files = steps.write(pipeline, arrays | rendered, accept=accept, committed=committed, dry=dry, say=say)
+    arrays, rendered = ({step: files[step] for step in part} for part in (arrays, rendered))
     if submission.dry_run:
-        for one in [whole] if whole else rendered.values():
-            if answer := backend.dry_run(one):
+        in_arrays = [point for step in arrays for point in pipeline.sweeps[step]]
+        for step, one in files.items():
+            if step not in in_arrays and (answer := backend.dry_run(one)):
                 say(answer)
         return
     away = Detached() if isinstance(backend, ForegroundBackend) and backend.detach else None
-    if whole and isinstance(backend, ArrayBackend):
-        runs = sweeps.submit(pipeline, whole, rendered, backend, say)
-    else:
-        runs = steps.submit(pipeline, rendered, backend, say)
+    runs = steps.submit(pipeline, rendered, arrays, backend, say)
     print_runs([*runs.values()], submission.as_json)
     if away:
         away.leave(Path(next(iter(runs.values())).run_dir) / "progress.log")
     if isinstance(backend, ForegroundBackend):
-        each = pipeline.sweep is not None
-        sys.exit(foreground.run_all(rendered, runs, backend, follow=submission.follow, say=say, each=each))
+        required = {step: pipeline.required(step) for step in runs}
+        sys.exit(foreground.run_all(rendered, runs, backend, required, follow=submission.follow, say=say))
     watch_runs(pipeline, [*runs.values()], submission)
 
 

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from time import time
+from typing import TYPE_CHECKING, Any
 
-from ..errors import printable
+from .. import tables
 from ..job.job import Job
 from ..job.pipeline import Pipeline
 from ..runs.records import Run
 
+if TYPE_CHECKING:
+    from ..watch.overview import Overview
+
 
 def of(pipeline: Pipeline) -> list[str]:
-    """What is about to be run: each job, or a sweep's first point and what the others change."""
-    if not pipeline.sweep:
-        return [line for job in pipeline.jobs.values() for line in lines(job)]
-    jobs = [*pipeline.jobs.values()]
-    most = f", at most {pipeline.sweep.max_parallel} at once" if pipeline.sweep.max_parallel else ""
-    changes = [[f"{key}={value}" for key, value in job.point.changes.items()] for job in jobs if job.point]
-    width = max(map(len, changes))
-    rows = [
-        (str(index), label, *point, *[""] * (width - len(point)))
-        for index, (label, point) in enumerate(zip(pipeline.jobs, changes, strict=True))
-    ]
-    return [*lines(jobs[0]), f"sweep {pipeline.name}: {len(jobs)} points{most}", *_aligned(rows).splitlines()]
+    """What is about to be run: each job, and of a sweep the first point and what the others change."""
+    found: list[str] = []
+    for step, job in pipeline.jobs.items():
+        points = next((points for points in pipeline.sweeps.values() if step in points), [step])
+        if step == points[0]:
+            found += lines(job)
+            found += _points([pipeline.jobs[point] for point in points]) if job.point else []
+    return found
+
+
+def _points(jobs: list[Job]) -> list[str]:
+    points = [job.point for job in jobs if job.point]
+    most = f", at most {points[0].most} at once" if points[0].most else ""
+    width = max(len(point.changes) for point in points)
+    rows = []
+    for index, point in enumerate(points):
+        changes = [f"{key}={value}" for key, value in point.changes.items()]
+        rows.append((str(index), point.label, *changes, *[""] * (width - len(changes))))
+    return [f"sweep {points[0].sweep}: {len(points)} points{most}", *tables.aligned(rows).splitlines()]
 
 
 def lines(job: Job) -> list[str]:
@@ -45,22 +55,36 @@ def lines(job: Job) -> list[str]:
     ]
 
 
-def table(runs: list[Run]) -> str:
-    """One line per run: handle, name, state, exit code, step, time left, time of submission, nodes and reason."""
-    from ..watch import progress
+def table(runs: list[Run], *, outputs: bool = False) -> list[tuple[str, ...]]:
+    """A line for each run, after one with the names of the columns. outputs: also the output folders."""
+    from ..watch import overview, progress
 
-    if not runs:
-        return "no runs are recorded"
-    rows = [("RUN", "NAME", "STATE", "EXIT", "STEP", "LEFT", "SUBMITTED", "NODES, REASON")]
+    names = ("RUN", "NAME", "STATE", "EXIT", "STEP", "LEFT", "SUBMITTED", "NODES, REASON", "ELAPSED", "GPUS", "OUTPUT")
+    rows: list[tuple[str, ...]] = [names]
+    now = time()
     for run in runs:
-        status = run.status
-        reached = progress.read(run)
+        one = overview.of(run, now)
+        reached, status = one.reached, run.status
         left = progress.shown(reached.seconds_left) if reached and reached.seconds_left is not None else ""
         code = "" if status.exit_code is None else str(status.exit_code)
         where = " ".join(part for part in (status.nodes, f"({status.reason})" if status.reason else "") if part)
-        step = str(reached or "")
-        rows.append((run.handle, run.name, status.state, code, step, left, submitted(run), where))
-    return _aligned(rows)
+        cells = (run.handle, run.name, status.state, code, str(reached or ""), left, submitted(run), where)
+        rows.append((*cells, elapsed(one), gpus(one), run.output_dir))
+    return rows if outputs else [row[:-1] for row in rows]
+
+
+def elapsed(one: Overview) -> str:
+    """How long a run has taken, marked where that is since its submission."""
+    from ..watch import progress
+
+    if one.elapsed is None:
+        return ""
+    return progress.shown(one.elapsed) + ("" if one.since == "began" else " (submitted)")
+
+
+def gpus(one: Overview) -> str:
+    """Nodes and processes of each."""
+    return f"{one.nnodes}x{one.nproc_per_node}" if one.gpus else ""
 
 
 def submitted(run: Run) -> str:
@@ -95,7 +119,7 @@ def description(run: Run, made_from: dict[str, Any]) -> str:
         ("output", run.output_dir),
         *(("ran", f"{name} sha256 {digest}") for name, digest in (files.items() if isinstance(files, dict) else ())),
     ]
-    return _aligned(rows)
+    return tables.aligned(rows)
 
 
 def attempts(run: Run) -> str:
@@ -111,7 +135,7 @@ def attempts(run: Run) -> str:
         cause = f"{one.cause} ({one.node})" if one.node else one.cause
         steps = f"{one.steps[0]} to {one.steps[1]}" if one.steps else ""
         rows.append((str(number), *times, cause, one.nodes, steps, one.then))
-    return _aligned(rows)
+    return tables.aligned(rows)
 
 
 def goodput(run: Run) -> str:
@@ -125,19 +149,11 @@ def goodput(run: Run) -> str:
     wall = f"{progress.shown(found.wall)}, until {_clock(found.end, '')}"
     rows = [("PART", "TIME", "SHARE")]
     rows += [(part, progress.shown(span), f"{100 * found.share(part):.1f} %") for part, span in found.seconds.items()]
-    return f"{run.name}: goodput {100 * found.goodput:.1f} % of {wall}\n{_aligned(rows)}"
+    return f"{run.name}: goodput {100 * found.goodput:.1f} % of {wall}\n{tables.aligned(rows)}"
 
 
 def _clock(time: float | None, unknown: str) -> str:
     return datetime.fromtimestamp(time).astimezone().isoformat(" ", "seconds") if time is not None else unknown
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
-    rows = [tuple(printable(" ".join(cell.split())) for cell in row) for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
 
 
 def metrics(evaluation: dict[str, Any]) -> str:

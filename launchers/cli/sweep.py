@@ -42,7 +42,7 @@ def sweep(
         submit(submission, registry.open_(place))
         return
     pipeline = load(submission.job_file, submission.overrides, submission.cluster, submission.named)
-    if pipeline.sweep is None:
+    if not pipeline.sweeps:
         raise UsageError(f"{submission.job_file}: no sweep\n    remedy: --over train.learning_rate=1e-5,2e-5")
     say(f"nothing was written or submitted: --on {' or --on '.join(PLACES)} does it")
 

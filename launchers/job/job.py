@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from alignlaunch.train.config import checkpoint_named, rewards_read
+from alignlaunch.train.config import Choice, checkpoint_named, rewards_read
 
 from ..errors import Problem
 from .cluster import Cluster
@@ -55,6 +55,7 @@ class Job:
     notes: list[str] = field(default_factory=list)
     step: Step | None = None  # set if the pipeline file changes what the job file says
     point: Point | None = None
+    choices: tuple[Choice, ...] = ()  # outputs of earlier steps of which the best is taken when the run starts
     upcoming: tuple[str, ...] = ()  # outputs of earlier pipeline steps, which need not exist yet
     varies: tuple[str, ...] = ()  # of a variant: how it differs from the committed job, a line for each key
     refused: dict[str, list[Problem]] = field(default_factory=dict)  # target → why it cannot take this job
@@ -173,6 +174,8 @@ class Job:
         """Every key with its value, the content of job.resolved.yaml: the training entrypoint's only input."""
         data: dict[str, Any] = msgspec.to_builtins(self.spec)
         del data["sweep"]  # which training does not read: a point is a job like any other
+        if self.choices:
+            data["choices"] = [msgspec.to_builtins(choice) for choice in self.choices]
         data["deepspeed"] = self.zero.file_name if self.zero else None
         data["env"] = self.env
         return data

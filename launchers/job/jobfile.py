@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from alignlaunch.train.config import Choice
+
 from ..errors import JobFileError, Problem, UsageError
 from . import checkpoint, defaults, legacy, misplaced, rules, schema, step_outputs, variant, yamlfile, zero_rules
 from . import cluster as clusters
@@ -63,6 +65,7 @@ def build(
     *,
     step: Step | None = None,
     upcoming: tuple[str, ...] = (),
+    choices: tuple[Choice, ...] = (),
     known: Sequence[Problem] = (),
 ) -> Job:
     """A job from a document to which `overrides` were applied: fill in defaults and check. Raises as `load`.
@@ -118,6 +121,7 @@ def build(
         notes=notes,
         step=step,
         upcoming=upcoming,
+        choices=choices,
     )
     return replace(job, refused=k8s_rules.refused(document, job))
 

@@ -11,7 +11,7 @@ from alignlaunch.train.config import Stage
 
 from . import defaults
 from .cluster import Cluster
-from .pipeline import PipelineSpec, StepSpec
+from .pipeline_spec import PipelineSpec, StepSpec
 from .rules import trainer_args
 from .spec import JobSpec
 

@@ -3,52 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
-
-from alignlaunch.train.config import NonEmptyStr
 
 from ..errors import JobFileError, Problem, UsageError
 from . import jobfile, legacy, schema, step_outputs, variant
 from . import sweep as sweeps
 from .job import Job, Step
-from .spec import Name, Sweep
+from .pipeline_spec import PipelineSpec, StepSpec
+from .spec import Name
 from .yamlfile import STEPS, Document, dotted
-
-
-class PipelineSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The pipeline file's keys."""
-
-    name: Name
-    jobs: Annotated[
-        dict[str, Any],
-        Meta(min_length=1, description="The steps of the pipeline, by name.", examples=[{"sft": {"job": "sft.yaml"}}]),
-    ]
-
-
-class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A step's own keys. All other keys are the job's: they override its job file, or are the whole job without one."""
-
-    job: Annotated[
-        NonEmptyStr,
-        Meta(
-            description="Job file of the step, relative to the pipeline file. Without it the "
-            "step's keys are the whole job.",
-            examples=["sft.yaml"],
-        ),
-    ] = ""
-    after: Annotated[
-        list[NonEmptyStr],
-        Meta(
-            description="Names of steps that must succeed before this one starts, besides those whose output it uses.",
-            examples=[["sft"]],
-        ),
-    ] = []
 
 
 @dataclass(frozen=True)
@@ -59,7 +27,14 @@ class Pipeline:
     path: Path
     jobs: dict[str, Job]
     needs: dict[str, list[str]]  # step → the steps that must succeed first
-    sweep: Sweep | None = None  # the jobs are its points, by their labels
+    # A step that is a sweep → its points in `jobs`; "": the whole file is one.
+    sweeps: dict[str, list[str]] = field(default_factory=dict)
+
+    def required(self, step: str) -> list[str]:
+        """The steps that must succeed before this one: not the points of which the best that there is is taken."""
+        job = self.jobs[step]
+        chosen = {os.path.normpath(job.dir / folder) for choice in job.choices for folder in choice.among}
+        return [one for one in self.needs[step] if _output_of(self.jobs[one]) not in chosen]
 
     def origin(self, job: Job) -> Job:
         """The first job of the chain that leads to `job`, in which each starts from its predecessor's output model."""
@@ -77,20 +52,73 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
     """
     document = jobfile.read(path)
     if STEPS not in document.data:
-        for override in overrides:
-            jobfile.override(document, override, override)
-        if document.data.get(sweeps.SWEEP) is not None:
-            points, sweep = sweeps.jobs(document, overrides, cluster_name)
-            name = next(iter(points.values())).family
-            return Pipeline(name, path, points, {label: [] for label in points}, sweep)
-        alone = jobfile.load(path, overrides, cluster_name)
-        return Pipeline(None, path, {alone.spec.name: alone}, {alone.spec.name: []})
-
+        return _of_job_file(path, document, overrides, cluster_name)
     problems = schema.check(PipelineSpec, document, document.data)
     entries = _entries(document, problems)
     drafts = {step: draft for step in entries if (draft := _draft(document, step, entries[step], problems))}
     committed = _committed(path, cluster_name) if overrides else {}
-    given: dict[str, list[str]] = {step: [] for step in entries}  # step → its overrides
+    given = _override(entries, drafts, overrides)
+    needs = _needs(entries, drafts, problems)
+
+    jobs: dict[str, Job] = {}
+    points: dict[str, list[str]] = {}  # a step that is a sweep → its points
+    before: dict[str, list[str]] = {}  # step → all steps that end before it starts, also indirectly
+    for step in TopologicalSorter(needs).static_order():
+        before[step] = list(dict.fromkeys(earlier for need in needs[step] for earlier in (*before[need], need)))
+        if step not in drafts:
+            continue
+        draft, references = drafts[step], step_outputs.find(drafts[step])
+        folder = Path(draft.name).parent
+        outputs = {f"{name}.output": step_outputs.of(jobs[name], folder) for name in before[step] if name in jobs}
+        of_sweeps = {name: [jobs[one] for one in points[name]] for name in points}
+        choices = step_outputs.choices(references, of_sweeps, folder)
+        outputs |= {name: choice.link for name, choice in choices.items()}
+        step_outputs.fill(draft, outputs)
+        more: dict[str, Any] = {"upcoming": tuple(outputs.values()), "choices": tuple(choices.values())}
+        try:
+            if draft.data.get(sweeps.SWEEP) is not None:
+                if any(jobs[name].varies for name in before[step] if name in jobs):  # they have other output folders
+                    given[step] += [f"{dotted(at)}=" for at, _ in references]
+                made = sweeps.jobs(draft, Step(path, step), overrides, cluster_name, given=given[step], **more)
+                points[step] = [*made]
+                jobs |= made
+                continue
+            is_the_file = entries[step].data.keys() <= {"job", "after"} and not (overrides or references)
+            of_step = None if is_the_file else Step(path, step)
+            jobs[step] = jobfile.build(draft, overrides, cluster_name, step=of_step, **more)
+        except JobFileError as error:
+            problems += error.problems
+        else:
+            if overrides:  # also of an earlier step: its variant has another output folder
+                jobs[step] = variant.of(jobs[step], committed.get(step), given[step])
+    needs = {
+        job: [one for need in needs[step] for one in points.get(need, [need])]
+        for step in before
+        for job in points.get(step, [step])
+    }
+    problems += _collisions(document, jobs) + _dependencies(document, jobs, needs)
+    if problems:
+        raise JobFileError(jobfile.in_order(problems))
+    return Pipeline(document.data["name"], path, jobs, needs, points)
+
+
+def _of_job_file(path: Path, document: Document, overrides: tuple[str, ...], cluster_name: str | None) -> Pipeline:
+    """A job file: one job, or a sweep's points."""
+    for override in overrides:
+        jobfile.override(document, override, override)
+    if document.data.get(sweeps.SWEEP) is not None:
+        points = sweeps.jobs(document, Step(path, ""), overrides, cluster_name, given=overrides)
+        name = next(iter(points.values())).family
+        return Pipeline(name, path, points, {point: [] for point in points}, {"": [*points]})
+    alone = jobfile.load(path, overrides, cluster_name)
+    return Pipeline(None, path, {alone.spec.name: alone}, {alone.spec.name: []})
+
+
+def _override(
+    entries: dict[str, Document], drafts: dict[str, Document], overrides: tuple[str, ...]
+) -> dict[str, list[str]]:
+    """Apply `STEP.a.b=c` to the steps' drafts. Returns {step: its overrides, without its name}."""
+    given: dict[str, list[str]] = {step: [] for step in entries}
     for override in overrides:
         step, _, assignment = override.partition(".")
         if step not in entries:
@@ -98,37 +126,11 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         given[step].append(assignment)
         if step in drafts:
             jobfile.override(drafts[step], assignment, override)
-    needs = _needs(entries, drafts, problems)
+    return given
 
-    jobs: dict[str, Job] = {}
-    before: dict[str, list[str]] = {}  # step → all steps that end before it starts, also indirectly
-    for step in TopologicalSorter(needs).static_order():
-        before[step] = list(dict.fromkeys(earlier for need in needs[step] for earlier in (*before[need], need)))
-        if step not in drafts:
-            continue
-        folder = Path(drafts[step].name).parent
-        outputs = {name: _output(jobs[name], folder) for name in before[step] if name in jobs}
-        is_the_file = entries[step].data.keys() <= {"job", "after"} and not (
-            overrides or step_outputs.find(drafts[step])
-        )
-        step_outputs.fill(drafts[step], outputs)
-        try:
-            jobs[step] = jobfile.build(
-                drafts[step],
-                overrides,
-                cluster_name,
-                step=None if is_the_file else Step(path, step),
-                upcoming=tuple(outputs.values()),
-            )
-        except JobFileError as error:
-            problems += error.problems
-        else:
-            if overrides:  # also of an earlier step: its variant has another output folder
-                jobs[step] = variant.of(jobs[step], committed.get(step), given[step])
-    problems += _collisions(document, jobs) + _dependencies(document, jobs, needs)
-    if problems:
-        raise JobFileError(jobfile.in_order(problems))
-    return Pipeline(document.data["name"], path, jobs, needs)
+
+def _output_of(job: Job) -> str:
+    return os.path.normpath(job.dir / job.spec.output_dir)
 
 
 def _committed(path: Path, cluster_name: str | None) -> dict[str, Job]:
@@ -219,9 +221,9 @@ def _needs(entries: dict[str, Document], drafts: dict[str, Document], problems: 
         for path, reference in step_outputs.find(drafts[step]) if step in drafts else ():
             begin = Problem(drafts[step].place(path), dotted(path), reference[0], "", "")
             mentions.setdefault((step, reference[1]), begin)
-            if reference[2] != "output":
-                remedy = f"write `${{{reference[1]}.output}}`"
-                problems.append(begin._replace(rule="only a step's output can be referred to", remedy=remedy))
+            is_sweep = reference[1] in drafts and drafts[reference[1]].data.get(sweeps.SWEEP) is not None
+            if fault := step_outputs.fault(reference, is_sweep=is_sweep):
+                problems.append(begin._replace(rule=fault[0], remedy=fault[1]))
     for (step, need), begin in mentions.items():
         if need not in entries:
             remedy = schema.nearest(need, list(entries)) or f"one of {', '.join(entries)}"
@@ -248,20 +250,12 @@ def _cycle(needs: dict[str, list[str]]) -> list[str]:
     return []
 
 
-def _output(owner: Job, folder: Path) -> str:
-    """The owner's output folder relative to `folder`, so that the text is the same in every checkout."""
-    output = owner.spec.output_dir
-    if folder == owner.dir or Path(output).is_absolute():
-        return output
-    return os.path.relpath(owner.dir / output, folder)
-
-
 def _collisions(document: Document, jobs: dict[str, Job]) -> list[Problem]:
     """Steps that would overwrite each other's artifacts or output."""
     problems: list[Problem] = []
     owners: dict[tuple[str, str], str] = {}
     for step, job_ in jobs.items():
-        for key, is_at in (("name", job_.spec.name), ("output_dir", os.path.normpath(job_.dir / job_.spec.output_dir))):
+        for key, is_at in (("name", job_.spec.name), ("output_dir", _output_of(job_))):
             if (owner := owners.setdefault((key, is_at), step)) != step:
                 rule, remedy = f"that of step {owner} too", f"give one of the two another `{key}:`"
                 shown = getattr(job_.spec, key)

@@ -6,9 +6,8 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -46,48 +45,54 @@ class _Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return min(max(round(drawn) if whole else float(f"{drawn:.3e}"), self.min), self.max)
 
 
-def jobs(document: Document, overrides: tuple[str, ...], cluster_name: str | None) -> tuple[dict[str, Job], Sweep]:
-    """The points of a job file's sweep as jobs of which none needs another, by their labels.
+def jobs(
+    document: Document,
+    step: Step,
+    overrides: tuple[str, ...],
+    cluster_name: str | None,
+    *,
+    given: Sequence[str],
+    **more: Any,
+) -> dict[str, Job]:
+    """The points of a job file's sweep as jobs of which none needs another, by their names in the pipeline.
 
-    overrides: applied to the document already. Raises JobFileError with every problem of every point.
+    step: the one that is a sweep; of a file that is one by itself its name is "". given: the overrides that it got,
+    which the document has already. more: for `jobfile.build`. Raises JobFileError with every problem of every point.
     """
     points, sweep, problems = take(document)
     problems += step_outputs.stray(document)
     # With a name the points are committed under it; else what is given makes all of them variants.
-    given = () if any(one.startswith("name=") for one in overrides) else overrides
+    given = () if any(one.startswith("name=") for one in given) else given
     found: dict[str, Job] = {}
     for point in points:
         label = variant.point_label(point)
-        step = Step(Path(document.name), label)
+        name = f"{step.name}/{label}" if step.name else label
         try:
-            job = jobfile.build(at(document, point), overrides, cluster_name, step=step)
+            job = jobfile.build(at(document, point), overrides, cluster_name, step=step._replace(name=name), **more)
         except JobFileError as error:
             problems += error.problems
             continue
-        found[label] = variant.of_sweep(job, point, sweep.max_parallel, given)
+        found[name] = variant.of_sweep(job, point, sweep.max_parallel, given)
     if problems:
         raise JobFileError(jobfile.in_order(problems))
-    return found, sweep
+    return found
 
 
 def take(document: Document) -> tuple[list[Point], Sweep, list[Problem]]:
     """Remove `sweep` from a job file: its points as dotted keys with their values, itself, and its problems."""
     data = document.data.pop(SWEEP)
-    at: Path_ = (SWEEP,)
+    path: Path_ = (SWEEP,)
     if not isinstance(data, dict):
-        return (
-            [],
-            Sweep(),
-            [Problem(document.place(at), SWEEP, data, "a map is expected", "`sweep: {over: {KEY: [..]}}`")],
-        )
-    problems = schema.check(Sweep, document, data, at)
+        remedy = "`sweep: {over: {KEY: [..]}}`"
+        return [], Sweep(), [Problem(document.place(path), SWEEP, data, "a map is expected", remedy)]
+    problems = schema.check(Sweep, document, data, path)
     if problems:
         return [], Sweep(), problems
     sweep = msgspec.convert(data, Sweep)
-    axes = dict(_axes(sweep.over, (*at, "over"), document, bool(sweep.random), problems))
+    axes = dict(_axes(sweep.over, (*path, "over"), document, bool(sweep.random), problems))
     listed = [dict(_flat(point)) for point in sweep.points]
     for i, point in enumerate(listed):
-        problems += _bad_keys(point, document, (*at, "points", i))
+        problems += _bad_keys(point, document, (*path, "points", i))
     if problems:
         return [], sweep, problems
     points = listed + (_drawn(axes, sweep.random) if sweep.random else _grid(axes))
@@ -99,7 +104,7 @@ def take(document: Document) -> tuple[list[Point], Sweep, list[Problem]]:
     elif twice := next((one for i, one in enumerate(points) if one in points[:i]), None):
         rule, remedy = f"the point {twice} is there twice", "remove one; of a small grid, random points repeat"
     if rule:
-        problems.append(Problem(document.place(at), SWEEP, None, rule, remedy))
+        problems.append(Problem(document.place(path), SWEEP, None, rule, remedy))
     return points, sweep, problems
 
 

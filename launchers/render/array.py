@@ -14,10 +14,11 @@ from .render import LOCK, SBATCH
 ARRAY = "array.sbatch"
 
 
-def files(points: Sequence[Job], max_parallel: int | None, job_path: str) -> dict[str, str]:
+def files(points: Sequence[Job], step: str | None, job_path: str) -> dict[str, str]:
     """The files of `launch/<sweep>/slurm/`, beside the folders of its points. Raises UsageError.
 
-    job_path: path of the job file relative to that folder.
+    step: its name in a pipeline; None: the sweep is a file of its own. job_path: path of the job file relative to that
+    folder.
     """
     first = points[0]
     _require_alike(points)
@@ -29,12 +30,12 @@ def files(points: Sequence[Job], max_parallel: int | None, job_path: str) -> dic
         sweep=first.family,
         folder=f"launch/{first.family}/slurm",
         points=[one.point.label for one in points if one.point],
-        max_parallel=max_parallel,
+        max_parallel=first.point.most if first.point else None,
         exported=render.exported(first),
     )
     lock: dict[str, Any] = json.loads(render.lock(first, "slurm", job_path, {ARRAY: text}))
     lock["job"]["sha256"] = digest
-    lock["pipeline"]["step"] = None
+    lock["pipeline"]["step"] = step
     return {ARRAY: text, LOCK: json.dumps(lock, indent=2, ensure_ascii=False) + "\n"}
 
 

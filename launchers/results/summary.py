@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from alignlaunch.train import best as trained
+
 from ..errors import UsageError
 from . import differences
 from .gather import Result
@@ -15,9 +17,6 @@ from .records import Curve, Point
 #: What a trainer logs about its speed, which has columns of its own, and what says nothing when a run has ended.
 SPEEDS = {"tokens_per_second": "tokens/s", "samples_per_second": "samples/s", "mfu": "MFU"}
 MEMORY = "memory_peak_gib"
-#: How the name of a metric ends whose values should be low, or high.
-_LOW = ("loss", "perplexity")
-_HIGH = ("accuracy", "accuracies", "margins", "rewards/chosen")
 BEST = ".best"
 #: More differences than these are of jobs that have little in common: their results come first.
 _MOST_FIRST = 6
@@ -45,8 +44,7 @@ class Comparison:
 
 def direction(name: str) -> int:
     """-1 if a metric should be low, 1 if it should be high, 0 if nobody can say by its name."""
-    told = name.removesuffix(BEST)
-    return next((sign for ends, sign in ((_LOW, -1), (_HIGH, 1)) if told.endswith(ends)), 0)
+    return trained.direction(name.removesuffix(BEST))
 
 
 def best(name: str, curve: Curve) -> Point | None:

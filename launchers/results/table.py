@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
 
+from .. import tables
 from ..errors import printable
 from .summary import Comparison, Row, Value
-
-_COLOURS = {"COMPLETED": "green", "RUNNING": "cyan", "FAILED": "red", "CANCELLED": "yellow", "TIMEOUT": "yellow"}
 
 
 def shown(value: Value) -> str:
@@ -41,50 +39,12 @@ def cells(rows: Sequence[Row], columns: Sequence[str]) -> list[list[str]]:
 
 def plain(rows: Sequence[Row], columns: Sequence[str]) -> str:
     """One line a run, its cells aligned."""
-    lines = [list(columns), *cells(rows, columns)]
-    lines = [[cell or "-" for cell in line] for line in lines]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return tables.aligned([list(columns), *([cell or "-" for cell in line] for line in cells(rows, columns))])
 
 
 def rich(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """Print it on this terminal. NO_COLOR is honoured.
-
-    A table that is too wide is turned, a column for each run; where that is too wide, too, the last columns are left
-    out. Returns their names.
-    """
-    from rich.console import Console
-
-    console = Console()
-    lines = [list(columns), *cells(rows, columns)]
-    turned = [list(line) for line in zip(*lines, strict=True)]
-    if _width(lines) > console.width >= _width(turned):
-        console.print(_drawn(turned))
-        return []
-    count = len(columns)
-    while count > 1 and _width([line[:count] for line in lines]) > console.width:
-        count -= 1
-    console.print(_drawn([line[:count] for line in lines]))
-    return list(columns[count:])
-
-
-def _width(lines: Sequence[Sequence[str]]) -> int:
-    """Of the table that is drawn: each cell with a space on both sides and a line."""
-    return 1 + sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True))
-
-
-def _drawn(lines: Sequence[Sequence[str]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(header_style="bold")
-    for name in lines[0]:
-        table.add_column(Text(name), overflow="fold")
-    for line in lines[1:]:
-        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in line))
-    return table
+    """Print it on this terminal. Returns the names of columns that had no room."""
+    return tables.show([list(columns), *cells(rows, columns)])
 
 
 def as_csv(comparison: Comparison, rows: Sequence[Row]) -> str:

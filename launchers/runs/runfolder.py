@@ -70,6 +70,14 @@ def exit_code(folder: Path) -> int | None:
         return None
 
 
+def exit_time(folder: Path) -> float | None:
+    """When the script wrote its exit code, in seconds since 1970; None if it did not."""
+    try:
+        return (folder / "exit_code").stat().st_mtime
+    except (OSError, ValueError):
+        return None
+
+
 def follower(folder: Path) -> str:
     """The id of the job that goes on with the run now, where Slurm did not requeue the first one; "" without one."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +25,40 @@ def run_all(
     rendered: Mapping[str, Rendered],
     runs: Mapping[str, Run],
     backend: ForegroundBackend,
+    required: Mapping[str, Collection[str]],
     *,
     follow: bool,
     say: Say,
-    each: bool = False,
 ) -> int:
-    """Start the submitted steps one after the other, until one fails; with `each` also those after it.
+    """Start the submitted steps one after the other, until one fails that is no point of a sweep.
 
-    Returns the exit code of the first that failed, or 0. The steps that were not started are cancelled.
+    required: the steps that must succeed before a step. Returns the exit code of the first that failed, or 0. The steps
+    that were not started are cancelled.
     """
     waiting = list(runs)
+    failed: set[str] = set()
     code = 0
     try:
-        while waiting and (each or not code):
-            step = waiting.pop(0)
+        while waiting:
+            step = waiting[0]
+            if failed & {*required[step]}:
+                break
+            waiting.pop(0)
             run = states.refresh([runs[step]])[0]
             if run.status.is_final:  # somebody cancelled it while it waited
                 say(words.describe(run))
                 code = code or run.status.process_code
+                failed.add(step)
+                if not rendered[step].job.point:
+                    break
                 continue
             if len(runs) > 1:
                 say(f"{run.name}: {run.handle}")
             ended = _run_one(rendered[step], run, backend, follow=follow, say=say)
             code = code or ended
-            if ended == INTERRUPTED:
+            if ended:
+                failed.add(step)
+            if ended == INTERRUPTED or (ended and not rendered[step].job.point):
                 break
     finally:
         for step in waiting:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from ..audit import drift
 from ..audit.drift import DriftError
 from ..backends import registry
-from ..backends.base import Backend, Rendered, Say, TurnsBackend
+from ..backends.base import ArrayBackend, Backend, Rendered, Say, TurnsBackend
 from ..errors import LaunchError, UsageError
 from ..job import cluster
 from ..job.job import Job
@@ -117,16 +117,32 @@ def _each(pipeline: Pipeline, steps: Mapping[str, S], error: type[LaunchError], 
     return done
 
 
-def submit(pipeline: Pipeline, rendered: dict[str, Rendered], backend: Backend, say: Say) -> dict[str, Run]:
-    """Submit all steps, each to start after those that it needs. If one fails, those before it are cancelled."""
+def submit(
+    pipeline: Pipeline, rendered: dict[str, Rendered], arrays: Mapping[str, Rendered], backend: Backend, say: Say
+) -> dict[str, Run]:
+    """Submit all steps, each to start after those that it needs. If one fails, those before it are cancelled.
+
+    arrays: of the steps that are sweeps, where the place takes arrays.
+    """
     of_pipeline = f"{pipeline.name}/{secrets.token_hex(4)}" if pipeline.name else ""
     runs: dict[str, Run] = {}
     step = ""
     try:
         for step, one in rendered.items():
-            after = [runs[needed] for needed in pipeline.needs[step]]
-            submitted = replace(one, suspended=_waits_for_its_turn(one, len(runs), backend))
-            runs[step] = submission.submit(submitted, backend, say, after=after, pipeline=of_pipeline)
+            if step in runs:
+                continue
+            after = [runs[needed] for needed in pipeline.needs[step] if needed in runs]
+            whole = next((name for name in arrays if step in pipeline.sweeps[name]), None)
+            if whole is not None and isinstance(backend, ArrayBackend):
+                points = {i: name for i, name in enumerate(pipeline.sweeps[whole]) if name in rendered}
+                of_points = {i: rendered[name] for i, name in points.items()}
+                submitted = submission.submit_array(
+                    arrays[whole], of_points, backend, say, after=after, pipeline=of_pipeline
+                )
+                runs |= {points[i]: run for i, run in submitted.items()}
+                continue
+            one = replace(one, suspended=_waits_for_its_turn(one, len(runs), backend))  # noqa: PLW2901
+            runs[step] = submission.submit(one, backend, say, after=after, pipeline=of_pipeline)
     except BaseException:
         if pipeline.name:
             say(f"{step} could not be submitted, so none shall be")

@@ -28,7 +28,13 @@ def submit(rendered: Rendered, backend: Backend, say: Say, *, after: Sequence[Ru
 
 
 def submit_array(
-    array: Rendered, points: Mapping[int, Rendered], backend: ArrayBackend, say: Say, *, pipeline: str
+    array: Rendered,
+    points: Mapping[int, Rendered],
+    backend: ArrayBackend,
+    say: Say,
+    *,
+    after: Sequence[Run],
+    pipeline: str,
 ) -> dict[int, Run]:
     """Submit points of a sweep as one array of jobs: {its index in the array: its run}. As `submit`."""
     first = array.job
@@ -38,7 +44,7 @@ def submit_array(
             index: stack.enter_context(_opened(one, backend, pipeline, backend.folder_of_point(whole, index).name))
             for index, one in points.items()
         }
-        accepted = backend.submit_array(array, whole, points, runs, say)
+        accepted = backend.submit_array(array, whole, points, runs, after, say)
     return {index: _accepted(run, accepted[index]) for index, run in runs.items()}
 
 

@@ -36,6 +36,7 @@ def of(text: str) -> Again:
         what = f"its job file {path} is gone" if path else "what it was made from is not known"
         raise UsageError(f"{run.handle}: {what}\n    remedy: submit a job file")
     options = registry.of(run.scheme).options_of(run)
-    points = [provenance.read(Path(one.run_dir)).get("point") for one in runs if one.run_dir]
-    only = tuple(point for point in points if point)
+    made = [provenance.read(Path(one.run_dir)) if one.run_dir else {} for one in runs]
+    points = [one["pipeline"]["step"] for one in made if one.get("point") and one.get("pipeline")]
+    only = tuple(points) if len(points) == len(runs) else ()
     return Again(run.scheme, Path(path), tuple(made_from.get("set") or ()), made_from.get("cluster"), only, options)

@@ -16,15 +16,23 @@ from . import metrics
 _TAIL = 1 << 16
 #: Larger numbers are no steps, and no time in seconds since 1970.
 _LARGEST = 1 << 36
+_LOGGED = ("loss", "tokens_per_second", "mfu")
 
 
 @dataclass(frozen=True)
 class Progress:
-    """step: the last one that was logged. seconds_left: at the speed of the last records; None if that is not known."""
+    """step, time: of the last record, in seconds since 1970. seconds_left: at the speed of the last records.
+
+    loss, tokens_per_second, mfu: as they were logged last, so perhaps NaN. None: not known.
+    """
 
     step: int
     max_steps: int
     seconds_left: float | None
+    time: float = 0.0
+    loss: float | None = None
+    tokens_per_second: float | None = None
+    mfu: float | None = None
 
     def __str__(self) -> str:
         return f"{self.step}/{self.max_steps}"
@@ -40,7 +48,19 @@ def read(run: Run) -> Progress | None:
     begin = max((i for i, record in enumerate(found) if "event" in record), default=0)
     steps, seconds = last["step"] - found[begin]["step"], last["time"] - found[begin]["time"]
     left = (last["max_steps"] - last["step"]) * seconds / steps if steps > 0 and not run.status.is_final else None
-    return Progress(last["step"], last["max_steps"], left)
+    logged = {name: _latest(name, found) for name in _LOGGED}
+    return Progress(last["step"], last["max_steps"], left, last["time"], **logged)
+
+
+def _latest(name: str, found: list[dict[str, Any]]) -> float | None:
+    """The number that was logged last by this name."""
+    values = (record.get(name) for record in reversed(found))
+    return next((float(value) for value in values if _is_number(value)), None)
+
+
+def _is_number(value: Any) -> bool:
+    """Also one that is not finite, but no whole number that is too large for a float."""
+    return type(value) is float or (type(value) is int and abs(value) < _LARGEST)
 
 
 def shown(seconds: float) -> str:

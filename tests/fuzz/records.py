@@ -8,23 +8,27 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
+from rich.console import Console
 
-from alignlaunch.launchers import trained
+from alignlaunch.launchers import tables, trained
 from alignlaunch.launchers.audit import provenance
 from alignlaunch.launchers.backends import registry
 from alignlaunch.launchers.cli import nodes, summary
+from alignlaunch.launchers.cli.top_view import View
 from alignlaunch.launchers.diagnose import advice, failures, flight
 from alignlaunch.launchers.results import figures, gather, sections, table
 from alignlaunch.launchers.results import summary as comparison
+from alignlaunch.launchers.results.watched import Seen, Watched
 from alignlaunch.launchers.retry import attempts
 from alignlaunch.launchers.retry.decision import Decision, Ended, decide
 from alignlaunch.launchers.runs import bad_nodes, claim, processes, records, runfolder
 from alignlaunch.launchers.runs.records import Run, Status
-from alignlaunch.launchers.watch import lines, states, words
+from alignlaunch.launchers.watch import lines, overview, states, words
 from alignlaunch.train import config, trained_folder
 
 from .jobs import text_of
@@ -49,6 +53,8 @@ BAD = {"node": "n17", "cause": "xid", "run": "tiny-20261128-101112-ab12", "time"
 ATTEMPT = {"time": 1764300000.0, "cause": "xid", "retry": "elsewhere", "code": 1, "step": 20, "node": "n1"} | {
     **{"again": True, "why": "xid: it goes on from step 20", "without": "n1", "evidence": "NVRM: Xid 79"}
 }
+BEGUN = {"time": 1.8e9, "run": "/r/tiny-1", "queued": None, "began": 1.8e9, "nodes": "n1", "last": None}
+MARK = {"time": 1.8e9, "phase": "training", "step": 1}
 METRIC = {"step": 5, "max_steps": 20, "time": 1764300000.0, "loss": 1.5}
 WAITING = RUN | {
     "handle": "local://submitting:tiny-1",
@@ -98,8 +104,8 @@ def _use_record(_: Path, value: Any) -> None:
     for name in ("", "last", "tiny"):
         for run in states.find(name) if name else records.load(20):
             words.describe(run)
-            summary.table([run])
-            json.dumps(run.as_json())
+            tables.aligned(summary.table([run]))
+            json.dumps(overview.as_json(overview.of(run, 0.0)))
             assert run.made({}) in (True, False)
             registry.of(run.scheme)
 
@@ -139,8 +145,15 @@ def _use_metrics(folder: Path, value: Any) -> None:
     del value
     (folder / ".run").write_text("/r/tiny-1")
     run = Run("slurm://lab/1", "tiny", "/r/tiny-1", "", str(folder), status=Status("RUNNING"))
-    summary.table([run])
+    tables.aligned(summary.table([run]))
     summary.attempts(run)
+    one = overview.of(run, 2e9)
+    json.dumps(overview.as_json(one), allow_nan=False).encode()
+    view = View()
+    view.take(Seen([Watched(one, 1), Watched(one, 2)], [], 2e9))
+    for _ in range(13):
+        view.sort(1)
+        Console(file=StringIO()).print(view.picture(80, 24))
     _compare(run, folder)
 
 
@@ -189,6 +202,7 @@ TARGETS = {
     "attempts": Target(rows(ATTEMPT), _use_attempts, at(attempts.FILE)),
     "faulty nodes": Target(rows(BAD), _use_bad_nodes, at("bad_nodes.jsonl")),
     "metrics": Target(rows(METRIC, METRIC | {"event": "started"}), _use_metrics, at("metrics.jsonl")),
+    "timelines": Target(rows(BEGUN, MARK), _use_metrics, at("timeline.jsonl")),
     "run.json": Target(damaged([text_of(PROVENANCE)]) | altered(PROVENANCE), _use_provenance, at("run.json")),
     "provenance.json": Target(
         damaged([text_of(PROVENANCE)]) | altered(PROVENANCE), _use_provenance, at("provenance.json")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.looking import look
 from tests.support.waiting import until
 
 from .cli import User
@@ -24,7 +25,9 @@ def user(cluster: Cluster, tmp_path: Path) -> User:
 def write_sweep(user: User, name: str, **k8s: object) -> str:
     """Six points of a shell script that does what the job's environment says, which is what the sweep is over."""
     points = [{"env.ACT": act} for act in ACTS]
-    return user.write_script(name, 'sh -c "$ACT"', k8s, nnodes=1, sweep={"points": points, "max_parallel": 2})
+    return user.write_script(
+        name, 'echo "$ACT"; sh -c "$ACT"', k8s, nnodes=1, sweep={"points": points, "max_parallel": 2}
+    )
 
 
 def states(user: User, run: str) -> list[tuple[str, int | None]]:
@@ -39,9 +42,12 @@ def test_six_points_two_at_once_of_which_one_fails(user: User) -> None:
     assert "4 of 6 points are suspended: `alignlaunch wait six` lets one go as another ends" in done.stderr
     until(lambda: len(user.cluster.pods()) >= 2)
     assert len(user.cluster.pods()) == 2
-    ended = user.call("wait", "six", code=7).stderr
-    assert ended.count("its turn") == 4
+    waiting = user.start("wait", "six")
+    user.cluster.delete("Pod", next(iter(user.cluster.pods())))  # as a preemption does
+    ended = waiting.communicate(timeout=240)[1]
+    assert (waiting.returncode, ended.count("its turn")) == (7, 4), ended
     assert states(user, "six") == [("COMPLETED", 0), ("FAILED", 7), *[("COMPLETED", 0)] * 4]
+    look(user, user.folder, "six", outputs=False)
 
 
 def test_the_whole_is_cancelled(user: User) -> None:

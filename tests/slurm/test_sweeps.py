@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.support.looking import look
 from tests.support.tiny import TRAIN, make_model, write_data
 from tests.support.waiting import until
 
@@ -107,6 +108,27 @@ def test_points_that_are_preempted_go_on(slurm: PrivateSlurm, tmp_path: Path) ->
     curves = {index: losses(folder) for index, folder in enumerate(outputs) if index != 4}
     assert all([step for step, _ in curve] == [*range(1, 31)] for curve in curves.values())
     assert len({curve[-1] for curve in curves.values()}) == 5
-    assert re.search(
-        r"nowhere-to-be-found", login.call("diagnose", handles[4]).stdout + login.call("logs", handles[4]).stdout
-    )
+    look(login, tmp_path, "swept", outputs=True)
+    login.call("export", handles[5], "-o", str(tmp_path / "exported"))
+    assert (tmp_path / "exported/model.safetensors").is_file()
+    assert "nowhere-to-be-found" in login.call("logs", handles[4]).stdout
+
+
+def test_what_takes_the_best_point_begins_when_all_have_ended(login: Login) -> None:
+    """Also if one failed; what needs them all does not."""
+    base = {"stage": "sft", "data": {"train": ["hub/data"]}, "nproc_per_node": 1, "zero": 0, "launcher": "direct"}
+    base |= {"preflight_timeout": 0, "time": "00:10:00"}
+    sweep = {"points": [{"env.ACT": act} for act in ("do0", "do7", "wait1")], "max_parallel": 2}
+    jobs = {
+        "swept": {**base, "model": "hub/model", "sweep": sweep},
+        "best": {**base, "model": "${swept.best(loss).output}", "env": {"ACT": "do0"}},
+        "all": {**base, "model": "hub/model", "after": ["swept"], "env": {"ACT": "do0"}},
+    }
+    (login.folder / "chain.yaml").write_text(yaml.safe_dump({"name": "chain", "jobs": jobs}, sort_keys=False))
+    handles = login.call("slurm", "chain.yaml", "--cluster", "private").stdout.split()
+    assert [handle.rpartition("_")[2] for handle in handles[:3]] == ["0", "1", "2"]
+    until(lambda: [state for state, _ in states(login, "chain")][1:3] == ["FAILED", "RUNNING"])
+    assert states(login, "chain")[3][0] == "PENDING"
+    (login.folder / "go").touch()
+    login.call("wait", "chain", code=7)
+    assert [state for state, _ in states(login, "chain")] == ["COMPLETED", "FAILED", *["COMPLETED"] * 2, "CANCELLED"]

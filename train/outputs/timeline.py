@@ -63,16 +63,38 @@ def read(output_dir: Path, run: str) -> list[Attempt]:
     for line in _records(output_dir / trained_folder.TIMELINE):
         try:
             if "run" in line:
-                ours = line["run"] == run
-                if ours and found:
-                    found[-1] = _seen_until(found[-1], line["last"])
-                if ours:
-                    found.append(_begun(line))
+                ours = False  # what follows a broken line is no attempt's
+                if line["run"] == run:
+                    begun = _begun(line)
+                    if found:
+                        found[-1] = _seen_until(found[-1], line["last"])
+                    found.append(begun)
+                    ours = True
             elif ours:
                 found[-1] = _went_on(found[-1], line)
         except (KeyError, TypeError, ValueError, OverflowError):
             continue
     return [*found[:-1], _seen_until(found[-1], last_record(output_dir))] if found else []
+
+
+def span(output_dir: Path, run: str) -> tuple[float, float] | None:
+    """When the first attempt of a run began, and when its last phase did or it ended; None: not known.
+
+    In seconds since 1970. Of many runs, so no more is decoded than that.
+    """
+    began, last = None, b""
+    ours = False
+    try:
+        lines = (output_dir / trained_folder.TIMELINE).read_bytes().splitlines()
+        for line in lines:
+            if b'"run"' in line:
+                found = json.loads(line)
+                ours = found["run"] == run
+                began = _number(found["began"]) if ours and began is None else began
+            last = line if ours else last
+        return None if began is None else (began, _number(json.loads(last)["time"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def name(run_id: str, began: float) -> str:

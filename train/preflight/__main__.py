@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from .. import config
+from .. import best, config
 from ..config import TrainConfig
 from ..errors import UserError
 from . import compare, facts, meeting, node, passed, report
@@ -63,6 +63,7 @@ def _check(options: argparse.Namespace) -> int:
         job = config.load(options.job)
     except ValueError as error:
         raise UserError(str(error)) from error
+    best.settle(job.choices, os.environ.get("ALIGNLAUNCH_RUN_DIR"), say)
     place = node.read(os.environ)
     passed_before = passed.is_marked(job.output_dir)
     timeout = min(options.timeout, _TIMEOUT_AFTER_PASS) if passed_before else options.timeout

@@ -18,7 +18,6 @@ from ...render.array import ARRAY
 from ...render.render import SBATCH, Target
 from ...runs import runfolder
 from ...runs.records import Run, Status
-from ...runs.runfolder import folder_of_job
 from ..base import Rendered, Say
 from ..logfile import LogFile
 from . import checks, client, submission
@@ -62,7 +61,7 @@ class SlurmBackend(LogFile):
         with TemporaryDirectory(prefix="alignlaunch-") as scratch:
             drift.write(Path(scratch), rendered.files)
             folder, name = Path(scratch), self._script_name(rendered)
-            command = submission.array_command(job, folder, "") if name == ARRAY else submission.command(job, folder)
+            command = submission.array_command(job, folder) if name == ARRAY else submission.command(job, folder)
             answer = submission.test_only(command, folder / name)
         return answer or "no sbatch here: rendered and validated only"
 
@@ -72,8 +71,8 @@ class SlurmBackend(LogFile):
 
     def submit(self, rendered: Rendered, run: Run, after: Sequence[Run], say: Say) -> Run:
         job, folder = rendered.job, Path(run.run_dir)
-        ids = [_job(one) for one in after]
-        command = submission.command(job, folder, ids, preflight_only=rendered.preflight_only)
+        waits = _dependency(job, after)
+        command = submission.command(job, folder, waits, preflight_only=rendered.preflight_only)
         runfolder.write_provenance(folder, provenance.describe(job, self.target, rendered.files, command))
         handle = submission.submit(command, folder / SBATCH, rendered.files[SBATCH], say)
         return replace(run, handle=handle, log=str(folder / f"{run.name}-{handle.rpartition('/')[2]}.out"))
@@ -82,11 +81,18 @@ class SlurmBackend(LogFile):
         return whole.with_name(f"{whole.name}-{index}")
 
     def submit_array(
-        self, array: Rendered, whole: Path, points: Mapping[int, Rendered], runs: Mapping[int, Run], say: Say
+        self,
+        array: Rendered,
+        whole: Path,
+        points: Mapping[int, Rendered],
+        runs: Mapping[int, Run],
+        after: Sequence[Run],
+        say: Say,
     ) -> dict[int, Run]:
         script = array.files[ARRAY]
-        indices = _indices(script, points)
-        command = submission.array_command(array.job, whole, indices, preflight_only=array.preflight_only)
+        indices = submission.indices_of(script, points)
+        waits = _dependency(array.job, after)
+        command = submission.array_command(array.job, whole, indices, waits, preflight_only=array.preflight_only)
         about = provenance.describe(array.job, self.target, array.files, command)
         runfolder.write_provenance(whole, about | {"name": array.job.family})
         for index, run in runs.items():
@@ -210,7 +216,7 @@ class SlurmBackend(LogFile):
     def shell(self, run: Run, node: int, command: Sequence[str], *, terminal: bool) -> list[str]:
         if self._queried_cluster(run):
             raise UsageError(f"{run.handle}: no shell from here\n    remedy: on a login node of {_cluster_of(run)}")
-        return client.step(_job(run), run.status.nodes, node, command, folder_of_job(run), terminal=terminal)
+        return client.step(_job(run), run.status.nodes, node, command, runfolder.folder_of_job(run), terminal=terminal)
 
     def _queried_cluster(self, run: Run) -> str:
         """The run's cluster for `client`, "" for this one. Raises UsageError if it cannot be queried from here."""
@@ -229,6 +235,15 @@ def _job(run: Run) -> str:
 def _job_name(run: Run, job_id: str) -> str:
     """What Slurm calls the run's job: a point as its sweep."""
     return run.pipeline.partition("/")[0] if "_" in job_id else run.name
+
+
+def _dependency(job: Job, after: Sequence[Run]) -> str:
+    """For `--dependency`: these runs must succeed; those of which the job takes the best need only have ended."""
+    chosen = {str((job.dir / folder).resolve()) for choice in job.choices for folder in choice.among}
+    found: dict[str, list[str]] = {}
+    for run in after:
+        found.setdefault("afterany" if run.output_dir in chosen else "afterok", []).append(_job(run))
+    return ",".join(f"{kind}:{':'.join(ids)}" for kind, ids in found.items())
 
 
 def _cluster_of(run: Run) -> str:
@@ -261,13 +276,6 @@ def _script_folder(run: Run, job_id: str) -> str:
     """The folder of the script of a run's job: for a task of an array that of the array."""
     task = job_id.partition("_")[2]
     return run.run_dir.removesuffix(f"-{task}") if task else run.run_dir
-
-
-def _indices(script: str, points: Mapping[int, Rendered]) -> str:
-    """The indices for `--array`, if they are not all that the script's own line has; "" if they are."""
-    line = next(line for line in script.splitlines() if line.startswith("#SBATCH --array="))
-    last, percent, most = line.partition("=")[2].removeprefix("0-").partition("%")
-    return "" if len(points) == int(last) + 1 else f"{','.join(map(str, points))}{percent}{most}"
 
 
 def _status(run: Run, reported: Status | None) -> Status:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,9 +45,10 @@ _FAULTS = [
 ]
 
 
-def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_only: bool = False) -> list[str]:
-    """The sbatch command, with what is known only at submission: working directory, log, run folder, and the ids of the
-    jobs to wait for. If one of those fails, this job is cancelled: otherwise Slurm would keep it pending for ever.
+def command(job: Job, run_dir: Path, waits: str = "", *, preflight_only: bool = False) -> list[str]:
+    """The sbatch command, with what is known only at submission: working directory, log, run folder.
+
+    waits: for `--dependency`. If one of these fails, the job is cancelled: otherwise Slurm would keep it pending.
 
     The script's own `#SBATCH --export` passes the variables that are set here.
     """
@@ -55,18 +56,32 @@ def command(job: Job, run_dir: Path, after: Sequence[str] = (), *, preflight_onl
         *_command(job, run_dir, preflight_only=preflight_only),
         f"--job-name={job.spec.name}",
         f"--output={_literal(run_dir)}/{job.spec.name}-%j.out",
-        *([f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"] if after else []),
+        *_waiting(waits),
     ]
 
 
-def array_command(first: Job, whole: Path, indices: str, *, preflight_only: bool = False) -> list[str]:
+def indices_of(script: str, points: Collection[int]) -> str:
+    """The indices for `--array`, if they are not all that the script's own line has; "" if they are."""
+    line = next(line for line in script.splitlines() if line.startswith("#SBATCH --array="))
+    last, percent, most = line.partition("=")[2].removeprefix("0-").partition("%")
+    return "" if len(points) == int(last) + 1 else f"{','.join(map(str, points))}{percent}{most}"
+
+
+def array_command(
+    first: Job, whole: Path, indices: str = "", waits: str = "", *, preflight_only: bool = False
+) -> list[str]:
     """The sbatch command of a sweep's array. whole: the array's folder; indices: as `--array` has them; "": all."""
     return [
         *_command(first, whole, preflight_only=preflight_only),
         f"--job-name={first.family}",
         f"--output={_literal(whole)}-%a/{first.family}-%A_%a.out",
         *([f"--array={indices}"] if indices else []),
+        *_waiting(waits),
     ]
+
+
+def _waiting(waits: str) -> list[str]:
+    return [f"--dependency={waits}", "--kill-on-invalid-dep=yes"] if waits else []
 
 
 def _literal(path: Path) -> str:

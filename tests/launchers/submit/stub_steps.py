@@ -23,6 +23,17 @@ esac
 """
 
 
+def make_place(folder: Path) -> Path:
+    """A folder for jobs, with the stand-in as the python of the profile `stub`."""
+    stub = folder / "stub"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    (folder / "base").mkdir()
+    (folder / "clusters").mkdir()
+    (folder / "clusters/stub.yaml").write_text(yaml.safe_dump({"python": str(stub), "device": "cpu"}))
+    return folder
+
+
 def write_steps(place: Path, *acts: str) -> None:
     """Steps a, b, c, ... each on the output of the one before."""
     jobs: dict[str, Any] = {}

@@ -60,7 +60,7 @@ def test_a_second_ctrl_c_ends_a_run_that_does_not_hear_the_first(
         said: list[str] = []
         monkeypatch.setattr(LocalBackend, "start", lambda *_: process)
         rendered = steps.render(pipeline.load(tmp_path / "job.yaml"), LocalBackend())
-        code = foreground.run_all(rendered, {"tiny": run}, LocalBackend(), follow=False, say=said.append)
+        code = foreground.run_all(rendered, {"tiny": run}, LocalBackend(), {"tiny": []}, follow=False, say=said.append)
     assert (code, said[-1]) == (130, "stopped")
     assert process.returncode == -signal.SIGKILL
 

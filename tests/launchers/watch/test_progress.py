@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alignlaunch.launchers import tables
 from alignlaunch.launchers.cli import summary
 from alignlaunch.launchers.runs.records import Run, Status
 from alignlaunch.launchers.watch import progress
@@ -28,8 +29,8 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_the_step_and_what_is_left_at_the_speed_of_this_attempt(run: Run) -> None:
-    assert progress.read(run) == progress.Progress(9, 20, 22.0)
-    header, row = summary.table([run]).splitlines()
+    assert progress.read(run) == progress.Progress(9, 20, 22.0, 1008.0, loss=1.0)
+    header, row = tables.aligned(summary.table([run])).splitlines()
     assert row[header.index("STEP") :].split()[:2] == ["9/20", "0:00:22"]
 
 
@@ -53,11 +54,20 @@ def test_another_runs_records_are_not_its_own(run: Run, owner: str | None) -> No
 
 
 def test_an_ended_run_has_no_time_left(run: Run) -> None:
-    assert progress.read(replace(run, status=Status("FAILED", 1))) == progress.Progress(9, 20, None)
+    assert progress.read(replace(run, status=Status("FAILED", 1))) == progress.Progress(9, 20, None, 1008.0, loss=1.0)
 
 
 @pytest.mark.parametrize("line", ["[]", "null", '{"step": "x", "max_steps": 1, "time": 1}', "\x00", "{}"])
 def test_lines_that_are_no_records_are_left_out(run: Run, line: str) -> None:
     path = Path(run.output_dir, "metrics.jsonl")
     path.write_text(f"{line}\n{path.read_text()}")
-    assert progress.read(run) == progress.Progress(9, 20, 22.0)
+    assert progress.read(run) == progress.Progress(9, 20, 22.0, 1008.0, loss=1.0)
+
+
+def test_a_whole_number_that_is_too_large_for_a_float_is_no_loss(run: Run) -> None:
+    path = Path(run.output_dir, "metrics.jsonl")
+    large = f'{{"step": 9, "max_steps": 20, "time": 1008.0, "loss": 1{"0" * 400}}}'
+    path.write_text(f"{path.read_text().rpartition(chr(10))[0]}\n{large}\n")
+    reached = progress.read(run)
+    assert reached is not None
+    assert reached.loss == 1.0  # the one before

@@ -65,7 +65,8 @@ follow() {
     echo "$follower" >> "$RUN_DIR/followers"
     echo "alignlaunch: Slurm does not requeue this job: job $follower goes on with the run"
     # The steps of a pipeline that wait for this job wait for that one instead.
-    squeue --noheader --me --format='%i %E' | sed -En "s/\([a-z]+\)//g; s/ (.*)afterok:$SLURM_JOB_ID\b/ \1afterok:$follower/p" |
+    local me="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
+    squeue --noheader --me --format='%i %E' | sed -En "s/\([a-z]+\)//g; s/ (.*)(afterok|afterany):$me\b/ \1\2:$follower/p" |
         while read -r waiting dependency; do
             scontrol update JobId="$waiting" Dependency="$dependency"
         done
