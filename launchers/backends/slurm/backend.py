@@ -18,7 +18,6 @@ from ...render.array import ARRAY
 from ...render.render import SBATCH, Target
 from ...runs import runfolder
 from ...runs.records import Run, Status
-from ...runs.runfolder import folder_of_job
 from ..base import Rendered, Say
 from ..logfile import LogFile
 from . import checks, client, submission
@@ -91,7 +90,7 @@ class SlurmBackend(LogFile):
         say: Say,
     ) -> dict[int, Run]:
         script = array.files[ARRAY]
-        indices = submission.indices(script, points)
+        indices = submission.indices_of(script, points)
         waits = _dependency(array.job, after)
         command = submission.array_command(array.job, whole, indices, waits, preflight_only=array.preflight_only)
         about = provenance.describe(array.job, self.target, array.files, command)
@@ -217,7 +216,7 @@ class SlurmBackend(LogFile):
     def shell(self, run: Run, node: int, command: Sequence[str], *, terminal: bool) -> list[str]:
         if self._queried_cluster(run):
             raise UsageError(f"{run.handle}: no shell from here\n    remedy: on a login node of {_cluster_of(run)}")
-        return client.step(_job(run), run.status.nodes, node, command, folder_of_job(run), terminal=terminal)
+        return client.step(_job(run), run.status.nodes, node, command, runfolder.folder_of_job(run), terminal=terminal)
 
     def _queried_cluster(self, run: Run) -> str:
         """The run's cluster for `client`, "" for this one. Raises UsageError if it cannot be queried from here."""

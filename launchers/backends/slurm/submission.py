@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -59,6 +60,13 @@ def command(job: Job, run_dir: Path, waits: str = "", *, preflight_only: bool = 
     ]
 
 
+def indices_of(script: str, points: Collection[int]) -> str:
+    """The indices for `--array`, if they are not all that the script's own line has; "" if they are."""
+    line = next(line for line in script.splitlines() if line.startswith("#SBATCH --array="))
+    last, percent, most = line.partition("=")[2].removeprefix("0-").partition("%")
+    return "" if len(points) == int(last) + 1 else f"{','.join(map(str, points))}{percent}{most}"
+
+
 def array_command(
     first: Job, whole: Path, indices: str = "", waits: str = "", *, preflight_only: bool = False
 ) -> list[str]:
@@ -70,13 +78,6 @@ def array_command(
         *([f"--array={indices}"] if indices else []),
         *_waiting(waits),
     ]
-
-
-def indices(script: str, wanted: Collection[int]) -> str:
-    """The indices for `--array`, if they are not all that the script's own line has; "" if they are."""
-    line = next(line for line in script.splitlines() if line.startswith("#SBATCH --array="))
-    last, percent, most = line.partition("=")[2].removeprefix("0-").partition("%")
-    return "" if len(wanted) == int(last) + 1 else f"{','.join(map(str, wanted))}{percent}{most}"
 
 
 def _waiting(waits: str) -> list[str]:
