@@ -56,16 +56,19 @@ def selector(rank: int | None, node: int | None, tasks_per_node: int | None) -> 
     """Which lines to show. tasks_per_node: given if each srun task is one rank; without it a task is a node."""
 
     def wanted(line: str) -> bool:
-        match = _LINE.match(line)
-        task = int(match["task"]) if match and match["task"] else None
-        of_rank = int(match["rank"]) if match and match["rank"] else None
-        if tasks_per_node:
-            of_rank, of_node = task, None if task is None else task // tasks_per_node
-        else:
-            of_node = task
+        of_rank, of_node = marks(line, tasks_per_node)
         return (rank is None or of_rank == rank) and (node is None or of_node == node)
 
     return wanted
+
+
+def marks(line: str, tasks_per_node: int | None) -> tuple[int | None, int | None]:
+    """(rank, node) that a line is marked with; None where it is not. tasks_per_node: as for `selector`."""
+    match = _LINE.match(line)
+    task = int(match["task"]) if match and match["task"] else None
+    if tasks_per_node:
+        return task, None if task is None else task // tasks_per_node
+    return int(match["rank"]) if match and match["rank"] else None, task
 
 
 def tail(path: Path, count: int | None, wanted: Wanted, *, whole: bool = False) -> Generator[str, None, int]:

@@ -119,8 +119,9 @@ def print_log(run: Run, follow: bool, rank: int | None, node: int | None, count:
         shown = following.follow(run, say, wanted, count)
     else:
         shown = registry.of(run.scheme).log(run, count, wanted, None, say)
+    as_data = lines.as_data(run)
     for line in shown:
-        click.echo(json.dumps({"line": line.rstrip("\n")}) if as_json else line, nl=as_json)
+        click.echo(json.dumps(as_data(line)) if as_json else line, nl=as_json)
 
 
 @click.command()
