@@ -13,7 +13,6 @@ from ..backends.base import Wanted
 from ..errors import UsageError
 from ..runs.records import Run
 
-
 #: What a line of a pod begins with; its name ends as the operators name pods: the master is node 0.
 _POD = re.compile(r"(?P<pod>\S+-(?:master-0|worker-(?P<worker>\d+)|node-0-(?P<node>\d+)-\w+)): ")
 
