@@ -11,7 +11,7 @@ from alignlaunch import __version__
 
 from ..backends.registry import PLACES
 from ..errors import UsageError
-from . import about, data, files, importing, nodes, plan, results, runs, shell, submit, sweep, top, trained
+from . import about, data, files, gc, importing, nodes, plan, results, runs, shell, submit, sweep, top, trained
 from .group import Group
 
 
@@ -37,7 +37,7 @@ for command in (
     *(files.init, importing.import_, files.schema, files.render, files.check, plan.plan, data.data),
     *(*map(submit.command_of, PLACES), sweep.sweep, submit.retry),
     *(runs.list_, runs.status, top.top, about.describe, runs.logs, runs.diagnose, runs.save, runs.cancel, runs.wait),
-    *(shell.shell, nodes.nodes, about.profiles),
+    *(shell.shell, nodes.nodes, about.profiles, gc.gc),
     *(results.compare, results.report),
     *(trained.export, trained.evaluate, completion),
 ):
