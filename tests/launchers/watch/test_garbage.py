@@ -16,17 +16,21 @@ from tests.conftest import Cli
 DAY = 86400
 
 
-def add(place: Path, name: str, state: str = "COMPLETED", days: float = 40, **files: str) -> Path:
+def add(place: Path, name: str, state: str = "COMPLETED", days: float = 40) -> Path:
     """A local run of the record with a folder in which nothing was written for so many days."""
     folder = place / "runs" / name
     (folder / "sub").mkdir(parents=True)
-    for file, text in {"run.json": '{"name": "a"}', "exit_code": "0\n", **files}.items():
+    for file, text in {"run.json": '{"name": "a"}', "exit_code": "0\n"}.items():
         (folder / file).write_text(text)
-    for path in (*folder.rglob("*"), folder):
-        os.utime(path, (time.time() - days * DAY,) * 2)
+    make_old(folder, days)
     output = place / "output"
     records.save([Run(f"local://{name}", name, str(folder), "", str(output), status=Status(state, 0))])
     return folder
+
+
+def make_old(folder: Path, days: float) -> None:
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (time.time() - days * DAY,) * 2)
 
 
 @pytest.fixture
@@ -63,7 +67,9 @@ def test_another_users_stays(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_an_array_goes_with_its_last_point(place: Path) -> None:
-    whole = add(place, "swept-1", **{"array.sbatch": "#!/bin/bash\n"})
+    whole = add(place, "swept-1")
+    (whole / "array.sbatch").touch()
+    make_old(whole, 40)
     records.forget("local://swept-1")  # it is no run
     for index, days in ((0, 40), (1, 2)):
         add(place, f"swept-1-{index}", days=days)
