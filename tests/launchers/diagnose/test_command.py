@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alignlaunch.launchers.diagnose import advice, report
+from alignlaunch.launchers.diagnose import advice, patterns, report
 from alignlaunch.launchers.errors import UsageError
 from alignlaunch.launchers.job import jobfile
 from alignlaunch.launchers.runs import records
@@ -241,3 +241,18 @@ def test_a_node_that_would_restart_alone_hides_nothing(home: Path) -> None:
         + "0: [rank0]: alignlaunch: x: stage sft, process 0 of 2 (torchrun), 1 on this node, restart 1\n"
     )
     assert diagnosed(str(path))["verdict"] != "data"
+
+
+def test_a_store_that_did_not_answer_is_tried_again(home: Path) -> None:
+    """Seen on Slurm, on a busy machine: one node, whose launcher did not reach its own store in time."""
+    path = home / "log.txt"
+    path.write_text(
+        "alignlaunch: faulty (sft): 1 nodes x 1 = 1 processes; head n1:21954\n"
+        "0: alignlaunch: preflight: passed: 1 node x 1 at n1:21954, 0.1 s\n"
+        "0: alignlaunch: the nodes do not meet (again), as one has failed or is gone: The connection to the C10d store has "
+        "failed. See inner exception for details.\n"
+        "srun: error: n1: task 0: Exited with exit code 3\n"
+    )
+    assert diagnosed(str(path))["verdict"] == "rendezvous-unreachable"
+    ((pattern, _),) = patterns.matches(path.read_text().splitlines()[2])
+    assert pattern.retry.value == "again"
