@@ -29,18 +29,19 @@ def give(runs: list[Run], say: Say) -> None:
     while True:
         try:
             runs = states.refresh(runs)
-            waiting = [run for run in runs if backend.waits_for_its_turn(run)]
-            live = sum(not run.status.is_final for run in runs) - len(waiting)
-            for run in waiting[: max(0, most - live)]:
-                backend.release(run)
-                say(f"{run.handle} {run.name}: its turn")
-                waiting.remove(run)
             last_answer = time.monotonic()
         except SchedulerError as error:
             if time.monotonic() - last_answer > states.PATIENCE_SECONDS:
                 raise
             say(f"{str(error).splitlines()[0]}; asking again")
-            waiting = runs
+            time.sleep(POLL_SECONDS)
+            continue
+        waiting = [run for run in runs if backend.waits_for_its_turn(run)]
+        live = sum(not run.status.is_final for run in runs) - len(waiting)
+        for run in waiting[: max(0, most - live)]:
+            backend.release(run)  # a refusal, such as for want of a right, is none that waiting mends
+            say(f"{run.handle} {run.name}: its turn")
+            waiting.remove(run)
         if not waiting:
             return
         time.sleep(POLL_SECONDS)

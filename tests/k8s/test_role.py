@@ -90,6 +90,7 @@ def test_every_right_is_needed(user: User) -> None:
     waits = user.submit(user.write_script("waits", "true", nnodes=1))
     user.until(waits, "PENDING", reason="FailedCreatePod")
     trains, again = (user.submit(user.write_job(name, k8s={"kind": "TrainJob"})) for name in ("trains", "again"))
+    held = {kind: hold_a_point(user, kind) for kind in ("PyTorchJob", "TrainJob")}
     new = ["k8s", user.write_job("new"), "--cluster", "lab", "--no-data-check"]
     new_train = ["k8s", user.write_job("newer", k8s={"kind": "TrainJob"}), *new[2:]]
     commands = {
@@ -97,10 +98,12 @@ def test_every_right_is_needed(user: User) -> None:
         "get pytorchjobs": ["status", runs],
         "list pytorchjobs": ["list"],
         "delete pytorchjobs": ["cancel", waits],
+        "patch pytorchjobs": ["wait", held["PyTorchJob"]],
         "create trainjobs": [*new_train, "--dry-run"],
         "get trainjobs": ["status", trains],
         "list trainjobs": ["list"],
         "delete trainjobs": ["cancel", again],
+        "patch trainjobs": ["wait", held["TrainJob"]],
         "create configmaps": [*new, "--dry-run"],
         "get configmaps": [*new, "--dry-run"],
         "delete configmaps": new,  # which is refused half-way: see below
@@ -121,6 +124,17 @@ def test_every_right_is_needed(user: User) -> None:
         assert f'cannot {verb} resource "{resource}"' in said, f"without {right}: {said}"
         remedy = "kubectl delete configmap" if right in ("patch configmaps", "delete configmaps") else "docs/role.yaml"
         assert remedy in said
+
+
+def hold_a_point(user: User, kind: str) -> str:
+    """A sweep whose first point is cancelled, so that it is the second one's turn."""
+    name = f"held-{kind.lower()}"
+    sweep = {"over": {"train.seed": [1, 2]}, "max_parallel": 1}
+    job = user.write_job(name, k8s={"kind": kind}, nnodes=1, sweep=sweep)
+    first, second = user.submit(job).split()
+    user.until(second, "PENDING", reason="suspended")
+    user.call("cancel", first)
+    return name
 
 
 def test_what_is_optional(user: User) -> None:

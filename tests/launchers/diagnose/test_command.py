@@ -249,8 +249,8 @@ def test_a_store_that_did_not_answer_is_tried_again(home: Path) -> None:
     path.write_text(
         "alignlaunch: faulty (sft): 1 nodes x 1 = 1 processes; head n1:21954\n"
         "0: alignlaunch: preflight: passed: 1 node x 1 at n1:21954, 0.1 s\n"
-        "0: alignlaunch: the nodes do not meet (again), as one has failed or is gone: The connection to the C10d store has "
-        "failed. See inner exception for details.\n"
+        "0: alignlaunch: the nodes do not meet (again), as one has failed or is gone: "
+        "The connection to the C10d store has failed. See inner exception for details.\n"
         "srun: error: n1: task 0: Exited with exit code 3\n"
     )
     assert diagnosed(str(path))["verdict"] == "rendezvous-unreachable"
