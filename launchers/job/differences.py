@@ -14,6 +14,16 @@ def between(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return list(_changes("", before, after))
 
 
+def flat(value: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of each leaf of nested maps; an empty map is one."""
+    for name, inner in value.items():
+        key = f"{above}{name}"
+        if isinstance(inner, dict) and inner:
+            yield from flat(inner, f"{key}.")
+        else:
+            yield key, inner
+
+
 def _changes(key: str, before: Any, after: Any) -> Iterator[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         for name in [*before, *(name for name in after if name not in before)]:

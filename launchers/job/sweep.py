@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ..errors import JobFileError, Problem
-from . import jobfile, legacy, schema, step_outputs, variant
+from . import differences, jobfile, legacy, schema, step_outputs, variant
 from .job import Job, Step
 from .spec import Random, Sweep
 from .yamlfile import Document, Path_, dotted
@@ -90,7 +90,7 @@ def take(document: Document) -> tuple[list[Point], Sweep, list[Problem]]:
         return [], Sweep(), problems
     sweep = msgspec.convert(data, Sweep)
     axes = dict(_axes(sweep.over, (*path, "over"), document, bool(sweep.random), problems))
-    listed = [dict(_flat(point)) for point in sweep.points]
+    listed = [dict(differences.flat(point)) for point in sweep.points]
     for i, point in enumerate(listed):
         problems += _bad_keys(point, document, (*path, "points", i))
     if problems:
@@ -154,14 +154,6 @@ def _span(value: dict[str, Any]) -> _Span | None:
     except msgspec.ValidationError:
         return None
     return span if span.min < span.max and (span.min > 0 or not span.log) else None
-
-
-def _flat(point: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in point.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def _bad_keys(point: Point, document: Document, path: Path_) -> Iterator[Problem]:

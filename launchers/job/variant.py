@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import PurePath
@@ -89,7 +89,7 @@ def point_label(point: dict[str, Any]) -> str:
 
 def _label(job: Job, committed: Job | None, overrides: Sequence[str]) -> str:
     """What the job learns otherwise than the committed one, as part of a name: `lr1e-5-seed1`; "" if nothing."""
-    now, before = (dict(_flat(sameness.of(_trained(one)))) if one else {} for one in (job, committed))
+    now, before = (dict(differences.flat(sameness.of(_trained(one)))) if one else {} for one in (job, committed))
     keys = sorted(key for key in {*now, *before} if now.get(key) != before.get(key))
     if committed is None:
         given = tuple(f"{one.partition('=')[0]}." for one in overrides)
@@ -105,15 +105,6 @@ def _short(text: str) -> str:
 
 def _trained(job: Job) -> TrainConfig:
     return msgspec.convert(job.resolved(), TrainConfig)
-
-
-def _flat(value: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, inner in value.items():
-        name = f"{above}{key}"
-        if isinstance(inner, dict) and inner:
-            yield from _flat(inner, f"{name}.")
-        else:
-            yield name, inner
 
 
 def _part(key: str, value: Any) -> str:

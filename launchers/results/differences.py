@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from ..job.differences import flat
 from .gather import Result
 
 #: Every run has its own.
@@ -17,7 +18,7 @@ def by_key(results: Sequence[Result]) -> tuple[dict[str, list[str]], dict[str, s
 
     A run whose job is not known differs in nothing.
     """
-    jobs = [dict(_flat("", one.job)) for one in results]
+    jobs = [{key: _text(value) for key, value in flat(one.job)} for one in results]
     names = list(dict.fromkeys(name for job in jobs for name in job if name not in _OWN))
     different: dict[str, list[str]] = {}
     same: dict[str, str] = {}
@@ -29,14 +30,6 @@ def by_key(results: Sequence[Result]) -> tuple[dict[str, list[str]], dict[str, s
         else:
             same[name] = known.pop()
     return different, same
-
-
-def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _flat(f"{key}.{name}" if key else str(name), inner)
-    elif key:
-        yield key, _text(value)
 
 
 def _text(value: Any) -> str:
