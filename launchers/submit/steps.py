@@ -141,7 +141,8 @@ def submit(
                 )
                 runs |= {points[i]: run for i, run in submitted.items()}
                 continue
-            one = replace(one, suspended=_waits_for_its_turn(one, len(runs), backend))  # noqa: PLW2901
+            of_sweep = sum(rendered[name].job.family == one.job.family for name in runs)
+            one = replace(one, suspended=_waits_for_its_turn(one, of_sweep, backend))  # noqa: PLW2901
             runs[step] = submission.submit(one, backend, say, after=after, pipeline=of_pipeline)
     except BaseException:
         if pipeline.name:

@@ -18,13 +18,22 @@ POLL_SECONDS = 2.0
 def give(runs: list[Run], say: Say) -> None:
     """Let the suspended ones of these runs go, one as another ends, until none is left that waits.
 
-    Returns at once if they are no points of a sweep that is held to a number of runs at once, or of a place that holds
-    them to it by itself. Raises SchedulerError as `states.wait`.
+    Returns at once if none is a point of a sweep that is held to a number of runs at once, or if their place holds them
+    to it by itself. Raises SchedulerError as `states.wait`.
     """
     backend = registry.of(runs[0].scheme)
-    most = provenance.read(Path(runs[0].run_dir)).get("max_parallel") if runs[0].run_dir else None
-    if not most or not isinstance(backend, TurnsBackend):
+    if not isinstance(backend, TurnsBackend):
         return
+    held: dict[int, list[Run]] = {}  # a pipeline has other steps, too
+    for run in runs:
+        most = provenance.read(Path(run.run_dir)).get("max_parallel") if run.run_dir else None
+        if most:
+            held.setdefault(most, []).append(run)
+    for most, points in held.items():
+        _give(points, most, backend, say)
+
+
+def _give(runs: list[Run], most: int, backend: TurnsBackend, say: Say) -> None:
     last_answer = time.monotonic()
     while True:
         try:

@@ -79,3 +79,23 @@ def test_points_that_are_trainjobs(user: User) -> None:
     user.until(handles[1], "PENDING", reason="nodes are available")
     user.call("cancel", handles[1])
     assert waiting.wait(60) == 1
+
+
+def test_a_sweep_behind_another_step_of_its_pipeline_gets_its_turns(user: User) -> None:
+    """The step before it in the file is no point, and counts for none."""
+    volumes = {"data": {"empty_dir": True, "pvc": None, "mount_path": "/data"}}
+    container = {"name": "pytorch", "command": ["sh", "-c", "exit 0"]}
+    k8s = {"pod_patch": {"spec": {"containers": [container], "terminationGracePeriodSeconds": 1}}, "volumes": volumes}
+    step = {
+        "stage": "sft",
+        "model": "model",
+        "data": {"train": ["sft.jsonl"]},
+        "nproc_per_node": 1,
+        "zero": 0,
+        "k8s": k8s,
+    }
+    swept = {**step, "sweep": {"over": {"train.seed": [1, 2]}, "max_parallel": 1}}
+    (user.folder / "both.yaml").write_text(json.dumps({"name": "both", "jobs": {"alone": step, "swept": swept}}))
+    done = user.call("k8s", "both.yaml", "--cluster", "lab", "--no-data-check")
+    assert "1 of 3 points are suspended" in done.stderr
+    assert user.call("wait", "both").stderr.count("its turn") == 1
