@@ -1,0 +1,92 @@
+"""The log-probability of each next token: from whole logits where they are small, else from the head in tiles.
+
+TRL's fused head computes the head in tiles, and once more in the backward. That saves the memory of the logits and
+costs a third of the head's time, so it is used only where they are large. Either way the tokens whose log-probability
+nobody asks for, those of the prompt, are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
+
+#: Whole logits have at most so many bytes in fp32. The loss and its backward hold up to three times as many.
+LARGEST_LOGITS = 1 << 30
+NOT_ASKED = -100
+
+#: What TRL's trainers measure of the next token's distribution, from logits (N, C, V) and the tokens (N, C).
+MEASURES: dict[str, Any] = {
+    "entropy": lambda logits, _: torch.distributions.Categorical(logits=logits, validate_args=False).entropy(),
+    "is_top1": lambda logits, tokens: logits.argmax(-1) == tokens,
+    "mean_logits": lambda logits, _: logits.mean(-1),
+    "log_sum_sq_probs": lambda logits, _: torch.logsumexp(2 * logits.log_softmax(-1), -1),
+}
+
+
+class NextTokenHead:
+    """A causal language model's forward, where it is called as TRL's trainers do, with `fused_lm_head=True`.
+
+    measuring: whether a caller wants what is in `measured`; else it is zero where the logits are whole. It costs as
+    much as the loss.
+    """
+
+    def __init__(self, model: Any, measured: tuple[str, ...]) -> None:
+        """model: with TRL's fused head."""
+        self._model = model
+        self._forward = model.forward
+        self._measured = measured
+        self.measuring = True
+
+    def __call__(
+        self, *args: Any, fused_lm_head: bool = False, labels: Any = None, shift_labels: Any = None, **kwargs: Any
+    ) -> Any:
+        """As TRL's: labels (N, T) of the tokens themselves, or shift_labels (N, T) of those that follow; -100: none.
+
+        Returns a FusedCausalLMOutput without `loss`, whose fields have shape (N, T - 1), with shift_labels (N, T).
+        """
+        given = {name: it for name, it in (("labels", labels), ("shift_labels", shift_labels)) if it is not None}
+        if not fused_lm_head:
+            return self._forward(*args, **given, **kwargs)
+        text = self._model.config.get_text_config()
+        tokens = labels[:, 1:] if shift_labels is None else shift_labels
+        columns = (tokens != NOT_ASKED).any(0).nonzero().flatten()
+        large = len(tokens) * len(columns) * text.vocab_size * 4 > LARGEST_LOGITS
+        routed = kwargs.get("output_router_logits", getattr(text, "output_router_logits", False))
+        if large or routed or len(columns) == 0:  # (TRL's adds the experts' own loss)
+            return self._forward(*args, **given, fused_lm_head=True, **kwargs)
+        kwargs = {name: it for name, it in kwargs.items() if name != "num_items_in_batch"} | {"use_cache": False}
+        logits = self._forward(*args, logits_to_keep=columns, **kwargs).logits.float()
+        return self._output(logits, tokens.to(logits.device), columns.to(logits.device))
+
+    def _output(self, logits: torch.Tensor, tokens: torch.Tensor, columns: torch.Tensor) -> FusedCausalLMOutput:
+        """logits: (N, C, V), of the C columns of tokens (N, T) in which one is asked for."""
+        asked = tokens != NOT_ASKED
+        kept, unasked = tokens[:, columns].clamp(min=0), ~asked[:, columns]
+
+        def placed(values: torch.Tensor) -> torch.Tensor:
+            values = values.masked_fill(unasked, 0)
+            return values.new_zeros(tokens.shape).index_copy(1, columns, values)
+
+        losses = F.cross_entropy(logits.flatten(0, 1), kept.flatten(), reduction="none").view_as(kept)
+        found = FusedCausalLMOutput(log_probs=placed(-losses), label_mask=asked)
+        with torch.no_grad():
+            for name in self._measured:
+                found[name] = placed(MEASURES[name](logits, kept)) if self.measuring else torch.zeros_like(asked).float()
+        return found
+
+
+def install(model: Any, *measured: str) -> NextTokenHead:
+    """Give a causal language model this head, also below an adapter. measured: what is wanted besides `log_probs`.
+
+    A model that one of TRL's trainers has taken has TRL's head already.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "_fused_forward" not in getattr(getattr(base.forward, "__func__", None), "__code__", install.__code__).co_name:
+        add_fused_lm_head(base, outputs=("log_probs", *measured))
+    head = NextTokenHead(base, measured)
+    base.forward = functools.wraps(base.forward)(functools.partial(head))  # `generate` reads its signature
+    return head

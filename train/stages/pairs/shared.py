@@ -1,0 +1,204 @@
+"""The prompt of a pair computed once: in one row stand what both answers share, then the rest of each.
+
+The second answer does not see the first: its positions go on from the shared part, and a mask hides the first from it.
+So every token's hidden state, and with it every loss and gradient, is that of a forward of both sequences. Several
+pairs fill one row where they are short (arXiv 2410.20305).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutputWithPast
+
+from ...model.next_token import NOT_ASKED
+
+#: Rows of more than this share of the tokens of plain ones save too little: the mask makes attention dearer.
+WORTHWHILE = 0.95
+#: Kinds of layers in which a token sees others only as the mask says.
+MASKED_LAYERS = {"full_attention", "sliding_attention"}
+MASKED_ATTENTION = {"sdpa", "eager"}
+#: What a forward may be given if its pairs are to share rows.
+PLAIN_INPUTS = {"input_ids", "attention_mask", "use_cache"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """R rows of L tokens that hold N sequences of at most T tokens.
+
+    source (R, L): each token's place in the flat sequences. positions (R, L): its place in its own sequence.
+    segments (R, L): 3 p + 1 for what pair p shares, 3 p + 2 and 3 p + 3 for the rest of its sequences, 0 for padding.
+    place (N, T): each sequence's token's place in the flat rows (of padding 0).
+    """
+
+    source: torch.Tensor
+    positions: torch.Tensor
+    segments: torch.Tensor
+    place: torch.Tensor
+
+    def visible(self) -> torch.Tensor:
+        """The attention mask (R, 1, L, L): True where the token of the third axis sees that of the fourth."""
+        pair, kind = (self.segments - 1) // 3, (self.segments - 1) % 3
+        same_pair = pair[:, :, None] == pair[:, None, :]
+        same_branch = (kind[:, None, :] == 0) | (kind[:, :, None] == kind[:, None, :])
+        length = self.segments.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=self.segments.device).tril()
+        return (same_pair & same_branch & causal)[:, None]
+
+    def gathered(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of the rows' tokens (R, L, ...) as those of the sequences' tokens (N, T, ...)."""
+        return values.flatten(0, 1)[self.place]
+
+
+def arrange(ids: torch.Tensor, mask: torch.Tensor) -> Rows | None:
+    """Rows for sequences (N, T), the first half of which are the first answers, the second half the others.
+
+    mask (N, T): 1 for tokens, which are padded on the right. None if there are no pairs, or rows of them would not have
+    clearly fewer tokens.
+    """
+    count, width = ids.shape
+    tokens = mask.bool()
+    if count % 2 or bool((tokens[:, 1:] & ~tokens[:, :-1]).any()) or not bool(tokens[:, 0].all()):
+        return None
+    half = count // 2
+    common = ((ids[:half] == ids[half:]) & tokens[:half] & tokens[half:]).cumprod(1).sum(1)
+    # The last common token stands before each rest: its next token is not the same in both.
+    shared = (common - 1).clamp(min=0).tolist()
+    lengths = tokens.sum(1).tolist()
+    sizes = [lengths[p] + lengths[half + p] - shared[p] for p in range(half)]
+    bins = _filled(sizes)
+    length = max(sizes)
+    if len(bins) * length > WORTHWHILE * count * width:
+        return None
+    source, positions, segments = (torch.zeros(len(bins), length, dtype=torch.long) for _ in range(3))
+    place = torch.zeros(count, width, dtype=torch.long)
+    for row, pairs in enumerate(bins):
+        at = length - sum(sizes[p] for p in pairs)  # at the end of the row, where the answers of all rows stand
+        for p in pairs:
+            prefix = slice(0, shared[p])
+            place[[p, half + p], prefix] = torch.arange(at, at + shared[p]) + row * length
+            for kind, (sequence, part) in enumerate(
+                (
+                    (p, prefix),
+                    (p, slice(shared[p], lengths[p])),
+                    (half + p, slice(shared[p], lengths[half + p])),
+                ),
+                start=1,
+            ):
+                own = torch.arange(part.start, part.stop)
+                there = slice(at, at + len(own))
+                source[row, there] = own + sequence * width
+                positions[row, there] = own
+                segments[row, there] = 3 * p + kind
+                if kind > 1:
+                    place[sequence, part] = torch.arange(there.start, there.stop) + row * length
+                at = there.stop
+    return Rows(*(it.to(ids.device) for it in (source, positions, segments, place)))
+
+
+def _filled(sizes: list[int]) -> list[list[int]]:
+    """The numbers of the pairs in each row; no row is longer than the longest pair (first fit, longest first)."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for p in sorted(range(len(sizes)), key=lambda p: -sizes[p]):
+        row = next((i for i, left in enumerate(room) if left >= sizes[p]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            room.append(max(sizes))
+        rows[row].append(p)
+        room[row] -= sizes[p]
+    return rows
+
+
+def why_not(model: Any) -> str:
+    """Why a model's pairs cannot share rows; empty if they can."""
+    config = model.config.get_text_config()
+    attention = config._attn_implementation
+    if attention not in MASKED_ATTENTION:
+        return f"attention implementation {attention} takes no mask of its own"
+    others = set(getattr(config, "layer_types", None) or ()) - MASKED_LAYERS
+    if others or getattr(model, "_is_stateful", False) or not getattr(model, "_supports_attention_backend", False):
+        return f"{config.model_type} has layers that carry a state past the mask, or positions of its own"
+    if getattr(config, "output_router_logits", False):
+        return "the loss of its experts' load counts the tokens of a plain batch"
+    return ""
+
+
+def window(config: Any) -> int | None:
+    """The tokens that the narrowest layer sees back; None: all."""
+    size = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    slides = "sliding_attention" in kinds if kinds else getattr(config, "use_sliding_window", True)
+    return size if slides else None
+
+
+def install(model: Any) -> str:
+    """Let a model's forwards of pairs compute what both share once; they return the same as before.
+
+    model: a causal language model with a `NextTokenHead`, or a sequence classifier; also below an adapter. Returns why
+    it was not done; empty if it was.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if why := why_not(base):
+        return why
+    classifies = isinstance(base, GenericForSequenceClassification)
+    forward, run = base.forward, _scores if classifies else _next_tokens
+    narrowest = window(base.config.get_text_config())
+
+    @functools.wraps(forward)
+    def shared_forward(*args: Any, **kwargs: Any) -> Any:
+        fused = kwargs.get("fused_lm_head", False)
+        given = kwargs.keys() - {"fused_lm_head", "labels"}
+        if args or not (classifies or fused) or not {"input_ids", "attention_mask"} <= given <= PLAIN_INPUTS:
+            return forward(*args, **kwargs)
+        ids = kwargs["input_ids"]
+        rows = None
+        if narrowest is None or ids.shape[1] <= narrowest:
+            rows = arrange(ids, kwargs["attention_mask"])
+        return forward(**kwargs) if rows is None else run(base, forward, rows, ids, kwargs.get("labels"))
+
+    base.forward = shared_forward
+    return ""
+
+
+def _inputs(model: Any, rows: Rows, ids: torch.Tensor) -> dict[str, Any]:
+    seen = rows.visible()
+    if model.config.get_text_config()._attn_implementation == "eager":  # it adds the mask to the scores
+        dtype = torch.get_autocast_dtype(ids.device.type) if torch.is_autocast_enabled(ids.device.type) else model.dtype
+        seen = torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+    return {
+        "input_ids": ids.flatten()[rows.source],
+        "position_ids": rows.positions,
+        "attention_mask": seen,
+        "use_cache": False,
+    }
+
+
+def _next_tokens(
+    model: Any, forward: Callable[..., Any], rows: Rows, ids: torch.Tensor, labels: torch.Tensor
+) -> Any:
+    """As the forward of the sequences: TRL's output, of shape (N, T - 1), for labels (N, T)."""
+    wanted, place = labels[:, 1:], rows.place[:, :-1]
+    # What both sequences share has the same next token in both, and is asked for if one of them asks.
+    tokens = torch.full_like(rows.source, NOT_ASKED)
+    tokens.view(-1).scatter_reduce_(0, place.flatten(), wanted.flatten(), "amax")
+    found = forward(**_inputs(model, rows, ids), shift_labels=tokens, fused_lm_head=True)
+    asked = wanted != NOT_ASKED
+    for name, values in list(found.items()):
+        if name not in ("loss", "aux_loss"):
+            found[name] = values.flatten()[place] * asked
+    found["label_mask"] = asked
+    return found
+
+
+def _scores(model: Any, forward: Callable[..., Any], rows: Rows, ids: torch.Tensor, labels: None) -> Any:
+    """As the forward of the sequences: one score (N, 1) at the last token of each."""
+    del forward, labels
+    hidden = getattr(model, model.base_model_prefix)(**_inputs(model, rows, ids)).last_hidden_state
+    last = rows.place.amax(1)  # of padding it is 0
+    return SequenceClassifierOutputWithPast(logits=model.score(hidden.flatten(0, 1)[last]))
