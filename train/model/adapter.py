@@ -16,6 +16,11 @@ from . import vocabulary
 from .loading import Head, zero_stage
 
 
+def base_of(model: Any) -> Any:
+    """The model below an adapter; one without is returned as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def configure(lora: Lora, model: Any, new_tokens: range, *, head: Head) -> Any:
     """PEFT's LoraConfig for this model. The embedding rows of `new_tokens` are trained beside the adapter.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import vocabulary
+from .adapter import base_of
 from .loading import placement, zero_stage
 
 
@@ -24,7 +25,7 @@ def load_again(model: Any, args: Any) -> Any:
     It has the policy's dtype and computes under the same autocast: a reference in bf16 beside a policy in fp32 is off
     by 1 or 2 nats per answer before the first step (bench/reference_precision.py).
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     again = type(base).from_pretrained(
         base.config.name_or_path,
         dtype=base.dtype,

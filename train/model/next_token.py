@@ -8,22 +8,26 @@ nobody asks for, those of the prompt, are left out.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's name for it
-from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
+from torch import Tensor
+from trl.trainer.utils import FusedCausalLMOutput
+
+from .adapter import base_of
 
 #: Whole logits have at most so many bytes in fp32. The loss and its backward hold up to three times as many.
 LARGEST_LOGITS = 1 << 30
 NOT_ASKED = -100
 
-#: What TRL's trainers measure of the next token's distribution, from logits (N, C, V) and the tokens (N, C).
-MEASURES: dict[str, Any] = {
-    "entropy": lambda logits, _: torch.distributions.Categorical(logits=logits, validate_args=False).entropy(),
-    "is_top1": lambda logits, tokens: logits.argmax(-1) == tokens,
-    "mean_logits": lambda logits, _: logits.mean(-1),
-    "log_sum_sq_probs": lambda logits, _: torch.logsumexp(2 * logits.log_softmax(-1), -1),
+#: What TRL's trainers measure of the next token's distribution, from the logits (N, C, V), log of the sum of their
+#: exponentials (N, C, 1), and the tokens (N, C).
+MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "entropy": lambda logits, total, _: total.squeeze(-1) - torch.linalg.vecdot((logits - total).exp_(), logits),
+    "is_top1": lambda logits, _, tokens: logits.argmax(-1) == tokens,
+    "mean_logits": lambda logits, _, __: logits.mean(-1),
+    "log_sum_sq_probs": lambda logits, total, _: torch.logsumexp(2 * (logits - total), -1),
 }
 
 
@@ -62,31 +66,31 @@ class NextTokenHead:
         logits = self._forward(*args, logits_to_keep=columns, **kwargs).logits.float()
         return self._output(logits, tokens.to(logits.device), columns.to(logits.device))
 
-    def _output(self, logits: torch.Tensor, tokens: torch.Tensor, columns: torch.Tensor) -> FusedCausalLMOutput:
+    def _output(self, logits: Tensor, tokens: Tensor, columns: Tensor) -> FusedCausalLMOutput:
         """logits: (N, C, V), of the C columns of tokens (N, T) in which one is asked for."""
         asked = tokens != NOT_ASKED
         kept, unasked = tokens[:, columns].clamp(min=0), ~asked[:, columns]
 
-        def placed(values: torch.Tensor) -> torch.Tensor:
+        def placed(values: Tensor) -> Tensor:
             values = values.masked_fill(unasked, 0)
             return values.new_zeros(tokens.shape).index_copy(1, columns, values)
 
-        losses = F.cross_entropy(logits.flatten(0, 1), kept.flatten(), reduction="none").view_as(kept)
-        found = FusedCausalLMOutput(log_probs=placed(-losses), label_mask=asked)
+        total = logits.logsumexp(-1, keepdim=True)
+        log_probs = logits.gather(-1, kept[..., None]) - total
+        found = FusedCausalLMOutput(log_probs=placed(log_probs.squeeze(-1)), label_mask=asked)
         with torch.no_grad():
             for name in self._measured:
-                found[name] = placed(MEASURES[name](logits, kept)) if self.measuring else torch.zeros_like(asked).float()
+                values = MEASURES[name](logits, total, kept) if self.measuring else torch.zeros_like(kept)
+                found[name] = placed(values)
         return found
 
 
 def install(model: Any, *measured: str) -> NextTokenHead:
-    """Give a causal language model this head, also below an adapter. measured: what is wanted besides `log_probs`.
+    """Put this head before TRL's, which the model must have (`add_fused_lm_head`), also below an adapter.
 
-    A model that one of TRL's trainers has taken has TRL's head already.
+    measured: what is wanted besides `log_probs`, as TRL's was told.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if "_fused_forward" not in getattr(getattr(base.forward, "__func__", None), "__code__", install.__code__).co_name:
-        add_fused_lm_head(base, outputs=("log_probs", *measured))
+    base = base_of(model)
     head = NextTokenHead(base, measured)
     base.forward = functools.wraps(base.forward)(functools.partial(head))  # `generate` reads its signature
     return head

@@ -15,8 +15,10 @@ from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from ..data.encoding import encoders
+from ..model import next_token
 from ..model.frozen import load_again
 from ..reporting import say
+from .pairs.logps import share
 from .trl_metrics import TrlTrainer
 
 HEAD = "lm"
@@ -48,6 +50,7 @@ class Trainer(TrlTrainer, DPOTrainer):
     """TRL's trainer on tokenised rows, with an exact evaluation. (TRL's is a mean of the batches' means.)"""
 
     sequences_per_sample = 2
+    of_head = ("entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected")
     accelerator: Any
     _signature_columns: Any
     _evaluated: tuple[str, ...] = ()
@@ -121,4 +124,14 @@ def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, eva
         ref_model=reference,
     )
     made.compute_metrics = made.pair_means
+    measured = ["entropy", "mean_logits", "is_top1"]
+    if made.use_weighting:  # the loss is made of it
+        measured.append("log_sum_sq_probs")
+        made.of_head = ()
+    made.head = next_token.install(made.model, *measured)
+    share(made.model)
+    if made.ref_model is not None:
+        copy = made.accelerator.unwrap_model(made.ref_model)
+        next_token.install(copy)
+        share(copy)
     return made

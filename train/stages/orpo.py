@@ -19,8 +19,8 @@ from transformers import TrainingArguments
 
 from ..data.encoding import encoders
 from ..model.adapter import add
+from .pairs import logps as pair_logps
 from .pairs.collate import Batch, collator
-from .pairs.logps import token_logps
 from .pairs.trainer import PairTrainer
 
 
@@ -115,7 +115,9 @@ class ORPOTrainer(PairTrainer):
 
 
 def _terms(model: Any, inputs: Batch) -> PairTerms:
-    logps = token_logps(model, inputs)
+    asked = inputs["answer_mask"].clone()
+    asked[: len(asked) // 2] |= _chosen(inputs["attention_mask"])
+    logps = pair_logps.token_logps(model, inputs, asked)
     answer = inputs["answer_mask"][:, 1:]
     means = (logps * answer).sum(1) / answer.sum(1)
     nll = -(_chosen(logps) * _chosen(inputs["attention_mask"])[:, 1:]).sum(1)
@@ -128,6 +130,7 @@ def _chosen(batch: torch.Tensor) -> torch.Tensor:
 
 def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
     """Make the trainer."""
+    pair_logps.prepare(model)
     return ORPOTrainer(
         model=add(model, adapter, args) if adapter else model,
         args=args,

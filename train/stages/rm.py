@@ -19,6 +19,7 @@ from trl import RewardConfig, RewardTrainer  # type: ignore[attr-defined]
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from ..data.encoding import encoders
+from .pairs.logps import share
 from .trl_metrics import TrlTrainer
 
 HEAD = "score"
@@ -113,6 +114,7 @@ def pair_metrics(prediction: Any) -> dict[str, float]:
 
 def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
     """Make the trainer."""
+    share(model)
     return Trainer(
         model=model,
         args=args,

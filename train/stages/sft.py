@@ -13,6 +13,7 @@ import torch
 from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]
 
 from ..data.encoding import encoders
+from ..model import next_token
 from .trl_metrics import TrlTrainer
 
 HEAD = "lm"
@@ -22,6 +23,8 @@ encoder, image_encoder = encoders.sft, encoders.sft_images
 
 class Trainer(TrlTrainer, SFTTrainer):
     """TRL's trainer, with an exact evaluation. (TRL's own is a mean of the batches' means.)"""
+
+    of_head = ("entropy", "mean_token_accuracy")
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None
@@ -54,7 +57,7 @@ def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, eva
         args.eval_packing = False  # the records in a packed row could not be told apart
     if args.padding_free and not args.packing:
         args.max_length = None  # TRL refuses it here, as it truncates nothing; the rows are truncated
-    return Trainer(
+    made = Trainer(
         model=model,
         args=args,
         processing_class=tokenizer,
@@ -63,3 +66,5 @@ def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, eva
         peft_config=adapter,
         compute_metrics=token_means,
     )
+    made.head = next_token.install(made.model, "entropy", "is_top1")
+    return made

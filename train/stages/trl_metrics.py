@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..model.next_token import NextTokenHead
 from ..outputs.manifest import Measured
 from .trainer import StageTrainer
 
@@ -15,6 +16,21 @@ class TrlTrainer(StageTrainer):
     #: The values since the last record, by metric, of training and of evaluation; the same on every rank.
     _metrics: Any
     _total_train_tokens: int
+    head: NextTokenHead
+    #: Metrics that are made of what the head measures.
+    of_head: tuple[str, ...] = ()
+
+    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """TRL's loss. What the head measures besides is measured in evaluation and in the steps that are logged."""
+        if not self.of_head:
+            return super().compute_loss(model, *args, **kwargs)  # type: ignore[misc]
+        step, every = self.state.global_step + 1, self.state.logging_steps
+        self.head.measuring = not model.training or step % every == 0 or self.args.logging_strategy != "steps"
+        loss = super().compute_loss(model, *args, **kwargs)  # type: ignore[misc]
+        if not self.head.measuring:
+            for name in self.of_head:
+                self._metrics["train"][name].pop()
+        return loss
 
     def measured(self) -> Measured | None:
         """Rank 0's values, and the tokens trained on."""

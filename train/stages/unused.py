@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..model.adapter import base_of
+
 #: Names of a configuration's number of experts, only a few of which process a token.
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
@@ -21,7 +23,7 @@ def settle(trainer: Any) -> None:
 
 def possible(model: Any) -> bool:
     """Whether a step may not use a trained parameter: an expert, or a vision tower in a batch without images."""
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    model = base_of(model)
     text = model.config.get_text_config()
     if any(getattr(text, name, None) for name in EXPERTS):
         return True

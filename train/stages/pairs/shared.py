@@ -16,6 +16,7 @@ import torch
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
+from ...model.adapter import base_of
 from ...model.next_token import NOT_ASKED
 
 #: Rows of more than this share of the tokens of plain ones save too little: the mask makes attention dearer.
@@ -143,7 +144,7 @@ def install(model: Any) -> str:
     model: a causal language model with a `NextTokenHead`, or a sequence classifier; also below an adapter. Returns why
     it was not done; empty if it was.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     if why := why_not(base):
         return why
     classifies = isinstance(base, GenericForSequenceClassification)

@@ -23,12 +23,15 @@ from ...data.encoding.tokens import Row
 from ...errors import UserError
 from ...processes import spread
 from ...reporting import say
-from ..pairs import collate, images, logps
+from ...model import next_token
+from ..pairs import collate, images, logps, shared
 from ..pairs.collate import Batch
 from . import scoring
 from .scoring import Scorer
 
 ROWS_IN_SHARD = 1024
+#: The modules that scores come from.
+_CODE = (collate, images, logps, next_token, scoring, shared)
 
 Load = Callable[[], contextlib.AbstractContextManager[Scorer]]
 
@@ -40,7 +43,7 @@ def identity(place: str, args: Any, *more: object, files: Iterable[Path] = ()) -
     """
     digest = hashlib.sha256()
     if args.process_index == 0:  # the others would only read the same gigabytes again
-        code = "".join(cache.meaning(inspect.getsource(module)) for module in (collate, images, logps, scoring))
+        code = "".join(cache.meaning(inspect.getsource(module)) for module in _CODE)
         digest.update("\0".join([code, place, *map(str, (args.bf16, args.fp16, *more))]).encode())
         for path in _model_files(Path(place)):
             with path.open("rb") as file:

@@ -20,7 +20,7 @@ from ...errors import UserError
 from ...model import frozen
 from ...model.loading import placement, zero_stage
 from ..pairs.collate import Batch
-from ..pairs.logps import token_logps
+from ..pairs.logps import prepare, share, token_logps
 
 Scorer = Callable[[Batch], torch.Tensor]
 NAMES = ("reference", "helpful", "harmless")
@@ -28,8 +28,7 @@ NAMES = ("reference", "helpful", "harmless")
 
 def reference_logps(model: Any, inputs: Batch) -> torch.Tensor:
     """log p of each answer token, zero elsewhere: (N, T - 1) in nats."""
-    answer: torch.Tensor = inputs["answer_mask"][:, 1:]
-    return token_logps(model, inputs) * answer
+    return token_logps(model, inputs, inputs["answer_mask"])
 
 
 def collate(rows: list[Row], sides: tuple[str, str], answer_mask: torch.Tensor) -> Batch:
@@ -70,11 +69,17 @@ def start(model: Any, args: Any) -> Iterator[Any]:
     (Under ZeRO-3 only the trainer's engine can gather the policy's shards in a forward, and there is none yet.)
     """
     if zero_stage(args) == 3 and not getattr(model, "is_quantized", False):
-        with frozen.temporary(frozen.start_model(model, args)) as copy:
+        with frozen.temporary(_start_model(model, args)) as copy:
             yield copy
     else:
         with whole(model, args), without_adapter(model, model):
             yield model
+
+
+def _start_model(model: Any, args: Any) -> Any:
+    copy = frozen.start_model(model, args)
+    prepare(getattr(copy, "module", copy))  # an engine's under ZeRO-3
+    return copy
 
 
 @contextlib.contextmanager
@@ -86,7 +91,7 @@ def reference(model: Any, args: Any) -> Iterator[Scorer]:
 
 def reference_copy(model: Any, args: Any) -> Scorer:
     """A scorer by a frozen copy of a model that is about to be trained."""
-    copy = frozen.start_model(model, args)
+    copy = _start_model(model, args)
 
     def score(inputs: Batch) -> torch.Tensor:
         with autocast(args):
@@ -143,6 +148,7 @@ def reward_model(name: str, folder: str, reader: Any, args: Any) -> Scorer:
     config = model.config.get_text_config()
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id  # the model needs it to find each sequence's last token
+    share(model)
     scorer = frozen.settle(model, args)
 
     def score(inputs: Batch) -> torch.Tensor:

@@ -26,7 +26,7 @@ from ...errors import UserError
 from ...model.adapter import add
 from ..pairs import images
 from ..pairs.collate import Batch, Collate, collator
-from ..pairs.logps import token_logps
+from ..pairs.logps import prepare, token_logps
 from ..pairs.trainer import PairTrainer
 from . import evaluation, objectives, score_columns, scoring
 from .config import Objective, SafeDPOConfig
@@ -83,8 +83,7 @@ class SafeDPOTrainer(PairTrainer):
     def measure(self, model: Any, inputs: Batch) -> torch.Tensor:
         """The objective's losses, the KL, and for each order TRL's reward margin (beta h) and accuracy: (B, M)."""
         inputs = self._scored(model, inputs)
-        answer = inputs["answer_mask"][:, 1:]
-        logps = token_logps(model, inputs) * answer
+        logps = token_logps(model, inputs, inputs["answer_mask"])
         ratio_a, ratio_b = (logps - inputs["reference"]).sum(1).chunk(2)
         h = ratio_a - ratio_b
         kl_a, kl_b = objectives.kl(logps, inputs["reference"]).chunk(2)
@@ -194,6 +193,7 @@ def trainer(args: Any, model: Any, adapter: Any, reader: Any, train: Any, evalua
 
     reader: the tokenizer; the processor if the rows have images.
     """
+    prepare(model)
     model = add(model, adapter, args) if adapter else model
     _require_orders(args.objective, train)
     folders = _reward_models(args, REWARDS[args.objective], f"train.objective {args.objective}")

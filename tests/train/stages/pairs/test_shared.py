@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from trl.trainer.utils import add_fused_lm_head
 
 from alignlaunch.train.model import next_token
 from alignlaunch.train.stages.pairs import shared
@@ -75,6 +76,7 @@ def model(family: str, attention: str = "sdpa", **more: Any) -> Any:
     config._attn_implementation = attention
     config._experts_implementation = "eager"  # the grouped product has no double precision
     made = AutoModelForCausalLM.from_config(config).double()
+    add_fused_lm_head(made, outputs=("log_probs", "entropy", "is_top1"))
     next_token.install(made, "entropy", "is_top1")
     return made.eval()
 

@@ -21,6 +21,7 @@ from alignlaunch.train.errors import UserError
 from alignlaunch.train.model import loading
 from alignlaunch.train.stages import safe_dpo
 from alignlaunch.train.stages.pairs import images
+from alignlaunch.train.stages.pairs.logps import prepare
 from alignlaunch.train.stages.safe_dpo import score_columns, scoring
 from alignlaunch.train.stages.safe_dpo.evaluation import SafetyEval
 
@@ -185,6 +186,7 @@ def test_all_that_a_processor_returns(gallery: Path, tmp_path: Path) -> None:
     )
     torch.manual_seed(0)
     network: Any = Gemma3ForConditionalGeneration(config).train()
+    prepare(network)
     logps = scoring.reference_logps(network, batch)
     assert logps.shape == (2 * len(rows), longest - 1)
     for i, (row, side) in enumerate((row, side) for side in SIDES for row in rows):
