@@ -31,13 +31,21 @@ _TAIL = """
 # k8s: {image: "registry.example.org/alignlaunch:1", working_dir: /shared/project/jobs, cpu: 32, memory: 256Gi}
 """
 
+#: What a stage needs and no default can know.
+_NEEDED = {
+    "safe_dpo": [
+        defaults.Default(f"train.{name}_reward_model", f"models/{name}_rm", "yours: what stage rm has trained")
+        for name in ("helpful", "harmless")
+    ]
+}
+
 
 def text(stage: str) -> str:
     """The starter job file as text. Raises UsageError for an unknown stage."""
     if stage not in defaults.STAGES:
         raise UsageError(f"no stage {stage!r}\n    remedy: one of {', '.join(defaults.STAGES)}")
     sections: dict[str, list[defaults.Default]] = {"": [], "data": [], "lora": [], "train": []}
-    for default in defaults.for_stage(stage):
+    for default in [*defaults.for_stage(stage), *_NEEDED.get(stage, [])]:
         section, _, _ = default.key.rpartition(".")
         sections[section].append(default)
     lines = _HEAD.format(name=stage.replace("_", "-"), stage=stage).splitlines()

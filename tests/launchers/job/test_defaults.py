@@ -12,6 +12,8 @@ from alignlaunch.launchers.job import defaults, jobfile, rules, starter, yamlfil
 from alignlaunch.train.config import Stage
 from tests.conftest import MINIMAL, Cli
 
+from .job_files import NEEDED
+
 every_stage = pytest.mark.parametrize("stage", defaults.STAGES)
 VALIDATION = "data.validation=[v]"  # without it the evaluation defaults do not apply
 
@@ -20,7 +22,7 @@ VALIDATION = "data.validation=[v]"  # without it the evaluation defaults do not 
 def test_each_default_reaches_the_resolved_job(tmp_path: Path, stage: Stage) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(MINIMAL)
-    resolved: Any = jobfile.load(path, (f"stage={stage}", VALIDATION)).resolved()
+    resolved: Any = jobfile.load(path, (f"stage={stage}", VALIDATION, *NEEDED.get(stage, ()))).resolved()
     for default in defaults.for_stage(stage):
         value = resolved
         for part in default.key.split("."):
@@ -54,7 +56,8 @@ def test_the_starter_is_a_valid_job_equal_to_the_defaults(tmp_path: Path, stage:
     path.write_text(MINIMAL)
     same = ("name", "model", "output_dir")
     overrides = tuple(f"{key}={started[key]}" for key in same)
-    bare = jobfile.load(path, (*overrides, f"stage={stage}", "data.train=[../data/train]", VALIDATION)).resolved()
+    overrides += (f"stage={stage}", "data.train=[../data/train]", VALIDATION, *NEEDED.get(stage, ()))
+    bare = jobfile.load(path, overrides).resolved()
     assert started == bare
 
 
@@ -138,4 +141,6 @@ def test_where_little_is_trained_by_default_that_is_said(job_file: Path, cli: Cl
     assert "data.max_train_samples: 1000 is the stage's default (ORPO §5), not set in the job file" in said
     assert "train.max_steps: 100 is the stage's default (ORPO §5), not set in the job file" in said
     mine = ("--set", "data.max_train_samples=1000", "--set", "train.max_steps=100")
-    assert "is the stage's default" not in cli("local", job_file, "--set", "stage=orpo", *mine, "--dry-run").stderr
+    said = cli("local", job_file, "--set", "stage=orpo", *mine, "--dry-run").stderr
+    assert "max_train_samples: 1000 is" not in said
+    assert "max_steps: 100 is" not in said
