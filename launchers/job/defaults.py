@@ -177,7 +177,7 @@ _SHORTENING = ("data.max_train_samples", "train.max_steps", "train.num_train_epo
 
 
 def notes(stage: Stage, data: dict[str, Any]) -> list[str]:
-    """Notes for the user: how much of the machine and the model is trained, what shortens the run, what is not applied."""
+    """Notes for the user: how much of machine and model takes part, what shortens the run, what is not applied."""
     found = []
     if not given(data, "nproc_per_node"):
         found.append("nproc_per_node: 1 is the default, not set in the job file; one process for each GPU of a node")

@@ -13,10 +13,22 @@ import msgspec
 from alignlaunch.train.config import Choice
 
 from ..errors import JobFileError, Problem, UsageError
-from . import checkpoint, defaults, judges, legacy, misplaced, naming, rules, schema, step_outputs, variant, yamlfile
+from . import (
+    checkpoint,
+    defaults,
+    judges,
+    legacy,
+    misplaced,
+    naming,
+    rules,
+    schema,
+    step_outputs,
+    variant,
+    yamlfile,
+    zero_rules,
+)
 from . import cluster as clusters
 from . import zero as zeros
-from . import zero_rules
 from .cluster import Cluster
 from .job import Job, Step
 from .k8s import patch

@@ -48,7 +48,8 @@ def _job() -> dict[str, Any]:
     schema = msgspec.json.schema(JobSpec)
     definitions = schema["$defs"]
     job = definitions["JobSpec"]
-    # The stage's defaults fill in the rest, the file's own name that of the job. The documents' comma-separated lists and `lora: false` are also valid.
+    # The stage's defaults fill in the rest; the name is the file's. The documents' comma-separated lists and
+    # `lora: false` are also valid.
     job["required"] = ["stage", "model", "data"]
     sources = definitions["Data"]["properties"]
     for key in ("train", "validation"):

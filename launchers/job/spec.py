@@ -73,8 +73,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Name,
         Meta(
             description="The job's name. It names the folder of rendered files (launch/NAME), the Slurm job and the "
-            "Kubernetes objects. Lower-case letters, digits and `-`; it starts with a letter; at most 50 characters. By "
-            "default the job file's own name without its ending, in lower case, with `-` for `_`, `.` and spaces."
+            "Kubernetes objects. Lower-case letters, digits and `-`; it starts with a letter; at most 50 characters. "
+            "By default the job file's own name without its ending, in lower case, with `-` for `_`, `.` and spaces."
         ),
     ]
     stage: Annotated[

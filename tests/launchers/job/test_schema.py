@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
-from alignlaunch.launchers.job import defaults, jsonschema, starter, yamlfile
+from alignlaunch.launchers.job import defaults, jsonschema, yamlfile
+from alignlaunch.launchers.starter import text
 from alignlaunch.train.config import Stage
 
 ROOT = Path(__file__).parents[3]
@@ -47,8 +48,8 @@ def test_cluster_profiles_validate(path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", defaults.STAGES)
-def test_starters_validate(stage: str) -> None:
-    assert errors(yamlfile.parse(starter.text(stage), "job.yaml").data) == []
+def test_starters_validate(stage: Stage) -> None:
+    assert errors(yamlfile.parse(text.of(stage), "job.yaml").data) == []
 
 
 BASE = {"name": "tiny", "stage": "sft", "model": "m", "data": {"train": ["d"]}}
