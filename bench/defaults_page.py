@@ -50,7 +50,7 @@ the stage. `alignlaunch init STAGE` writes a job file with all of them, each wit
 
 ```console
 $ alignlaunch init rm | grep learning_rate
-  learning_rate: 2e-05                 # RM §5
+  learning_rate: 2e-05                 # the highest rate, after the warm-up [RM §5]
 ```
 
 `alignlaunch render` writes `job.resolved.yaml`, in which every default is filled in. Those that are easy to

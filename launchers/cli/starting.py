@@ -37,7 +37,7 @@ def init(stage: Any, model: str | None, data: str | None, output: Path | None) -
         say(f"note: --model: {error}; nothing in the file follows from it")
     found = machine.ask()
     for trouble in found.troubles:
-        say(f"note: not asked: {trouble}")
+        say(f"note: {trouble}; nothing in the file follows from it")
     made = text.of(stage, text.Wanted(named.get("model"), named.get("data"), facts, found))
     if output is None:
         click.echo(made, nl=False)
