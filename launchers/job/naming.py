@@ -41,7 +41,8 @@ def fill(document: Document, data: dict[str, Any]) -> tuple[list[str], list[Prob
         return [], []
     if name := of_file(path):
         data["name"] = name
-        return [f"name: {name}, after the job file; under another file name it is another job, with its own output"], []
+        own = "" if "output_dir" in data else f", and its output_dir is output/{name}"
+        return [f"name: {name}, after the job file{own}; under another file name it is another job"], []
     data["name"] = "job"  # of which only the other keys' problems are heard
     rule = (
         "not set in the job file, whose own name cannot be one: lower-case letters, digits and `-`, a letter first, "

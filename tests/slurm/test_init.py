@@ -1,4 +1,4 @@
-"""`alignlaunch init` on a login node: a partition and its GPUs, if the controller answers, and a note if it does not."""
+"""`alignlaunch init` on a login node: a partition and its GPUs from the controller, or a note if it is down."""
 
 from __future__ import annotations
 

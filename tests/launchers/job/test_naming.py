@@ -71,7 +71,10 @@ def test_what_has_no_file_must_say_its_name() -> None:
 def test_it_is_said_and_a_name_of_its_own_is_not(tmp_path: Path) -> None:
     path = three(tmp_path / "first.yaml")
     (said,) = [note for note in jobfile.load(path).notes if note.startswith("name")]
-    assert said == "name: first, after the job file; under another file name it is another job, with its own output"
+    of_file = "name: first, after the job file"
+    assert said == f"{of_file}, and its output_dir is output/first; under another file name it is another job"
+    placed = jobfile.load(path, ("output_dir=there",)).notes
+    assert placed[0] == f"{of_file}; under another file name it is another job"
     assert [note for note in jobfile.load(path, ("name=other",)).notes if note.startswith("name")] == []
     given = jobfile.load(three(path, f"name: first\n{THREE}"))
     assert [note for note in given.notes if note.startswith("name")] == []
