@@ -18,10 +18,7 @@ from .options import say
 @click.option("--data", metavar="PATH", help="The training data: a file or folder, from here, or a hub id.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 def init(stage: Any, model: str | None, data: str | None, output: Path | None) -> None:
-    """Write a commented starter job file. STAGE: pt, sft, rm, dpo, orpo or safe_dpo.
-
-    It fits this machine's GPUs or Slurm, and the model, where these can be asked. Nothing is asked of you.
-    """
+    """Write a starter job file for machine and model. STAGE: pt, sft, rm, dpo, orpo or safe_dpo. Explains each line."""
     from ..starter import machine, text
     from ..starter import model as models
 
