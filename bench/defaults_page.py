@@ -36,7 +36,6 @@ SECTIONS = {
     "SFT, model": "SFT guide, model parameters",
     "SFT, LoRA": "SFT guide, LoRA parameters",
     "SFT, memory": "SFT guide, memory features",
-    "SFT 3": "SFT guide, section 3 (environment variables)",
     "DDP, quick start": "DDP guide, quick start",
     "alignlaunch": "our choice",
     "script": "default of the training script",
@@ -46,16 +45,17 @@ WHOLE = {"ORPO": "ORPO guide", "RM": "RM guide", "SFT": "SFT guide", "DeepSpeed"
 HEAD = f"""<!-- Made by `make defaults-page`. Do not edit. -->
 # Defaults of each stage, and where they come from
 
-A job file needs four keys. Everything else has a default that depends on the stage. `alignlaunch init STAGE` writes a
-job file with all of them, each with its source as a comment:
+A job file needs three keys, one of safe_dpo also its reward models. Everything else has a default, which may depend on
+the stage. `alignlaunch init STAGE` writes a job file with all of them, each with its source as a comment:
 
 ```console
 $ alignlaunch init rm | grep learning_rate
-  learning_rate: 2e-05                 # RM §5
+  learning_rate: 2e-05                 # the highest rate, after the warm-up [RM §5]
 ```
 
-`alignlaunch render` writes `job.resolved.yaml`, in which every default is filled in. A default that limits how much is
-trained is also reported with each command, because it is easy to overlook:
+`alignlaunch render` writes `job.resolved.yaml`, in which every default is filled in. Those that are easy to
+overlook are also reported with each command: how many processes there are, the adapter, and what limits how much is
+trained:
 
 ```yaml file=job.yaml
 name: my-orpo
@@ -65,8 +65,11 @@ data: {{train: [../data/pairs]}}
 ```
 
 ```console
-$ alignlaunch render job.yaml 2>&1 | grep -c "not set in the job file"
-2
+$ alignlaunch render job.yaml 2>&1 | grep -o "note: .* default"
+note: nproc_per_node: 1 is the default
+note: lora: r=8, alpha=16, dropout=0.05, target_modules=all is the stage's default
+note: data.max_train_samples: 1000 is the stage's default
+note: train.max_steps: 100 is the stage's default
 ```
 
 ## The sources
@@ -88,6 +91,9 @@ silent, the default of the training script that it describes is used. A job file
 TAIL = """
 ## Where this differs from the guides and their scripts
 
+- **One process on each node, unless the job file says more.** The SFT and the DDP guide start 4 and 8. One means the
+  same on every machine and in every stage; `alignlaunch init` asks the machine for the number of its GPUs.
+- **The reward models of safe_dpo have no default.** The DDP guide's are `models/helpful_rm` and `models/harmless_rm`.
 - **One length limit.** The guides limit source and target apart (`max_source_length`, `max_target_length`). TRL has one
   limit for both: `train.max_length` is their sum. ORPO also has `train.max_prompt_length`.
 - **`warmup_ratio` is `train.warmup_steps`.** Since transformers 5 a value below 1 is a share of all steps.

@@ -20,9 +20,9 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 HEAD = """<!-- Made by `make job-page`. Do not edit. -->
 # Job file, pipeline file, cluster profile: every key
 
-A job file says what is trained, on what, and how many nodes and processes it takes. Four keys are required: `name`,
-`stage`, `model` and `data`. Where the file is silent, the stage's defaults apply ([defaults.md](defaults.md)).
-`alignlaunch init STAGE` writes a starter file that shows them all. Paths are relative to the job file.
+A job file says what is trained, on what, and how many nodes and processes it takes. Three keys are required: `stage`,
+`model` and `data`. Where the file is silent, the stage's defaults apply ([defaults.md](defaults.md)); the job is named
+after its file. `alignlaunch init STAGE` writes a starter file that shows them all. Paths are relative to the job file.
 
 ```yaml file=job.yaml
 name: my-sft
@@ -67,7 +67,7 @@ def _lines() -> Iterator[str]:
     job, pipeline, cluster = (json.loads(jsonschema.text(kind)) for kind in ("job", "pipeline", "cluster"))
     yield HEAD
     yield "\n## Job file"
-    yield from _section(job, "JobSpec", filled=_filled("") | {"output_dir": "`output/NAME`"})
+    yield from _section(job, "JobSpec", filled=_filled("") | {"output_dir": "`output/NAME`", "name": "the file's name"})
     yield "\n### data"
     yield from _section(job, "Data", filled=_filled("data."))
     yield "\n### An entry of data.train or data.validation"

@@ -23,6 +23,7 @@ from ..job.job import Job
 from ..render.render import DEEPSPEED, TORCHRUN, Target
 from ..runs import processes, runfolder
 from ..runs.records import Run, Status
+from . import gpus
 from .base import Rendered, Say
 from .logfile import LogFile
 
@@ -63,11 +64,11 @@ def _command(job: Job, script: str) -> list[str]:
 
 def _check_machine(job: Job) -> None:
     """Raise UsageError if this machine has GPUs, but fewer than the job has processes."""
-    gpus = 0 if job.cluster.device == "cpu" else _gpu_count()
-    if 0 < gpus < job.world_size:
+    there = 0 if job.cluster.device == "cpu" else gpus.here().number
+    if 0 < there < job.world_size:
         raise UsageError(
-            f"the job has {job.world_size} processes, this machine {gpus} GPUs\n"
-            f"    remedy: --set nnodes=1 --set nproc_per_node={gpus}"
+            f"the job has {job.world_size} processes, this machine {there} GPUs\n"
+            f"    remedy: --set nnodes=1 --set nproc_per_node={there}"
         )
 
 
@@ -284,15 +285,3 @@ def _free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise LaunchError("no free port between 20000 and 30000 in 50 tries")
-
-
-def _gpu_count() -> int:
-    """GPUs that nvidia-smi lists, or that CUDA_VISIBLE_DEVICES allows; 0 without a driver."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
-    try:
-        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    return len(done.stdout.splitlines()) if done.returncode == 0 else 0

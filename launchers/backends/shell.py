@@ -11,7 +11,9 @@ from ..errors import SchedulerError
 TIMEOUT_SECONDS = 120
 
 
-def run(arguments: list[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    arguments: list[str], env: Mapping[str, str] | None = None, seconds: float = TIMEOUT_SECONDS
+) -> subprocess.CompletedProcess[str]:
     """Run a command and return it, whatever its exit code. Raises SchedulerError if it is missing or hangs.
 
     env: its whole environment; else this process's.
@@ -24,11 +26,11 @@ def run(arguments: list[str], env: Mapping[str, str] | None = None) -> subproces
             text=True,
             errors="replace",
             check=False,
-            timeout=TIMEOUT_SECONDS,
+            timeout=seconds,
         )
     except FileNotFoundError as error:
         raise SchedulerError(
             f"{arguments[0]}: command not found\n    remedy: run this on a login node of the cluster"
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise SchedulerError(f"{arguments[0]}: no answer in {TIMEOUT_SECONDS} s") from error
+        raise SchedulerError(f"{arguments[0]}: no answer in {seconds:g} s") from error

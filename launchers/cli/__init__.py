@@ -11,7 +11,23 @@ from alignlaunch import __version__
 
 from ..backends.registry import PLACES
 from ..errors import UsageError
-from . import about, data, files, gc, importing, nodes, plan, results, runs, shell, submit, sweep, top, trained
+from . import (
+    about,
+    data,
+    files,
+    gc,
+    importing,
+    nodes,
+    plan,
+    results,
+    runs,
+    shell,
+    starting,
+    submit,
+    sweep,
+    top,
+    trained,
+)
 from .group import Group
 
 
@@ -34,7 +50,7 @@ def completion(shell: str) -> None:
 
 
 for command in (
-    *(files.init, importing.import_, files.schema, files.render, files.check, plan.plan, data.data),
+    *(starting.init, importing.import_, files.schema, files.render, files.check, plan.plan, data.data),
     *(*map(submit.command_of, PLACES), sweep.sweep, submit.retry),
     *(runs.list_, runs.status, top.top, about.describe, runs.logs, runs.diagnose, runs.save, runs.cancel, runs.wait),
     *(shell.shell, nodes.nodes, about.profiles, gc.gc),

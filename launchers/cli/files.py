@@ -1,4 +1,4 @@
-"""Commands that write and check files: init, schema, render, check."""
+"""Commands that write and check files: schema, render, check."""
 
 from __future__ import annotations
 
@@ -14,23 +14,6 @@ from .options import AS, DIGEST, JSON, job_options, load, say
 
 if TYPE_CHECKING:
     from ..render.render import Target
-
-
-@click.command()
-@click.argument("stage")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
-def init(stage: str, output: Path | None) -> None:
-    """Write a commented starter job file. STAGE: pt, sft, rm, dpo, orpo or safe_dpo."""
-    from ..job import starter
-
-    text = starter.text(stage)
-    if output is None:
-        click.echo(text, nl=False)
-        return
-    if output.exists():
-        raise UsageError(f"{output}: exists already\n    remedy: name another file")
-    output.write_text(text, encoding="utf-8")
-    say(f"wrote {output}; its first line names the schema: `alignlaunch schema > alignlaunch.schema.json`")
 
 
 @click.command()

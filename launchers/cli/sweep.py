@@ -36,7 +36,7 @@ def sweep(
     set_ = [*map(_axis, over), *(f"{key}={value}" for key, value in options.items() if value is not None)]
     given["overrides"] = (*given["overrides"], *set_)
     if over and given["named"] is None:
-        given["named"] = f"{_name(given['job_file'])}-sweep"
+        given["named"] = _named(given["job_file"])
     submission = Submission(**given, only=())
     if place:
         submit(submission, registry.open_(place))
@@ -55,7 +55,9 @@ def _axis(text: str) -> str:
     return f"sweep.over.{key}={values if values.startswith(('{', '[')) else f'[{values}]'}"
 
 
-def _name(job_file: Path) -> str:
-    from ..job import jobfile
+def _named(job_file: Path) -> str | None:
+    """The name of the sweep of a job; None if the job has none, which is its file's error."""
+    from ..job import jobfile, naming
 
-    return str(jobfile.read(job_file).data.get("name"))
+    name = jobfile.read(job_file).data.get("name", naming.of_file(job_file))
+    return f"{name}-sweep" if name else None

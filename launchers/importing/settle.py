@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from alignlaunch.train.config import Stage
+from alignlaunch.train.config import REWARD_MODELS, Stage
 
 from ..errors import JobFileError, Problem
 from ..job import defaults, jobfile, rules, schema, yamlfile
@@ -15,6 +15,8 @@ from . import deepspeed, write
 from .found import Found, Left, Line
 
 _JOB = "job.yaml"
+#: What a safe_dpo job must name and a script may leave to its own defaults.
+_JUDGES = [f"train.{name}_reward_model" for name in REWARD_MODELS]
 
 
 def settle(found: Found, stage: Stage, source: str) -> None:
@@ -88,6 +90,9 @@ def _take_back(found: Found, lines: dict[str, Line], problem: Problem) -> None:
         found.cannot.append(Left(line.given[int(item[1])], why))
         line.value = [one for i, one in enumerate(line.value) if i != int(item[1])]
         line.given = [one for i, one in enumerate(line.given) if i != int(item[1])]
+        return
+    if key in _JUDGES and key not in lines:
+        found.fill(key, f"models/{key.removeprefix('train.').removesuffix('_reward_model')}_rm", "write yours")
         return
     names = [name for name in lines if name == key or key.startswith(f"{name}.")]
     for name in names or [name for name in lines if name.startswith(f"{key}.")]:

@@ -25,6 +25,7 @@ NO_LORA = "lora: null"
 
 COMMON = [
     Default("nnodes", 1, "alignlaunch"),
+    Default("nproc_per_node", 1, "alignlaunch"),
     Default("launcher", "torchrun", "ORPO, RM, SFT: title"),
     Default("train.bf16", True, "ORPO §5; SFT; DeepSpeed §5; DDP"),
     Default("train.gradient_checkpointing", True, "ORPO §5; SFT; DDP"),
@@ -54,7 +55,6 @@ _SAFE_DPO_TRAIN = [
 
 STAGES: dict[Stage, list[Default]] = {
     "orpo": [
-        Default("nproc_per_node", 1, "alignlaunch"),
         Default("zero", 3, "ORPO §2"),
         Default("data.max_train_samples", 1000, "ORPO §5"),
         Default("data.max_eval_samples", 50, "ORPO §5"),
@@ -73,7 +73,6 @@ STAGES: dict[Stage, list[Default]] = {
         *_LORA_8,
     ],
     "rm": [
-        Default("nproc_per_node", 1, "alignlaunch"),
         Default("zero", 3, "RM §2"),
         Default("data.max_train_samples", 1000, "RM §5"),
         Default("data.max_eval_samples", 10, "RM §5"),
@@ -88,7 +87,6 @@ STAGES: dict[Stage, list[Default]] = {
         *_LORA_8,
     ],
     "sft": [
-        Default("nproc_per_node", 4, "SFT 3"),
         Default("zero", 2, "SFT, memory"),
         Default("train.per_device_train_batch_size", 1, "SFT, training"),
         Default("train.gradient_accumulation_steps", 8, "SFT, training"),
@@ -105,7 +103,6 @@ STAGES: dict[Stage, list[Default]] = {
         Default("lora.target_modules", "all", "SFT, LoRA"),
     ],
     "pt": [
-        Default("nproc_per_node", 1, "alignlaunch"),
         Default("zero", 3, "DeepSpeed §1"),
         Default("data.max_train_samples", 10000, "DeepSpeed §2.3"),
         Default("data.max_eval_samples", 10, "DeepSpeed §2.3"),
@@ -119,7 +116,6 @@ STAGES: dict[Stage, list[Default]] = {
         *_LORA_8,
     ],
     "dpo": [
-        Default("nproc_per_node", 1, "alignlaunch"),
         Default("zero", 0, "DDP: title"),
         # TRL averages its evaluation metrics over batches. With one pair a batch the average is exact for any number of
         # processes.
@@ -127,11 +123,8 @@ STAGES: dict[Stage, list[Default]] = {
         *_SAFE_DPO_TRAIN,
     ],
     "safe_dpo": [
-        Default("nproc_per_node", 8, "DDP, quick start"),
         Default("zero", 0, "DDP: title"),
         Default("train.objective", "lagrangian", "DDP, quick start (Safe-MM-DPO)"),
-        Default("train.helpful_reward_model", "models/helpful_rm", "DDP, quick start"),
-        Default("train.harmless_reward_model", "models/harmless_rm", "DDP, quick start"),
         Default("train.scores", "precomputed", "alignlaunch; DDP: live"),
         Default("train.mm_w", 0.5, "script"),
         Default("train.mm_k", 0.5, "script"),
@@ -184,8 +177,12 @@ _SHORTENING = ("data.max_train_samples", "train.max_steps", "train.num_train_epo
 
 
 def notes(stage: Stage, data: dict[str, Any]) -> list[str]:
-    """Notes for the user: defaults that shorten the run, and defaults that are not applied."""
+    """Notes for the user: how much of machine and model takes part, what shortens the run, what is not applied."""
     found = []
+    if not given(data, "nproc_per_node"):
+        found.append("nproc_per_node: 1 is the default, not set in the job file; one process for each GPU of a node")
+    if not given(data, "lora"):
+        found.append(_lora(stage))
     for default in for_stage(stage):
         if given(data, default.key):
             continue
@@ -197,6 +194,15 @@ def notes(stage: Stage, data: dict[str, Any]) -> list[str]:
                 f"{default.key}: {default.value} is the stage's default ({default.source}), not set in the job file"
             )
     return found
+
+
+def _lora(stage: Stage) -> str:
+    parts = [default for default in for_stage(stage) if default.key.startswith("lora.")]
+    values = ", ".join(f"{default.key.removeprefix('lora.')}={default.value}" for default in parts)
+    sources = "; ".join(dict.fromkeys(default.source for default in parts))
+    return (
+        f"lora: {values} is the stage's default ({sources}), not set in the job file; `lora: null` trains all weights"
+    )
 
 
 def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,20 @@ import msgspec
 from alignlaunch.train.config import Choice
 
 from ..errors import JobFileError, Problem, UsageError
-from . import checkpoint, defaults, legacy, misplaced, rules, schema, step_outputs, variant, yamlfile, zero_rules
+from . import (
+    checkpoint,
+    defaults,
+    judges,
+    legacy,
+    misplaced,
+    naming,
+    rules,
+    schema,
+    step_outputs,
+    variant,
+    yamlfile,
+    zero_rules,
+)
 from . import cluster as clusters
 from . import zero as zeros
 from .cluster import Cluster
@@ -91,6 +104,8 @@ def build(
         problems += rules.trainer_arguments(stage, document, data)
     else:
         data = {"nnodes": 1, "nproc_per_node": 1, "launcher": "torchrun", "zero": 0, **data}
+    name_notes, name_problems = naming.fill(document, data)
+    notes, problems = name_notes + notes, problems + name_problems
     _take_from_cluster(data, cluster_data)
     data.setdefault("output_dir", f"output/{data.get('name')}")
     if data.get("lora") is False:
@@ -110,6 +125,7 @@ def build(
     problems += checkpoint.tiers(document, data, path.parent)
     problems += rules.sources(document, data.get("data"))
     problems += rules.best_model(document, data)
+    problems += judges.check(document, data)
     if problems:
         raise JobFileError(in_order(problems))
     job = Job(

@@ -38,7 +38,7 @@ def _pipeline() -> dict[str, Any]:
     own = msgspec.json.schema(StepSpec)["$defs"]["StepSpec"]["properties"]
     step = of_job["$defs"].pop("JobSpec")
     step["properties"] |= own
-    step["anyOf"] = [{"required": ["job"]}, {"required": [key for key in step.pop("required") if key != "name"]}]
+    step["anyOf"] = [{"required": ["job"]}, {"required": step.pop("required")}]
     schema["$defs"] |= of_job["$defs"] | {"Step": step}
     schema["$defs"]["PipelineSpec"]["properties"]["jobs"]["additionalProperties"] = {"$ref": "#/$defs/Step"}
     return schema
@@ -48,8 +48,9 @@ def _job() -> dict[str, Any]:
     schema = msgspec.json.schema(JobSpec)
     definitions = schema["$defs"]
     job = definitions["JobSpec"]
-    # The stage's defaults fill in the rest. The documents' comma-separated lists and `lora: false` are also valid.
-    job["required"] = ["name", "stage", "model", "data"]
+    # The stage's defaults fill in the rest; the name is the file's. The documents' comma-separated lists and
+    # `lora: false` are also valid.
+    job["required"] = ["stage", "model", "data"]
     sources = definitions["Data"]["properties"]
     for key in ("train", "validation"):
         sources[key] = {"anyOf": [sources[key], {"type": "string"}], "description": sources[key].get("description", "")}

@@ -8,14 +8,11 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from ..errors import JobFileError, Problem, UsageError
-from . import jobfile, legacy, schema, step_outputs, variant
+from . import jobfile, legacy, naming, schema, step_outputs, variant
 from . import sweep as sweeps
 from .job import Job, Step
 from .pipeline_spec import PipelineSpec, StepSpec
-from .spec import Name
 from .yamlfile import STEPS, Document, dotted
 
 
@@ -148,7 +145,7 @@ def _entries(document: Document, problems: list[Problem]) -> dict[str, Document]
     jobs = document.data[STEPS]
     for step, data in jobs.items() if isinstance(jobs, dict) else ():
         path = (STEPS, step)
-        if not _is_name(step):
+        if not naming.is_name(step):
             rule, remedy = "not a step's name", "lower-case letters, digits and `-`; starts with a letter"
             problems.append(Problem(document.key_place(path), dotted(path), None, rule, remedy))
         if isinstance(data, dict):
@@ -172,7 +169,7 @@ def _draft(document: Document, step: str, entry: Document, problems: list[Proble
     file = entry.data.get("job", "")
     if file == "":
         name = document.data.get("name")
-        keys.setdefault("name", f"{name}-{step}" if _is_name(name) else step)
+        keys.setdefault("name", f"{name}-{step}" if naming.is_name(name) else step)
         return Document(entry.name, keys, entry.keys, entry.values)
     if not isinstance(file, str):
         return None  # the schema check reports it
@@ -198,14 +195,6 @@ def _lay_over(draft: Document, keys: dict[str, Any], entry: Document, at: tuple[
         legacy.put(draft, path, value, entry.place(path))
         for places, written in ((draft.keys, entry.keys), (draft.values, entry.values)):
             places.update({inner: place for inner, place in written.items() if inner[: len(path)] == path})
-
-
-def _is_name(value: Any) -> bool:
-    try:
-        msgspec.convert(value, Name)
-    except msgspec.ValidationError:
-        return False
-    return True
 
 
 def _needs(entries: dict[str, Document], drafts: dict[str, Document], problems: list[Problem]) -> dict[str, list[str]]:

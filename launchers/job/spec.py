@@ -73,7 +73,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Name,
         Meta(
             description="The job's name. It names the folder of rendered files (launch/NAME), the Slurm job and the "
-            "Kubernetes objects. Lower-case letters, digits and `-`; it starts with a letter; at most 50 characters."
+            "Kubernetes objects. Lower-case letters, digits and `-`; it starts with a letter; at most 50 characters. "
+            "By default the job file's own name without its ending, in lower case, with `-` for `_`, `.` and spaces."
         ),
     ]
     stage: Annotated[
@@ -144,8 +145,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Count,
         Meta(
             le=1000,
-            description="Number of training processes on each node, one for each GPU. The default depends on the "
-            "stage (docs/defaults.md).",
+            description="Number of training processes on each node, one for each GPU.",
             examples=[4],
         ),
     ]

@@ -50,6 +50,10 @@ def run(tmp_path: Path) -> Callable[[str], str]:
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m alignlaunch.launchers.cli "$@"\n', encoding="utf-8")
     command.chmod(0o755)
     (commands / "python3").symlink_to(sys.executable)
+    (commands / "sinfo").write_text(
+        "#!/bin/sh\n", encoding="utf-8"
+    )  # one that is installed here would say that it is lost
+    (commands / "sinfo").chmod(0o755)
     env = {"PATH": f"{commands}:/usr/bin:/bin", "HOME": str(tmp_path / "home"), "LANG": "C.UTF-8"}
     for who in ("AUTHOR", "COMMITTER"):
         env |= {f"GIT_{who}_NAME": "a reader", f"GIT_{who}_EMAIL": "reader@example.org"}

@@ -106,12 +106,24 @@ def unreachable(words: str) -> SchedulerError:
     )
 
 
-def _ask(command: Sequence[str], cluster: str = "") -> subprocess.CompletedProcess[str]:
+def _ask(
+    command: Sequence[str], cluster: str = "", seconds: float = shell.TIMEOUT_SECONDS
+) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(_USER_SETTINGS)}
     name, *arguments = command
-    return shell.run([name, *([f"--clusters={cluster}"] if cluster else []), *arguments], env)
+    return shell.run([name, *([f"--clusters={cluster}"] if cluster else []), *arguments], env, seconds)
 
 
 def sinfo() -> list[Nodes]:
     """The kinds of nodes of every partition; none if sinfo fails."""
     return answers.sinfo(_ask(SINFO).stdout)
+
+
+def partitions(seconds: float) -> list[Nodes]:
+    """As `sinfo`. Raises SchedulerError if it fails, gives no answer in this time, or one that cannot be read."""
+    done = _ask(SINFO, seconds=seconds)
+    found = answers.sinfo(done.stdout)
+    if done.returncode or (done.stdout.strip() and not found):
+        words = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+        raise unreachable(words if words.startswith("sinfo") else f"sinfo: {words}")
+    return found

@@ -46,13 +46,13 @@ def find(name: str, base: Path, *, score_head: bool = False) -> Model:
 
     score_head: count it as a reward model, with a score head for the output head. Raises UnknownModelError.
     """
-    folder = _folder(name, base)
+    folder = folder_of(name, base)
     adapter = folder / "adapter_config.json"
     try:
         # An adapter folder: training merges the adapter into its base first, so the base's size counts.
         if adapter.is_file() and not (folder / "config.json").is_file():
             inner = str(_read(adapter).get("base_model_name_or_path", ""))
-            folder = _folder(inner, base)
+            folder = folder_of(inner, base)
         config = _read(folder / "config.json")
         arch = shapes.architecture(config)
         if not arch.known and headers.files(folder):
@@ -103,7 +103,8 @@ def _as_loaded(found: Parameters, arch: Architecture, *, score_head: bool) -> Pa
     return found
 
 
-def _folder(name: str, base: Path) -> Path:
+def folder_of(name: str, base: Path) -> Path:
+    """A model's folder: there, or in the Hugging Face cache. Raises UnknownModelError if it is in neither."""
     folder = base / name
     if folder.is_dir():
         return folder

@@ -146,7 +146,7 @@ def test_every_command_on_a_run(call: Caller) -> None:
     digest = json.loads(Path(submitted["run_dir"], "run.json").read_text())["artifacts"]["torchrun.sh"]
     for words in (
         handle,
-        "1 nodes x 4 processes (torchrun)",
+        "1 nodes x 1 processes (torchrun)",
         str(Path("job.yaml").resolve()),
         f"torchrun.sh sha256 {digest}",
     ):

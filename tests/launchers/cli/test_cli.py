@@ -180,7 +180,9 @@ def test_a_closed_pipe_is_no_traceback(arguments: str) -> None:
     done = subprocess.run(
         ["bash", "-c", f"({command}; sleep 0) | head -c 1 > /dev/null"], capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # A Slurm that is installed here without a configuration says so.
+    said = [line for line in done.stderr.splitlines() if not line.startswith("alignlaunch: note: sinfo: ")]
+    assert (done.returncode, said) == (0, [])
 
 
 def test_nothing_is_recorded_is_no_error_in_a_list(cli: Cli) -> None:

@@ -198,3 +198,9 @@ def test_records_of_several_sets_are_not_interleaved_in_silence(tmp_path: Path) 
 def test_lines_of_sbatch(tmp_path: Path, line: str, key: str, value: Any, how: str) -> None:
     found = imported(tmp_path, f"#!/bin/bash\n{line}\nsrun python PROGRAM")
     assert (found.job[key].value, found.job[key].how) == (value, how)
+
+
+def test_reward_models_that_a_script_leaves_to_its_defaults_are_asked_for(tmp_path: Path) -> None:
+    found = imported(tmp_path, "torchrun safe_dpo.py --model_name_or_path m --train_file_dir d --harmless_rm rm/safe")
+    assert said(found, "train.helpful_reward_model", "train.harmless_reward_model") == ("models/helpful_rm", "rm/safe")
+    assert "train.helpful_reward_model: 'models/helpful_rm'" in "\n".join(write.report(found))

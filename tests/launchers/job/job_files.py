@@ -12,6 +12,10 @@ from alignlaunch.launchers.errors import JobFileError
 from alignlaunch.launchers.job import jobfile
 from tests.conftest import MINIMAL
 
+#: What a stage needs besides the shortest job file.
+NEEDED = {
+    "safe_dpo": ("train.helpful_reward_model=models/helpful_rm", "train.harmless_reward_model=models/harmless_rm")
+}
 EXAMPLE = Path(__file__).parents[2] / "goldens" / "jobs" / "qwen3-orpo.yaml"
 
 

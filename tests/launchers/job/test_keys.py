@@ -13,7 +13,7 @@ from alignlaunch.launchers.job import defaults, jobfile
 from alignlaunch.launchers.render import render
 from tests.conftest import MINIMAL
 
-from .job_files import EXAMPLE, problem, write
+from .job_files import EXAMPLE, NEEDED, problem, write
 
 
 @pytest.mark.parametrize("name", ["a b", "A", "-a", "a-", "1a", "a" * 51, "a\n", "../a", "$(id)", "`id`", "é", ""])
@@ -106,7 +106,7 @@ def test_effective_batch_size_and_paths(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", defaults.STAGES)
 def test_the_minimal_job_of_each_stage(tmp_path: Path, stage: str) -> None:
-    loaded = jobfile.load(write(tmp_path), (f"stage={stage}",))
+    loaded = jobfile.load(write(tmp_path), (f"stage={stage}", *NEEDED.get(stage, ())))
     for target in render.targets(loaded):
         assert render.RESOLVED in render.render(loaded, target, "job.yaml")
 

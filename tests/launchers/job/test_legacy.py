@@ -229,7 +229,7 @@ def test_the_sft_documents_whole_argument_list(tmp_path: Path) -> None:
         },
     )
     assert loaded.spec.data == Data(train=["a", "b"], validation=["c", "d"])
-    assert loaded.effective_batch_size == 2 * 4 * 4
+    assert loaded.effective_batch_size == 2 * 4
 
 
 @pytest.mark.parametrize("value", [True, False, "output/x/checkpoint-3"])

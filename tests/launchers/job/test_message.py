@@ -83,7 +83,7 @@ def test_a_key_like_no_other_lists_them_all(tmp_path: Path) -> None:
 
 def test_missing_keys(tmp_path: Path) -> None:
     found = problems(write(tmp_path, "train: {}\n"))
-    assert found == [f"job.yaml:1:1 {key} this key is required" for key in ("name", "stage", "model", "data")]
+    assert found == [f"job.yaml:1:1 {key} this key is required" for key in ("stage", "model", "data")]
 
 
 def test_an_unknown_trainer_argument_suggests_the_nearest(tmp_path: Path) -> None:

@@ -153,9 +153,10 @@ def test_a_reference_model_costs_a_full_fine_tune_a_copy_and_an_adapter_nothing(
 
 def test_safe_dpo_holds_reward_models_only_where_they_score_live(tmp_path: Path) -> None:
     path = write(tmp_path, stage="safe_dpo", lora="{r: 8}")
+    judges = ("train.helpful_reward_model=a/rm", "train.harmless_reward_model=b/rm")
     term = "reference, rewards"
-    assert memory.peak(setup(path)).terms[term] == 0
-    live = plan.of(jobfile.load(path, ("train.scores=live",), "lab"))
+    assert memory.peak(setup(path, *judges)).terms[term] == 0
+    live = plan.of(jobfile.load(path, ("train.scores=live", *judges), "lab"))
     score_models = sum(live.setup.rewards)
     assert len(live.setup.rewards) == 2
     assert memory.peak(live.setup).terms[term] == 2 * score_models

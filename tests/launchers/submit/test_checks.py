@@ -34,7 +34,8 @@ def test_the_reward_models_that_the_objective_reads(
 ) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(MINIMAL)
-    keys = [key for key, _ in checks.missing_paths(jobfile.load(path, ("stage=safe_dpo", *overrides)))]
+    named = ("train.helpful_reward_model=a/rm", "train.harmless_reward_model=b/rm")
+    keys = [key for key, _ in checks.missing_paths(jobfile.load(path, ("stage=safe_dpo", *named, *overrides)))]
     assert {key for key in keys if "reward" in key} == {f"train.{name}_reward_model" for name in missing}
 
 

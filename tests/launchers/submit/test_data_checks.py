@@ -35,7 +35,10 @@ def job_with(folder: Path, stage: str = "orpo", **data: Any) -> job.Job:
     path = folder / "job.yaml"
     data = {"train": ["data"]} | data
     path.write_text(f"name: tiny\nstage: {stage}\nmodel: model\ndata: {json.dumps(data)}\n")
-    return jobfile.load(path)
+    document = jobfile.read(path)
+    if stage == "safe_dpo":
+        document.data["train"] = {f"{name}_reward_model": f"{name}_rm" for name in ("helpful", "harmless")}
+    return jobfile.build(document, (), None)
 
 
 def write(path: Path, *lines: Any) -> Path:

@@ -1,0 +1,55 @@
+"""What each key of a starter file means, in a few words."""
+
+from __future__ import annotations
+
+from alignlaunch.train.config import Stage
+
+STAGES: dict[Stage, str] = {
+    "pt": "continued pretraining on plain text",
+    "sft": "supervised fine-tuning on conversations",
+    "rm": "a reward model, from pairs of a better and a worse answer",
+    "dpo": "DPO, from pairs of a better and a worse answer",
+    "orpo": "ORPO, from pairs of a better and a worse answer; no reference model",
+    "safe_dpo": "DPO from pairs that are judged by helpfulness and by safety",
+}
+KEYS = {
+    "nnodes": "number of nodes",
+    "nproc_per_node": "processes on each node, one for each of its GPUs",
+    "launcher": "what starts them: torchrun, deepspeed, or direct (srun alone)",
+    "zero": "DeepSpeed ZeRO: 1 splits the optimizer over all processes, 2 also gradients, 3 also weights; 0 is DDP",
+    "data.max_train_samples": "at most so many training records, drawn at random; null: all",
+    "data.max_eval_samples": "at most so many evaluation records; null: all",
+    "lora.r": "rank of the adapter: more is a larger adapter",
+    "lora.alpha": "its output is multiplied by alpha / r",
+    "lora.dropout": "dropout on its input",
+    "lora.target_modules": "which layers get one; all: every linear layer but the output head",
+    "train.bf16": "compute in bfloat16; older GPUs (before Ampere): fp16: true instead",
+    "train.gradient_checkpointing": "less memory for activations, about a third more computing",
+    "train.report_to": "where curves go: tensorboard, wandb, none",
+    "train.logging_steps": "steps between two lines of metrics",
+    "train.save_total_limit": "checkpoints that are kept",
+    "train.save_steps": "steps between two checkpoints",
+    "train.eval_strategy": "evaluate every so many steps; only where there is validation data",
+    "train.eval_steps": "steps between two evaluations",
+    "train.per_device_train_batch_size": "examples in one pass of one process: as many as memory takes",
+    "train.per_device_eval_batch_size": "the same in an evaluation",
+    "train.gradient_accumulation_steps": "passes in one optimizer step; batch = passes x examples x processes",
+    "train.max_steps": "optimizer steps of the whole run; num_train_epochs counts rounds over the data instead",
+    "train.num_train_epochs": "rounds over the training data",
+    "train.learning_rate": "the highest rate, after the warm-up",
+    "train.lr_scheduler_type": "how the rate falls",
+    "train.weight_decay": "pulls weights towards zero",
+    "train.warmup_steps": "steps in which the rate rises; below 1 a share of all steps",
+    "train.max_length": "tokens of an example, prompt and answer; what is longer is cut",
+    "train.max_prompt_length": "tokens of its prompt",
+    "train.beta": "DPO: higher stays closer to the reference model; ORPO: higher weighs the preference more",
+    "train.objective": "which loss: lagrangian, mm_dpo, modpo, safedpo, bfpo, dpo",
+    "train.helpful_reward_model": "the folder of a model that stage rm trained on helpfulness",
+    "train.harmless_reward_model": "the same, trained on safety",
+    "train.scores": "precomputed: score all answers once before training; live: while it trains, with more memory",
+    "train.mm_w": "beta grows up to (1 + mm_w) beta with the margin of the rewards",
+    "train.mm_k": "how fast it grows",
+    "train.kl_coef": "weight of the distance from the reference model",
+    "train.lambda_init": "the first weight of safety against helpfulness",
+    "train.lambda_lr": "how fast that weight follows",
+}
