@@ -129,8 +129,7 @@ def _theirs(stage: str, model: Any, lora: Any, tokenizer: Any, data: Any, folder
         "rm": (trl.RewardTrainer, trl.RewardConfig),  # type: ignore[attr-defined]
     }
     trainer, config = trainers[stage]
-    prompt = {"max_prompt_length": 1024} if stage == "orpo" else {}
-    args = config(output_dir=folder, **TRAIN, **prompt)
+    args = config(output_dir=folder, **TRAIN)
     return trainer(model=model, args=args, processing_class=tokenizer, train_dataset=data, peft_config=lora)
 
 

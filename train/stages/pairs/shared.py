@@ -25,7 +25,7 @@ WORTHWHILE = 0.95
 MASKED_LAYERS = {"full_attention", "sliding_attention"}
 MASKED_ATTENTION = {"sdpa", "eager"}
 #: What a forward may be given if its pairs are to share rows.
-PLAIN_INPUTS = {"input_ids", "attention_mask", "use_cache"}
+PLAIN_INPUTS = {"input_ids", "attention_mask", "use_cache", "return_dict"}
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,10 @@ def install(model: Any) -> str:
     @functools.wraps(forward)
     def shared_forward(*args: Any, **kwargs: Any) -> Any:
         fused = kwargs.get("fused_lm_head", False)
-        given = kwargs.keys() - {"fused_lm_head", "labels"}
-        if args or not (classifies or fused) or not {"input_ids", "attention_mask"} <= given <= PLAIN_INPUTS:
+        # (PEFT passes None for what it was not given, and `return_dict`.)
+        given = {name for name, it in kwargs.items() if it is not None} - {"fused_lm_head", "labels"}
+        tuples = kwargs.get("return_dict") is False
+        if tuples or args or not (classifies or fused) or not {"input_ids", "attention_mask"} <= given <= PLAIN_INPUTS:
             return forward(*args, **kwargs)
         ids = kwargs["input_ids"]
         rows = None

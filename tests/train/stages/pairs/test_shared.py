@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import peft
 import pytest
 import torch
 from hypothesis import given, settings
@@ -90,6 +91,25 @@ def outcome(of: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor
     return found, {name: p.grad.clone() for name, p in of.named_parameters() if p.grad is not None}
 
 
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the functions that ran on rows of pairs."""
+    names: list[str] = []
+
+    def watched(name: str) -> Any:
+        run = getattr(shared, name)
+        return lambda *given: names.append(name) or run(*given)
+
+    for name in ("_next_tokens", "_scores"):
+        monkeypatch.setattr(shared, name, watched(name))
+    return names
+
+
+def with_adapter(to: Any, task: str) -> Any:
+    options = peft.LoraConfig(r=4, target_modules="all-linear", task_type=task, init_lora_weights=False)
+    return peft.get_peft_model(to, options).eval()
+
+
 PAIRS = [(12, 4, 6), (9, 1, 3), (3, 5, 2)]
 
 
@@ -97,18 +117,13 @@ PAIRS = [(12, 4, 6), (9, 1, 3), (3, 5, 2)]
     ("family", "attention"),
     [(family, attention) for family in SHARING for attention in ("sdpa", "eager") if (family, attention) != EAGER_ONLY],
 )
-def test_every_family_gives_the_same(family: str, attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_family_gives_the_same(family: str, attention: str, used: list[str]) -> None:
     batch = sequences(PAIRS)
-    plain = model(family, attention)
-    expected, gradients = outcome(plain, *batch)
-    assert shared.install(plain) == ""
-    used = []
-    run = shared._next_tokens
-    monkeypatch.setattr(shared, "_next_tokens", lambda *given: used.append(given) or run(*given))
-    shared_model = model(family, attention)
-    assert shared.install(shared_model) == ""
-    found, own = outcome(shared_model, *batch)
-    assert len(used) == 1, "it did not share"
+    made = model(family, attention)
+    expected, gradients = outcome(made, *batch)
+    assert shared.install(made) == ""
+    found, own = outcome(made, *batch)
+    assert used == ["_next_tokens"]
     for name in ("log_probs", "entropy", "is_top1", "label_mask"):
         assert found[name].double().allclose(expected[name].double(), atol=1e-6), name
     assert own.keys() == gradients.keys()
@@ -137,20 +152,35 @@ def test_flash_attention_and_experts_losses_are_refused() -> None:
     assert "experts" in shared.why_not(model("qwen3_moe", output_router_logits=True))
 
 
-def test_scores_of_a_reward_model_are_the_same() -> None:
+@pytest.mark.parametrize("adapted", [False, True])
+def test_scores_of_a_reward_model_are_the_same(adapted: bool, used: list[str]) -> None:
     torch.manual_seed(1)
     config = AutoConfig.for_model("qwen2", **SMALL, num_labels=1)
-    made = AutoModelForSequenceClassification.from_config(config).double().eval()
+    made: Any = AutoModelForSequenceClassification.from_config(config)
+    made = (with_adapter(made, "SEQ_CLS") if adapted else made).double().eval()
     ids, mask, _ = sequences(PAIRS)
     expected = made(input_ids=ids, attention_mask=mask, use_cache=False).logits
     torch.autograd.backward(expected.square().sum())
-    gradients = {name: p.grad.clone() for name, p in made.named_parameters()}
+    gradients = {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
     made.zero_grad()
     assert shared.install(made) == ""
     found = made(input_ids=ids, attention_mask=mask, use_cache=False).logits
     torch.autograd.backward(found.square().sum())
+    assert used == ["_scores"]
     assert found.allclose(expected, atol=1e-9)
-    assert all(p.grad.allclose(gradients[name], atol=1e-9) for name, p in made.named_parameters())
+    assert all(made.get_parameter(name).grad.allclose(gradient, atol=1e-9) for name, gradient in gradients.items())
+
+
+def test_an_adapter_s_gradients_are_the_same(used: list[str]) -> None:
+    batch = sequences(PAIRS)
+    plain = with_adapter(model("qwen3"), "CAUSAL_LM")
+    expected, gradients = outcome(plain, *batch)
+    assert shared.install(plain) == ""
+    found, own = outcome(plain, *batch)
+    assert used == ["_next_tokens"]
+    assert found.log_probs.allclose(expected.log_probs, atol=1e-6)
+    assert own.keys() == gradients.keys()
+    assert all(own[name].allclose(gradient, atol=1e-6) for name, gradient in gradients.items())
 
 
 @settings(max_examples=60, deadline=None)
