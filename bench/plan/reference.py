@@ -17,8 +17,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 
 from alignlaunch.launchers.planner import heads
 from alignlaunch.launchers.planner.memory import Setup
-from alignlaunch.train.model import adapter
-from alignlaunch.train.stages.pairs.logps import token_logps
+from alignlaunch.train.model import adapter, next_token
 
 
 class Tracker(MemTracker):  # type: ignore[no-untyped-call]
@@ -79,10 +78,12 @@ def build(config: Any, setup: Setup, *, device: str) -> Any:
         model.train()
         if setup.checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if heads.KINDS[setup.stage] == "fused":
+        if heads.KINDS[setup.stage] == "tokens":
             from trl.trainer.utils import add_fused_lm_head
 
             add_fused_lm_head(model)
+            head = next_token.install(model)
+            head.columns = lambda tokens: torch.arange(tokens.shape[1])  # type: ignore[method-assign]  # all are asked
         if setup.tuning.lora:
             if setup.checkpointing:
                 model.enable_input_require_grads()
@@ -117,10 +118,7 @@ def _make_states(optimizer: Any) -> None:
 def loss(model: Any, ids: Any, setup: Setup) -> Any:
     """What the stage's trainer differentiates, but for factors that take no memory."""
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    kind = heads.KINDS[setup.stage]
-    if kind == "logits":
-        return token_logps(model, inputs).sum()
-    if kind == "score":
+    if heads.KINDS[setup.stage] == "score":
         return model(**inputs, use_cache=False).logits.float().sum()
     return model(**inputs, labels=ids, fused_lm_head=True).log_probs.sum()
 

@@ -1,8 +1,7 @@
 """Memory of the output head and the loss.
 
-`fused` (pt, sft, dpo): TRL computes log-probabilities in tiles and never materialises all logits
-(trl.kernels.chunked_logprob). `logits` (orpo, safe_dpo): `train.stages.pairs.token_logps` materialises them.
-`score` (rm): one value for each sequence.
+`tokens`: log-probabilities of tokens, from whole logits where these are small (`train.model.next_token`), else by TRL in
+tiles, which never hold all logits (trl.kernels.chunked_logprob). `score` (rm): one value for each sequence.
 """
 
 from __future__ import annotations
@@ -10,17 +9,18 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from alignlaunch.train.config import Stage
+from alignlaunch.train.model.logits import are_whole
 
 from .activations import Compute
 from .architecture.shapes import Architecture
 
-Kind = Literal["fused", "logits", "score"]
+Kind = Literal["tokens", "score"]
 KINDS: dict[Stage, Kind] = {
-    "pt": "fused",
-    "sft": "fused",
-    "dpo": "fused",
-    "orpo": "logits",
-    "safe_dpo": "logits",
+    "pt": "tokens",
+    "sft": "tokens",
+    "dpo": "tokens",
+    "orpo": "tokens",
+    "safe_dpo": "tokens",
     "rm": "score",
 }
 #: Size of a tile in TRL's head: (tokens, vocabulary entries).
@@ -38,11 +38,11 @@ def memory(kind: Kind, arch: Architecture, how: Compute, tokens: int) -> Head:
     """The head's memory for `tokens` tokens of one process."""
     if kind == "score":
         return Head(0, 0)
-    if kind == "logits":
-        # Forward: fp32 logits, those of the scored tokens, and their log-softmax. Backward: the log-softmax, its
-        # gradient and that of the logits. `copy`: autocast's 16-bit copy of the head's weight.
+    if are_whole(tokens, arch.vocab):
+        # In fp32: forward the logits and a temporary of their logsumexp, backward the logits and their gradient.
+        # `copy`: autocast's of the head's weight.
         copy = how.compute * arch.vocab * arch.hidden if how.autocast and how.trained else 0
-        return Head(12 * tokens * arch.vocab + copy, 12 * tokens * arch.vocab + copy)
+        return Head(8 * tokens * arch.vocab + copy, 8 * tokens * arch.vocab + copy)
     tile = how.compute * min(tokens, TILE[0]) * TILE[1]
     if how.stream > how.compute:  # each tile casts its slice of the fp32 weight
         tile += how.compute * min(arch.vocab, TILE[1]) * arch.hidden

@@ -8,6 +8,7 @@ nobody asks for, those of the prompt, are left out.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,8 @@ from torch import Tensor
 from trl.trainer.utils import FusedCausalLMOutput
 
 from .adapter import base_of
+from .logits import are_whole
 
-#: Whole logits have at most so many bytes in fp32. The loss and its backward hold up to three times as many.
-LARGEST_LOGITS = 1 << 30
 NOT_ASKED = -100
 
 #: What TRL's trainers measure of the next token's distribution, from the logits (N, C, V), log of the sum of their
@@ -29,6 +29,26 @@ MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "mean_logits": lambda logits, _, __: logits.mean(-1),
     "log_sum_sq_probs": lambda logits, total, _: torch.logsumexp(2 * (logits - total), -1),
 }
+
+
+class LogProbs(torch.autograd.Function):
+    """Log-probabilities of tokens, with one more tensor of the logits' size in the backward, where autograd has four."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """logits: (N, C, V), fp32. tokens: (N, C). Returns (N, C), and the log of the exponentials' sum (N, C, 1)."""
+        total = logits.logsumexp(-1, keepdim=True)
+        ctx.save_for_backward(logits, total, tokens)
+        ctx.mark_non_differentiable(total)
+        return (logits.gather(-1, tokens[..., None]) - total).squeeze(-1), total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        """d log p(token) / d logit = [it is the token's] - p."""
+        logits, total, tokens = ctx.saved_tensors
+        gradient = gradient[..., None]
+        found = (logits - total).exp_().mul_(-gradient)
+        return found.scatter_add_(-1, tokens[..., None], gradient), None
 
 
 class NextTokenHead:
@@ -43,6 +63,7 @@ class NextTokenHead:
         self._model = model
         self._forward = model.forward
         self._measured = measured
+        self._selects = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.measuring = True
 
     def __call__(
@@ -57,17 +78,21 @@ class NextTokenHead:
             return self._forward(*args, **given, **kwargs)
         text = self._model.config.get_text_config()
         tokens = labels[:, 1:] if shift_labels is None else shift_labels
-        columns = (tokens != NOT_ASKED).any(0).nonzero().flatten()
-        large = len(tokens) * len(columns) * text.vocab_size * 4 > LARGEST_LOGITS
-        routed = kwargs.get("output_router_logits", getattr(text, "output_router_logits", False))
-        if large or routed or len(columns) == 0:  # (TRL's adds the experts' own loss)
+        columns = self.columns(tokens)
+        whole = self._selects and are_whole(len(tokens) * len(columns), text.vocab_size)
+        routed = kwargs.get("output_router_logits") or getattr(text, "output_router_logits", False)
+        if not whole or routed or len(columns) == 0:  # (TRL's adds the experts' own loss)
             return self._forward(*args, **given, fused_lm_head=True, **kwargs)
         kwargs = {name: it for name, it in kwargs.items() if name != "num_items_in_batch"} | {"use_cache": False}
         logits = self._forward(*args, logits_to_keep=columns, **kwargs).logits.float()
         return self._output(logits, tokens.to(logits.device), columns.to(logits.device))
 
+    def columns(self, tokens: Tensor) -> Tensor:
+        """The C columns of tokens (N, T) in which one is asked for."""
+        return (tokens != NOT_ASKED).any(0).nonzero().flatten()
+
     def _output(self, logits: Tensor, tokens: Tensor, columns: Tensor) -> FusedCausalLMOutput:
-        """logits: (N, C, V), of the C columns of tokens (N, T) in which one is asked for."""
+        """logits: (N, C, V), of the columns (C,) of tokens (N, T)."""
         asked = tokens != NOT_ASKED
         kept, unasked = tokens[:, columns].clamp(min=0), ~asked[:, columns]
 
@@ -75,9 +100,8 @@ class NextTokenHead:
             values = values.masked_fill(unasked, 0)
             return values.new_zeros(tokens.shape).index_copy(1, columns, values)
 
-        total = logits.logsumexp(-1, keepdim=True)
-        log_probs = logits.gather(-1, kept[..., None]) - total
-        found = FusedCausalLMOutput(log_probs=placed(log_probs.squeeze(-1)), label_mask=asked)
+        log_probs, total = LogProbs.apply(logits, kept)
+        found = FusedCausalLMOutput(log_probs=placed(log_probs), label_mask=asked)
         with torch.no_grad():
             for name in self._measured:
                 values = MEASURES[name](logits, total, kept) if self.measuring else torch.zeros_like(kept)
