@@ -12,7 +12,7 @@ import pytest
 from tests.support.command import ALIGNLAUNCH
 from tests.support.waiting import until
 
-from .cli import Login
+from .cli import Login, stub_login
 from .cluster.private_slurm import PrivateSlurm
 from .conftest import on_two_versions
 
@@ -27,10 +27,7 @@ WHERE = ("--", "bash", "-c", 'echo "$SLURMD_NODENAME in $PWD: $0 $1"', "it's", "
 
 @pytest.fixture
 def login(slurm: PrivateSlurm, tmp_path: Path) -> Login:
-    stub = tmp_path / "stub"
-    stub.write_text(STUB)
-    stub.chmod(0o755)
-    return Login(slurm, tmp_path, python=str(stub))
+    return stub_login(slurm, tmp_path, STUB)
 
 
 def start(login: Login, name: str, **keys: object) -> str:

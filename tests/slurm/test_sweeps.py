@@ -13,7 +13,7 @@ from tests.support.looking import look
 from tests.support.tiny import TRAIN, make_model, write_data
 from tests.support.waiting import until
 
-from .cli import Login
+from .cli import Login, stub_login
 from .cluster.private_slurm import PrivateSlurm
 from .conftest import on_two_versions
 from .interrupted import losses
@@ -29,10 +29,7 @@ case "$ACT" in sleep*) sleep 300 ;; wait*) until [[ -e go ]]; do sleep 0.2; done
 
 @pytest.fixture
 def login(slurm: PrivateSlurm, tmp_path: Path) -> Login:
-    stub = tmp_path / "stub"
-    stub.write_text(STUB)
-    stub.chmod(0o755)
-    return Login(slurm, tmp_path, python=str(stub))
+    return stub_login(slurm, tmp_path, STUB)
 
 
 def write_sweep(login: Login, name: str, acts: list[str], most: int = 2) -> None:
