@@ -43,7 +43,7 @@ object by step), and `logs` prints one object a line.
   `--dry-run` the script comes in its place. `sweep` prints it with `--on` alone: without, it submits nothing.
 
 A later version may add keys. The tests run every command, and hold what it prints to these tables
-(`launchers/cli/shapes.py`). The examples are of real runs; long texts and lists are cut (...)."""
+(`launchers/cli/shapes.py`). The examples are of real runs; long texts are cut (...), and lists after three."""
 
 #: The commands that print the same, in the order of the page, and what is said of them.
 GROUPS = {
@@ -115,7 +115,7 @@ def _short(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _short(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_short(one) for one in value[:_ITEMS]] + (["..."] if len(value) > _ITEMS else [])
+        return [_short(one) for one in value[:_ITEMS]]
     return f"{value[:_TEXT]}..." if isinstance(value, str) and len(value) > _TEXT else value
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import ALIGNLAUNCH
 from tests.support.waiting import until
 
 from .cli import Login, stub_login
@@ -37,24 +33,6 @@ def start(login: Login, name: str, **keys: object) -> str:
     return handle
 
 
-def in_terminal(login: Login, *arguments: str) -> str:
-    """What the command prints on a terminal of its own."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*ALIGNLAUNCH, *arguments], cwd=login.folder, env=login.env, stdin=theirs, stdout=theirs, stderr=theirs
-    )
-    os.close(theirs)
-    said = b""
-    try:
-        while piece := os.read(ours, 4096):
-            said += piece
-    except OSError:  # the terminal's last user has gone
-        pass
-    assert process.wait(60) == 0, said
-    os.close(ours)
-    return said.decode()
-
-
 @on_two_versions
 def test_a_shell_on_the_node_of_a_rank(login: Login) -> None:
     handle = start(login, "shells", nproc_per_node=2)
@@ -67,7 +45,7 @@ def test_a_shell_on_the_node_of_a_rank(login: Login) -> None:
     assert said == {"": first, "--rank 1": first, "--rank 2": second, "--node 1": second}
     assert login.call("shell", "shells", "--", "false", code=1).stdout == ""
     assert login.status(handle)["state"] == "RUNNING", "the run goes on"
-    assert "/dev/pts/" in in_terminal(login, "shell", handle, "--node", "1", "--", "tty")
+    assert "/dev/pts/" in login.in_terminal("shell", handle, "--node", "1", "--", "tty")
     too_high = login.call("shell", handle, "--rank", "4", code=2).stderr
     assert "--rank 4: the run has ranks 0 to 3" in too_high
     assert "--node 2: the run has nodes 0 to 1" in login.call("shell", handle, "--node", "2", code=2).stderr

@@ -36,19 +36,19 @@ def hold(command: str, found: Any) -> None:
 
 
 def printed(folder: Path) -> dict[str, Any]:
-    """Command → what it printed, of a run that trained to its end, of one that is saved and cancelled, and of nodes."""
+    """Command → what it printed, of a run that trained to its end, and of a sweep that is saved and cancelled."""
     place = _place(folder)
     told: dict[str, Any] = {"local": place.json("local", "short.yaml", "--cluster", "lab")}
-    endless = place.json("local", "endless.yaml", "--cluster", "lab", "--detach")[0]
+    place.call("local", "endless.yaml", "--cluster", "lab", "--detach")
     for name in ("status", "describe", "diagnose", "compare", "eval"):
         options = ["--goodput"] if name == "status" else []
         told[name] = place.json(name, "short", *options)
     lines = place.call("logs", "short", "--json", "--tail", "3").stdout.splitlines()
     told["logs"] = json.loads(lines[-1])
     told["save"] = place.json("save", "endless")
-    until(lambda: place.json("list")[0]["progress"] is not None)
+    until(lambda: place.json("status", "endless")[0]["progress"] is not None)
     told["list"] = place.json("list")
-    told["cancel"] = place.json("cancel", endless["handle"])
+    told["cancel"] = place.json("cancel", "endless")
     told["wait"] = place.json("wait", "short")
     told["retry"] = place.json("retry", "short")
     over = ("--over", "train.seed=1", "--on", "local")
@@ -71,6 +71,7 @@ def _place(folder: Path) -> Place:
     data = {"train": ["sft.jsonl"], "validation": ["sft.jsonl"]}
     job = {"stage": "sft", "model": "model", "data": data, "nproc_per_node": 1, "zero": 0, "lora": None}
     for name, steps in (("short", 3), ("endless", 1_000_000)):
-        train = TRAIN | {"max_steps": steps, "logging_steps": 1, "eval_strategy": "no"}
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**job, "name": name, "train": train}))
+        job["train"] = TRAIN | {"max_steps": steps, "logging_steps": 1, "eval_strategy": "no"}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({**job, "name": name}))
+        job["sweep"] = {"over": {"train.seed": [1, 2]}}
     return Place(folder)

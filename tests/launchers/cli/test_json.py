@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
 import pytest
+from bench import json_page
 
 from alignlaunch.launchers import cli
 from alignlaunch.launchers.cli import shapes
@@ -29,6 +31,16 @@ def test_every_command_prints_its_shape(tmp_path: Path) -> None:
     handle = printed["local"][0]["handle"]
     assert {printed[name][0]["handle"] for name in ("status", "describe", "diagnose", "compare")} == {handle}
     assert printed["logs"]["handle"] == handle
+    # Of the sweep's two points the first is running, and the second waits for it.
+    first = printed["cancel"][0]
+    assert [(one["handle"], Path(one["checkpoint"]).parent) for one in printed["save"]] == [
+        (first["handle"], Path(first["output_dir"]))
+    ]
+
+
+def test_the_examples_of_the_page_have_their_shapes() -> None:
+    for command, example in json.loads(json_page.EXAMPLES.read_text(encoding="utf-8")).items():
+        every_json.hold(command, example)
 
 
 @pytest.mark.parametrize("change", [{"more": 1}, {"pod": 3}, {"pod": None, "rank": "0"}])
