@@ -70,7 +70,7 @@ def _ask(run: Run, say: Say, *, stop: bool) -> _Asked:
 
 
 def _wait(asked: _Asked) -> Path:
-    """The checkpoint, once it is complete. Raises LaunchError if the run ended before."""
+    """The checkpoint, once it is complete. Raises LaunchError if the run ended before, or does not train yet."""
     run, output = asked.run, Path(asked.run.output_dir)
     next_query = time.monotonic() + states.LAST_POLL
     while requests.read(output, run.run_dir):
@@ -82,6 +82,11 @@ def _wait(asked: _Asked) -> Path:
     saved = checkpoints.complete_checkpoints(output)
     if not saved or saved[-1:] == asked.before[-1:]:
         ended = states.refresh([run])[0]
+        if not ended.status.is_final:  # its processes drop a request before the first step
+            remedy = f"ask again when `alignlaunch status {run.handle}` shows a step"
+            raise LaunchError(
+                f"{words.describe(ended)}\n    it does not train yet: nothing to save\n    remedy: {remedy}"
+            )
         remedy = f"see `alignlaunch logs {run.handle}`"
         raise LaunchError(f"{words.describe(ended)}\n    no checkpoint was written; {remedy}")
     return saved[-1]
