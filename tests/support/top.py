@@ -16,7 +16,8 @@ def top(user: Command, pattern: str) -> Iterator[Terminal]:
     with terminal(command, user.folder, user.env, (30, 220)) as one:
         yield one
         one.press("q")
-        assert one.process.wait(60) == 0
+        code = one.process.wait(60)
+        assert code == 0, f"exit {code}\n{one.text()[-3000:]}"
         assert "Traceback" not in one.text()
 
 
