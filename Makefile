@@ -19,6 +19,7 @@
 # make diagnose-table  what `diagnose` says of every known fault, into docs/diagnose.md; seconds
 # make data-page    every data format with an example, from the readers, into docs/data.md; seconds
 # make job-page     every key of the job file, from its schema, into docs/job-file.md; seconds
+# make json-page    every key that a command prints with --json, into docs/json.md; seconds
 # make resumes      every stage and ZeRO stage, interrupted and not: the same losses? into docs/losses-after-resume.md; half an hour
 # make save-interval-page  what the interval of saves costs a large run, simulated, into docs/save-interval.md; seconds
 # make defaults-page  the stages' defaults and their sources, into docs/defaults.md; seconds
@@ -42,7 +43,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page defaults-page import-page picture bench-tokenise learning slurm-packages browser-package report-pictures bench-results wheel-check clean bench-k8s bench-since faults fuzz save-interval-page resumes
+.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train plan-table preflight-table diagnose-table data-page job-page json-page defaults-page import-page picture bench-tokenise learning slurm-packages browser-package report-pictures bench-results wheel-check clean bench-k8s bench-since faults fuzz save-interval-page resumes
 
 install: $(VENV)/installed
 
@@ -163,6 +164,9 @@ data-page: install
 
 job-page: install
 	$(BIN)/python -m bench.job_page --write docs/job-file.md
+
+json-page: install
+	$(BIN)/python -m bench.json_page --write docs/json.md
 
 save-interval-page: install
 	$(BIN)/python -m bench.simulation --write docs/save-interval.md

@@ -20,7 +20,7 @@ from .audit import provenance
 from .errors import LaunchError, UsageError
 from .runs import records
 from .runs.records import Run
-from .watch import states
+from .watch import states, words
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,17 @@ def find(text: str) -> Trained:
         if not run.output_dir:
             raise UsageError(f"{run.handle}: not in the record of runs\n    remedy: give its output_dir")
         folder = Path(run.output_dir)
-        if not folder.is_dir():
-            raise UsageError(f"{run.handle}: no output in {folder}\n    remedy: see `alignlaunch status {run.handle}`")
+        if not folder.is_dir() or all(one.name.startswith(".") for one in folder.iterdir()):  # the claim of a run
+            now = states.refresh([run], {})[0]
+            raise UsageError(f"{words.describe(now)}\n    no output in {folder}\n    remedy: {_remedy(now)}")
         _require_its_own(run, folder)
     return Trained(folder, trained_folder.provenance(folder))
+
+
+def _remedy(run: Run) -> str:
+    """What to do about a run without output."""
+    verb = "retry" if run.status.is_final else "wait"
+    return f"`alignlaunch {verb} {run.handle}`"
 
 
 def _is_point(run: Run) -> bool:

@@ -14,9 +14,9 @@ from tests.k8s.cli import User
 from tests.k8s.namespaces import StandInCluster
 from tests.k8s.standin.kubeconfig import in_namespace
 from tests.k8s.standin.standin import StandIn
-from tests.slurm.cli import Login
+from tests.slurm.cli import Login, stub_login
 from tests.slurm.cluster.private_slurm import PrivateSlurm
-from tests.slurm.test_watch import make_login
+from tests.slurm.test_watch import STUB
 
 
 def _told(status: dict[str, Any]) -> str:
@@ -42,7 +42,7 @@ def _slurm() -> Iterator[Login]:
     with tempfile.TemporaryDirectory(prefix="alp") as folder:
         Path(folder, "login").mkdir()
         with PrivateSlurm(Path(folder, "slurm"), accounting=False) as slurm:
-            yield make_login(slurm, Path(folder, "login"))
+            yield stub_login(slurm, Path(folder, "login"), STUB)
 
 
 def _of_slurm(name: str, act: Callable[[Login, str], None], state: str, **job: Any) -> str:

@@ -32,7 +32,8 @@ def gc(older_than: str, yes: bool, as_json: bool) -> None:
             say(f"error: {error}")
             kept.append(str(one.path))
     if as_json:
-        click.echo(json.dumps([one._replace(path=str(one.path))._asdict() for one in found]))  # type: ignore[arg-type]
+        told = [{"folder": str(one.path), "name": one.name, "size": one.size, "age": one.age} for one in found]
+        click.echo(json.dumps(told))
     elif found:
         rows = [(one.name, f"{one.size / 2**20:.1f} MiB", progress.shown(one.age), str(one.path)) for one in found]
         click.echo(tables.aligned([("NAME", "SIZE", "AGE", "FOLDER"), *rows]))

@@ -149,12 +149,17 @@ def save(run: str, as_json: bool, stop: bool) -> None:
     found = states.refresh(states.find(run))
     if len(found) > 1:
         found = [one for one in found if one.status.state == "RUNNING"] or found[:1]
-    saved = [(one.handle, str(saving.save(one, say, stop=stop))) for one in found]
+    saved = dict(zip((one.handle for one in found), saving.save(found, say, stop=stop), strict=True))
+    failed = [error for error in saved.values() if isinstance(error, LaunchError)]
+    made = {handle: str(one) for handle, one in saved.items() if not isinstance(one, LaunchError)}
     if as_json:
-        click.echo(json.dumps([{"handle": handle, "checkpoint": checkpoint} for handle, checkpoint in saved]))
-        return
-    for _, checkpoint in saved:
-        click.echo(checkpoint)
+        click.echo(json.dumps([{"handle": handle, "checkpoint": folder} for handle, folder in made.items()]))
+    else:
+        for folder in made.values():
+            click.echo(folder)
+    for error in failed:
+        say(f"error: {error}")
+    sys.exit(max((error.exit_code for error in failed), default=0))
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -36,4 +37,8 @@ def evaluate(run: str, data: tuple[str, ...], as_json: bool) -> None:
     from . import summary
 
     found = trained.evaluate(trained.find(run), data)
-    click.echo(json.dumps(found) if as_json else summary.metrics(found))
+    if as_json:  # JSON has no NaN
+        metrics = {name: value if math.isfinite(value) else None for name, value in found["metrics"].items()}
+        click.echo(json.dumps(found | {"metrics": metrics}))
+        return
+    click.echo(summary.metrics(found))

@@ -46,7 +46,7 @@ def _without_failure(state: str, reason: str, count: int) -> Verdict:
 def as_json(name: str, verdict: Verdict) -> dict[str, Any]:
     """The parts of a verdict by their names."""
     found = asdict(verdict) | {"retry": verdict.retry.value if verdict.retry else None}
-    return {"run": name, "verdict": found.pop("name"), **found}
+    return {"handle": name, "verdict": found.pop("name"), **found}
 
 
 def as_text(name: str, verdict: Verdict) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from alignlaunch.train import best as trained
 
 from ..errors import UsageError
+from ..retry import history
 from . import differences
 from .gather import Result
 from .records import Curve, Point
@@ -153,7 +154,7 @@ def as_json(row: Row, comparison: Comparison) -> dict[str, Any]:
         "metrics": metrics,
         **{name: row.cells.get(column) for name, column in SPEEDS.items()},
         MEMORY: row.cells.get("memory GiB"),
-        "goodput": result.goodput.goodput if result.goodput else None,
+        "goodput": history.goodput_as_json(result.goodput),
         "notes": result.notes,
     }
 

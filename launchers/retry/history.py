@@ -51,9 +51,13 @@ def as_json(run: Run, *, with_goodput: bool) -> dict[str, Any]:
     """What `status --json` tells besides the state."""
     data: dict[str, Any] = {"attempts": [asdict(one) for one in read(run)]}
     if with_goodput:
-        found = goodput(run)
-        data["goodput"] = asdict(found) | {"wall": found.wall, "goodput": found.goodput} if found else None
+        data["goodput"] = goodput_as_json(goodput(run))
     return data
+
+
+def goodput_as_json(found: Goodput | None) -> dict[str, Any] | None:
+    """The same for programs, in `status` and `compare`."""
+    return asdict(found) | {"wall": found.wall, "goodput": found.goodput} if found else None
 
 
 def joined(trained: Sequence[Attempt], decided: Sequence[Recorded], *, runs: bool) -> list[Past]:

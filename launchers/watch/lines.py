@@ -31,7 +31,7 @@ def selector(run: Run, rank: int | None, node: int | None) -> Wanted:
 
 
 def as_data(run: Run) -> Callable[[str], dict[str, Any]]:
-    """A line of the run's log with its rank, node and pod, each None where that is not known."""
+    """A line of the run's log with the run's handle, and its rank, node and pod, each None where that is not known."""
     shape, in_pods = _shape(run), not registry.of(run.scheme).shares_files
 
     def data(line: str) -> dict[str, Any]:
@@ -40,12 +40,12 @@ def as_data(run: Run) -> Callable[[str], dict[str, Any]]:
         if pod:
             node = int(pod["node"] or 0) if pod["worker"] is None else int(pod["worker"]) + 1
             rank = logfile.marks(text[pod.end() :], None)[0]
-            return {"line": text, "rank": rank, "node": node, "pod": pod["pod"]}
+            return {"handle": run.handle, "line": text, "rank": rank, "node": node, "pod": pod["pod"]}
         of_rank, of_node = logfile.marks(text, shape.tasks_per_node)
         if shape.is_known and shape.nodes == 1:  # what has no other place needs no mark
             of_node = 0
             of_rank = 0 if shape.processes == 1 else of_rank
-        return {"line": text, "rank": of_rank, "node": of_node, "pod": None}
+        return {"handle": run.handle, "line": text, "rank": of_rank, "node": of_node, "pod": None}
 
     return data
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import top
 from tests.support.looking import look
 from tests.support.waiting import until
 
@@ -22,9 +23,9 @@ def user(cluster: Cluster, tmp_path: Path) -> User:
     return User(cluster, tmp_path)
 
 
-def write_sweep(user: User, name: str, **k8s: object) -> str:
+def write_sweep(user: User, name: str, acts: list[str] = ACTS, **k8s: object) -> str:
     """Six points of a shell script that does what the job's environment says, which is what the sweep is over."""
-    points = [{"env.ACT": act} for act in ACTS]
+    points = [{"env.ACT": act} for act in acts]
     return user.write_script(
         name, 'echo "$ACT"; sh -c "$ACT"', k8s, nnodes=1, sweep={"points": points, "max_parallel": 2}
     )
@@ -51,8 +52,13 @@ def test_six_points_two_at_once_of_which_one_fails(user: User) -> None:
 
 
 def test_the_whole_is_cancelled(user: User) -> None:
-    job = write_sweep(user, "ended")
-    user.call("k8s", job, "--cluster", "lab", "--no-data-check")
+    job = write_sweep(user, "ended", [f"sleep {300 + i}" for i in range(6)])
+    handles = user.call("k8s", job, "--cluster", "lab", "--no-data-check").stdout.split()
+    names = [one["name"] for one in json.loads(user.call("status", "ended", "--json").stdout)]
+    with top.top(user, "ended+*") as shown:
+        shown.until(lambda screen: sorted(top.rows(screen)) == sorted(names))
+        top.cancel(shown, names[5], handles[5])
+        assert [*top.states(shown.screen()).values()].count("CANCELLED") == 1
     user.call("cancel", "ended")
     assert {state for state, _ in states(user, "ended")} == {"CANCELLED"}
     assert user.cluster.wait(lambda: not user.cluster.pods()) is True

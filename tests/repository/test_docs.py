@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from bench import defaults_page, importing, job_page, picture, simulation
+from bench import defaults_page, importing, job_page, json_page, picture, simulation
 
 from alignlaunch.launchers.job import legacy
 
@@ -131,6 +131,7 @@ def test_what_a_page_shows_is_compared_line_by_line(shown: str, expected: bool) 
     ("name", "make", "page"),
     [
         ("job-file.md", "job-page", job_page.page),
+        ("json.md", "json-page", json_page.page),
         ("defaults.md", "defaults-page", defaults_page.page),
         ("importing.md", "import-page", importing.page),
         ("quickstart.svg", "picture", picture.page),

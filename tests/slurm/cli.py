@@ -53,3 +53,11 @@ class Login(Command):
     def submit(self, name: str, *options: str) -> str:
         """`alignlaunch slurm NAME.yaml`; returns the handle."""
         return self.call("slurm", f"{name}.yaml", "--cluster", "private", *options).stdout.strip()
+
+
+def stub_login(slurm: PrivateSlurm, folder: Path, script: str) -> Login:
+    """A login whose jobs run a bash script in place of python, which `launcher: direct` calls."""
+    stub = folder / "stub"
+    stub.write_text(script)
+    stub.chmod(0o755)
+    return Login(slurm, folder, python=str(stub))

@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.waiting import until
 
-from .cli import Login
+from .cli import Login, stub_login
 from .conftest import on_two_versions
-from .test_watch import make_login, run_dir, start
+from .test_watch import STUB, run_dir, start
 
 pytestmark = on_two_versions
 
@@ -21,7 +21,7 @@ def login(request: pytest.FixtureRequest, programs: Path | None, tmp_path_factor
     slurm = request.getfixturevalue("slurm_acct" if request.param == "accounting" else "slurm")
     folder = tmp_path_factory.mktemp("ends") / "50%t and %j"  # Slurm reads such signs in the path of a log
     folder.mkdir()
-    return make_login(slurm, folder)
+    return stub_login(slurm, folder, STUB)
 
 
 def forget(login: Login, handle: str) -> None:

@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.support.every_json import hold
+from tests.support.tiny import TRAIN
 
 from .cli import Login
-from .interrupted import losses, same_as, until_step, write_job
+from .interrupted import STEPS, losses, same_as, until_step, write_job
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +80,29 @@ def test_followers_are_counted(login: Login) -> None:
         near_time_limit(login, handle, step, output)
     login.call("wait", handle, code=75)
     assert "requeued 1 times (slurm.max_requeues)" in login.call("logs", handle).stdout
+
+
+def test_a_point_that_is_followed_is_waited_for(login: Login) -> None:
+    """Also by a step that begins when all points have ended, failed or not. Of the sweep a save is of each point."""
+    job = {"stage": "sft", "data": {"train": ["sft.jsonl"]}, "nproc_per_node": 1, "zero": 0, "time": "00:10:00"}
+    train = TRAIN | {"max_steps": 5 * STEPS, "logging_steps": 7}
+    sweep = {"points": [{"train.seed": seed} for seed in (1, 2)], "max_parallel": 2}
+    jobs = {
+        "swept": {**job, "model": "model", "lora": None, "train": train, "sweep": sweep},
+        "best": {**job, "model": "${swept.best(loss).output}", "lora": None, "train": TRAIN},
+    }
+    (login.folder / "goes.yaml").write_text(yaml.safe_dump({"name": "goes", "jobs": jobs}, sort_keys=False))
+    handles = login.call("slurm", "goes.yaml", "--cluster", "private").stdout.split()
+    outputs = [Path(login.status(handle)["output_dir"]) for handle in handles]
+    for output in outputs[:2]:
+        until_step(output, 7)
+    saved = json.loads(login.call("save", handles[0].rpartition("_")[0], "--json").stdout)
+    hold("save", saved)
+    assert [one["handle"] for one in saved] == handles[:2]
+    assert [Path(one["checkpoint"]).parent for one in saved] == outputs[:2]
+    near_time_limit(login, handles[0], 14, outputs[0])
+    login.call("wait", "goes")
+    point, other, best = json.loads(login.call("status", "goes", "--json").stdout)
+    assert [one["cause"] for one in point["attempts"]] == ["stopped", "completed"]
+    assert "goes on with the run" in login.call("logs", handles[0]).stdout
+    assert best["attempts"][0]["start"] >= max(one["attempts"][-1]["end"] for one in (point, other))

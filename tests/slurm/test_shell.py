@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import ALIGNLAUNCH
 from tests.support.waiting import until
 
-from .cli import Login
+from .cli import Login, stub_login
 from .cluster.private_slurm import PrivateSlurm
 from .conftest import on_two_versions
 
@@ -27,10 +23,7 @@ WHERE = ("--", "bash", "-c", 'echo "$SLURMD_NODENAME in $PWD: $0 $1"', "it's", "
 
 @pytest.fixture
 def login(slurm: PrivateSlurm, tmp_path: Path) -> Login:
-    stub = tmp_path / "stub"
-    stub.write_text(STUB)
-    stub.chmod(0o755)
-    return Login(slurm, tmp_path, python=str(stub))
+    return stub_login(slurm, tmp_path, STUB)
 
 
 def start(login: Login, name: str, **keys: object) -> str:
@@ -38,24 +31,6 @@ def start(login: Login, name: str, **keys: object) -> str:
     handle = login.submit(name).split()[0]
     until(lambda: login.status(handle)["state"] == "RUNNING")
     return handle
-
-
-def in_terminal(login: Login, *arguments: str) -> str:
-    """What the command prints on a terminal of its own."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*ALIGNLAUNCH, *arguments], cwd=login.folder, env=login.env, stdin=theirs, stdout=theirs, stderr=theirs
-    )
-    os.close(theirs)
-    said = b""
-    try:
-        while piece := os.read(ours, 4096):
-            said += piece
-    except OSError:  # the terminal's last user has gone
-        pass
-    assert process.wait(60) == 0, said
-    os.close(ours)
-    return said.decode()
 
 
 @on_two_versions
@@ -70,7 +45,7 @@ def test_a_shell_on_the_node_of_a_rank(login: Login) -> None:
     assert said == {"": first, "--rank 1": first, "--rank 2": second, "--node 1": second}
     assert login.call("shell", "shells", "--", "false", code=1).stdout == ""
     assert login.status(handle)["state"] == "RUNNING", "the run goes on"
-    assert "/dev/pts/" in in_terminal(login, "shell", handle, "--node", "1", "--", "tty")
+    assert "/dev/pts/" in login.in_terminal("shell", handle, "--node", "1", "--", "tty")
     too_high = login.call("shell", handle, "--rank", "4", code=2).stderr
     assert "--rank 4: the run has ranks 0 to 3" in too_high
     assert "--node 2: the run has nodes 0 to 1" in login.call("shell", handle, "--node", "2", code=2).stderr

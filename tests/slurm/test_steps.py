@@ -14,7 +14,7 @@ from tests.support.matrix import matrix
 from tests.support.tiny import TRAIN, make_model, write_data
 from tests.support.waiting import until
 
-from .cli import Login
+from .cli import Login, stub_login
 from .cluster.private_slurm import PrivateSlurm
 
 # `launcher: direct` calls it as python; what it does is told by the job's environment.
@@ -103,11 +103,8 @@ def test_from_the_first_document_to_the_last(slurm: PrivateSlurm, tmp_path: Path
 @pytest.fixture(params=["accounting", matrix("no accounting")])
 def login(request: pytest.FixtureRequest, programs: Path | None, tmp_path: Path) -> Login:
     """With the stand-in as python. The accounting's slurmctld forgets jobs in seconds."""
-    stub = tmp_path / "stub"
-    stub.write_text(STUB)
-    stub.chmod(0o755)
     slurm = request.getfixturevalue("slurm_acct" if request.param == "accounting" else "slurm")
-    return Login(slurm, tmp_path, python=str(stub))
+    return stub_login(slurm, tmp_path, STUB)
 
 
 def step(model: str, act: str, **keys: Any) -> dict[str, Any]:

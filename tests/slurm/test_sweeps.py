@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support import top
 from tests.support.looking import look
 from tests.support.tiny import TRAIN, make_model, write_data
 from tests.support.waiting import until
 
-from .cli import Login
+from .cli import Login, stub_login
 from .cluster.private_slurm import PrivateSlurm
 from .conftest import on_two_versions
 from .interrupted import losses
@@ -29,10 +30,7 @@ case "$ACT" in sleep*) sleep 300 ;; wait*) until [[ -e go ]]; do sleep 0.2; done
 
 @pytest.fixture
 def login(slurm: PrivateSlurm, tmp_path: Path) -> Login:
-    stub = tmp_path / "stub"
-    stub.write_text(STUB)
-    stub.chmod(0o755)
-    return Login(slurm, tmp_path, python=str(stub))
+    return stub_login(slurm, tmp_path, STUB)
 
 
 def write_sweep(login: Login, name: str, acts: list[str], most: int = 2) -> None:
@@ -62,7 +60,11 @@ def test_six_points_two_at_once_of_which_one_fails(login: Login) -> None:
     until(lambda: Path(found[1]["run_dir"], "started").exists())
     assert login.call("logs", handles[1]).stdout.strip().endswith("doing wait2")
     assert states(login, "six+ACT-wait2") == states(login, handles[1])
-    login.call("cancel", handles[5])  # one that has not begun
+    with top.top(login, "six+*") as shown:
+        newest_first = [*["PENDING"] * 4, *["RUNNING"] * 2]
+        shown.until(lambda screen: [*top.states(screen).values()] == newest_first)
+        top.cancel(shown, "six+ACT-wait4", handles[5])  # one that has not begun
+        assert [*top.states(shown.screen()).values()].count("CANCELLED") == 1
     (login.folder / "go").touch()
     login.call("wait", "six", code=7)
     ended = [("COMPLETED", 0), ("COMPLETED", 0), ("FAILED", 7), ("COMPLETED", 0), ("COMPLETED", 0), ("CANCELLED", None)]
@@ -104,6 +106,9 @@ def test_points_that_are_preempted_go_on(slurm: PrivateSlurm, tmp_path: Path) ->
     output = Path(first["output_dir"])
     until(lambda: (output / "metrics.jsonl").exists() and bool(losses(output)[6:]), 240)
     slurm.run("scontrol", "requeue", handles[0].rpartition("/")[2])
+    with top.top(login, "swept+*") as shown:  # name, state, attempt, step
+        shown.until(lambda screen: top.rows(screen).get(first["name"], [])[:2] == ["RUNNING", "2"], 240)
+        shown.until(lambda screen: top.rows(screen)[first["name"]][2].endswith("/30"), 240)
     login.call("wait", "swept", code=None)
     found = [state for state, _ in states(login, "swept")]
     assert found == ["COMPLETED"] * 4 + ["FAILED", "COMPLETED"], login.call("logs", handles[0]).stdout

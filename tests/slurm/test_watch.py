@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.waiting import until
 
-from .cli import Login
+from .cli import Login, stub_login
 from .cluster.private_slurm import PrivateSlurm
 from .conftest import on_two_versions, slurm_ready
 
@@ -36,18 +36,11 @@ esac
 @pytest.fixture(scope="module", params=["accounting", "no accounting"])
 def login(request: pytest.FixtureRequest, programs: Path | None, tmp_path_factory: pytest.TempPathFactory) -> Login:
     slurm = request.getfixturevalue("slurm_acct" if request.param == "accounting" else "slurm")
-    return make_login(slurm, tmp_path_factory.mktemp("login"))
+    return stub_login(slurm, tmp_path_factory.mktemp("login"), STUB)
 
 
 #: For what accounting has no part in.
 once = pytest.mark.parametrize("login", ["accounting"], indirect=True)
-
-
-def make_login(slurm: PrivateSlurm, folder: Path) -> Login:
-    stub = folder / "stub"
-    stub.write_text(STUB)
-    stub.chmod(0o755)
-    return Login(slurm, folder, python=str(stub))
 
 
 def run_dir(login: Login, handle: str) -> Path:
@@ -219,7 +212,7 @@ def own_slurm(request: pytest.FixtureRequest, programs: Path | None, tmp_path: P
 def test_forgotten_jobs_and_a_controller_that_is_down(own_slurm: PrivateSlurm, tmp_path: Path) -> None:
     folder = tmp_path / "login"
     folder.mkdir()
-    login = make_login(own_slurm, folder)
+    login = stub_login(own_slurm, folder, STUB)
     ended, _ = start(login, "ended", env={"ACT": "fail"})
     login.call("wait", ended, code=7)
     until(lambda: own_slurm.run("squeue", "--job", ended.rpartition("/")[2], check=False).returncode != 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +40,24 @@ class Command:
         assert "Traceback" not in stderr, stderr
         assert code is None or done.returncode == code, f"{arguments}: exit {done.returncode}\n{stdout}\n{stderr}"
         return done
+
+    def in_terminal(self, *arguments: str, typed: bytes = b"", code: int = 0) -> str:
+        """What the command prints on a terminal of its own, where this is typed."""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [*ALIGNLAUNCH, *arguments], cwd=self.folder, env=self.env, stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        os.close(theirs)
+        os.write(ours, typed)
+        said = b""
+        try:
+            while piece := os.read(ours, 4096):
+                said += piece
+        except OSError:  # the terminal's last user has gone
+            pass
+        assert process.wait(60) == code, said
+        os.close(ours)
+        return said.decode()
 
     def status(self, run: str) -> dict[str, Any]:
         """`alignlaunch status RUN --json`."""

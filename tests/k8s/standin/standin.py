@@ -60,9 +60,10 @@ class StandIn:
         self.registry = Registry(self.store)
         self.authorizer = Authorizer(self.store)
         logs = folder / "kubelet" / "logs"
-        self.server = ApiServer(self.registry, self.authorizer, logs, make_certificate(folder))
-        self.operator = TrainingOperator(self.registry)
         self.kubelet = Kubelet(self.registry, folder / "kubelet")
+        tls = make_certificate(folder)
+        self.server = ApiServer(self.registry, self.authorizer, logs, tls, self.kubelet.entrance)
+        self.operator = TrainingOperator(self.registry)
         self.trainer = Trainer(self.registry)
         self._controllers: list[Controller] = [
             GarbageCollector(self.registry),

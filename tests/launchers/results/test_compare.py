@@ -95,7 +95,7 @@ def test_json_and_csv_have_every_metric(runs: list[Run], cli: Cli) -> None:
         200,
         2,
     )
-    assert 0 < second["goodput"] < 1
+    assert 0 < second["goodput"]["goodput"] < 1
     table = list(csv.DictReader(io.StringIO(cli("compare", "slow", "fast", "--csv").stdout)))
     assert [row["loss.best"] for row in table] == ["1.0", "1.5"]
     assert table[0]["handle"] == runs[0].handle

@@ -22,6 +22,7 @@ def test_a_pipeline_s_name_means_its_last_job(place: Path) -> None:
     write_steps(place, "0", "0")
     for step in "ab":
         (place / step).mkdir()
+        (place / step / "config.json").touch()
     call(place, "local", "chain.yaml", "--cluster", "stub")
     assert trained.find("chain").folder == place / "b"
     assert trained.find("last").folder == place / "b"

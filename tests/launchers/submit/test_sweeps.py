@@ -77,3 +77,20 @@ def test_detached_the_terminal_may_close(place: Path) -> None:
     assert "done in" in (first / "progress.log").read_text()
     write_job(place, model="../nowhere")
     assert "is not on this machine" in call(place, "local", "job.yaml", "--cluster", "stub", "--detach", code=2).stderr
+
+
+def test_a_point_that_never_started_has_nothing_to_export_and_one_that_begins_nothing_to_save(place: Path) -> None:
+    # As the processes of a real run, which drop a request before the first step.
+    (place / "stub").write_text("#!/bin/bash\nwhile sleep 0.2; do rm -f output/*/.request; done\n")
+    write_job(place, sweep={"over": {"train.seed": [1, 2]}})
+    handles = call(place, "local", "job.yaml", "--cluster", "stub", "--detach").stdout.split()
+    until(lambda: status(place, "tiny")[0][1] == "RUNNING")
+    assert f"remedy: `alignlaunch wait {handles[1]}`" in call(place, "export", handles[1], code=2).stderr
+    said = call(place, "save", "tiny", code=1).stderr
+    assert "tiny+seed1: RUNNING\n    it does not train yet: nothing to save\n    remedy: ask again" in said
+    assert "tiny+seed2" not in said, "which is not running"
+    call(place, "cancel", "tiny")
+    said = call(place, "export", "tiny+seed2", code=2).stderr
+    assert "tiny+seed2: CANCELLED (never started)\n    no output in" in said
+    assert f"remedy: `alignlaunch retry {handles[1]}`" in said
+    assert "name one of its points: tiny+seed1, tiny+seed2" in call(place, "export", "tiny", code=2).stderr

@@ -32,9 +32,13 @@ def test_marks(tmp_path: Path, scheme: str, launcher: str, shape: tuple[int, int
     about = {"nnodes": shape[0], "nproc_per_node": shape[1], "launcher": launcher}
     (tmp_path / "run.json").write_text(json.dumps(about))
     found = lines.as_data(Run(f"{scheme}://a/b/c", "a", str(tmp_path), ""))(f"{line}\n")
-    assert found == {"line": line, **dict(zip(("rank", "node", "pod"), expected, strict=True))}
+    assert found == {
+        "handle": f"{scheme}://a/b/c",
+        "line": line,
+        **dict(zip(("rank", "node", "pod"), expected, strict=True)),
+    }
 
 
 def test_of_a_run_of_which_nothing_is_known() -> None:
     found = lines.as_data(Run("slurm://a/1", "", "", ""))("3: [rank7]: x\n")
-    assert found == {"line": "3: [rank7]: x", "rank": 7, "node": 3, "pod": None}
+    assert found == {"handle": "slurm://a/1", "line": "3: [rank7]: x", "rank": 7, "node": 3, "pod": None}

@@ -6,17 +6,19 @@ import asyncio
 import json
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from tests.k8s.standin.injection import Injection
+from tests.k8s.standin.node.entering import Entered
 from tests.k8s.standin.node.logs import LogReader, is_running
 from tests.k8s.standin.objects.resources import PODS, RESOURCES, Obj
 from tests.k8s.standin.objects.status import ApiError
 
+from . import executing
 from .discovery import documents
 from .listing import selected, watched
 from .rbac import Authorizer, Request
@@ -25,13 +27,17 @@ from .routes import Target, target_of
 from .verbs import Answer, Call, access_review
 
 MAX_BODY = 3 * 1024 * 1024
+#: Of a pod's uid and a container's name the number of its process 1; None: it does not run.
+Entrance = Callable[[str, str], int | None]
 REVIEW_PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 class ApiServer:
     """Serves a registry in a thread of its own. `port` stays the same when the server is stopped and started again."""
 
-    def __init__(self, registry: Registry, authorizer: Authorizer, logs: Path, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, registry: Registry, authorizer: Authorizer, logs: Path, tls: ssl.SSLContext, entrance: Entrance
+    ) -> None:
         self.port = 0
         self.injections: list[Injection] = []
         self.asked: list[Request] = []  # in their order, refused ones too
@@ -39,6 +45,7 @@ class ApiServer:
         self._authorizer = authorizer
         self._logs = logs
         self._tls = tls
+        self._entrance = entrance
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="apiserver", daemon=True)
         self._runner: web.ServerRunner | None = None
@@ -121,8 +128,9 @@ class ApiServer:
             return _not_served()
         if verb == "watch":
             return await self._watch(http, target)
-        if target.resource is PODS and target.subresource == "log":
-            return await self._log(http, target)
+        streams = {"log": self._log, "exec": self._exec} if target.resource is PODS else {}
+        if target.subresource in streams:
+            return await streams[target.subresource](http, target)
         call = Call(self._registry, self._authorizer, target, http.query, (body, _media_type(http)))
         return _shown(call.answer(verb))
 
@@ -146,6 +154,16 @@ class ApiServer:
             return is_running(now, reader.container, pod["metadata"]["uid"])
 
         return await self._stream(http, "text/plain", reader.lines(running))
+
+    async def _exec(self, http: web.BaseRequest, target: Target) -> web.StreamResponse:
+        pod = self._registry.get(PODS, target.namespace, target.name)
+        container = http.query.get("container") or pod["spec"]["containers"][0]["name"]
+        pid = self._entrance(pod["metadata"]["uid"], container)
+        if pid is None:
+            what = f'unable to upgrade connection: container not found ("{container}")'
+            raise ApiError(500, "InternalError", what)
+        command = Entered(pid, http.query.getall("command"), terminal=http.query.get("tty") in ("true", "1"))
+        return await executing.serve(http, command)
 
     async def _stream(self, http: web.BaseRequest, content_type: str, parts: Any) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": content_type})

@@ -54,6 +54,7 @@ def _resource_list(api_version: str, found: list[Resource]) -> Obj:
             listed.append({**row, "name": f"{resource.plural}/status", "verbs": ["get", "patch", "update"]})
         if resource.plural == "pods":
             listed.append({**row, "name": "pods/log", "verbs": ["get"]})
+            listed.append({**row, "name": "pods/exec", "verbs": ["create", "get"]})
     if api_version in REVIEWS:
         review = REVIEWS[api_version]
         listed.append({"name": review.plural, "kind": review.kind, "namespaced": False, "verbs": ["create"]})

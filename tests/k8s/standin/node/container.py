@@ -21,7 +21,7 @@ from tests.support.network import PodSandbox
 from .images import Image
 from .logs import log_file
 from .podenv import ConfigError, environment, expanded
-from .sandbox import ContainerSpec, memory_of, send, start
+from .sandbox import ContainerSpec, first_process, memory_of, send, start
 from .volumes import Volumes
 
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.5, 5.0  # real kubelets: 10 s to 5 min
@@ -62,6 +62,12 @@ class Container:
     @property
     def running(self) -> bool:
         return self._process is not None
+
+    @property
+    def entrance(self) -> int | None:
+        """The number of its process 1; None: it does not run."""
+        process = self._process
+        return first_process(process) if process else None
 
     @property
     def exit_code(self) -> int:

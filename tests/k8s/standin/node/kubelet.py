@@ -61,6 +61,11 @@ class Kubelet(Controller):
             self._threads[uid].start()
         return None
 
+    def entrance(self, uid: str, container: str) -> int | None:
+        """The number of the process 1 of a pod's container; None: it does not run."""
+        worker = self.workers.get(uid)
+        return worker.entrance(container) if worker else None
+
     def evict(self, namespace: str, name: str, message: str) -> None:
         self.workers[self.registry.get(PODS, namespace, name)["metadata"]["uid"]].evict(message)
 
