@@ -9,6 +9,7 @@ records, with the same batch; a step's time is the median of those after the fir
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import random
@@ -21,14 +22,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples" / "models" / "SmolLM2-135M-Instruct"
 STAGES = ("dpo", "orpo", "rm")
 #: Words of the prompt and of each answer; the length of an answer varies by half.
-SHAPES = {"5 : 1": (250, 50), "1 : 1": (100, 100), "1 : 5": (40, 200)}
+SHAPES = {"5 : 1": (200, 40), "1 : 1": (80, 80), "1 : 5": (30, 150)}
 AIMS = {"5 : 1": 1.6, "1 : 1": 1.2, "1 : 5": 1.0}
-BATCH, STEPS = 4, 4
+BATCH, STEPS = 4, 3
 TRAIN: dict[str, Any] = {
     "max_steps": STEPS,
     "per_device_train_batch_size": BATCH,
@@ -101,7 +101,7 @@ def run(side: str, stage: str, shape: str, folder: str) -> dict[str, Any]:
     trainer.add_callback(Clock())
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    steps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(times)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": statistics.median(steps[1:]), "loss": losses[0], "mib": peak}
 
@@ -147,7 +147,7 @@ def row(stage: str, shape: str, rounds: int) -> str:
     """A row of the table."""
     pairs = [(child("ours", stage, shape), child("TRL", stage, shape)) for _ in range(rounds)]
     ratios = [b["seconds"] / a["seconds"] for a, b in pairs]
-    own, other = ([statistics.median(pair[i]["seconds"] for pair in pairs) for i in (0, 1)])
+    own, other = [statistics.median(pair[i]["seconds"] for pair in pairs) for i in (0, 1)]
     memory = [statistics.median(pair[i]["mib"] for pair in pairs) for i in (0, 1)]
     losses = [pairs[0][i]["loss"] for i in (0, 1)]
     ratio = statistics.median(ratios)

@@ -1,7 +1,7 @@
 """Memory of the output head and the loss.
 
-`tokens`: log-probabilities of tokens, from whole logits where these are small (`train.model.next_token`), else by TRL in
-tiles, which never hold all logits (trl.kernels.chunked_logprob). `score` (rm): one value for each sequence.
+`tokens`: log-probabilities of tokens, from whole logits where these are small (`train.model.next_token`), else by TRL
+in tiles, which never hold all logits (trl.kernels.chunked_logprob). `score` (rm): one value for each sequence.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 class LogProbs(torch.autograd.Function):
-    """Log-probabilities of tokens, with one more tensor of the logits' size in the backward, where autograd has four."""
+    """Log-probabilities of tokens. The backward needs one more tensor of the logits' size; autograd's needs four."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,7 @@ class LogProbs(torch.autograd.Function):
         return (logits.gather(-1, tokens[..., None]) - total).squeeze(-1), total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None]:
         """d log p(token) / d logit = [it is the token's] - p."""
         logits, total, tokens = ctx.saved_tensors
         gradient = gradient[..., None]
@@ -100,7 +100,7 @@ class NextTokenHead:
             values = values.masked_fill(unasked, 0)
             return values.new_zeros(tokens.shape).index_copy(1, columns, values)
 
-        log_probs, total = LogProbs.apply(logits, kept)
+        log_probs, total = LogProbs.apply(logits, kept)  # type: ignore[no-untyped-call]
         found = FusedCausalLMOutput(log_probs=placed(log_probs), label_mask=asked)
         with torch.no_grad():
             for name in self._measured:

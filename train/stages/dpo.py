@@ -50,7 +50,7 @@ class Trainer(TrlTrainer, DPOTrainer):
     """TRL's trainer on tokenised rows, with an exact evaluation. (TRL's is a mean of the batches' means.)"""
 
     sequences_per_sample = 2
-    of_head = ("entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected")
+    of_head: tuple[str, ...] = ("entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected")
     accelerator: Any
     _signature_columns: Any
     _evaluated: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class Trainer(TrlTrainer, DPOTrainer):
         everyone, self.accelerator = self.accelerator, Alone(self.accelerator)
         try:
             with torch.no_grad(), self.compute_loss_context_manager():
-                loss = self.compute_loss(model, inputs)  # type: ignore[no-untyped-call]
+                loss = self.compute_loss(model, inputs)
             found = {"loss": float(loss)}
             found |= {name: values[-1] for name, values in self._metrics["eval"].items()}
             self._metrics["eval"].clear()

@@ -21,15 +21,24 @@ class TrlTrainer(StageTrainer):
     of_head: tuple[str, ...] = ()
 
     def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        """TRL's loss. What the head measures besides is measured in evaluation and in the steps that are logged."""
-        if not self.of_head:
+        """TRL's loss. What the head measures besides is measured only in the steps that are logged, and in evaluation.
+
+        A record's value is then the mean of its own step's micro-batches.
+        """
+        step, ours = self.state.global_step + 1, self.args
+        logged = step % self.state.logging_steps == 0 or (step == 1 and ours.logging_first_step)
+        if logged or not model.training or ours.logging_strategy != "steps" or not self.of_head:
             return super().compute_loss(model, *args, **kwargs)  # type: ignore[misc]
-        step, every = self.state.global_step + 1, self.state.logging_steps
-        self.head.measuring = not model.training or step % every == 0 or self.args.logging_strategy != "steps"
-        loss = super().compute_loss(model, *args, **kwargs)  # type: ignore[misc]
-        if not self.head.measuring:
-            for name in self.of_head:
-                self._metrics["train"][name].pop()
+        self.head.measuring = False
+        try:
+            loss = super().compute_loss(model, *args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.head.measuring = True
+        metrics = self._metrics["train"]
+        for name in self.of_head:
+            metrics[name].pop()
+            if not metrics[name]:
+                del metrics[name]  # TRL divides by their number
         return loss
 
     def measured(self) -> Measured | None:

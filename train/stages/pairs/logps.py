@@ -21,7 +21,7 @@ def prepare(model: Any) -> None:
 
 
 def share(model: Any) -> None:
-    """Have the prompt of each pair computed once by a model whose forward gives what is asked of pairs; or say why not."""
+    """Have a model compute the prompt of each pair once, or say why it cannot."""
     if why := shared.install(model):
         say(f"the prompt of a pair is computed for each answer: {why}")
 

@@ -182,9 +182,7 @@ def _inputs(model: Any, rows: Rows, ids: torch.Tensor) -> dict[str, Any]:
     }
 
 
-def _next_tokens(
-    model: Any, forward: Callable[..., Any], rows: Rows, ids: torch.Tensor, labels: torch.Tensor
-) -> Any:
+def _next_tokens(model: Any, forward: Callable[..., Any], rows: Rows, ids: torch.Tensor, labels: Any) -> Any:
     """As the forward of the sequences: TRL's output, of shape (N, T - 1), for labels (N, T)."""
     wanted, place = labels[:, 1:], rows.place[:, :-1]
     # What both sequences share has the same next token in both, and is asked for if one of them asks.

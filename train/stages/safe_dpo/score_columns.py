@@ -21,9 +21,9 @@ from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 from ...data import cache
 from ...data.encoding.tokens import Row
 from ...errors import UserError
+from ...model import next_token
 from ...processes import spread
 from ...reporting import say
-from ...model import next_token
 from ..pairs import collate, images, logps, shared
 from ..pairs.collate import Batch
 from . import scoring

@@ -71,18 +71,24 @@ def sequences(pairs: list[tuple[int, int, int]], seed: int = 0) -> tuple[torch.T
     return ids, mask, labels
 
 
+LM: Any = AutoModelForCausalLM
+Scorer: Any = AutoModelForSequenceClassification
+
+
 def model(family: str, attention: str = "sdpa", **more: Any) -> Any:
     torch.manual_seed(1)
     config = AutoConfig.for_model(family, **(SMALL | SHARING.get(family, {}) | more))
     config._attn_implementation = attention
     config._experts_implementation = "eager"  # the grouped product has no double precision
-    made = AutoModelForCausalLM.from_config(config).double()
+    made = LM.from_config(config).double()
     add_fused_lm_head(made, outputs=("log_probs", "entropy", "is_top1"))
     next_token.install(made, "entropy", "is_top1")
     return made.eval()
 
 
-def outcome(of: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor) -> tuple[Any, dict[str, torch.Tensor]]:
+def outcome(
+    of: Any, ids: torch.Tensor, mask: torch.Tensor, labels: torch.Tensor
+) -> tuple[Any, dict[str, torch.Tensor]]:
     """The output, and the gradients of a loss that weighs each token differently."""
     of.zero_grad()
     found = of(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False, fused_lm_head=True)
@@ -98,7 +104,12 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def watched(name: str) -> Any:
         run = getattr(shared, name)
-        return lambda *given: names.append(name) or run(*given)
+
+        def recorded(*given: Any) -> Any:
+            names.append(name)
+            return run(*given)
+
+        return recorded
 
     for name in ("_next_tokens", "_scores"):
         monkeypatch.setattr(shared, name, watched(name))
@@ -133,7 +144,7 @@ def test_every_family_gives_the_same(family: str, attention: str, used: list[str
 @pytest.mark.parametrize("family", NOT_SHARING)
 def test_a_model_that_is_not_masked_is_refused(family: str) -> None:
     config = AutoConfig.for_model(family, **SMALL | {"n_head": 4, "expand": 2, "time_step_rank": 4})
-    assert "layers that carry" in shared.why_not(AutoModelForCausalLM.from_config(config))
+    assert "layers that carry" in shared.why_not(LM.from_config(config))
 
 
 def test_beyond_a_sliding_window_each_sequence_has_its_own_row() -> None:
@@ -156,7 +167,7 @@ def test_flash_attention_and_experts_losses_are_refused() -> None:
 def test_scores_of_a_reward_model_are_the_same(adapted: bool, used: list[str]) -> None:
     torch.manual_seed(1)
     config = AutoConfig.for_model("qwen2", **SMALL, num_labels=1)
-    made: Any = AutoModelForSequenceClassification.from_config(config)
+    made: Any = Scorer.from_config(config)
     made = (with_adapter(made, "SEQ_CLS") if adapted else made).double().eval()
     ids, mask, _ = sequences(PAIRS)
     expected = made(input_ids=ids, attention_mask=mask, use_cache=False).logits

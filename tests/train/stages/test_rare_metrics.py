@@ -1,0 +1,66 @@
+"""What the head measures besides the loss is measured in the steps that are logged, and is the same then."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset  # type: ignore[import-untyped]
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from alignlaunch.train.stages import dpo, sft
+
+STAGES: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+    "sft": (sft, "sft.jsonl", ("loss", "entropy", "mean_token_accuracy")),
+    "dpo": (dpo, "pairs.jsonl", ("loss", "entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected")),
+}
+
+
+def trained(stage: str, place: Path, folder: Path, **logging: Any) -> list[dict[str, Any]]:
+    """The records of five steps and an evaluation."""
+    module, file, _ = STAGES[stage]
+    tokenizer = AutoTokenizer.from_pretrained(place / "model")
+    args = module.Config(
+        output_dir=str(folder),
+        max_steps=5,
+        per_device_train_batch_size=2,
+        learning_rate=1e-3,
+        max_length=64,
+        gradient_checkpointing=False,
+        eval_strategy="steps",
+        eval_steps=3,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        bf16=False,
+        disable_tqdm=True,
+        seed=5,
+        **logging,
+    )
+    encode = module.encoder(tokenizer, args)
+    records = [json.loads(line) for line in (place / file).read_text().splitlines()][:12]
+    rows = Dataset.from_list([row for record in records for row in encode(record).rows])
+    model = AutoModelForCausalLM.from_pretrained(place / "model")
+    trainer = module.trainer(args, model, None, tokenizer, rows, rows)
+    trainer.train()
+    history: list[dict[str, Any]] = trainer.state.log_history
+    return history
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_steps_that_are_not_logged_are_not_measured(stage: str, workplace: Path, tmp_path: Path) -> None:
+    *_, names = STAGES[stage]
+    every = trained(stage, workplace, tmp_path / "every", logging_steps=1)
+    some = trained(stage, workplace, tmp_path / "some", logging_steps=2, logging_first_step=True)
+    assert [record["step"] for record in some if "loss" in record] == [1, 2, 4]
+    expected = {record["step"]: record for record in every if "loss" in record}
+    for record in some:
+        if "loss" in record:
+            for name in names[1:]:
+                assert record[name] == pytest.approx(expected[record["step"]][name], abs=1e-6), (record["step"], name)
+    found, right = (next(r for r in records if "eval_loss" in r) for records in (some, every))
+    for name in names:
+        assert found[f"eval_{name}"] == pytest.approx(right[f"eval_{name}"], abs=1e-6), name
+        assert found[f"eval_{name}"] != 0
