@@ -44,6 +44,17 @@ TRAIN: dict[str, Any] = {
     "seed": 1,
 }
 
+PAGE = """# Preference training: our stages and TRL's trainers
+
+Made by `make bench-pairs`: LoRA of SmolLM2-135M, {batch} pairs a batch, {rounds} round(s), the two sides in turn, each run in
+a process of its own; medians, and of the ratios the spread. {machine}, CPU, fp32. The memory is the process's peak. An
+equal first loss shows that both computed the same thing.
+
+The prompt of a pair is computed once (`train/stages/pairs/shared.py`), and the head without recomputation, because these
+logits fit into memory (`train/model/next_token.py`).
+
+"""
+
 
 def records(shape: str) -> list[dict[str, str]]:
     """Pairs of random English words."""
@@ -179,7 +190,7 @@ def main() -> None:
         for shape in [options.shape] if options.shape else SHAPES:
             lines.append(row(stage, shape, options.rounds))
             print(lines[-1], flush=True)
-    text = f"{platform.machine()}, CPU, {options.rounds} rounds.\n\n" + "\n".join(lines) + "\n"
+    text = PAGE.format(rounds=options.rounds, machine=platform.machine(), batch=BATCH) + "\n".join(lines) + "\n"
     if options.write:
         options.write.write_text(text, encoding="utf-8")
 
