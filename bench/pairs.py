@@ -46,12 +46,12 @@ TRAIN: dict[str, Any] = {
 
 PAGE = """# Preference training: our stages and TRL's trainers
 
-Made by `make bench-pairs`: LoRA of SmolLM2-135M, {batch} pairs a batch, {rounds} round(s), the two sides in turn, each run in
-a process of its own; medians, and of the ratios the spread. {machine}, CPU, fp32. The memory is the process's peak. An
-equal first loss shows that both computed the same thing.
+Made by `make bench-pairs`: LoRA of SmolLM2-135M, {batch} pairs a batch, {rounds} round(s), the two sides in turn, each
+run in a process of its own; medians, and of the ratios the spread. {machine}, CPU, fp32. The memory is the process's
+peak. An equal first loss shows that both computed the same thing.
 
-The prompt of a pair is computed once (`train/stages/pairs/shared.py`), and the head without recomputation, because these
-logits fit into memory (`train/model/next_token.py`).
+The prompt of a pair is computed once (`train/stages/pairs/shared.py`), and the head without recomputation, because
+these logits fit into memory (`train/model/next_token.py`).
 
 """
 
