@@ -28,7 +28,8 @@ class MeasuredTrainer:
     #: 2 for preference pairs: one sample, two sequences.
     sequences_per_sample = 1
 
-    _counts: Any = None  # [tokens, sequences] of this rank since the last record
+    _counts: Any = None  # [tokens, sequences, tokens that pairs share] of this rank since the last record
+    _saved: int = 0  # all tokens that pairs have shared before it
     _counting_since: float = 0.0
     args: Any
     accelerator: Any
@@ -38,10 +39,11 @@ class MeasuredTrainer:
         """Count the micro-batch, then train on it."""
         if self._counts is None:
             self._counting_since = time.perf_counter()
-            self._counts = torch.zeros(2, dtype=torch.long, device=self.args.device)
+            self._counts = torch.zeros(3, dtype=torch.long, device=self.args.device)
+            self._saved = self.tokens_saved()
         mask = inputs.get("attention_mask")
         if mask is not None:
-            self._counts += torch.stack([mask.sum(), mask.new_tensor(len(mask))])
+            self._counts[:2] += torch.stack([mask.sum(), mask.new_tensor(len(mask))])
         else:  # padding-free: all sequences in one row, each with positions from 0
             self._counts[0] += inputs["input_ids"].numel()
             self._counts[1] += (inputs["position_ids"] == 0).sum()
@@ -51,15 +53,20 @@ class MeasuredTrainer:
         """Add what was measured since the last record of training. A collective."""
         if "loss" in logs and self._counts is not None:
             seconds = max(time.perf_counter() - self._counting_since, 1e-9)
-            tokens, sequences = self.accelerator.reduce(self._counts, "sum").tolist()
+            self._counts[2] = self.tokens_saved() - self._saved
+            tokens, sequences, saved = self.accelerator.reduce(self._counts, "sum").tolist()
             logs["tokens_per_second"] = round(tokens / seconds, 1)
             logs["samples_per_second"] = round(sequences / self.sequences_per_sample / seconds, 3)
             logs["memory_peak_gib"] = round(_memory_peak() / 2**30, 2)
-            mfu = self._mfu(tokens / seconds, tokens / max(sequences, 1))
+            mfu = self._mfu((tokens - saved) / seconds, tokens / max(sequences, 1))
             if mfu is not None:
                 logs["mfu"] = round(mfu, 4)
             self._counts = None
         super().log(logs, start_time)  # type: ignore[misc]
+
+    def tokens_saved(self) -> int:
+        """The tokens that this rank has trained on until now without computing them: none, unless a stage says so."""
+        return 0
 
     def _mfu(self, tokens_per_second: float, sequence_length: float) -> float | None:
         device_peak = flops.peak(torch.cuda.get_device_name()) if torch.cuda.is_available() else None

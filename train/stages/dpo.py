@@ -7,6 +7,7 @@ not depend on how they are split into batches.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ from .trl_metrics import TrlTrainer
 HEAD = "lm"
 Config = DPOConfig
 encoder, image_encoder = encoders.dpo, encoders.dpo_images
+#: What rounding in 16 bits may make of the first loss.
+FIRST_LOSS_WITHIN = 0.02
 
 
 @dataclass
@@ -54,6 +57,21 @@ class Trainer(TrlTrainer, DPOTrainer):
     accelerator: Any
     _signature_columns: Any
     _evaluated: tuple[str, ...] = ()
+    _has_begun = False
+
+    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """TRL's loss. Says so if the first one is not ln 2: before any training the policy is its reference."""
+        loss = super().compute_loss(model, *args, **kwargs)
+        if model.training and not self._has_begun:
+            self._has_begun = True
+            plain = self.loss_types == ["sigmoid"] and not (self.use_weighting or self.args.label_smoothing)
+            if plain and self.state.global_step == 0 and abs(float(loss) - math.log(2)) > FIRST_LOSS_WITHIN:
+                say(
+                    f"the first loss is {float(loss):.4f} and not ln 2 = 0.6931: the reference does not compute what "
+                    "the model computes before it is trained. Look at their precision, or train with "
+                    "`precompute_ref_log_probs: false`."
+                )
+        return loss
 
     def prediction_step(
         self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: list[str] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..beating import BeatingTrainer
+from ..model.adapter import base_of
 from ..outputs.saving import WriterTrainer
 from ..outputs.tiers import TieredTrainer
 from ..reporting import MeasuredTrainer
@@ -13,3 +14,7 @@ from .finite import FiniteTrainer
 class StageTrainer(FiniteTrainer, BeatingTrainer, StoppingTrainer, TieredTrainer, WriterTrainer, MeasuredTrainer):
     """Mixin for a Trainer: ends at a loss that is not finite, shows that it is alive, stops on request, commits
     checkpoints, measures speed, copies no more than is saved."""
+
+    def tokens_saved(self) -> int:
+        """The tokens of prompts that were not computed a second time (`pairs.shared`)."""
+        return int(getattr(base_of(self.accelerator.unwrap_model(self.model)), "tokens_saved", 0))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
@@ -38,21 +40,21 @@ def records(workplace: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (workplace / "pairs.jsonl").read_text().splitlines()]
 
 
-def ours(stage: Any, records: list[dict[str, Any]], place: Path, folder: Path) -> Any:
-    args = stage.Config(output_dir=str(folder), **COMMON)
+def ours(stage: Any, records: list[dict[str, Any]], place: Path, folder: Path, **more: Any) -> Any:
+    args = stage.Config(output_dir=str(folder), **COMMON | more)
     tokenizer, model = read(place)
     encode = stage.encoder(tokenizer, args)
     rows = Dataset.from_list([row for record in records for row in encode(record).rows])
     return stage.trainer(args, model, None, tokenizer, rows, None)
 
 
-def theirs(make: Any, config: Any, records: list[dict[str, Any]], place: Path, folder: Path) -> Any:
+def theirs(make: Any, config: Any, records: list[dict[str, Any]], place: Path, folder: Path, **more: Any) -> Any:
     tokenizer, model = read(place)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return make(
             model=model,
-            args=config(output_dir=str(folder), **COMMON),
+            args=config(output_dir=str(folder), **COMMON | more),
             processing_class=tokenizer,
             train_dataset=Dataset.from_list(records),
         )
@@ -83,6 +85,55 @@ def test_five_steps(
         within = tolerance.of(name)
         assert [step[name] for step in found] == pytest.approx([step[name] for step in expected], abs=within), name
     assert expected[0]["loss"] - expected[-1]["loss"] > 0.05
+
+
+#: Each of TRL's DPO losses, and what changes how they are made.
+LOSSES: list[dict[str, Any]] = [
+    *({"loss_type": [name]} for name in ("sigmoid", "hinge", "ipo", "nca_pair", "bco_pair", "sppo_hard", "aot")),
+    *({"loss_type": [name]} for name in ("aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm")),
+    *({"loss_type": [name], "label_smoothing": 0.1} for name in ("exo_pair", "robust")),
+    {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]},
+    {"use_weighting": True},
+    {"ld_alpha": 0.5},
+    {"f_divergence_type": "js_divergence"},
+    {"precompute_ref_log_probs": True},
+    {"padding_free": True},
+    {"truncation_mode": "keep_end", "max_length": 40},
+]
+
+
+@pytest.mark.parametrize("settings", LOSSES, ids=lambda one: "-".join(map(str, [*one, *one.values()])))
+def test_every_loss_of_dpo(
+    settings: dict[str, Any], records: list[dict[str, Any]], workplace: Path, tmp_path: Path
+) -> None:
+    more = settings | {"max_steps": 2}
+    found, expected = (
+        [step for step in train(run) if "loss" in step]
+        for run in (
+            ours(dpo, records, workplace, tmp_path / "ours", **more),
+            theirs(DPOTrainer, DPOConfig, records, workplace, tmp_path / "theirs", **more),
+        )
+    )
+    assert len(found) == len(expected) == 2
+    for a, b in zip(found, expected, strict=True):
+        for name in b:
+            if name in ("loss", "grad_norm", "entropy", "mean_token_accuracy") or "/" in name:
+                assert a[name] == pytest.approx(b[name], abs=tolerance.of(name), rel=1e-4), name
+    if settings.get("loss_type", ["sigmoid"]) == ["sigmoid"] and not settings.get("use_weighting"):
+        assert found[0]["loss"] == pytest.approx(math.log(2), abs=1e-5), "before the first step it is its reference"
+
+
+def test_a_reference_that_is_another_model_is_told(
+    records: list[dict[str, Any]], workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(ours(dpo, records, workplace, tmp_path / "same", max_steps=1))
+    assert "ln 2" not in capsys.readouterr().out
+    trainer = ours(dpo, records, workplace, tmp_path / "other", max_steps=1)
+    with torch.no_grad():
+        for weight in trainer.ref_model.parameters():
+            weight.mul_(1.5)
+    train(trainer)
+    assert "and not ln 2 = 0.6931" in capsys.readouterr().out
 
 
 def train(trainer: Any) -> list[dict[str, Any]]:

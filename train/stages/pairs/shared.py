@@ -35,12 +35,14 @@ class Rows:
     source (R, L): each token's place in the flat sequences. positions (R, L): its place in its own sequence.
     segments (R, L): 3 p + 1 for what pair p shares, 3 p + 2 and 3 p + 3 for the rest of its sequences, 0 for padding.
     place (N, T): each sequence's token's place in the flat rows (of padding 0).
+    saved: how many tokens fewer they are, padding not counted.
     """
 
     source: torch.Tensor
     positions: torch.Tensor
     segments: torch.Tensor
     place: torch.Tensor
+    saved: int
 
     def visible(self) -> torch.Tensor:
         """The attention mask (R, 1, L, L): True where the token of the third axis sees that of the fourth."""
@@ -99,7 +101,8 @@ def arrange(ids: torch.Tensor, mask: torch.Tensor) -> Rows | None:
                 if kind > 1:
                     place[sequence, part] = torch.arange(there.start, there.stop) + row * length
                 at = there.stop
-    return Rows(*(it.to(ids.device) for it in (source, positions, segments, place)))
+    source, positions, segments, place = (it.to(ids.device) for it in (source, positions, segments, place))
+    return Rows(source, positions, segments, place, saved=sum(shared))
 
 
 def _filled(sizes: list[int]) -> list[list[int]]:
@@ -141,8 +144,8 @@ def window(config: Any) -> int | None:
 def install(model: Any) -> str:
     """Let a model's forwards of pairs compute what both share once; they return the same as before.
 
-    model: a causal language model with a `NextTokenHead`, or a sequence classifier; also below an adapter. Returns why
-    it was not done; empty if it was.
+    model: a causal language model with a `NextTokenHead`, or a sequence classifier; also below an adapter. Its
+    `tokens_saved` counts the tokens that training has not computed twice. Returns why it was not done; empty if it was.
     """
     base = base_of(model)
     if why := why_not(base):
@@ -163,9 +166,14 @@ def install(model: Any) -> str:
         rows = None
         if narrowest is None or ids.shape[1] <= narrowest:
             rows = arrange(ids, kwargs["attention_mask"])
-        return forward(**kwargs) if rows is None else run(base, forward, rows, ids, kwargs.get("labels"))
+        if rows is None:
+            return forward(**kwargs)
+        if torch.is_grad_enabled():
+            base.tokens_saved += rows.saved
+        return run(base, forward, rows, ids, kwargs.get("labels"))
 
     base.forward = shared_forward
+    base.tokens_saved = 0
     return ""
 
 

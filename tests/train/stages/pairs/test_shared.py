@@ -135,6 +135,7 @@ def test_every_family_gives_the_same(family: str, attention: str, used: list[str
     assert shared.install(made) == ""
     found, own = outcome(made, *batch)
     assert used == ["_next_tokens"]
+    assert made.tokens_saved == 11 + 8 + 2  # of each prompt all but the token before the answers
     for name in ("log_probs", "entropy", "is_top1", "label_mask"):
         assert found[name].double().allclose(expected[name].double(), atol=1e-6), name
     assert own.keys() == gradients.keys()
