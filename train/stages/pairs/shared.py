@@ -18,12 +18,15 @@ from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 
 from ...model.adapter import base_of
 from ...model.next_token import NOT_ASKED
+from ...reporting import say
 
 #: Rows of more than this share of the tokens of plain ones save too little: the mask makes attention dearer.
 WORTHWHILE = 0.95
 #: Kinds of layers in which a token sees others only as the mask says.
 MASKED_LAYERS = {"full_attention", "sliding_attention"}
 MASKED_ATTENTION = {"sdpa", "eager"}
+#: What rounding may make of a log-probability or a score, in 32 bits (on a GPU perhaps TF32) and in 16.
+ROUNDING = (0.01, 0.25)
 #: What a forward may be given if its pairs are to share rows.
 PLAIN_INPUTS = {"input_ids", "attention_mask", "use_cache", "return_dict"}
 
@@ -146,6 +149,7 @@ def install(model: Any) -> str:
 
     model: a causal language model with a `NextTokenHead`, or a sequence classifier; also below an adapter. Its
     `tokens_saved` counts the tokens that training has not computed twice. Returns why it was not done; empty if it was.
+    The first forward tries it on a made-up pair, because no list of models is complete.
     """
     base = base_of(model)
     if why := why_not(base):
@@ -153,6 +157,10 @@ def install(model: Any) -> str:
     classifies = isinstance(base, GenericForSequenceClassification)
     forward, run = base.forward, _scores if classifies else _next_tokens
     narrowest = window(base.config.get_text_config())
+
+    @functools.cache
+    def agrees() -> bool:
+        return _agrees(base, forward, run)
 
     @functools.wraps(forward)
     def shared_forward(*args: Any, **kwargs: Any) -> Any:
@@ -162,9 +170,8 @@ def install(model: Any) -> str:
         tuples = kwargs.get("return_dict") is False
         if tuples or args or not (classifies or fused) or not {"input_ids", "attention_mask"} <= given <= PLAIN_INPUTS:
             return forward(*args, **kwargs)
-        ids = kwargs["input_ids"]
-        rows = None
-        if narrowest is None or ids.shape[1] <= narrowest:
+        ids, rows = kwargs["input_ids"], None
+        if agrees() and (narrowest is None or ids.shape[1] <= narrowest):
             rows = arrange(ids, kwargs["attention_mask"])
         if rows is None:
             return forward(**kwargs)
@@ -175,6 +182,30 @@ def install(model: Any) -> str:
     base.forward = shared_forward
     base.tokens_saved = 0
     return ""
+
+
+def _agrees(model: Any, forward: Callable[..., Any], run: Callable[..., Any]) -> bool:
+    """Whether rows give what plain sequences give: tried by every rank on the same pair, which ZeRO-3 needs."""
+    config = model.config.get_text_config()
+    tokens = [i for i in range(1, 22) if i != config.pad_token_id][:20]
+    ids = torch.tensor([tokens[:16], [*tokens[:12], *tokens[16:]]], device=model.device) % config.vocab_size
+    mask = torch.ones_like(ids)
+    rows, was_training = arrange(ids, mask), model.training
+    asked = {} if run is _scores else {"labels": ids, "fused_lm_head": True}
+    model.eval()
+    try:
+        with torch.no_grad():
+            plain = forward(input_ids=ids, attention_mask=mask, use_cache=False, **asked)
+            found = run(model, forward, rows, ids, asked.get("labels"))
+    finally:
+        model.train(was_training)
+    name = "log_probs" if asked else "logits"
+    difference = float((found[name].float() - plain[name].float()).abs().max())
+    halves = model.dtype.itemsize < 4 or torch.is_autocast_enabled(ids.device.type)
+    if not difference <= ROUNDING[halves]:  # NaN is not, either
+        say(f"the prompt of a pair is computed for each answer: computed once, {name} differ by {difference:.2g}")
+        return False
+    return True
 
 
 def _inputs(model: Any, rows: Rows, ids: torch.Tensor) -> dict[str, Any]:

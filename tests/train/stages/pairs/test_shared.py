@@ -111,6 +111,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return recorded
 
+    monkeypatch.setattr(shared, "_agrees", lambda *_: True)  # which would run them once more
     for name in ("_next_tokens", "_scores"):
         monkeypatch.setattr(shared, name, watched(name))
     return names
@@ -146,6 +147,26 @@ def test_every_family_gives_the_same(family: str, attention: str, used: list[str
 def test_a_model_that_is_not_masked_is_refused(family: str) -> None:
     config = AutoConfig.for_model(family, **SMALL | {"n_head": 4, "expand": 2, "time_step_rank": 4})
     assert "layers that carry" in shared.why_not(LM.from_config(config))
+
+
+def test_it_is_tried_before_it_is_relied_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """A model whose tokens see all others passes for a decoder here."""
+    batch = sequences(PAIRS)
+    made = model("roberta", is_decoder=True)
+    assert shared.install(made) == ""
+    made.config.is_decoder = False
+    for layer in made.roberta.encoder.layer:
+        layer.attention.self.is_causal = layer.attention.self.is_decoder = False
+    outcome(made, *batch)
+    assert made.tokens_saved == 0
+    assert "computed once, log_probs differ by" in capsys.readouterr().out
+    assert made.training is False
+    decoder = model("qwen3").train()
+    assert shared.install(decoder) == ""
+    outcome(decoder, *batch)
+    assert decoder.tokens_saved > 0
+    assert decoder.training
+    assert capsys.readouterr().out == ""
 
 
 def test_beyond_a_sliding_window_each_sequence_has_its_own_row() -> None:
