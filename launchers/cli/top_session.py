@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Collection
@@ -37,6 +38,10 @@ def watch(name: str | None, wanted: Collection[str], count: int, interval: float
         session.run(terminal)
     for run in session.cancelling:
         say(f"{run.handle}: it is still being cancelled")
+    # A look may be going on in its thread, in the middle of a library: Python's own exit could wait for it, or abort.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 class _Session:
