@@ -237,8 +237,13 @@ def _next_tokens(model: Any, forward: Callable[..., Any], rows: Rows, ids: torch
 
 
 def _scores(model: Any, forward: Callable[..., Any], rows: Rows, ids: torch.Tensor, labels: None) -> Any:
-    """As the forward of the sequences: one score (N, 1) at the last token of each."""
+    """As the forward of the sequences: one score (N, 1) at the last token of each.
+
+    As transformers has it that is the last one that is not the pad token, be it the end-of-sequence token, too.
+    """
     del forward, labels
     hidden = getattr(model, model.base_model_prefix)(**_inputs(model, rows, ids)).last_hidden_state
-    last = rows.place.amax(1)  # of padding it is 0
+    places = torch.arange(ids.shape[1], device=ids.device)
+    column = (places * (ids != model.config.get_text_config().pad_token_id)).argmax(1, keepdim=True)
+    last = rows.place.gather(1, column).squeeze(1)
     return SequenceClassifierOutputWithPast(logits=model.score(hidden.flatten(0, 1)[last]))

@@ -192,6 +192,8 @@ def test_scores_of_a_reward_model_are_the_same(adapted: bool, used: list[str]) -
     made: Any = Scorer.from_config(config)
     made = (with_adapter(made, "SEQ_CLS") if adapted else made).double().eval()
     ids, mask, _ = sequences(PAIRS)
+    for i in (0, 4):
+        ids[i, int(mask[i].sum()) - 1] = 0  # the end-of-sequence token is often the pad token, too
     expected = made(input_ids=ids, attention_mask=mask, use_cache=False).logits
     torch.autograd.backward(expected.square().sum())
     gradients = {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
@@ -201,7 +203,7 @@ def test_scores_of_a_reward_model_are_the_same(adapted: bool, used: list[str]) -
     torch.autograd.backward(found.square().sum())
     assert used == ["_scores"]
     assert found.allclose(expected, atol=1e-9)
-    assert all(made.get_parameter(name).grad.allclose(gradient, atol=1e-9) for name, gradient in gradients.items())
+    assert all(made.get_parameter(name).grad.allclose(gradient, atol=1e-6) for name, gradient in gradients.items())
 
 
 def test_an_adapter_s_gradients_are_the_same(used: list[str]) -> None:
