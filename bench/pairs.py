@@ -84,6 +84,7 @@ def run(side: str, stage: str, shape: str, folder: str) -> dict[str, Any]:
 
     warnings.simplefilter("ignore")
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    tokenizer.bos_token = None  # TRL's ORPO would put it before each prompt
     auto: Any = AutoModelForSequenceClassification if stage == "rm" else AutoModelForCausalLM
     more = {"num_labels": 1} if stage == "rm" else {}
     import torch
