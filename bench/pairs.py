@@ -79,6 +79,7 @@ def run(side: str, stage: str, shape: str, folder: str) -> dict[str, Any]:
     import resource
 
     import peft
+    import torch
     from datasets import Dataset  # type: ignore[import-untyped]
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
@@ -87,8 +88,6 @@ def run(side: str, stage: str, shape: str, folder: str) -> dict[str, Any]:
     tokenizer.bos_token = None  # TRL's ORPO would put it before each prompt
     auto: Any = AutoModelForSequenceClassification if stage == "rm" else AutoModelForCausalLM
     more = {"num_labels": 1} if stage == "rm" else {}
-    import torch
-
     torch.manual_seed(0)  # of a new score head
     model = auto.from_pretrained(MODEL, dtype="float32", **more)
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -56,10 +56,6 @@ class Rows:
         causal = torch.ones(length, length, dtype=torch.bool, device=self.segments.device).tril()
         return (same_pair & same_branch & causal)[:, None]
 
-    def gathered(self, values: torch.Tensor) -> torch.Tensor:
-        """Values of the rows' tokens (R, L, ...) as those of the sequences' tokens (N, T, ...)."""
-        return values.flatten(0, 1)[self.place]
-
 
 def arrange(ids: torch.Tensor, mask: torch.Tensor) -> Rows | None:
     """Rows for sequences (N, T), the first half of which are the first answers, the second half the others.
@@ -69,13 +65,18 @@ def arrange(ids: torch.Tensor, mask: torch.Tensor) -> Rows | None:
     """
     count, width = ids.shape
     tokens = mask.bool()
-    if count % 2 or bool((tokens[:, 1:] & ~tokens[:, :-1]).any()) or not bool(tokens[:, 0].all()):
+    if count % 2:
         return None
-    half = count // 2
+    half, sums = count // 2, tokens.sum(1)
     common = ((ids[:half] == ids[half:]) & tokens[:half] & tokens[half:]).cumprod(1).sum(1)
+    as_long = tokens == (torch.arange(width, device=ids.device) < sums[:, None])
+    # All that is decided by, in one copy from the device, which waits for it.
+    found = torch.cat([common, sums, as_long.all()[None]]).tolist()
+    lengths, is_padded_right = found[half:-1], found[-1]
+    if not is_padded_right or min(lengths) == 0:
+        return None
     # The last common token stands before each rest: its next token is not the same in both.
-    shared = (common - 1).clamp(min=0).tolist()
-    lengths = tokens.sum(1).tolist()
+    shared = [max(0, number - 1) for number in found[:half]]
     sizes = [lengths[p] + lengths[half + p] - shared[p] for p in range(half)]
     bins = _filled(sizes)
     length = max(sizes)
