@@ -101,6 +101,8 @@ TAIL = """
   otherwise depend on the batch size and the number of processes.
 - **safe_dpo scores once, before training** (`scores: precomputed`). The guide keeps both reward models on each GPU
   while it trains: that is `scores: live`.
+- **dpo computes its reference once, before training,** where training sees each pair more than once, and keeps it
+  beside the prepared data; the log says so. `precompute_ref_log_probs` says `false` (at each step) or `true` (before).
 - **A learning rate meant for LoRA is not used for all weights.** With `lora: null`, the defaults of orpo and pt fall
   away and the trainer's own applies. A note says so.
 - **What you give displaces what contradicts it.** `train.num_train_epochs` displaces `train.max_steps` of orpo;

@@ -37,7 +37,7 @@ def setup(job: Job, found: Model, precision: Precision | None = None) -> tuple[S
     each = 2 if spec.stage in PAIRS else 1
     half = bool(train.get("fp16")) or train.get("bf16") is not False
     section, offload = _deepspeed(job)
-    full_reference = _reference(job)
+    full_reference = _reference(job, may_see_images=isinstance(arch.config.get("text_config"), dict))
     packed = bool(train.get("packing", spec.stage == "pt")) or bool(train.get("padding_free"))
     made = Setup(
         tuning=Tuning(found, spec.lora, spec.quantization),
@@ -76,12 +76,26 @@ def _deepspeed(job: Job) -> tuple[dict[str, Any], Offload]:
     return section, "optimizer" if offloaded("offload_optimizer") else "none"
 
 
-def _reference(job: Job) -> Reference:
+def _reference(job: Job, *, may_see_images: bool) -> Reference:
     """The reference model of a full fine-tune. With LoRA there is none: the adapter is switched off instead."""
     if job.spec.stage == "dpo":
-        return "none" if job.spec.train.get("precompute_ref_log_probs") else "trl"
+        return "none" if _is_kept(job, may_see_images=may_see_images) else "trl"
     live = job.spec.stage == "safe_dpo" and job.spec.train.get("scores") == "live"
     return "own" if live else "none"
+
+
+def _is_kept(job: Job, *, may_see_images: bool) -> bool:
+    """Whether dpo computes its reference before training: as the stage decides, and not where that is not known."""
+    train, examples = job.spec.train, job.spec.data.max_train_samples
+    asked = train.get("precompute_ref_log_probs")
+    if asked is not None:
+        return bool(asked)
+    if may_see_images or train.get("sync_ref_model"):
+        return False
+    steps = int(train.get("max_steps", -1))
+    if steps > 0:
+        return examples is not None and steps * job.effective_batch_size > examples
+    return float(train.get("num_train_epochs", 3)) > 1
 
 
 def _rewards(job: Job, policy: Model, notes: list[str]) -> tuple[int, ...]:

@@ -142,13 +142,32 @@ def test_memory_grows_with_the_batch_and_shrinks_with_sharding_and_checkpointing
 
 
 def test_a_reference_model_costs_a_full_fine_tune_a_copy_and_an_adapter_nothing(tmp_path: Path) -> None:
-    full = setup(write(tmp_path, stage="dpo"))
+    live = "train.precompute_ref_log_probs=false"
+    full = setup(write(tmp_path, stage="dpo"), live)
     term = "reference, rewards"
     assert memory.peak(full).terms[term] == 4 * full.tuning.count
-    assert memory.peak(setup(write(tmp_path, stage="dpo"), "train.precompute_ref_log_probs=true")).terms[term] == 0
-    assert memory.peak(setup(write(tmp_path, stage="dpo", lora="{r: 8}"))).terms[term] == 0
-    sharded = setup(write(tmp_path, stage="dpo", zero=3))
+    assert memory.peak(setup(write(tmp_path, stage="dpo", lora="{r: 8}"), live)).terms[term] == 0
+    sharded = setup(write(tmp_path, stage="dpo", zero=3), live)
     assert memory.peak(sharded).terms[term] == 2 * sharded.tuning.count / 8
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_kept"),
+    [
+        (["train.max_steps=-1"], True),  # two epochs, dpo's default
+        (["train.max_steps=-1", "train.num_train_epochs=1"], False),
+        (["train.max_steps=-1", "train.sync_ref_model=true"], False),
+        (["train.precompute_ref_log_probs=true"], True),
+        (["train.max_steps=1000"], False),  # of data of unknown size
+        (["train.max_steps=1000", "data.max_train_samples=1000"], True),
+        (["train.max_steps=1", "data.max_train_samples=1000"], False),
+    ],
+)
+def test_a_reference_that_is_computed_before_training_is_in_no_memory(
+    settings: list[str], is_kept: bool, tmp_path: Path
+) -> None:
+    reference = memory.peak(setup(write(tmp_path, stage="dpo"), *settings)).terms["reference, rewards"]
+    assert (reference == 0) == is_kept
 
 
 def test_safe_dpo_holds_reward_models_only_where_they_score_live(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ STAGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "pt": ({"train": {"max_length": 32}}, ()),
     "sft": ({}, ()),
     "rm": ({"train": EVALUATION, "data": RATED}, ("margin", "eval_loss", "eval_sign_accuracy", "eval_margin")),
-    "dpo": ({}, ("rewards/margins",)),
+    "dpo": ({"train": {"precompute_ref_log_probs": False}}, ("rewards/margins",)),
     "orpo": (
         {"train": EVALUATION, "data": PAIRS},
         ("nll_loss", "rewards/margins", "eval_loss", "eval_rewards/margins"),
@@ -79,6 +79,20 @@ def test_two_processes_equal_one(
     assert saved.keys() == expected.keys()
     # In the mean: Adam divides by the gradient's size, so where it is nearly 0 the order of a sum decides.
     assert max(float((weight - saved[name]).abs().mean()) for name, weight in expected.items()) < 1e-5
+
+
+@pytest.mark.parametrize("lora", [None, matrix({"r": 4, "alpha": 8, "dropout": 0.0})])
+@pytest.mark.parametrize("zero", [matrix(None), matrix("zero2.json"), "zero3.json"])
+def test_a_reference_computed_before_training_by_two_processes(
+    zero: str | None, lora: dict[str, Any] | None, run_job: Runner
+) -> None:
+    name = f"reference-{zero}-{bool(lora)}"
+    changes = {"stage": "dpo", "lora": lora, "data": {"train": ["pairs.jsonl"], "cache_dir": f"cache-{name}"}}
+    live = {"gradient_accumulation_steps": 2, "precompute_ref_log_probs": False}
+    expected = run_job(f"alone-{name}", train=live, **changes)
+    found = run_job(f"two-{name}", nproc=2, zero=zero, train={"precompute_ref_log_probs": True}, **changes)
+    assert "scoring logps" in found.stdout
+    assert_same(found, expected, "rewards/margins")
 
 
 @pytest.mark.parametrize("stage", ["sft", matrix("rm"), matrix("dpo"), matrix("orpo")])

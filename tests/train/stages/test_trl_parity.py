@@ -41,7 +41,8 @@ def records(workplace: Path) -> list[dict[str, Any]]:
 
 
 def ours(stage: Any, records: list[dict[str, Any]], place: Path, folder: Path, **more: Any) -> Any:
-    args = stage.Config(output_dir=str(folder), **COMMON | more)
+    live = {"precompute_ref_log_probs": False} if stage is dpo else {}
+    args = stage.Config(output_dir=str(folder), **COMMON | live | more)
     tokenizer, model = read(place)
     encode = stage.encoder(tokenizer, args)
     rows = Dataset.from_list([row for record in records for row in encode(record).rows])
@@ -96,7 +97,6 @@ LOSSES: list[dict[str, Any]] = [
     {"use_weighting": True},
     {"ld_alpha": 0.5},
     {"f_divergence_type": "js_divergence"},
-    {"precompute_ref_log_probs": True},
     {"padding_free": True},
     {"truncation_mode": "keep_end", "max_length": 40},
 ]

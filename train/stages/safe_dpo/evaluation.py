@@ -18,9 +18,9 @@ from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 from ...data.encoding import vision
 from ...data.encoding.tokens import Row, tokenizer_of
 from ...processes import spread
+from ..pairs import start_model
 from ..pairs.collate import Collate, collator
-from . import scoring
-from .scoring import Scorer
+from ..pairs.score_columns import Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class SafetyEval:
         self._words = vision.with_paths(rows)
         self._prompts = _prompts(self._words, args.eval_generate)
         self._tail = _template_tail(self._words, self._tokenizer.eos_token_id)
-        with scoring.start(model, args) as begun:
+        with start_model.before_training(model, args) as begun:
             self._start = self._answers(begun)
 
     def run(self, model: Any, rewards: dict[str, Scorer]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -110,7 +110,7 @@ class SafetyEval:
         found: list[list[int]] = []
         for start in range(0, len(mine), args.per_device_eval_batch_size):
             asked = self._asked([self._prompts[i] for i in mine[start : start + args.per_device_eval_batch_size]])
-            with torch.no_grad(), scoring.autocast(args):
+            with torch.no_grad(), start_model.autocast(args):
                 made = model.generate(
                     **send_to_device(asked, args.device),
                     max_new_tokens=args.eval_max_new_tokens,

@@ -8,7 +8,7 @@ reference sees the images of a batch that has any; a reward model reads its `tex
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from ...data.encoding import chat_template, vision
 from ...data.encoding.tokens import Row, tokenizer_of
 from ...errors import UserError
 from ...model import frozen
-from ...model.loading import placement, zero_stage
+from ...model.loading import placement
+from ..pairs import start_model
 from ..pairs.collate import Batch
-from ..pairs.logps import prepare, share, token_logps
+from ..pairs.logps import share, token_logps
+from ..pairs.score_columns import Scorer
 
-Scorer = Callable[[Batch], torch.Tensor]
 NAMES = ("reference", "helpful", "harmless")
 
 
@@ -45,56 +46,19 @@ def collate(rows: list[Row], sides: tuple[str, str], answer_mask: torch.Tensor) 
     return batch
 
 
-def has_adapter(model: Any) -> bool:
-    """Whether the model has an adapter, without which it is its own reference."""
-    return hasattr(model, "disable_adapter")
-
-
-@contextlib.contextmanager
-def without_adapter(model: Any, unwrapped: Any) -> Iterator[None]:
-    """Within the context the model is the start model, in eval mode: its adapter, if it has one, is switched off."""
-    was_training = model.training
-    model.eval()
-    try:
-        with unwrapped.disable_adapter() if has_adapter(unwrapped) else contextlib.nullcontext():
-            yield
-    finally:
-        model.train(was_training)
-
-
-@contextlib.contextmanager
-def start(model: Any, args: Any) -> Iterator[Any]:
-    """Yield the start model, before training begins: the policy itself, or under ZeRO-3 a copy (then a collective).
-
-    (Under ZeRO-3 only the trainer's engine can gather the policy's shards in a forward, and there is none yet.)
-    """
-    if zero_stage(args) == 3 and not getattr(model, "is_quantized", False):
-        with frozen.temporary(_start_model(model, args)) as copy:
-            yield copy
-    else:
-        with whole(model, args), without_adapter(model, model):
-            yield model
-
-
-def _start_model(model: Any, args: Any) -> Any:
-    copy = frozen.start_model(model, args)
-    prepare(getattr(copy, "module", copy))  # an engine's under ZeRO-3
-    return copy
-
-
 @contextlib.contextmanager
 def reference(model: Any, args: Any) -> Iterator[Scorer]:
     """Yield a scorer by the start model, before training begins."""
-    with start(model, args) as begun, autocast(args):
+    with start_model.before_training(model, args) as begun, start_model.autocast(args):
         yield lambda inputs: reference_logps(begun, inputs)
 
 
 def reference_copy(model: Any, args: Any) -> Scorer:
     """A scorer by a frozen copy of a model that is about to be trained."""
-    copy = _start_model(model, args)
+    copy = start_model.copy(model, args)
 
     def score(inputs: Batch) -> torch.Tensor:
-        with autocast(args):
+        with start_model.autocast(args):
             return reference_logps(copy, inputs)
 
     return score
@@ -164,7 +128,7 @@ def _full(folder: str, args: Any) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     model, info = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=_dtype(args), output_loading_info=True, **placement(args)
+        folder, dtype=start_model.dtype(args), output_loading_info=True, **placement(args)
     )
     if info["missing_keys"] or model.config.num_labels != 1:
         raise ValueError("it has no score head with one output.")
@@ -179,32 +143,4 @@ def _adapter(folder: str, args: Any) -> Any:
         if not any("score" in name for name in weights.keys()):  # noqa: SIM118 - not a dict
             raise ValueError("the adapter has no score head (modules_to_save).")
     make: Any = AutoPeftModelForSequenceClassification
-    return make.from_pretrained(folder, num_labels=1, dtype=_dtype(args), **placement(args))
-
-
-def _dtype(args: Any) -> torch.dtype:
-    return torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
-
-
-def autocast(args: Any) -> Any:
-    """A context in which models compute in the policy's precision."""
-    return torch.autocast(args.device.type, dtype=_dtype(args), enabled=args.bf16 or args.fp16)
-
-
-@contextlib.contextmanager
-def whole(model: Any, args: Any) -> Iterator[None]:
-    """Within the context, a model that no trainer has prepared yet can compute on this rank's device. A collective."""
-    with _gathered(model):
-        if model.device.type != args.device.type:
-            model.to(args.device)
-        yield
-
-
-def _gathered(model: Any) -> Any:
-    """Under ZeRO-3, a context in which every rank has all weights. A collective."""
-    parameters = [p for p in model.parameters() if hasattr(p, "ds_id")]
-    if not parameters:
-        return contextlib.nullcontext()
-    import deepspeed  # type: ignore[import-untyped]
-
-    return deepspeed.zero.GatheredParameters(parameters)
+    return make.from_pretrained(folder, num_labels=1, dtype=start_model.dtype(args), **placement(args))

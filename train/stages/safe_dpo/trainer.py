@@ -24,15 +24,15 @@ from ...data.encoding.pair_rows import IMAGE_COLUMNS, SIDES
 from ...data.encoding.tokens import Row, tokenizer_of
 from ...errors import UserError
 from ...model.adapter import add
-from ..pairs import images
+from ..pairs import images, score_columns, start_model
 from ..pairs.collate import Batch, Collate, collator
 from ..pairs.logps import prepare, token_logps
+from ..pairs.score_columns import Scorer
 from ..pairs.trainer import PairTrainer
-from . import evaluation, objectives, score_columns, scoring
+from . import evaluation, objectives, scoring
 from .config import Objective, SafeDPOConfig
 from .evaluation import SafetyEval
 from .multiplier import Multiplier
-from .scoring import Scorer
 
 HEAD = "lm"
 Config = SafeDPOConfig
@@ -177,7 +177,7 @@ class SafeDPOTrainer(PairTrainer):
         with torch.no_grad():
             inputs = inputs | {name: score(inputs) for name, score in self._live.items()}
             if "reference" not in inputs:
-                with scoring.without_adapter(model, self.accelerator.unwrap_model(model)):
+                with start_model.without_adapter(model, self.accelerator.unwrap_model(model)):
                     inputs["reference"] = scoring.reference_logps(model, inputs)
         return inputs
 
@@ -207,7 +207,7 @@ def trainer(args: Any, model: Any, adapter: Any, reader: Any, train: Any, evalua
         train, *rest = _with_scores(sets, collate, folders, args, model, reader)
         evaluation = rest[0] if rest else None
     else:
-        if not scoring.has_adapter(model):
+        if not start_model.has_adapter(model):
             live["reference"] = scoring.reference_copy(model, args)
         live |= {name: scoring.reward_model(name, folder, reader, args) for name, folder in folders.items()}
     return SafeDPOTrainer(
@@ -226,18 +226,16 @@ def _with_scores(
     sets: list[Any], collate: Collate, folders: dict[str, str], args: Any, model: Any, reader: Any
 ) -> list[Any]:
     """The data sets with columns for the reference and each reward model, one model after the other."""
-    add = partial(score_columns.add, sides=SIDES, args=args)
-    loaded_as = (getattr(model.config, name, None) for name in ("_commit_hash", "quantization_config"))
     tokenizer = tokenizer_of(reader)
-    identity = score_columns.identity(
-        *(model.config.name_or_path, args, model.dtype, len(tokenizer), *loaded_as),
-        files=chain.from_iterable(map(vision.pictures, sets)),
+    add = partial(score_columns.add, sides=SIDES, args=args, batch_size=args.per_device_eval_batch_size)
+    identity = score_columns.of_start_model(
+        model, tokenizer, args, scoring, files=chain.from_iterable(map(vision.pictures, sets))
     )
     sets = add(sets, name="reference", identity=identity, load=partial(scoring.reference, model, args), collate=collate)
     words = collator(SIDES, tokenizer.pad_token_id)
     for name, folder in folders.items():
         load = partial(scoring.reward, name, folder, reader, args)
-        sets = add(sets, name=name, identity=score_columns.identity(folder, args), load=load, collate=words)
+        sets = add(sets, name=name, identity=score_columns.identity(folder, args, scoring), load=load, collate=words)
     return sets
 
 

@@ -20,9 +20,9 @@ from alignlaunch.train.data.encoding.pair_rows import SIDES
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.model import loading
 from alignlaunch.train.stages import safe_dpo
-from alignlaunch.train.stages.pairs import images
+from alignlaunch.train.stages.pairs import images, score_columns
 from alignlaunch.train.stages.pairs.logps import prepare
-from alignlaunch.train.stages.safe_dpo import score_columns, scoring
+from alignlaunch.train.stages.safe_dpo import scoring
 from alignlaunch.train.stages.safe_dpo.evaluation import SafetyEval
 
 from .test_safe_dpo import BETA, KL, K, Oracle, W, leave_reference, step
@@ -221,10 +221,10 @@ def test_columns_are_those_of_the_pictures_as_they_are(gallery: Path, tmp_path: 
     assert list(map(str, vision.pictures(rows))) == files
     copy = tmp_path / "copy.png"
     copy.write_bytes(Path(files[0]).read_bytes())
-    first = score_columns.identity("model", args, files=[copy])
-    assert score_columns.identity("model", args, files=[copy]) == first
+    first = score_columns.identity("model", args, scoring, files=[copy])
+    assert score_columns.identity("model", args, scoring, files=[copy]) == first
     os.utime(copy, (1, 1))
-    assert score_columns.identity("model", args, files=[copy]) != first
+    assert score_columns.identity("model", args, scoring, files=[copy]) != first
 
 
 @torch.no_grad()

@@ -18,10 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from alignlaunch.train.data.encoding.pair_rows import SIDES
 from alignlaunch.train.errors import UserError
 from alignlaunch.train.stages import safe_dpo
+from alignlaunch.train.stages.pairs import score_columns
 from alignlaunch.train.stages.pairs.collate import Batch, collator
-from alignlaunch.train.stages.safe_dpo import score_columns, scoring
-
-from .test_safe_dpo import OBJECTIVES, leave_reference
+from alignlaunch.train.stages.safe_dpo import scoring
+from tests.train.stages.safe_dpo.test_safe_dpo import OBJECTIVES, leave_reference
 
 
 @pytest.fixture
@@ -83,10 +83,11 @@ class Counting:
 
     def __init__(self, dies_at: int | None = None) -> None:
         self.loads = self.batches = 0
+        self.widths: list[int] = []
         self.dies_at = dies_at
 
     @contextlib.contextmanager
-    def __call__(self) -> Iterator[scoring.Scorer]:
+    def __call__(self) -> Iterator[score_columns.Scorer]:
         self.loads += 1
         yield self.score
 
@@ -95,16 +96,17 @@ class Counting:
         if self.batches == self.dies_at:
             raise KeyboardInterrupt
         mask: torch.Tensor = batch["attention_mask"]
+        self.widths.append(mask.shape[1])
         return mask.sum(1).float()
 
 
 def test_scored_once_and_resumed_after_a_kill(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_columns, "ROWS_IN_SHARD", 6)  # 16 rows: shards of 6, 6 and 4
-    args, tokenizer, rows = setting(per_device_eval_batch_size=2)
+    args, tokenizer, rows = setting()
 
     def add(load: Counting, identity: str = "x", rows: Any = rows) -> Any:
         collate = collator(SIDES, tokenizer.pad_token_id)
-        return score_columns.add([rows], SIDES, "helpful", identity, load, collate, args)[0]
+        return score_columns.add([rows], SIDES, "helpful", identity, load, collate, args, 2)[0]
 
     with pytest.raises(KeyboardInterrupt):
         add(Counting(dies_at=5))  # in the second shard
@@ -115,6 +117,9 @@ def test_scored_once_and_resumed_after_a_kill(setting: Any, monkeypatch: pytest.
     assert (again.loads, again.batches) == (0, 0)
     add(other, "y")
     assert other.batches == 3 + 3 + 2
+    assert other.widths[:3] == sorted(other.widths[:3], reverse=True) != other.widths[:1] * 3, (
+        "by length, longest first"
+    )
     some, once_more = Counting(), Counting()
     selected = add(some, rows=rows.select([5, 3, 3]))
     assert some.batches == 2
@@ -130,22 +135,22 @@ def test_a_cache_that_cannot_be_written(setting: Any) -> None:
     place = Path(rows.cache_files[0]["filename"]).parent / f"helpful-x-{rows._fingerprint}"
     place.touch()
     collate = collator(SIDES, tokenizer.pad_token_id)
-    with pytest.raises(UserError, match=r"File exists\. Make room, or name another"):
-        score_columns.add([rows], SIDES, "helpful", "x", Counting(), collate, args)
+    with pytest.raises(UserError, match=r"File exists\. Make room, name another"):
+        score_columns.add([rows], SIDES, "helpful", "x", Counting(), collate, args, 2)
 
 
 def test_the_identity_is_that_of_the_content(setting: Any, workplace: Path, tmp_path: Path) -> None:
     args, _, _ = setting()
     place = tmp_path / "copy"
     shutil.copytree(workplace / "helpful", place)
-    first = score_columns.identity(str(place), args)
+    first = score_columns.identity(str(place), args, scoring)
     (place / "trainer_state.json").write_text("{}")
     (place / "model.safetensors").touch()
-    assert score_columns.identity(str(place), args) == first
-    assert score_columns.identity(str(place), args, "bfloat16") != first
+    assert score_columns.identity(str(place), args, scoring) == first
+    assert score_columns.identity(str(place), args, scoring, "bfloat16") != first
     weights = (place / "model.safetensors").read_bytes()
     (place / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
-    assert score_columns.identity(str(place), args) != first
+    assert score_columns.identity(str(place), args, scoring) != first
 
 
 def test_an_adapter_s_identity_is_also_its_base_s(setting: Any, workplace: Path, tmp_path: Path) -> None:
@@ -156,6 +161,6 @@ def test_an_adapter_s_identity_is_also_its_base_s(setting: Any, workplace: Path,
     shutil.copytree(workplace / "model", base)
     model: Any = AutoModelForCausalLM.from_pretrained(base)
     peft.get_peft_model(model, peft.LoraConfig()).save_pretrained(str(tmp_path / "adapter"))
-    first = score_columns.identity(str(tmp_path / "adapter"), args)
+    first = score_columns.identity(str(tmp_path / "adapter"), args, scoring)
     shutil.copy(workplace / "helpful" / "model.safetensors", base / "model.safetensors")
-    assert score_columns.identity(str(tmp_path / "adapter"), args) != first
+    assert score_columns.identity(str(tmp_path / "adapter"), args, scoring) != first

@@ -2,7 +2,8 @@
 
 So neither the reference nor a reward model takes GPU memory while the policy trains. The rows are scored in shards,
 each by all ranks together and written by the first rank of each node: so a run that was killed continues with the next
-shard, with any number of ranks. The folder's name contains a hash of all that the scores depend on.
+shard, with any number of ranks. Within a shard rows of one length are scored together, the longest first. The folder's
+name contains a hash of all that the scores depend on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -24,27 +26,29 @@ from ...errors import UserError
 from ...model import next_token
 from ...processes import spread
 from ...reporting import say
-from ..pairs import collate, images, logps, shared
-from ..pairs.collate import Batch
-from . import scoring
-from .scoring import Scorer
+from . import collate, images, logps, shared
+from .collate import Batch
 
 ROWS_IN_SHARD = 1024
-#: The modules that scores come from.
-_CODE = (collate, images, logps, next_token, scoring, shared)
+#: The modules that all scores come from.
+_CODE = (collate, images, logps, next_token, shared)
 
+#: Turns a batch of pairs into values of its sequences, all of the first side before those of the other: (N,), or
+#: (N, T - 1) with one for each token of an answer and zero elsewhere.
+Scorer = Callable[[Batch], torch.Tensor]
 Load = Callable[[], contextlib.AbstractContextManager[Scorer]]
 
 
-def identity(place: str, args: Any, *more: object, files: Iterable[Path] = ()) -> str:
+def identity(place: str, args: Any, code: ModuleType, *more: object, files: Iterable[Path] = ()) -> str:
     """A hash of the model at `place` (a folder's content, or a hub id) and of what else its scores depend on.
 
-    args: of which the precision counts. files: counted by path, size and time, as data files are. A collective.
+    args: of which the precision counts. code: the module that has the scorer. files: counted by path, size and time, as
+    data files are. A collective.
     """
     digest = hashlib.sha256()
     if args.process_index == 0:  # the others would only read the same gigabytes again
-        code = "".join(cache.meaning(inspect.getsource(module)) for module in _CODE)
-        digest.update("\0".join([code, place, *map(str, (args.bf16, args.fp16, *more))]).encode())
+        sources = "".join(cache.meaning(inspect.getsource(module)) for module in (*_CODE, code))
+        digest.update("\0".join([sources, place, *map(str, (args.bf16, args.fp16, *more))]).encode())
         for path in _model_files(Path(place)):
             with path.open("rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
@@ -52,6 +56,15 @@ def identity(place: str, args: Any, *more: object, files: Iterable[Path] = ()) -
             stat = path.stat()
             digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}".encode())
     return str(spread.gather(digest.hexdigest())[0][:32])
+
+
+def of_start_model(
+    model: Any, tokenizer: Any, args: Any, code: ModuleType, *more: object, files: Iterable[Path] = ()
+) -> str:
+    """`identity` of the model that training starts from, as it was loaded. A collective."""
+    loaded_as = (getattr(model.config, name, None) for name in ("_commit_hash", "quantization_config"))
+    loaded = model.dtype, len(tokenizer), *loaded_as
+    return identity(model.config.name_or_path, args, code, *loaded, *more, files=files)
 
 
 def _model_files(folder: Path) -> list[Path]:
@@ -65,24 +78,33 @@ def _model_files(folder: Path) -> list[Path]:
 
 
 def add(
-    sets: list[Any], sides: tuple[str, str], name: str, identity: str, load: Load, collate: Any, args: Any
+    sets: list[Any],
+    sides: tuple[str, str],
+    name: str,
+    identity: str,
+    load: Load,
+    collate: Any,
+    args: Any,
+    batch_size: int,
 ) -> list[Any]:
     """The data sets with `{side}_{name}` columns, scored now unless an earlier run has done it. A collective.
 
     sets: prepared `datasets.Dataset`s, in whose folders the scores are kept. load: makes the scorer, if there is work
-    to do. collate: makes the scorer's batch from rows.
+    to do. collate: makes the scorer's batch from `batch_size` rows.
     """
     import datasets  # type: ignore[import-untyped]
 
     shards = [_shards(rows, f"{name}-{identity}") for rows in sets]
     wanted = [(i, k) for i, paths in enumerate(shards) for k in range(len(paths))]
     absent = spread.gather([(i, k) for i, k in wanted if not shards[i][k].is_file()])  # nodes may have separate disks
-    if missing := sorted({shard for found in absent for shard in found}):
+    # (An evaluation alone has its rows as both sets.)
+    unscored = {shards[i][k]: (i, k) for found in absent for i, k in found}
+    if missing := sorted(unscored.values()):
         with load() as score:
             for done, (i, k) in enumerate(missing):
                 say(f"scoring {name}: shard {done + 1} of {len(missing)}")
                 part = range(k * ROWS_IN_SHARD, min((k + 1) * ROWS_IN_SHARD, len(sets[i])))
-                _write(shards[i][k], _score(sets[i], part, sides, name, score, collate, args), args)
+                _write(shards[i][k], _score(sets[i], part, sides, name, score, collate, args, batch_size), args)
     spread.gather(None)  # the others wait for the writers
     scores = [datasets.concatenate_datasets([datasets.Dataset.from_file(str(p)) for p in paths]) for paths in shards]
     return [datasets.concatenate_datasets([a, b], axis=1) for a, b in zip(sets, scores, strict=True)]
@@ -95,13 +117,14 @@ def _shards(rows: Any, folder: str) -> list[Path]:
 
 
 def _score(
-    rows: Any, part: range, sides: tuple[str, str], name: str, score: Scorer, collate: Any, args: Any
+    rows: Any, part: range, sides: tuple[str, str], name: str, score: Scorer, collate: Any, args: Any, batch_size: int
 ) -> list[Row]:
     """The values of a part of the rows, on every rank; each rank scores an equal share."""
-    mine = [part[i] for i in spread.share(len(part), args)]
+    by_length = sorted(part, key=lambda i: -_length(rows[i]))
+    mine = [by_length[i] for i in spread.share(len(part), args)]
     found: list[Row] = []
-    for start in range(0, len(mine), args.per_device_eval_batch_size):
-        batch = collate([rows[i] for i in mine[start : start + args.per_device_eval_batch_size]])
+    for start in range(0, len(mine), batch_size):
+        batch = collate([rows[i] for i in mine[start : start + batch_size]])
         with torch.no_grad():
             values = score(send_to_device(batch, args.device))
         lists = _as_lists(values.cpu(), batch)
@@ -109,7 +132,13 @@ def _score(
         found += [
             {f"{sides[0]}_{name}": a, f"{sides[1]}_{name}": b} for a, b in zip(lists[:half], lists[half:], strict=True)
         ]
-    return spread.join(found, len(part), args)
+    values_of = dict(zip(by_length, spread.join(found, len(part), args), strict=True))
+    return [values_of[i] for i in part]
+
+
+def _length(row: Row) -> int:
+    """The tokens of both sequences."""
+    return sum(len(tokens) for name, tokens in row.items() if name.endswith("_ids"))
 
 
 def _as_lists(values: torch.Tensor, batch: Batch) -> list[Any]:
@@ -136,6 +165,6 @@ def _write(path: Path, found: list[Row], args: Any) -> None:
         work.replace(path)
     except OSError as error:
         raise UserError(
-            f"data.cache_dir: {path.parent}: {error.strerror or error}. Make room, or name another folder; "
-            "`train.scores: live` needs none."
+            f"data.cache_dir: {path.parent}: {error.strerror or error}. Make room, name another folder, or "
+            "have them computed while it trains (`train.scores: live`, `train.precompute_ref_log_probs: false`)."
         ) from error

@@ -1,52 +1,31 @@
 """Direct preference optimisation (arXiv 2305.18290) by TRL's DPOTrainer, with its losses and mixes (`loss_type`).
 
 The rows are already tokenised (`data.encoding`), so that the prompt ends where the chat template ends it. The reference
-is the model without its adapter, or for a full fine-tune a frozen copy. Evaluation is a mean over all pairs, which does
-not depend on how they are split into batches.
+is the model without its adapter, or for a full fine-tune a frozen copy; or it is computed before training
+(`reference`). Evaluation is a mean over all pairs, which does not depend on how they are split into batches.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
-from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl import DPOTrainer  # type: ignore[attr-defined]
 
-from ..data.encoding import encoders
-from ..model import next_token
-from ..model.frozen import load_again
-from ..reporting import say
-from .pairs.logps import share
-from .trl_metrics import TrlTrainer
+from ...data.encoding import encoders
+from ...model import next_token
+from ...model.frozen import load_again
+from ...reporting import say
+from ..pairs.logps import share
+from ..trl_metrics import TrlTrainer
+from . import reference
+from .collator import Collator
 
 HEAD = "lm"
-Config = DPOConfig
 encoder, image_encoder = encoders.dpo, encoders.dpo_images
 #: What rounding in 16 bits may make of the first loss.
 FIRST_LOSS_WITHIN = 0.02
-
-
-@dataclass
-class Collator(DataCollatorForPreference):
-    """TRL's collator, but of an answer of several turns only the assistant's count, not tool results between them."""
-
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """The batch of B pairs; its `completion_mask` has shape (2 B, T), all chosen before all rejected."""
-        batch: dict[str, Any] = super().torch_call(examples)
-        sides = [(example, side) for side in ("chosen", "rejected") for example in examples]
-        for row, (example, side) in zip(batch["completion_mask"], sides, strict=True):
-            learnt = [False] * len(example["prompt_ids"]) + example[f"{side}_learnt"]
-            cut = (
-                slice(-self.max_length, None)
-                if self.truncation_mode == "keep_end" and self.max_length
-                else slice(None, self.max_length)
-            )
-            marks = torch.tensor(learnt[cut], dtype=row.dtype)
-            row[: len(marks)] *= marks
-        return batch
 
 
 class Trainer(TrlTrainer, DPOTrainer):
@@ -100,8 +79,16 @@ class Trainer(TrlTrainer, DPOTrainer):
         super()._set_signature_columns_if_needed()  # type: ignore[no-untyped-call]
         self._signature_columns += ["chosen_learnt", "rejected_learnt"]
 
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """The Trainer's, with an unrounded reference: under DeepSpeed it would cast it to the weights' dtype."""
+        kept = {name: inputs[name].to(self.args.device) for name in reference.COLUMNS if name in inputs}
+        return super()._prepare_inputs(inputs) | kept
+
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset
+
+    def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset  # `reference` adds them, once the model has its head
 
 
 class Alone:
@@ -122,12 +109,14 @@ class Alone:
 
 def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
     """Make the trainer."""
+    if args.precompute_ref_log_probs is None:
+        args.precompute_ref_log_probs = reference.is_worth_keeping(args, train)
     collator = None
     if "chosen_learnt" in train.column_names:
         collator = Collator(tokenizer.pad_token_id, args.max_length, args.truncation_mode, args.pad_to_multiple_of)
     # TRL would load the reference without the rows that a larger tokenizer adds. With `precompute_ref_log_probs` the
     # policy itself is the reference, before training.
-    reference = None if adapter or args.precompute_ref_log_probs else load_again(model, args)
+    frozen = None if adapter or args.precompute_ref_log_probs else load_again(model, args)
     if evaluation is not None and args.per_device_eval_batch_size != 1:
         say(f"train.per_device_eval_batch_size: 1 instead of {args.per_device_eval_batch_size}: each pair by itself")
     args.per_device_eval_batch_size = 1  # one pair (two sequences), whose loss is the batch's
@@ -139,7 +128,7 @@ def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, eva
         train_dataset=train,
         eval_dataset=evaluation,
         peft_config=adapter,
-        ref_model=reference,
+        ref_model=frozen,
     )
     made.compute_metrics = made.pair_means
     measured = ["entropy", "mean_logits", "is_top1"]
@@ -152,4 +141,6 @@ def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, eva
         copy = made.accelerator.unwrap_model(made.ref_model)
         next_token.install(copy)
         share(copy)
+    if args.precompute_ref_log_probs:
+        reference.keep(made)
     return made
