@@ -10,6 +10,7 @@ import os
 import resource
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,17 @@ class MeasuredTrainer:
 
     def _mfu(self, tokens_per_second: float, sequence_length: float) -> float | None:
         device_peak = flops.peak(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
-        each = flops.per_token(self.accelerator.unwrap_model(self.model), sequence_length) if device_peak else None
-        if device_peak is None or each is None:
+        if device_peak is None or self._flops is None:
             return None
+        each = self._flops[0] + self._flops[1] * sequence_length
         return float(each * tokens_per_second / (device_peak * self.accelerator.num_processes))
+
+    @cached_property
+    def _flops(self) -> tuple[float, float] | None:
+        """FLOPs of a token, and how many more for each token of its sequence: the weights are counted once."""
+        model = self.accelerator.unwrap_model(self.model)
+        alone, after_one = (flops.per_token(model, tokens) for tokens in (0, 1))
+        return None if alone is None or after_one is None else (alone, after_one - alone)
 
 
 def _memory_peak() -> int:

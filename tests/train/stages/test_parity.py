@@ -27,9 +27,12 @@ PAIRS = {"train": ["pairs.jsonl"], "validation": ["pairs_eval.jsonl"], "cache_di
 #: What each stage trains on and logs beside loss and gradient norm.
 STAGES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "pt": ({"train": {"max_length": 32}}, ()),
-    "sft": ({}, ()),
-    "rm": ({"train": EVALUATION, "data": RATED}, ("margin", "eval_loss", "eval_sign_accuracy", "eval_margin")),
-    "dpo": ({"train": {"precompute_ref_log_probs": False}}, ("rewards/margins",)),
+    "sft": ({}, ("num_tokens",)),
+    "rm": (
+        {"train": EVALUATION, "data": RATED},
+        ("num_tokens", "margin", "eval_loss", "eval_sign_accuracy", "eval_margin"),
+    ),
+    "dpo": ({"train": {"precompute_ref_log_probs": False}}, ("num_tokens", "rewards/margins")),
     "orpo": (
         {"train": EVALUATION, "data": PAIRS},
         ("nll_loss", "rewards/margins", "eval_loss", "eval_rewards/margins"),

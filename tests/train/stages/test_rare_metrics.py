@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate import Accelerator  # type: ignore[import-untyped]
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -18,7 +19,7 @@ STAGES: dict[str, tuple[Any, str, tuple[str, ...]]] = {
 }
 
 
-def trained(stage: str, place: Path, folder: Path, **logging: Any) -> list[dict[str, Any]]:
+def trained(stage: str, place: Path, folder: Path, *, evaluate: bool = True, **logging: Any) -> list[dict[str, Any]]:
     """The records of five steps and an evaluation."""
     module, file, _ = STAGES[stage]
     tokenizer = AutoTokenizer.from_pretrained(place / "model")
@@ -29,7 +30,7 @@ def trained(stage: str, place: Path, folder: Path, **logging: Any) -> list[dict[
         learning_rate=1e-3,
         max_length=64,
         gradient_checkpointing=False,
-        eval_strategy="steps",
+        eval_strategy="steps" if evaluate else "no",
         eval_steps=3,
         save_strategy="no",
         report_to="none",
@@ -47,6 +48,25 @@ def trained(stage: str, place: Path, folder: Path, **logging: Any) -> list[dict[
     trainer.train()
     history: list[dict[str, Any]] = trainer.state.log_history
     return history
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_record_costs_one_collective(
+    stage: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRL gathers each metric from all ranks in each micro-step, a dozen of them in dpo."""
+    sizes: list[int] = []
+    for name in ("gather", "gather_for_metrics"):
+        inner = getattr(Accelerator, name)
+
+        def gather(self: Any, value: Any, *args: Any, inner: Any = inner, **kwargs: Any) -> Any:
+            sizes.append(value.numel())
+            return inner(self, value, *args, **kwargs)
+
+        monkeypatch.setattr(Accelerator, name, gather)
+    trained(stage, workplace, tmp_path, evaluate=False, logging_steps=2)
+    assert len(sizes) == 3, "records of two steps, of two, and of the last one with the end"
+    assert sizes[0] == sizes[1]
 
 
 @pytest.mark.parametrize("stage", STAGES)

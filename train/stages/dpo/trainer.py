@@ -33,7 +33,6 @@ class Trainer(TrlTrainer, DPOTrainer):
 
     sequences_per_sample = 2
     of_head: tuple[str, ...] = ("entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected")
-    accelerator: Any
     _signature_columns: Any
     _evaluated: tuple[str, ...] = ()
     _has_begun = False
@@ -58,15 +57,11 @@ class Trainer(TrlTrainer, DPOTrainer):
         """The loss and TRL's metrics, M in all, of the one pair of a batch: (1, M)."""
         del prediction_loss_only, ignore_keys
         inputs = self._prepare_inputs(inputs)
-        everyone, self.accelerator = self.accelerator, Alone(self.accelerator)
-        try:
-            with torch.no_grad(), self.compute_loss_context_manager():
-                loss = self.compute_loss(model, inputs)
-            found = {"loss": float(loss)}
-            found |= {name: values[-1] for name, values in self._metrics["eval"].items()}
-            self._metrics["eval"].clear()
-        finally:
-            self.accelerator = everyone
+        with self.alone(), torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs)
+        found = {"loss": float(loss)} | {name: values[-1] for name, values in self._metrics["eval"].items()}
+        found.pop("num_tokens", None)  # those of training
+        self._metrics["eval"].clear()
         self._evaluated = tuple(found)
         values = torch.tensor([[*found.values()]], dtype=torch.float64, device=self.args.device)
         return None, values, values
@@ -89,22 +84,6 @@ class Trainer(TrlTrainer, DPOTrainer):
 
     def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset  # `reference` adds them, once the model has its head
-
-
-class Alone:
-    """An accelerator that gathers nothing from other ranks, so that TRL's metrics are those of this rank's batch."""
-
-    def __init__(self, accelerator: Any) -> None:
-        self._accelerator = accelerator
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._accelerator, name)
-
-    def gather(self, value: Any) -> Any:
-        """The value itself, as of a world of one."""
-        return value
-
-    gather_for_metrics = gather
 
 
 def trainer(args: Any, model: Any, adapter: Any, tokenizer: Any, train: Any, evaluation: Any) -> Any:
