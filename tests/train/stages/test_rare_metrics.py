@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from accelerate import Accelerator  # type: ignore[import-untyped]
 from datasets import Dataset  # type: ignore[import-untyped]
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from alignlaunch.train.outputs.manifest import Measured
 from alignlaunch.train.stages import dpo, sft
+from alignlaunch.train.stages.trl_metrics import TrlTrainer
 
 STAGES: dict[str, tuple[Any, str, tuple[str, ...]]] = {
     "sft": (sft, "sft.jsonl", ("loss", "entropy", "mean_token_accuracy")),
@@ -84,3 +87,17 @@ def test_steps_that_are_not_logged_are_not_measured(stage: str, workplace: Path,
     for name in names:
         assert found[f"eval_{name}"] == pytest.approx(right[f"eval_{name}"], abs=1e-6), name
     assert found["eval_entropy"] > 0
+
+
+@pytest.mark.parametrize(
+    ("world", "expected"), [(2, [(1.0, 7), (3.0, 8)]), (1, [(2.0, 15)]), (4, [(2.0, 4)] * 3 + [(2.0, 3)])]
+)
+def test_a_resumed_run_has_the_metrics_and_tokens_of_all_ranks(world: int, expected: list[tuple[float, int]]) -> None:
+    parts = [Measured.of({"margin": [value]}, tokens) for value, tokens in ((1.0, 7), (3.0, 8))]
+    for rank in range(world):
+        trainer: Any = SimpleNamespace(
+            args=SimpleNamespace(world_size=world, process_index=rank), _metrics={"train": {}}
+        )
+        TrlTrainer.measure_on(trainer, parts)
+        found = trainer._metrics["train"]["margin"][0], trainer._total_train_tokens
+        assert found == expected[rank]
