@@ -15,9 +15,9 @@ import msgspec
 from alignlaunch.train.config import Choice, checkpoint_named, rewards_read
 
 from ..errors import Problem
+from ..zero import ZeroConfig
 from .cluster import Cluster
 from .spec import JobSpec, Scalar
-from .zero import ZeroConfig
 
 #: Letters of a variant's name on Kubernetes, where a pod's name adds up to 19.
 _LONGEST_VARIANT = 44

@@ -12,7 +12,9 @@ import msgspec
 
 from alignlaunch.train.config import Choice
 
+from .. import zero as zeros
 from ..errors import JobFileError, Problem, UsageError
+from ..zero import ZeroConfig, ZeroError
 from . import (
     checkpoint,
     defaults,
@@ -28,14 +30,12 @@ from . import (
     zero_rules,
 )
 from . import cluster as clusters
-from . import zero as zeros
 from .cluster import Cluster
 from .job import Job, Step
 from .k8s import patch
 from .k8s import rules as k8s_rules
 from .spec import JobSpec
 from .yamlfile import Document
-from .zero import ZeroConfig, ZeroError
 
 
 def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None = None) -> Job:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UsageError
-from ..job.pipeline import Pipeline
 from . import picture, plan, states, text
 from .architecture import model
 from .architecture.model import Model, UnknownModelError
 from .plan import Plan
+
+if TYPE_CHECKING:
+    from ..job.pipeline import Pipeline
 
 
 class Wanted(NamedTuple):

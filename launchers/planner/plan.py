@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..job.cluster import Cluster
-from ..job.job import Job
 from . import from_job, memory, saves, strategies
 from .architecture import model
 from .architecture.model import Model
@@ -15,6 +14,10 @@ from .memory import GIB, Phase, Setup
 from .saves import Saves
 from .states import Precision
 from .strategies import Limits
+
+if TYPE_CHECKING:
+    from ..job.cluster import Cluster
+    from ..job.job import Job
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from alignlaunch.train.config import Lora
 
-from ..job import zero as zeros
+from .. import zero as zeros
 from . import communication, memory
 from .memory import GIB, Setup
 from .states import Offload

@@ -18,8 +18,8 @@ import yaml
 import alignlaunch
 from alignlaunch.train.config import PREFLIGHT_ONLY
 
+from .. import zero
 from ..errors import JobFileError
-from ..job import zero
 from ..job.job import Job
 from ..job.k8s.spec import K8s
 from ..paths import PACKAGE
