@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import from_job, memory, saves, strategies
+from . import from_job, memory, saves, speed, strategies
 from .architecture import model
 from .architecture.model import Model
 from .communication import Bandwidths
 from .memory import GIB, Phase, Setup
 from .saves import Saves
+from .speed import Speed
 from .states import Precision
 from .strategies import Limits
 
@@ -75,6 +76,18 @@ class Plan:
             return None
         epochs = float(train.get("num_train_epochs", 3))
         return math.ceil(math.ceil(examples / self.job.effective_batch_size) * epochs)
+
+    @property
+    def speed(self) -> Speed | None:
+        """How fast it trains, by what others have measured; None if the profile's `gpu_type` is not known, or alike."""
+        gpu = self.job.cluster.gpu_type
+        return speed.of(self.setup, gpu) if gpu and self.job.cluster.device == "gpu" else None
+
+    @property
+    def hours(self) -> tuple[float, float] | None:
+        """Of all steps with every sequence at full length, at the highest and at the lowest speed; None: not known."""
+        found, steps = self.speed, self.steps
+        return found.hours(steps * self.tokens_per_step, self.setup.gpus) if found and steps is not None else None
 
     @property
     def saves(self) -> Saves:
