@@ -86,6 +86,9 @@ class Plan(Shape):
     cheapest: Annotated[
         list[str] | None, is_("`--set` values of what fits and moves least. null: nothing fits, or `gpu_memory` is.")
     ]
+    best: Annotated[
+        list[str] | None, is_("`--set` values that `--apply` writes. null: nothing fits, or `gpu_memory` is.")
+    ]
     remedies: Annotated[list[list[str]], is_("`--set` values of each way that would fit, if the job does not.")]
     alternatives: Annotated[list[Option], is_("As of `--all`.")]
     estimate: Estimate

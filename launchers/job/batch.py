@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ..errors import Problem
+from ..planner import micro_batches
 from . import defaults
 from .legacy import put
 from .yamlfile import Document, Path_
@@ -72,13 +73,7 @@ def settle(document: Document) -> Settled:
 
 def largest(share: int, most: int) -> int:
     """The largest micro-batch of at most `most` examples that divides a process's examples of a step."""
-    return next(micro for micro in divisors(share) if micro <= most)
-
-
-def divisors(share: int) -> list[int]:
-    """Every micro-batch with which a process computes exactly `share` examples in a step, the largest first."""
-    low = [micro for micro in range(1, int(share**0.5) + 1) if share % micro == 0]
-    return sorted({*low, *(share // micro for micro in low)}, reverse=True)
+    return next(micro for micro in micro_batches.of(share) if micro <= most)
 
 
 def _multiples(size: int, unit: int) -> Iterator[int]:
@@ -87,8 +82,8 @@ def _multiples(size: int, unit: int) -> Iterator[int]:
 
 
 def _divisors_near(share: int, value: int) -> list[int]:
-    below = [one for one in divisors(share) if one < value]
-    above = [one for one in divisors(share) if one > value]
+    below = [one for one in micro_batches.of(share) if one < value]
+    above = [one for one in micro_batches.of(share) if one > value]
     return [*below[:1], *above[-1:]]
 
 

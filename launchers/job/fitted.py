@@ -43,11 +43,9 @@ def choices(job: Job, origin: Job, *, any_strategy: bool) -> list[Choice]:
         ]
     planned = plan.of(job, known=known)
     share = job.per_device_batch_size * job.accumulation_steps
-    candidates = [planned.setup]
-    if any_strategy:
-        candidates = [one for one in strategies.shardings(planned.setup) if not (one.zero and job.elastic)]
+    candidates = fitting.open_to(job, planned.setup) if any_strategy else [planned.setup]
     free = f"leaves a tenth of {profile.gpu_memory_gib:g} GiB free"
-    found = fitting.best(candidates, planned.limits, batch.divisors(share))
+    found = fitting.best(planned.setup, candidates, planned.limits)
     if not found:
         why = f"the smallest, and by the plan not even that {free} (`alignlaunch plan` says what would)"
         return [Choice(_sizes(1, share), why)]

@@ -4,30 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from . import strategies
+from . import micro_batches, strategies
 from .memory import Setup
 from .strategies import Limits
+
+if TYPE_CHECKING:
+    from ..job.job import Job
 
 #: Share of a GPU that stays free. What runs out of memory on the cluster costs more than a smaller micro-batch, and
 #: docs/plan.md shows how far the plan is from what torch's tracker counts.
 SPARE = 0.1
 
 
-def best(candidates: Iterable[Setup], limits: Limits, micro_batches: list[int]) -> list[Setup]:
-    """Each candidate with the first of `micro_batches` that fits and leaves `SPARE`; those that do, the best first.
+def open_to(job: Job, setup: Setup) -> list[Setup]:
+    """The job's setup by every strategy that goes with its other keys; a DeepSpeed JSON of its own is kept."""
+    if isinstance(job.spec.zero, str):
+        return [setup]
+    return [
+        one
+        for one in strategies.shardings(setup)
+        if not (one.zero and job.elastic) and not (one.zero == 0 and job.spec.launcher == "deepspeed")
+    ]
 
-    micro_batches: samples, the largest first. Best: without offload, then what moves least in a step, then with the
-    largest micro-batch, then what shards least.
+
+def best(setup: Setup, candidates: Iterable[Setup], limits: Limits) -> list[Setup]:
+    """Each candidate with its largest micro-batch that leaves `SPARE` free; those that have one, the best first.
+
+    Best: without offload, then what moves least in a step, then with the largest micro-batch, then the setup's own
+    strategy, then what shards least. A step has as many examples as the setup's.
     """
     limits = limits._replace(gpu=limits.gpu and (1 - SPARE) * limits.gpu)
-    found = []
-    for setup in candidates:
-        sized = (strategies.with_samples(setup, samples) for samples in micro_batches)
-        found += list(islice(filter(limits.fit, sized), 1))
-    return sorted(found, key=_order)
+    found: list[Setup] = []
+    for other in candidates:
+        sized = (
+            strategies.with_samples(other, samples) for samples in micro_batches.of(setup.samples * setup.accumulation)
+        )
+        found += islice(filter(limits.fit, sized), 1)
 
+    def order(one: Setup) -> tuple[int, float, int, bool, int]:
+        offload, moved, _ = strategies.cost(one)
+        return offload, moved, -one.samples, (one.zero, one.offload) != (setup.zero, setup.offload), one.zero
 
-def _order(setup: Setup) -> tuple[int, float, int, int]:
-    offload, moved, _ = strategies.cost(setup)
-    return offload, moved, -setup.samples, setup.zero
+    return sorted(found, key=order)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from . import from_job, memory, saves, speed, strategies
+from . import fitting, from_job, memory, saves, speed, strategies
 from .architecture import model
 from .architecture.model import Model
 from .communication import Bandwidths
@@ -64,6 +64,21 @@ class Plan:
             for setup in strategies.alternatives(self.setup)
             if every or setup.tuning is self.setup.tuning
         ]
+
+    @property
+    def best(self) -> Setup | None:
+        """The same step with the largest micro-batch, by the strategy that moves least; with the job's tuning.
+
+        Activation checkpointing is turned on only where nothing fits without. None: nothing fits, or the GPU's memory
+        is unknown.
+        """
+        if self.limits.gpu is None:
+            return None
+        for checkpointing in dict.fromkeys((self.setup.checkpointing, True)):
+            ways = (replace(one, checkpointing=checkpointing) for one in fitting.open_to(self.job, self.setup))
+            if found := fitting.best(self.setup, ways, self.limits):
+                return found[0]
+        return None
 
     @property
     def steps(self) -> int | None:

@@ -56,6 +56,11 @@ def _answers(plan: Plan) -> list[str]:
     chosen = strategies.cheapest(setup, limits)
     if chosen:
         lines.append(f"cheapest that fits by communication: {strategies.name(chosen)}{_sets(plan, chosen)}")
+    if plan.best:
+        lines.append(
+            f"best (--apply): {strategies.name(plan.best)}, micro-batch {plan.best.samples} x accumulation"
+            f" {plan.best.accumulation}, {_gib(memory.peak(plan.best).total)} GiB{_sets(plan, plan.best)}"
+        )
     lines.append(documents.departure(setup, chosen, limits))
     return lines
 
@@ -166,6 +171,7 @@ def as_json(plan: Plan, options: list[Option]) -> dict[str, Any]:
         "as_written": _option(plan.option(setup)),
         "phases": [{"name": phase.name, "terms": phase.terms, "total": phase.total} for phase in memory.phases(setup)],
         "cheapest": strategies.changes(setup, chosen) if chosen else None,
+        "best": strategies.changes(setup, plan.best) if plan.best else None,
         "remedies": [strategies.changes(setup, other) for other in strategies.remedies(setup, plan.limits)]
         if plan.fits is False
         else [],

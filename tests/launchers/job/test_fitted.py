@@ -81,13 +81,10 @@ def test_a_strategy_that_nobody_gave_is_the_one_that_moves_least(tmp_path: Path)
     planned = plan.of(job)
     assert (planned.fits, job.zero is not None) == (True, True)
     assert f", {strategies.name(planned.setup)})" in job.batch
-    smaller = load(path, "lora={r: 8}")
-    assert (smaller.spec.zero, fits(smaller)) == (1, True)  # the stage's default is 2
-    for given in ("zero=2", "offload=optimizer"):
+    assert (job.spec.zero, load(path, "stage=orpo").spec.zero) == (2, 1)  # by default 2, which moves no more, and 3
+    for given, stage in (("zero=3", 3), ("zero=1", 1), ("offload=optimizer", 2)):
         kept = load(path, given)
-        assert kept.zero is not None
-        assert kept.spec.zero == 2
-        assert "ZeRO" not in kept.batch
+        assert (kept.spec.zero, "ZeRO" in kept.batch) == (stage, False)
 
 
 def test_rules_of_other_keys_hold_for_what_is_chosen(tmp_path: Path) -> None:
