@@ -47,11 +47,11 @@ class Phase(Shape):
 
 
 class Speed(Shape):
-    """How fast a job trains, by what others have measured; each from the lowest to the highest."""
+    """How fast a job trains, by what others have measured. Each list is the lowest and the highest."""
 
-    mfu: Annotated[tuple[float, float], is_("Share of the GPU's peak.")]
-    tokens_per_second_per_gpu: Annotated[tuple[float, float], is_("With every sequence at full length.")]
-    hours: Annotated[tuple[float, float] | None, is_("Of all steps, at most. null: as `steps`.")]
+    mfu: Annotated[list[float], is_("Share of the GPU's peak.")]
+    tokens_per_second_per_gpu: Annotated[list[float], is_("With every sequence at full length.")]
+    hours: Annotated[list[float] | None, is_("Of all steps, at most. null: as `steps`.")]
     source: Annotated[str, is_("Who measured it.")]
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: Share of a GPU that stays free. What runs out of memory on the cluster costs more than a smaller micro-batch, and
 #: docs/plan.md shows how far the plan is from what torch's tracker counts.
 SPARE = 0.1
+#: Tokens in a forward pass below which a GPU may starve: no speed in `speed.py` was measured with fewer.
+ENOUGH = 4096
 
 
 def open_to(job: Job, setup: Setup) -> list[Setup]:
@@ -32,8 +34,8 @@ def open_to(job: Job, setup: Setup) -> list[Setup]:
 def best(setup: Setup, candidates: Iterable[Setup], limits: Limits) -> list[Setup]:
     """Each candidate with its largest micro-batch that leaves `SPARE` free; those that have one, the best first.
 
-    Best: without offload, then what moves least in a step, then with the largest micro-batch, then the setup's own
-    strategy, then what shards least. A step has as many examples as the setup's.
+    Best: without offload, then with `ENOUGH` tokens in a pass, then what moves least in a step, then with the largest
+    micro-batch, then the setup's own strategy, then what shards least. A step has as many examples as the setup's.
     """
     limits = limits._replace(gpu=limits.gpu and (1 - SPARE) * limits.gpu)
     found: list[Setup] = []
@@ -43,8 +45,9 @@ def best(setup: Setup, candidates: Iterable[Setup], limits: Limits) -> list[Setu
         )
         found += islice(filter(limits.fit, sized), 1)
 
-    def order(one: Setup) -> tuple[int, float, int, bool, int]:
+    def order(one: Setup) -> tuple[float, ...]:
         offload, moved, _ = strategies.cost(one)
-        return offload, moved, -one.samples, (one.zero, one.offload) != (setup.zero, setup.offload), one.zero
+        other = (one.zero, one.offload) != (setup.zero, setup.offload)
+        return offload, -min(one.tokens, ENOUGH), moved, -one.samples, other, one.zero
 
     return sorted(found, key=order)
