@@ -52,14 +52,13 @@ def test_the_same_step_that_fits_and_is_found_again(
 
 
 def test_enough_tokens_in_a_pass_come_before_what_is_moved() -> None:
-    """On some GPUs what moves least for an adapter on 8B leaves room for one short sequence of a step's 61 at a time."""
+    """On some GPUs what moves least for an adapter on 8B leaves room for one of a step's 61 short sequences."""
     job = setup(LLAMA_8B, 512, Lora(), accumulation=61)
     decided = 0
     for gib in range(18, 40):
         best, *others = fitting.best(job, strategies.shardings(job), Limits(gib * GIB, None))
         for other in others:
             if other.offload == best.offload and strategies.cost(other)[1] < strategies.cost(best)[1]:
-                assert other.tokens < fitting.ENOUGH
-                decided += 1
-        assert best.tokens >= fitting.ENOUGH
+                assert other.tokens < min(best.tokens, fitting.ENOUGH)
+                decided += best.tokens >= fitting.ENOUGH
     assert decided
