@@ -57,6 +57,53 @@ The tables below come from the same schemas (`alignlaunch schema job`, `pipeline
 marked. "by stage": [the stage's default](defaults.md). `k8s`, `slurm` and `env` may stand in a job file and in a
 cluster profile. The job's keys win; of `slurm.extra` both lists are used."""
 
+BATCH = """
+### train.effective_batch_size
+
+The examples of one optimizer step over all processes, in the place of `per_device_train_batch_size` (the micro-batch)
+and `gradient_accumulation_steps`: micro-batch x accumulation x processes is exactly it, on however many nodes, or the
+job is refused with the nearest numbers that can be shared evenly. An elastic job has it on the most nodes.
+
+- With a cluster profile that says how much memory a GPU has (`gpu_memory_gib`), [the planner](plan.md) takes the
+  largest micro-batch that leaves a tenth of it free. A job that gives neither `zero` nor `offload` also gets the
+  strategy: without offload if that fits, with 4,096 tokens in a pass if that fits, then what moves least in a step.
+- Without such a profile, or where the model's config.json cannot be read, the micro-batch is the stage's default as
+  far as it divides what each process gets.
+- With one of the two keys beside it, the other one follows. With both it is refused.
+
+A note and a comment in the resolved job say what was chosen and why. The same job, profile and model give the same
+files; where one of them changed, `alignlaunch check` shows what would run now. A later step of a pipeline is planned
+with the model that its chain starts from. The memory is planned and not measured: `alignlaunch plan` shows what counts.
+
+```yaml file=batch.yaml
+name: batch
+stage: sft
+model: ./model
+data: {train: [../data/sft]}
+nproc_per_node: 8
+lora: null
+train: {effective_batch_size: 64, max_length: 16384}
+```
+
+```yaml file=clusters/h100.yaml
+gpu_memory_gib: 80
+```
+
+```json file=model/config.json
+{"model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+ "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256, "tie_word_embeddings": false}
+```
+
+```console
+$ alignlaunch render batch.yaml --cluster h100 --target slurm 2> /dev/null
+launch/batch/slurm
+$ grep -E "Batch|train_batch|accumulation|zero:" launch/batch/slurm/job.resolved.yaml
+# Batch of a step: micro-batch 2 x accumulation 4 x 8 processes = 64: the largest that leaves a tenth of 80 GiB free ...
+zero: 1
+  gradient_accumulation_steps: 4
+  per_device_train_batch_size: 2
+```"""
+
 
 def page() -> str:
     """The whole page."""
@@ -80,6 +127,7 @@ def _lines() -> Iterator[str]:
     yield from _section(job, "Notify")
     yield "\n### train"
     yield from _arguments()
+    yield BATCH
     yield "\n## slurm"
     yield from _section(job, "Slurm")
     yield "\n## k8s\n\n[kubernetes.md](kubernetes.md) explains them with examples."

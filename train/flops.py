@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 #: Dense bf16 FLOP/s of one device by a part of its name, specific names first (NVIDIA's data sheets, without sparsity).
@@ -24,8 +25,18 @@ PEAKS = {
 
 
 def peak(device_name: str) -> float | None:
-    """Dense bf16 (V100: fp16) peak FLOP/s of one device; None if it is not in the table."""
-    return next((flops for name, flops in PEAKS.items() if name in device_name), None)
+    """Dense bf16 (V100: fp16) peak FLOP/s of one device; None if it is not in the table, or only a part of one (MIG).
+
+    device_name: as CUDA has it ("NVIDIA H100 80GB HBM3") or as Slurm's GRES do ("h100", "nvidia_h100_pcie").
+    """
+    if re.search(r"\d+g\.\d+gb", device_name, re.IGNORECASE):
+        return None
+    plain = _plain(device_name)
+    return next((flops for name, flops in PEAKS.items() if _plain(name) in plain), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def per_token(model: Any, sequence_length: float) -> float | None:
@@ -50,8 +61,12 @@ def per_token(model: Any, sequence_length: float) -> float | None:
     heads = config.num_attention_heads
     # Q is not always hidden_size / H: in Qwen3-0.6B it is twice that.
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    attention = 12 * config.num_hidden_layers * width * sequence_length
-    return float(6 * trained + 4 * frozen + attention)
+    return counted(trained, frozen, config.num_hidden_layers, width, sequence_length)
+
+
+def counted(trained: int, frozen: int, layers: int, width: int, sequence_length: float) -> float:
+    """The same from the numbers of trained and frozen weights in matrix products. width: H Q."""
+    return float(6 * trained + 4 * frozen + 12 * layers * width * sequence_length)
 
 
 def _size(weight: Any) -> int:

@@ -48,14 +48,15 @@ def keys(context: click.Context, parameter: click.Parameter, incomplete: str) ->
 def _keys() -> Iterator[str]:
     import msgspec
 
-    from ..job import rules, schema
+    from ..job import batch, rules, schema
     from ..job.spec import JobSpec
 
     for field in msgspec.structs.fields(JobSpec):
         inner = schema.struct_in(field.type)
         names = inner.__struct_fields__ if inner else ()
         if field.encode_name == "train":
-            names = tuple({name: None for known in rules.trainer_args()["stages"].values() for name in known})
+            known = (batch.ARGUMENT, *rules.trainer_args()["stages"].values())
+            names = tuple({name: None for arguments in known for name in arguments})
         yield from (f"{field.encode_name}.{name}" for name in names) if names else (field.encode_name,)
 
 

@@ -28,6 +28,7 @@ from .options import JSON, job_options, load
     help="What training does, or the ZeRO paper's 16 bytes a parameter, or the documents' 8.",
 )
 @click.option("--all", "every", is_flag=True, help="Every alternative, also full, LoRA and QLoRA.")
+@click.option("--apply", is_flag=True, help="Write what is best into JOB.")
 @click.option("--png", metavar="FILE", type=click.Path(path_type=Path), help="Write the table as a picture.")
 @JSON
 def plan(
@@ -39,6 +40,7 @@ def plan(
     host_memory: float | None,
     precision: str,
     every: bool,
+    apply: bool,
     png: Path | None,
     as_json: bool,
     **figures: int | None,
@@ -51,4 +53,16 @@ def plan(
     click.echo(command.shown(plans, every=every, as_json=as_json))
     if png:
         command.draw(png, plans, every=every)
+    if apply:
+        click.echo(_applied(job_file, overrides, cluster, command.settings(plans)), err=as_json)
+        return
     sys.exit(1 if any(one.fits is False for one in plans) else 0)
+
+
+def _applied(job_file: Path, overrides: tuple[str, ...], cluster: str | None, settings: list[str]) -> str:
+    from ..errors import UsageError
+    from ..job import apply
+
+    if overrides:
+        raise UsageError("--apply: with --set it is another job\n    remedy: write that into the job file first")
+    return apply.write(job_file, settings, cluster) or f"{job_file}: this is the best already; nothing was written"

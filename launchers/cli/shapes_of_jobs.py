@@ -46,12 +46,22 @@ class Phase(Shape):
     total: Annotated[float, is_("Their sum.")]
 
 
+class Speed(Shape):
+    """How fast a job trains, by what others have measured. Each list is the lowest and the highest."""
+
+    mfu: Annotated[list[float], is_("Share of the GPU's peak.")]
+    tokens_per_second_per_gpu: Annotated[list[float], is_("With every sequence at full length.")]
+    hours: Annotated[list[float] | None, is_("Of all steps, at most. null: as `steps`.")]
+    source: Annotated[str, is_("Who measured it.")]
+
+
 class Estimate(Shape):
     """What a step and a checkpoint cost."""
 
     tokens_per_step: Annotated[int, is_("At most, of all processes.")]
     steps: Annotated[int | None, is_("At most. null: it depends on the data.")]
     communication_seconds: Annotated[float | None, is_("Of a step, if nothing is hidden. null: no bandwidth is known.")]
+    speed: Annotated[Speed | None, is_("null: `gpu_type` of the profile is not known, or no such training measured.")]
     checkpoint_bytes: Annotated[int, is_("Of one checkpoint.")]
     save_seconds: Annotated[float | None, is_("That it takes. null: the profile has no `storage_bandwidth_gbs`.")]
     save_every_seconds: Annotated[float | None, is_("The interval that costs least. null: as `save_seconds`.")]
@@ -75,6 +85,9 @@ class Plan(Shape):
     phases: list[Phase]
     cheapest: Annotated[
         list[str] | None, is_("`--set` values of what fits and moves least. null: nothing fits, or `gpu_memory` is.")
+    ]
+    best: Annotated[
+        list[str] | None, is_("`--set` values that `--apply` writes. null: nothing fits, or `gpu_memory` is.")
     ]
     remedies: Annotated[list[list[str]], is_("`--set` values of each way that would fit, if the job does not.")]
     alternatives: Annotated[list[Option], is_("As of `--all`.")]

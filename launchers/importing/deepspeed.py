@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..job import zero as zeros
+from .. import zero as zeros
 from .arguments import off, plain
 from .found import Found, Given, beside
 

@@ -132,15 +132,16 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     gpu_type: Annotated[
         SbatchValue | None,
         Meta(
-            description="Type of GPU to request, as Slurm names it in `--gres=gpu:TYPE:COUNT`. By default any type.",
+            description="Type of GPU to request, as Slurm names it in `--gres=gpu:TYPE:COUNT`. By default any type. "
+            "`alignlaunch plan` estimates the speed of known ones.",
             examples=["h100"],
         ),
     ] = None
     gpu_memory_gib: Annotated[
         Annotated[float, Meta(gt=0)] | None,
         Meta(
-            description="Memory of one GPU in GiB. `alignlaunch plan` compares a job's need with it, and a job "
-            "that cannot fit is not submitted. By default not checked.",
+            description="Memory of one GPU in GiB. `alignlaunch plan` compares a job's need with it, a job that "
+            "cannot fit is not submitted, and `train.effective_batch_size` is split by it. By default not checked.",
             examples=[80],
         ),
     ] = None

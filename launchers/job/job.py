@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -15,9 +16,9 @@ import msgspec
 from alignlaunch.train.config import Choice, checkpoint_named, rewards_read
 
 from ..errors import Problem
+from ..zero import ZeroConfig
 from .cluster import Cluster
 from .spec import JobSpec, Scalar
-from .zero import ZeroConfig
 
 #: Letters of a variant's name on Kubernetes, where a pod's name adds up to 19.
 _LONGEST_VARIANT = 44
@@ -53,6 +54,7 @@ class Job:
     overrides: tuple[str, ...]
     zero: ZeroConfig | None
     notes: list[str] = field(default_factory=list)
+    batch: str = ""  # with `train.effective_batch_size`: how micro-batch and accumulation came about, for people
     step: Step | None = None  # set if the pipeline file changes what the job file says
     point: Point | None = None
     choices: tuple[Choice, ...] = ()  # outputs of earlier steps of which the best is taken when the run starts
@@ -179,6 +181,17 @@ class Job:
         data["deepspeed"] = self.zero.file_name if self.zero else None
         data["env"] = self.env
         return data
+
+
+def origin(job: Job, others: Iterable[Job]) -> Job:
+    """The first job of the chain that leads to `job`, in which each starts from the model that another one makes."""
+    makers = {other.output_path("bash"): other for other in others}
+    while True:
+        model = next((choice.among[0] for choice in job.choices if choice.link == job.spec.model), job.spec.model)
+        before = makers.get(str((job.dir / model).resolve()))
+        if before is None or before is job:
+            return job
+        job = before
 
 
 def _digest(said: Any) -> str:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from alignlaunch.train.config import Choice
-
+from .. import zero as zeros
 from ..errors import JobFileError, Problem, UsageError
+from ..zero import ZeroConfig, ZeroError
 from . import (
+    batch,
     checkpoint,
     defaults,
+    fitted,
     judges,
     legacy,
     misplaced,
@@ -28,14 +31,12 @@ from . import (
     zero_rules,
 )
 from . import cluster as clusters
-from . import zero as zeros
 from .cluster import Cluster
-from .job import Job, Step
+from .job import Job, origin
 from .k8s import patch
 from .k8s import rules as k8s_rules
 from .spec import JobSpec
 from .yamlfile import Document
-from .zero import ZeroConfig, ZeroError
 
 
 def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None = None) -> Job:
@@ -77,15 +78,49 @@ def build(
     overrides: tuple[str, ...],
     cluster_name: str | None,
     *,
-    step: Step | None = None,
-    upcoming: tuple[str, ...] = (),
-    choices: tuple[Choice, ...] = (),
+    earlier: Sequence[Job] = (),
     known: Sequence[Problem] = (),
+    **more: Any,
 ) -> Job:
     """A job from a document to which `overrides` were applied: fill in defaults and check. Raises as `load`.
 
-    known: problems that the caller found already.
+    earlier: the jobs of a pipeline before it. known: problems that the caller found already. more: for the `Job`.
     """
+    settled = batch.settle(document)
+    draft = deepcopy(document) if settled.is_open else document
+    job = _build(document, overrides, cluster_name, known=[*known, *settled.problems], **more)
+    if not settled.is_open:
+        return _told(job, settled.why) if settled.why else job
+    any_strategy = not {"zero", "offload"} & document.data.keys()
+    refusal: JobFileError | None = None
+    for keys, why in fitted.choices(job, origin(job, earlier), any_strategy=any_strategy):
+        again = deepcopy(draft)
+        for key, value in keys.items():
+            legacy.put(again, tuple(key.split(".")), value, draft.place(batch.PATH))
+        try:
+            return _told(_build(again, overrides, cluster_name, known=known, **more), why)
+        except JobFileError as error:  # a strategy that does not go with another key, such as the launcher
+            refusal = refusal or error
+    raise refusal or AssertionError("there is at least one choice")
+
+
+def _told(job: Job, why: str) -> Job:
+    """The job, and how its batch came about."""
+    size, processes = job.effective_batch_size, f"{job.world_size} process{'es' * (job.world_size > 1)}"
+    fewest = f" ({size * job.elastic[0] // job.elastic[1]} with {job.elastic[0]} of the nodes)" if job.elastic else ""
+    each = f"micro-batch {job.per_device_batch_size} x accumulation {job.accumulation_steps} x {processes}"
+    said = f"{each} = {size}{fewest}: {why}"
+    return replace(job, batch=said, notes=[*job.notes, f"train.{batch.KEY}: {said}"])
+
+
+def _build(
+    document: Document,
+    overrides: tuple[str, ...],
+    cluster_name: str | None,
+    *,
+    known: Sequence[Problem] = (),
+    **more: Any,
+) -> Job:
     path = Path(document.name)
     cluster = Cluster()
     cluster_data: dict[str, Any] = {}
@@ -136,9 +171,7 @@ def build(
         overrides=overrides,
         zero=zero,
         notes=notes,
-        step=step,
-        upcoming=upcoming,
-        choices=choices,
+        **more,
     )
     return replace(job, refused=k8s_rules.refused(document, job))
 

@@ -9,7 +9,7 @@ import msgspec
 
 from alignlaunch.train.config import Stage
 
-from . import defaults
+from . import batch, defaults
 from .cluster import Cluster
 from .pipeline_spec import PipelineSpec, StepSpec
 from .rules import trainer_args
@@ -61,7 +61,9 @@ def _job() -> dict[str, Any]:
         filled = of_stage.pop("train")["properties"]
         definitions[f"train_{stage}"] = {
             "type": "object",
-            "properties": {name: _argument(spec) | filled.get(name, {}) for name, spec in arguments.items()},
+            "properties": {
+                name: _argument(spec) | filled.get(name, {}) for name, spec in (arguments | batch.ARGUMENT).items()
+            },
         }
         job["allOf"].append(
             {

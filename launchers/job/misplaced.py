@@ -9,7 +9,7 @@ import msgspec
 from alignlaunch.train.config import Checkpoint, Data, Lora
 
 from ..errors import Problem
-from . import legacy, rules
+from . import batch, legacy, rules
 from .cluster import Cluster, Slurm
 from .k8s.spec import K8s
 from .spec import JobSpec
@@ -35,7 +35,7 @@ def take(document: Document, data: dict[str, Any]) -> list[Problem]:
 
 def _place_of(key: str) -> tuple[str, str] | None:
     """(rule, remedy)."""
-    if any(key in known for known in rules.trainer_args()["stages"].values()):
+    if key in batch.ARGUMENT or any(key in known for known in rules.trainer_args()["stages"].values()):
         return "an argument of the trainer", f"write it under `train:`, as `train: {{{key}: ...}}`"
     for section, struct in _SECTIONS.items():
         if key in struct.__struct_fields__:

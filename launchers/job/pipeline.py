@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import JobFileError, Problem, UsageError
 from . import jobfile, legacy, naming, schema, step_outputs, variant
 from . import sweep as sweeps
-from .job import Job, Step
+from .job import Job, Step, origin
 from .pipeline_spec import PipelineSpec, StepSpec
 from .yamlfile import STEPS, Document, dotted
 
@@ -35,10 +35,7 @@ class Pipeline:
 
     def origin(self, job: Job) -> Job:
         """The first job of the chain that leads to `job`, in which each starts from its predecessor's output model."""
-        sources = {other.output_path("bash"): other for other in self.jobs.values()}
-        while (before := sources.get(str((job.dir / job.spec.model).resolve()))) and before is not job:
-            job = before
-        return job
+        return origin(job, self.jobs.values())
 
 
 def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None = None) -> Pipeline:
@@ -72,6 +69,7 @@ def load(path: Path, overrides: tuple[str, ...] = (), cluster_name: str | None =
         outputs |= {name: choice.link for name, choice in choices.items()}
         step_outputs.fill(draft, outputs)
         more: dict[str, Any] = {"upcoming": tuple(outputs.values()), "choices": tuple(choices.values())}
+        more["earlier"] = tuple(jobs.values())
         try:
             if draft.data.get(sweeps.SWEEP) is not None:
                 earlier = [one for name in before[step] for one in points.get(name, [name]) if one in jobs]

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import Problem
 from ..paths import PACKAGE
+from . import batch
 from .schema import nearest, unknown_key
 from .yamlfile import Document
 
@@ -232,6 +233,7 @@ _NOT_NEGATIVE = ("must not be negative", lambda value: value >= 0)
 _BOUNDS: dict[str, tuple[str, Callable[[float], bool]]] = {
     **dict.fromkeys(("gradient_accumulation_steps", "max_length", "ddp_timeout"), _ONE_AT_LEAST),
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), _ONE_AT_LEAST),
+    batch.KEY: (f"must be 1 to {batch.MOST}", lambda value: 1 <= value <= batch.MOST),
     # Below 1 a share of the run, from 1 on a count of steps; 0 has no meaning.
     **dict.fromkeys(("logging_steps", "eval_steps", "save_steps", "num_train_epochs"), _POSITIVE),
     **dict.fromkeys(("learning_rate", "weight_decay", "warmup_steps"), _NOT_NEGATIVE),
@@ -251,7 +253,7 @@ def trainer_arguments(stage: str, document: Document, data: dict[str, Any]) -> l
     train = data.get("train")
     if not isinstance(train, dict):
         return []  # the schema check reports it
-    known: dict[str, dict[str, Any]] = trainer_args()["stages"][stage]
+    known: dict[str, dict[str, Any]] = trainer_args()["stages"][stage] | batch.ARGUMENT
     owned: dict[str, str] = trainer_args()["owned"]
     problems = []
     for key, value in train.items():

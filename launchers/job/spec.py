@@ -186,7 +186,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         dict[str, Any],
         Meta(
             description="Arguments of the stage's trainer config (TRL's or transformers' own names). Anything not "
-            "given has the stage's default (docs/defaults.md), else the trainer's.",
+            "given has the stage's default (docs/defaults.md), else the trainer's. `effective_batch_size` may stand in "
+            "the place of per_device_train_batch_size and gradient_accumulation_steps (docs/job-file.md).",
             examples=[{"max_steps": 100}],
         ),
     ] = {}

@@ -12,10 +12,10 @@ from typing import Any
 
 from ..errors import JobFileError, Problem
 from ..paths import PACKAGE
+from ..zero import ZeroConfig
 from . import yamlfile
 from .schema import unknown_key
 from .yamlfile import Document, Path_, dotted
-from .zero import ZeroConfig
 
 GATHER = "stage3_gather_16bit_weights_on_model_save"
 AUTO = "auto"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UsageError
-from ..job.pipeline import Pipeline
-from . import picture, plan, states, text
+from . import picture, plan, states, strategies, text
 from .architecture import model
 from .architecture.model import Model, UnknownModelError
 from .plan import Plan
+
+if TYPE_CHECKING:
+    from ..job.pipeline import Pipeline
 
 
 class Wanted(NamedTuple):
@@ -54,6 +56,23 @@ def _by_hand(wanted: Wanted, *, score_head: bool) -> Model | None:
     if "hidden_size" in given:
         given.setdefault("num_attention_heads", max(1, given["hidden_size"] // 128))
     return model.by_hand(wanted.params, given, score_head=score_head)
+
+
+def settings(plans: list[Plan]) -> list[str]:
+    """`KEY=value` of what is best for the one job that was planned. Raises UsageError."""
+    (only, *others) = plans
+    if others:
+        raise UsageError("--apply: these are several jobs\n    remedy: plan and change the job file of each")
+    if only.limits.gpu is None:
+        raise UsageError(
+            "--apply: nothing says how much memory a GPU has\n"
+            "    remedy: --gpu-memory 80, or gpu_memory_gib in the profile"
+        )
+    if only.best is None:
+        raise UsageError(
+            "--apply: nothing fits on these GPUs with the job's tuning\n    remedy: see what would fit above"
+        )
+    return strategies.changes(only.setup, only.best)
 
 
 def shown(plans: list[Plan], *, every: bool, as_json: bool) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..job.job import Job
 from . import states
 from .architecture import model
 from .architecture.model import Model, UnknownModelError
 from .memory import Reference, Setup
 from .states import Offload, Precision
 from .tuning import Tuning
+
+if TYPE_CHECKING:
+    from ..job.job import Job
 
 #: Tokens in a sequence if the job has no `max_length` (the default of TRL's trainers and ours).
 DEFAULT_LENGTH = 1024

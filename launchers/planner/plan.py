@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from ..job.cluster import Cluster
-from ..job.job import Job
-from . import from_job, memory, saves, strategies
+from . import fitting, from_job, memory, saves, speed, strategies
 from .architecture import model
 from .architecture.model import Model
 from .communication import Bandwidths
 from .memory import GIB, Phase, Setup
 from .saves import Saves
+from .speed import Speed
 from .states import Precision
 from .strategies import Limits
+
+if TYPE_CHECKING:
+    from ..job.cluster import Cluster
+    from ..job.job import Job
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,21 @@ class Plan:
         ]
 
     @property
+    def best(self) -> Setup | None:
+        """The same step with the largest micro-batch, by the strategy that moves least; with the job's tuning.
+
+        Activation checkpointing is turned on only where nothing fits without. None: nothing fits, or the GPU's memory
+        is unknown.
+        """
+        if self.limits.gpu is None:
+            return None
+        for checkpointing in dict.fromkeys((self.setup.checkpointing, True)):
+            ways = (replace(one, checkpointing=checkpointing) for one in fitting.open_to(self.job, self.setup))
+            if found := fitting.best(self.setup, ways, self.limits):
+                return found[0]
+        return None
+
+    @property
     def steps(self) -> int | None:
         """Upper bound of the optimizer steps; None if the number of examples is unknown."""
         train = self.job.spec.train
@@ -72,6 +91,18 @@ class Plan:
             return None
         epochs = float(train.get("num_train_epochs", 3))
         return math.ceil(math.ceil(examples / self.job.effective_batch_size) * epochs)
+
+    @property
+    def speed(self) -> Speed | None:
+        """How fast it trains, by what others have measured; None if the profile's `gpu_type` is not known, or alike."""
+        gpu = self.job.cluster.gpu_type
+        return speed.of(self.setup, gpu) if gpu and self.job.cluster.device == "gpu" else None
+
+    @property
+    def hours(self) -> tuple[float, float] | None:
+        """Of all steps with every sequence at full length, at the highest and at the lowest speed; None: not known."""
+        found, steps = self.speed, self.steps
+        return found.hours(steps * self.tokens_per_step, self.setup.gpus) if found and steps is not None else None
 
     @property
     def saves(self) -> Saves:

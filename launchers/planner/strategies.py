@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from alignlaunch.train.config import Lora
 
-from ..job import zero as zeros
+from .. import zero as zeros
 from . import communication, memory
 from .memory import GIB, Setup
 from .states import Offload
@@ -30,7 +30,8 @@ SHARDINGS: list[tuple[int, Offload]] = [
     (3, "optimizer"),
     (3, "optimizer+param"),
 ]
-_OFFLOADS: list[Offload] = ["none", "optimizer", "optimizer+param"]
+#: The fastest first.
+OFFLOADS: list[Offload] = ["none", "optimizer", "optimizer+param"]
 _MOST_SEQUENCES = 4096
 
 
@@ -121,7 +122,7 @@ def largest_micro_batch(setup: Setup, limits: Limits) -> int | None:
 def cost(setup: Setup) -> tuple[int, float, float]:
     """Sort key of strategies: offload (an optimizer step on the CPU is slow), communication volume, peak memory."""
     moved = communication.volume(setup)
-    return _OFFLOADS.index(setup.offload), moved.network + moved.host, memory.peak(setup).total
+    return OFFLOADS.index(setup.offload), moved.network + moved.host, memory.peak(setup).total
 
 
 def cheapest(setup: Setup, limits: Limits) -> Setup | None:
@@ -145,7 +146,7 @@ def remedies(setup: Setup, limits: Limits) -> list[Setup]:
         ]
         fitting = [other for other in candidates if limits.fit(other)]
         if fitting:
-            found.append(min(fitting, key=lambda o: (_OFFLOADS.index(o.offload), o.samples < setup.samples, cost(o))))
+            found.append(min(fitting, key=lambda o: (OFFLOADS.index(o.offload), o.samples < setup.samples, cost(o))))
     return found
 
 

@@ -17,7 +17,9 @@ _LETTERS = dict(zip(TERMS, "WGOALBRw", strict=True))
 
 def text(plan: Plan, options: list[Option]) -> str:
     """The answers, a bar of the peak, the table of alternatives, and the estimate of a step."""
-    return "\n".join([*_answers(plan), "", *_bar(plan), "", *_table(plan, options), "", *_time(plan), *_saves(plan)])
+    return "\n".join(
+        [*_answers(plan), "", *_bar(plan), "", *_table(plan, options), "", *_time(plan), *_speed(plan), *_saves(plan)]
+    )
 
 
 def _answers(plan: Plan) -> list[str]:
@@ -54,6 +56,11 @@ def _answers(plan: Plan) -> list[str]:
     chosen = strategies.cheapest(setup, limits)
     if chosen:
         lines.append(f"cheapest that fits by communication: {strategies.name(chosen)}{_sets(plan, chosen)}")
+    if plan.best:
+        lines.append(
+            f"best (--apply): {strategies.name(plan.best)}, micro-batch {plan.best.samples} x accumulation"
+            f" {plan.best.accumulation}, {_gib(memory.peak(plan.best).total)} GiB{_sets(plan, plan.best)}"
+        )
     lines.append(documents.departure(setup, chosen, limits))
     return lines
 
@@ -121,6 +128,18 @@ def _time(plan: Plan) -> list[str]:
     ]
 
 
+def _speed(plan: Plan) -> list[str]:
+    found = plan.speed
+    if found is None:
+        return []
+    (low, high), hours = found.mfu, plan.hours
+    taken = f"; all steps in at most {hours[0]:.3g} to {hours[1]:.3g} hours" if hours else ""
+    return [
+        f"estimate: {found.tokens[0]:,.0f} to {found.tokens[1]:,.0f} tokens/s a GPU{taken}, at {100 * low:.3g} to"
+        f" {100 * high:.3g} % of a {plan.job.cluster.gpu_type}'s peak (MFU), as measured: {found.source}"
+    ]
+
+
 def _saves(plan: Plan) -> list[str]:
     found = plan.saves
     size = f"estimate: a checkpoint of {_gib(found.size)} GiB"
@@ -152,6 +171,7 @@ def as_json(plan: Plan, options: list[Option]) -> dict[str, Any]:
         "as_written": _option(plan.option(setup)),
         "phases": [{"name": phase.name, "terms": phase.terms, "total": phase.total} for phase in memory.phases(setup)],
         "cheapest": strategies.changes(setup, chosen) if chosen else None,
+        "best": strategies.changes(setup, plan.best) if plan.best else None,
         "remedies": [strategies.changes(setup, other) for other in strategies.remedies(setup, plan.limits)]
         if plan.fits is False
         else [],
@@ -160,6 +180,7 @@ def as_json(plan: Plan, options: list[Option]) -> dict[str, Any]:
             "tokens_per_step": plan.tokens_per_step,
             "steps": plan.steps,
             "communication_seconds": communication.seconds(setup, plan.bandwidths),
+            "speed": _speed_json(plan),
             "checkpoint_bytes": plan.saves.size,
             "save_seconds": plan.saves.seconds,
             "save_every_seconds": plan.saves.interval,
@@ -167,6 +188,14 @@ def as_json(plan: Plan, options: list[Option]) -> dict[str, Any]:
         "documents": documents.departure(setup, chosen, plan.limits),
         "notes": plan.notes,
     }
+
+
+def _speed_json(plan: Plan) -> dict[str, Any] | None:
+    found = plan.speed
+    if found is None:
+        return None
+    tokens = {"mfu": found.mfu, "tokens_per_second_per_gpu": found.tokens}
+    return {**tokens, "hours": plan.hours, "source": found.source}
 
 
 def _option(option: Option) -> dict[str, Any]:

@@ -18,8 +18,8 @@ import yaml
 import alignlaunch
 from alignlaunch.train.config import PREFLIGHT_ONLY
 
+from .. import zero
 from ..errors import JobFileError
-from ..job import zero
 from ..job.job import Job
 from ..job.k8s.spec import K8s
 from ..paths import PACKAGE
@@ -158,6 +158,7 @@ def resolved(job: Job) -> str:
         f"# {origin.of(job)}. Do not edit.\n"
         "# Every key with its value: all that `python -m alignlaunch.train` reads. Paths start from the job's folder.\n"
     )
+    header += origin.batch(job)
     text = _yaml(job.resolved(), readable=True)
     if _FOLDED.search(text):
         text = _yaml(job.resolved(), readable=False)

@@ -75,7 +75,13 @@ def test_a_mixture_of_experts_is_not_guessed_at() -> None:
 
 @pytest.mark.parametrize(
     ("name", "peak"),
-    [("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA H20", 148e12), ("NVIDIA H200", 989e12)],
+    [
+        *(("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA H20", 148e12)),
+        *(("NVIDIA H200", 989e12), ("NVIDIA A100-SXM4-40GB", 312e12), ("NVIDIA GeForce RTX 4090", 165e12)),
+        # As Slurm's GRES name them.
+        *(("h100", 989e12), ("nvidia_h100_pcie", 756e12), ("a100-sxm4-80gb", 312e12), ("rtx4090", 165e12)),
+        *(("l4", 121e12), ("l40s", 362e12)),
+    ],
 )
 def test_the_device_by_its_own_name(name: str, peak: float) -> None:
     assert flops.peak(name) == peak
@@ -83,3 +89,8 @@ def test_the_device_by_its_own_name(name: str, peak: float) -> None:
 
 def test_an_unknown_device_has_no_peak() -> None:
     assert flops.peak("Abacus 3000") is None
+
+
+@pytest.mark.parametrize("name", ["NVIDIA A100-SXM4-40GB MIG 1g.5gb", "h100_3g.40gb"])
+def test_a_part_of_a_device_has_not_the_whole_peak(name: str) -> None:
+    assert flops.peak(name) is None

@@ -18,6 +18,7 @@ import pytest
         "stages.registry",
         "processes.rendezvous",
         "finish",
+        "flops",
         "outputs.checkpoints",
         "outputs.goodput",
         "trained_folder",

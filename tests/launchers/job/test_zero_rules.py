@@ -10,8 +10,8 @@ import pytest
 
 from alignlaunch.launchers.errors import JobFileError
 from alignlaunch.launchers.job import jobfile, zero_rules
-from alignlaunch.launchers.job.zero import ZeroConfig
 from alignlaunch.launchers.render import render
+from alignlaunch.launchers.zero import ZeroConfig
 from tests.conftest import MINIMAL
 
 from .job_files import problem, write

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..paths import PACKAGE
+from .paths import PACKAGE
 
 #: (stage, offload) → file in zero_configs/.
 NAMED = {
