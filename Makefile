@@ -11,6 +11,9 @@
 # make bench        command line against torchx, in one run
 # make bench-train  the entrypoint against a hand-written TRL script, in one run
 # make bench-pairs  dpo, orpo and rm against TRL's trainers on the same pairs, in one run; three quarters of an hour
+# make bench-gpu    LoRA of a 7B model on one GPU: sft, dpo, orpo and rm, TRL's trainers and the plan beside, in one run
+# make first-step   time to the first step beside a hand-written TRL script, at 1 and 2 processes, in one run; minutes
+# make loading      the host memory of loading a model in 8 ranks, beside the plan's, into docs/loading.md; minutes
 # make bench-since  the command line beside that of commit 314ff29, in one run; a minute
 # make bench-k8s    list beside the raw Kubernetes client, 2,000 jobs, in one run; root
 # make fuzz         120,000 damaged inputs for all that reads what others may have written; a quarter of an hour
@@ -44,7 +47,7 @@ MODEL := examples/models/SmolLM2-135M-Instruct
 # One compiled DeepSpeed operator serves every later run.
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
-.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train bench-pairs plan-table preflight-table diagnose-table data-page job-page json-page defaults-page import-page picture bench-tokenise learning slurm-packages browser-package report-pictures bench-results wheel-check clean bench-k8s bench-since faults fuzz save-interval-page resumes
+.PHONY: install quickstart test test-latest test-submit test-lowest test-matrix test-slurm lock lint bench bench-train bench-pairs bench-gpu first-step loading plan-table preflight-table diagnose-table data-page job-page json-page defaults-page import-page picture bench-tokenise learning slurm-packages browser-package report-pictures bench-results wheel-check clean bench-k8s bench-since faults fuzz save-interval-page resumes
 
 install: $(VENV)/installed
 
@@ -134,6 +137,15 @@ bench: install
 
 bench-pairs: install $(MODEL)/config.json
 	$(BIN)/python -m bench.pairs --write docs/bench-pairs.md
+
+bench-gpu: install
+	$(BIN)/python -m bench.gpu --write docs/bench-gpu.md
+
+first-step: install $(MODEL)/config.json
+	$(BIN)/python -m bench.first_step --write docs/first-step.md
+
+loading: install
+	$(BIN)/python -m bench.loading --write docs/loading.md
 
 bench-train: install $(MODEL)/config.json
 	$(BIN)/python bench/train.py

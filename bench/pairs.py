@@ -9,7 +9,6 @@ records, with the same batch; a step's time is the median of those after the fir
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import platform
 import random
@@ -17,10 +16,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Any
+
+from bench import trainers
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "examples" / "models" / "SmolLM2-135M-Instruct"
@@ -78,70 +78,19 @@ def run(side: str, stage: str, shape: str, folder: str) -> dict[str, Any]:
     """Train, here. Returns the seconds of a step, its loss before any training and the peak of this process in MiB."""
     import resource
 
-    import peft
     import torch
-    from datasets import Dataset  # type: ignore[import-untyped]
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     warnings.simplefilter("ignore")
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    tokenizer.bos_token = None  # TRL's ORPO would put it before each prompt
     auto: Any = AutoModelForSequenceClassification if stage == "rm" else AutoModelForCausalLM
     more = {"num_labels": 1} if stage == "rm" else {}
     torch.manual_seed(0)  # of a new score head
     model = auto.from_pretrained(MODEL, dtype="float32", **more)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    lora = peft.LoraConfig(
-        r=8,
-        lora_alpha=16,
-        target_modules="all-linear",
-        task_type="SEQ_CLS" if stage == "rm" else "CAUSAL_LM",
-        modules_to_save=["score"] if stage == "rm" else None,
-    )
-    data = Dataset.from_list(records(shape))
-    trainer = (_ours if side == "ours" else _theirs)(stage, model, lora, tokenizer, data, folder)
-    times: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            times.append(time.monotonic())
-
-        def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-            times.append(time.monotonic())
-
-    trainer.add_callback(Clock())
-    trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    steps = [b - a for a, b in itertools.pairwise(times)]
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    trainer = trainers.make(side, stage, model, tokenizer, records(shape), {"output_dir": folder, **TRAIN})
+    seconds, loss = trainers.train(trainer)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": statistics.median(steps[1:]), "loss": losses[0], "mib": peak}
-
-
-def _ours(stage: str, model: Any, lora: Any, tokenizer: Any, data: Any, folder: str) -> Any:
-    from datasets import Dataset
-
-    from alignlaunch.train.stages import registry
-
-    module = registry.load(stage)  # type: ignore[arg-type]
-    prompt = {"max_prompt_length": 1024} if stage == "orpo" else {}
-    args = module.Config(output_dir=folder, **TRAIN, **prompt)
-    encode = module.encoder(tokenizer, args)
-    rows = Dataset.from_list([row for record in data for row in encode(record).rows])
-    return module.trainer(args, model, lora, tokenizer, rows, None)
-
-
-def _theirs(stage: str, model: Any, lora: Any, tokenizer: Any, data: Any, folder: str) -> Any:
-    import trl
-    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
-
-    trainers: dict[str, Any] = {
-        "dpo": (trl.DPOTrainer, trl.DPOConfig),  # type: ignore[attr-defined]
-        "orpo": (ORPOTrainer, ORPOConfig),
-        "rm": (trl.RewardTrainer, trl.RewardConfig),  # type: ignore[attr-defined]
-    }
-    trainer, config = trainers[stage]
-    args = config(output_dir=folder, **TRAIN)
-    return trainer(model=model, args=args, processing_class=tokenizer, train_dataset=data, peft_config=lora)
+    return {"seconds": seconds, "loss": loss, "mib": peak}
 
 
 def child(side: str, stage: str, shape: str) -> dict[str, Any]:
@@ -161,9 +110,8 @@ def row(stage: str, shape: str, rounds: int) -> str:
     own, other = [statistics.median(pair[i]["seconds"] for pair in pairs) for i in (0, 1)]
     memory = [statistics.median(pair[i]["mib"] for pair in pairs) for i in (0, 1)]
     losses = [pairs[0][i]["loss"] for i in (0, 1)]
-    ratio = statistics.median(ratios)
     return (
-        f"| {stage} | {shape} | {own:.2f} | {other:.2f} | **{ratio:.2f}** ({min(ratios):.2f}-{max(ratios):.2f}) "
+        f"| {stage} | {shape} | {own:.2f} | {other:.2f} | {trainers.spread(ratios)} "
         f"| {AIMS[shape]} | {memory[0]:.0f} | {memory[1]:.0f} | {losses[0]:.5f} | {losses[1]:.5f} |"
     )
 
@@ -174,7 +122,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stage", choices=STAGES)
     parser.add_argument("--shape", choices=SHAPES)
-    parser.add_argument("--run", choices=("ours", "TRL"), help=argparse.SUPPRESS)
+    parser.add_argument("--run", choices=trainers.SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--write", type=Path, metavar="FILE")
     options = parser.parse_args()
     if options.run:

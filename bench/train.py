@@ -94,21 +94,21 @@ def records(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (PLACE / "out" / name / "metrics.jsonl").read_text().splitlines()]
 
 
-def theirs() -> tuple[float, float]:
+def theirs(*launcher: str, **train: Any) -> tuple[float, float]:
     """One run of the hand-written script."""
     settings = {
         "model": str(MODEL),
         "data": "equal.jsonl",
         "output_dir": "out/trl",
         "times": "times.txt",
-        "train": TRAIN,
+        "train": TRAIN | train,
         "lora": LORA,
     }
 
     def ends() -> list[float]:
         return [float(line) for line in (PLACE / "times.txt").read_text().split()]
 
-    return timed([sys.executable, str(ROOT / "bench" / "trl_sft.py"), json.dumps(settings)], ends)
+    return timed([sys.executable, *launcher, str(ROOT / "bench" / "trl_sft.py"), json.dumps(settings)], ends)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
-"""What a careful engineer writes by hand with TRL: the other side of `bench/train.py`. Reads its settings as JSON."""
+"""What a careful engineer writes by hand with TRL, for bench/train.py and bench/first_step.py. Reads JSON settings."""
 
 # mypy: ignore-errors
 import json
+import os
 import sys
 import time
 
@@ -11,7 +12,8 @@ from datasets import load_dataset
 from trl import SFTConfig, SFTTrainer
 
 settings = json.loads(sys.argv[1])
-times = open(settings["times"], "w")  # noqa: SIM115, PTH123 - open for the whole run
+is_first = os.environ.get("RANK", "0") == "0"
+times = open(settings["times"] if is_first else os.devnull, "w")  # noqa: SIM115, PTH123 - open for the whole run
 
 
 class Clock(transformers.TrainerCallback):

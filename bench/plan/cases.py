@@ -50,6 +50,30 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "7B": ("llama", {}),
+    # Qwen2.5-7B's.
+    "7B, 152k tokens": (
+        "qwen2",
+        {
+            "vocab_size": 152064,
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+        },
+    ),
+    # For a trial of a script on a CPU.
+    "trial": (
+        "qwen2",
+        {
+            "vocab_size": 512,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+        },
+    ),
 }
 
 
@@ -88,12 +112,11 @@ class Case:
             nproc_per_node=1,
             zero=self.zero,
             offload="none",
-            half=True,
             sequences=self.sequences,
             length=self.length,
             accumulation=1,
             checkpointing=self.checkpointing,
-            **self.more,
+            **{"half": True} | self.more,
         )
 
     def ours(self) -> float:

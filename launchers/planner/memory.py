@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from alignlaunch.train.config import Stage
 
-from . import activations, heads, states
+from . import activations, heads, loading, states
 from .activations import Attention, Compute
 from .states import AUTOCAST, FP32, MIXED, Offload, Precision, States
 from .tuning import Quantization, Tuning
@@ -271,11 +271,10 @@ def _value(setup: Setup, key: str, default: float) -> float:
 
 
 def host(setup: Setup) -> dict[str, float]:
-    """Bytes of one host's memory by term: DeepSpeed's estimate where there is one, and the models during loading."""
-    loaded = 4 if setup.tuning.lora is None else 0 if setup.tuning.quantization != "none" else 2
-    loading = setup.nproc_per_node * loaded * setup.tuning.count if setup.zero < 3 else 0.0
-    if not setup.zero or (setup.zero == 1 and setup.offload == "none"):
-        return {"loading": loading}
+    """Bytes of one host's memory by term: DeepSpeed's estimate of what is offloaded, and the model during loading."""
+    whole = loading.host(setup.tuning, half=setup.half, ranks=setup.nproc_per_node)
+    if setup.offload == "none":
+        return {"loading": whole}
     estimate = states.deepspeed_estimate(
         setup.tuning.trained,
         setup.tuning.largest_module,
@@ -286,9 +285,7 @@ def host(setup: Setup) -> dict[str, float]:
         offload=setup.offload,
     )
     base = _base(setup) / setup.nnodes if setup.tuning.lora and setup.offload == "optimizer+param" else 0.0
-    if setup.offload == "none":
-        return {"loading": max(loading, estimate.host if setup.tuning.lora is None else 0.0)}
-    return {"optimizer": estimate.host, "base": base, "loading": 0.0 if setup.tuning.lora is None else loading}
+    return {"optimizer": estimate.host, "base": base, "loading": 0.0 if setup.tuning.lora is None else whole}
 
 
 def host_floor(setup: Setup) -> float:

@@ -90,11 +90,10 @@ def write_data(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def make_model(folder: Path) -> None:
-    """A LlamaForCausalLM of two layers of 32, always the same weights, with its tokenizer."""
-    import torch
+def make_tokenizer() -> Any:
+    """A byte-level tokenizer of at most 300 tokens, some of which are whole WORDS with the space before them."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     specials = ["<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"]
     core = Tokenizer(models.BPE())
@@ -107,6 +106,15 @@ def make_model(folder: Path) -> None:
     make: Any = PreTrainedTokenizerFast
     tokenizer = make(tokenizer_object=core, eos_token="<|end|>", pad_token="<|pad|>")
     tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def make_model(folder: Path) -> None:
+    """A LlamaForCausalLM of two layers of 32, always the same weights, with its tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = make_tokenizer()
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
