@@ -148,7 +148,7 @@ loading: install
 	$(BIN)/python -m bench.loading --write docs/loading.md
 
 bench-train: install $(MODEL)/config.json
-	$(BIN)/python bench/train.py
+	$(BIN)/python -m bench.train
 
 bench-since: install
 	$(BIN)/python -m bench.since

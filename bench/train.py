@@ -1,14 +1,16 @@
-"""Our entrypoint against a hand-written TRL script, and packing against padding: both sides in one run, interleaved.
+"""Our entrypoint against a hand-written TRL script and LLaMA-Factory, and packing against padding, in one run.
 
-    python bench/train.py [--rounds 3] [--write docs/bench-train.md]
+    python -m bench.train [--rounds 3] [--llamafactory PYTHON] [--write docs/bench-train.md]
 
-Both sides train the same LoRA on the same records with the same settings. Tokens a second are those between the end of
-the first step and the end of the last; time to the first step is counted from the start of the process.
+All sides take turns and train the same LoRA on the same records with the same settings. A step's time is the median of
+those after the first; time to the first step is counted from the start of the process. PYTHON is that of an environment
+with LLaMA-Factory, which needs other versions than ours: bench/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -17,22 +19,26 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bench.made_page import table
+from bench.trainers import spread
+
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / ".cache" / "bench" / "train"
 MODEL = ROOT / "examples" / "models" / "SmolLM2-135M-Instruct"
-THROUGHPUT_AIM, FIRST_STEP_AIM, PACKING_AIM = 0.98, 1.05, 2.0
+TRL_AIM, LLAMAFACTORY_AIM, FIRST_STEP_AIM, PACKING_AIM = 1.25, 1.05, 0.95, 2.0
 STEPS = 6
 LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0}
 TRAIN: dict[str, Any] = {
     "max_steps": STEPS,
     "per_device_train_batch_size": 2,
     "learning_rate": 1e-4,
-    "max_length": 256,
+    "max_length": 512,
     "logging_steps": 1,
     "save_strategy": "no",
     "report_to": "none",
@@ -47,7 +53,7 @@ def make_data() -> None:
     rng = random.Random(0)  # noqa: S311 - data, not secrets
     words = "the capital of France is Paris and a good answer is short while a bad one never ends".split()
     for name, lengths in (
-        ("equal", [180] * 40),
+        ("equal", [350] * 40),
         ("long-tailed", [min(220, int(8 * rng.paretovariate(0.9))) for _ in range(200)]),
     ):
         records = [
@@ -58,14 +64,15 @@ def make_data() -> None:
 
 
 def timed(command: list[str], steps: Any) -> tuple[float, float]:
-    """Seconds to the end of the first step, and from there to the end of the last. steps: reads when each ended."""
+    """Seconds to the end of the first step, and of a later one, their median. steps: reads when each ended."""
     began = time.time()
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DISABLE_VERSION_CHECK": "1"}
+    environment = os.environ | quiet
     done = subprocess.run(command, cwd=PLACE, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-3000:]}")
     ends = steps()
-    return ends[0] - began, ends[-1] - ends[0]
+    return ends[0] - began, statistics.median(b - a for a, b in itertools.pairwise(ends))
 
 
 def ours(name: str, data: str, **train: Any) -> tuple[float, float]:
@@ -94,12 +101,14 @@ def records(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (PLACE / "out" / name / "metrics.jsonl").read_text().splitlines()]
 
 
-def theirs(*launcher: str, **train: Any) -> tuple[float, float]:
-    """One run of the hand-written script."""
+def theirs(
+    *launcher: str, python: str = sys.executable, script: str = "trl_sft.py", **train: Any
+) -> tuple[float, float]:
+    """One run of another side's script, below bench/."""
     settings = {
         "model": str(MODEL),
         "data": "equal.jsonl",
-        "output_dir": "out/trl",
+        "output_dir": "out/other",
         "times": "times.txt",
         "train": TRAIN | train,
         "lora": LORA,
@@ -108,57 +117,74 @@ def theirs(*launcher: str, **train: Any) -> tuple[float, float]:
     def ends() -> list[float]:
         return [float(line) for line in (PLACE / "times.txt").read_text().split()]
 
-    return timed([sys.executable, *launcher, str(ROOT / "bench" / "trl_sft.py"), json.dumps(settings)], ends)
+    return timed([python, *launcher, str(ROOT / "bench" / script), json.dumps(settings)], ends)
+
+
+PAGE = """# Training: our entrypoint, a hand-written TRL script and LLaMA-Factory
+
+Made by `python -m bench.train --llamafactory PYTHON --write docs/bench-train.md`: SFT of SmolLM2-135M with LoRA r=8,
+{steps} steps of 2 x {tokens} tokens, {rounds} rounds, the sides in turn; medians, and of the ratios the least and the
+most. {machine}, CPU, fp32.
+"""
+PACKING_PAGE = """
+## Packing
+
+The same LoRA on records of which most are short and a few fill the window.
+"""
 
 
 def main() -> None:
-    """Measure and print the table."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--llamafactory", metavar="PYTHON", help="the Python of an environment that has it")
     parser.add_argument("--write", type=Path, metavar="FILE")
     options = parser.parse_args()
     PLACE.mkdir(parents=True, exist_ok=True)
     make_data()
-    pairs = [(ours("ours", "equal"), theirs()) for _ in range(options.rounds)]
-    throughput = statistics.median(b[1] / a[1] for a, b in pairs)
-    first_step = statistics.median(a[0] / b[0] for a, b in pairs)
+    others = {"TRL script": (theirs, TRL_AIM)}
+    if options.llamafactory:
+        run = partial(theirs, python=options.llamafactory, script="llamafactory_sft.py")
+        others["LLaMA-Factory"] = (run, LLAMAFACTORY_AIM)
+    found = [(ours("ours", "equal"), *(run() for run, _ in others.values())) for _ in range(options.rounds)]
+    rows = []
+    for i, (name, (_, aim)) in enumerate(others.items(), start=1):
+        speed = spread([turn[i][1] / turn[0][1] for turn in found])
+        rows.append([f"a step: {name}", _median(found, 0, 1), _median(found, i, 1), speed, f">= {aim}"])
+        start = spread([turn[i][0] / turn[0][0] for turn in found])
+        rows.append(
+            [f"the first step: {name}", _median(found, 0, 0), _median(found, i, 0), start, f">= {FIRST_STEP_AIM}"]
+        )
+    tokens = (
+        max(record.get("num_tokens", 0) for record in records("ours")) / STEPS / TRAIN["per_device_train_batch_size"]
+    )
+    text = PAGE.format(steps=STEPS, tokens=round(tokens), rounds=options.rounds, machine=platform.machine())
+    text += "\n".join(table(("seconds to the end of", "ours", "other", "other / ours (spread)", "aim"), rows))
+    text += "\n" + PACKING_PAGE + "\n".join(packing(options.rounds)) + "\n"
+    print(text)
+    if options.write:
+        options.write.write_text(text, encoding="utf-8")
 
+
+def packing(rounds: int) -> list[str]:
+    """The table of packed against padded sequences."""
     packed = {"max_length": 256, "per_device_train_batch_size": 1, "packing": True}
     padded = {"max_length": 256, "per_device_train_batch_size": 8}
     speeds = []
-    for _ in range(options.rounds):
+    for _ in range(rounds):
         for name, train in (("packed", packed), ("padded", padded)):
             ours(name, "long-tailed", **train)
             speeds.append(statistics.median(r["tokens_per_second"] for r in records(name)[2:] if "loss" in r))
-    packing = statistics.median(a / b for a, b in zip(speeds[::2], speeds[1::2], strict=True))
-
-    title = "# Training: our entrypoint and a hand-written TRL script"
-    intro = (
-        "Made by `python bench/train.py --write docs/bench-train.md`: SFT of SmolLM2-135M with LoRA r=8, "
-        f"{STEPS} steps of 2 x 256 tokens,\n{options.rounds} rounds, the two sides in turn; medians of the rounds' "
-        f"ratios. {platform.machine()}, CPU."
+    ratio = spread([a / b for a, b in zip(speeds[::2], speeds[1::2], strict=True)])
+    middle = [f"{statistics.median(speeds[side::2]):.0f}" for side in (0, 1)]
+    return table(
+        ("packed 1 x 256, tokens/s", "padded 8, tokens/s", "ratio (spread)", "aim"),
+        [[*middle, ratio, f">= {PACKING_AIM}"]],
     )
-    speed = (_median(pairs, 0, 1), _median(pairs, 1, 1), f"tokens/s {throughput:.3f}", f">= {THROUGHPUT_AIM}")
-    start = (_median(pairs, 0, 0), _median(pairs, 1, 0), f"{first_step:.3f}", f"<= {FIRST_STEP_AIM}")
-    table = "\n".join(
-        [
-            f"{title}\n\n{intro}\n",
-            "| | ours | TRL script | ratio | aim |\n|---|---|---|---|---|",
-            "| seconds for {} steps | {:.1f} | {:.1f} | {} | {} |".format(STEPS - 1, *speed),
-            "| seconds to the end of the first step | {:.1f} | {:.1f} | {} | {} |\n".format(*start),
-            "| long-tailed lengths | tokens/s |\n|---|---|",
-            f"| padded, 8 sequences | {statistics.median(speeds[1::2]):.0f} |",
-            f"| packed, 1 x 256 tokens | {statistics.median(speeds[::2]):.0f} |",
-            f"| ratio | {packing:.2f} (aim >= {PACKING_AIM}) |",
-        ]
-    )
-    print(table)
-    if options.write:
-        options.write.write_text(table + "\n", encoding="utf-8")
 
 
-def _median(pairs: list[Any], side: int, figure: int) -> float:
-    return float(statistics.median(pair[side][figure] for pair in pairs))
+def _median(found: list[Any], side: int, figure: int) -> str:
+    return f"{statistics.median(turn[side][figure] for turn in found):.2f}"
 
 
 if __name__ == "__main__":

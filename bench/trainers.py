@@ -44,8 +44,11 @@ def _ours(stage: str, model: Any, tokenizer: Any, records: list[dict[str, str]],
     from alignlaunch.train.stages import registry
 
     module = registry.load(stage)  # type: ignore[arg-type]
-    prompt = {"max_prompt_length": settings["max_length"]} if stage == "orpo" else {}
-    args = module.Config(**settings, **prompt)
+    own: dict[str, Any] = {
+        "orpo": {"max_prompt_length": settings["max_length"]},
+        "dpo": {"precompute_ref_log_probs": False},  # as TRL's
+    }
+    args = module.Config(**settings, **own.get(stage, {}))
     encode = module.encoder(tokenizer, args)
     rows = Dataset.from_list([row for record in records for row in encode(record).rows])
     trainer = module.trainer(args, model, adapter(stage), tokenizer, rows, None)
