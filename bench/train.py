@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def ours(name: str, data: str, **train: Any) -> tuple[float, float]:
         "train": own,
     }
     (PLACE / f"{name}.yaml").write_text(yaml.safe_dump(job))
-    subprocess.run(["rm", "-rf", f"cache-{name}"], cwd=PLACE, check=True)  # the other side tokenises anew as well
+    shutil.rmtree(PLACE / f"cache-{name}", ignore_errors=True)  # the other sides tokenise anew as well
 
     def ends() -> list[float]:
         return [record["time"] for record in records(name) if "loss" in record]
@@ -117,6 +118,7 @@ def theirs(
     def ends() -> list[float]:
         return [float(line) for line in (PLACE / "times.txt").read_text().split()]
 
+    shutil.rmtree(PLACE / "out" / "other", ignore_errors=True)
     return timed([python, *launcher, str(ROOT / "bench" / script), json.dumps(settings)], ends)
 
 
@@ -147,6 +149,7 @@ def main() -> None:
         run = partial(theirs, python=options.llamafactory, script="llamafactory_sft.py")
         others["LLaMA-Factory"] = (run, LLAMAFACTORY_AIM)
     found = [(ours("ours", "equal"), *(run() for run, _ in others.values())) for _ in range(options.rounds)]
+    print(found, file=sys.stderr, flush=True)
     rows = []
     for i, (name, (_, aim)) in enumerate(others.items(), start=1):
         speed = spread([turn[i][1] / turn[0][1] for turn in found])
