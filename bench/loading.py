@@ -63,7 +63,8 @@ class Strategy(NamedTuple):
 
 STRATEGIES = (
     Strategy("DDP, LoRA", 0, lora=True),
-    Strategy("DDP or ZeRO-1, -2, full", 0, lora=False),
+    Strategy("DDP, full", 0, lora=False),
+    Strategy("ZeRO-1 or ZeRO-2, full", 2, lora=False),
     Strategy("ZeRO-3, LoRA", 3, lora=True),
     Strategy("ZeRO-3, full", 3, lora=False),
 )
@@ -113,7 +114,8 @@ def make() -> None:
     network.save_pretrained(PLACE / "model", max_shard_size="100MB")
     make_tokenizer().save_pretrained(PLACE / "model")
     write_data(PLACE)
-    shutil.copy(ROOT / "zero_configs" / "zero3.json", PLACE)
+    for zero in {strategy.zero for strategy in STRATEGIES} - {0}:
+        shutil.copy(ROOT / "zero_configs" / f"zero{zero}.json", PLACE)
 
 
 def write_config(folder: str, config: dict[str, int]) -> None:
@@ -165,7 +167,7 @@ def measure(strategy: Strategy) -> Memory:
     (folder / "job.yaml").write_text(json.dumps(job))  # JSON is YAML
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}"]
     command += ["-m", "bench.loading", "--rank", str(folder), str(folder / "job.yaml")]
-    command += ["--deepspeed", "zero3.json"] if strategy.zero else []
+    command += ["--deepspeed", f"zero{strategy.zero}.json"] if strategy.zero else []
     environment = os.environ | {
         "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}",
         "ALIGNLAUNCH_BF16_ON_CPU": "1",
@@ -227,7 +229,7 @@ def _rank(arguments: list[str]) -> None:
     from alignlaunch.train.model import loading
 
     folder, *argv = arguments
-    sharded, load = "--deepspeed" in argv, loading.load_model
+    sharded, load = "zero3.json" in argv, loading.load_model
 
     def transferred(weight: Any, device: Any = None, dtype: Any = None) -> Any:
         """In place of a transfer to a GPU: the weight is read, cast and dropped."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import states
 from .architecture import model
 from .architecture.model import Model, UnknownModelError
-from .memory import Reference, Setup
+from .memory import Setup
 from .states import Offload, Precision
 from .tuning import Tuning
 
@@ -39,7 +39,7 @@ def setup(job: Job, found: Model, precision: Precision | None = None) -> tuple[S
     each = 2 if spec.stage in PAIRS else 1
     half = bool(train.get("fp16")) or train.get("bf16") is not False
     section, offload = _deepspeed(job)
-    full_reference = _reference(job, may_see_images=isinstance(arch.config.get("text_config"), dict))
+    full_reference = _needs_reference(job, may_see_images=isinstance(arch.config.get("text_config"), dict))
     packed = bool(train.get("packing", spec.stage == "pt")) or bool(train.get("padding_free"))
     made = Setup(
         tuning=Tuning(found, spec.lora, spec.quantization),
@@ -56,7 +56,7 @@ def setup(job: Job, found: Model, precision: Precision | None = None) -> tuple[S
         checkpointing=bool(train.get("gradient_checkpointing", True)),
         attention_kernel=spec.attn_implementation or "sdpa",
         packed=packed,
-        reference=full_reference if spec.lora is None else "none",
+        reference=full_reference and spec.lora is None,
         full_reference=full_reference,
         rewards=_rewards(job, found, notes),
         deepspeed=section,
@@ -78,12 +78,11 @@ def _deepspeed(job: Job) -> tuple[dict[str, Any], Offload]:
     return section, "optimizer" if offloaded("offload_optimizer") else "none"
 
 
-def _reference(job: Job, *, may_see_images: bool) -> Reference:
-    """The reference model of a full fine-tune. With LoRA there is none: the adapter is switched off instead."""
+def _needs_reference(job: Job, *, may_see_images: bool) -> bool:
+    """Whether a full fine-tune has a reference model beside it. With LoRA the adapter is switched off instead."""
     if job.spec.stage == "dpo":
-        return "none" if _is_kept(job, may_see_images=may_see_images) else "trl"
-    live = job.spec.stage == "safe_dpo" and job.spec.train.get("scores") == "live"
-    return "own" if live else "none"
+        return not _is_kept(job, may_see_images=may_see_images)
+    return job.spec.stage == "safe_dpo" and job.spec.train.get("scores") == "live"
 
 
 def _is_kept(job: Job, *, may_see_images: bool) -> bool:

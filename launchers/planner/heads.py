@@ -39,10 +39,11 @@ def memory(kind: Kind, arch: Architecture, how: Compute, tokens: int) -> Head:
     if kind == "score":
         return Head(0, 0)
     if are_whole(tokens, arch.vocab):
-        # In fp32: forward the logits and a temporary of their logsumexp, backward the logits and their gradient.
-        # `copy`: autocast's of the head's weight.
+        # In fp32: forward the logits and their probabilities; backward the gradient in the place of these, and where the
+        # head computes in 16 bits the same in them. `copy`: autocast's of the head's weight.
         copy = how.compute * arch.vocab * arch.hidden if how.autocast and how.trained else 0
-        return Head(8 * tokens * arch.vocab + copy, 8 * tokens * arch.vocab + copy)
+        cast = 2 if how.compute == 2 else 0
+        return Head(8 * tokens * arch.vocab + copy, (4 + cast) * tokens * arch.vocab + copy)
     tile = how.compute * min(tokens, TILE[0]) * TILE[1]
     if how.stream > how.compute:  # each tile casts its slice of the fp32 weight
         tile += how.compute * min(arch.vocab, TILE[1]) * arch.hidden

@@ -8,7 +8,7 @@ bits.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from alignlaunch.train.config import Stage
 
@@ -28,8 +28,6 @@ TERMS = (
     "reference, rewards",
     "workspace",
 )
-#: The frozen reference model on each GPU: none, made by TRL's trainer, or made by our own.
-Reference = Literal["none", "trl", "own"]
 #: Bytes of a quantised weight. NF4 with double quantisation adds 0.127 bits for its scales (QLoRA, arXiv 2305.14314).
 _QUANTISED: dict[Quantization, float] = {"8bit": 1.0, "4bit": (4 + 0.127) / 8}
 #: In fp32 training ZeRO keeps a second copy of its partition of the weights.
@@ -54,8 +52,8 @@ class Setup:
     attention_kernel: str = "sdpa"
     packed: bool = False  # packing or padding-free: no padding, and so no mask
     sequences_per_sample: int = 1  # two for a preference pair
-    reference: Reference = "none"
-    full_reference: Reference = "none"  # the reference that a full fine-tune of this stage would need
+    reference: bool = False  # a frozen one on each GPU
+    full_reference: bool = False  # whether a full fine-tune of this stage would need it
     rewards: tuple[int, ...] = ()  # parameters of each reward model on the GPU (`scores: live`)
     deepspeed: dict[str, Any] = field(default_factory=dict, hash=False)  # `zero_optimization` of the DeepSpeed JSON
     named_precision: Precision | None = None  # replaces the precision that the entrypoint uses
@@ -222,15 +220,15 @@ def _autocast_copies(setup: Setup, how: Compute) -> float:
 def _frozen_models(setup: Setup) -> float:
     """Bytes of the reference and the reward models.
 
-    A reference has the precision in which the policy is loaded (fp32), but TRL hands its own to DeepSpeed, which casts
-    it to 16 bits. Reward models are in 16 bits. ZeRO-3 shards all of them, in 16 bits. In fp32 training all are fp32.
+    A reference has the precision in which the policy is loaded: fp32, with ZeRO 16 bits. Reward models are in 16 bits.
+    ZeRO-3 shards all of them. In fp32 training all are fp32.
     """
     half = 2 if setup.half else 4
     if setup.zero == 3:
-        references = setup.tuning.count if setup.reference != "none" else 0
+        references = setup.tuning.count if setup.reference else 0
         return half * (references + sum(setup.rewards)) / setup.gpus
-    width = {"none": 0, "own": 4, "trl": half if setup.zero else 4}[setup.reference]
-    return width * setup.tuning.count + half * sum(setup.rewards)
+    reference = (half if setup.zero else 4) * setup.tuning.count if setup.reference else 0
+    return reference + half * sum(setup.rewards)
 
 
 def _fp32_gradients(setup: Setup) -> float:
@@ -272,7 +270,7 @@ def _value(setup: Setup, key: str, default: float) -> float:
 
 def host(setup: Setup) -> dict[str, float]:
     """Bytes of one host's memory by term: DeepSpeed's estimate of what is offloaded, and the model during loading."""
-    whole = loading.host(setup.tuning, half=setup.half, ranks=setup.nproc_per_node)
+    whole = loading.host(setup.tuning, zero=setup.zero, half=setup.half, ranks=setup.nproc_per_node)
     if setup.offload == "none":
         return {"loading": whole}
     estimate = states.deepspeed_estimate(

@@ -89,8 +89,7 @@ def tuned(setup: Setup, tuning: Tuning) -> Setup:
     """The setup with another tuning. A full fine-tune may need a reference model; LoRA switches its adapter off."""
     if tuning is setup.tuning:
         return setup
-    reference = setup.full_reference if tuning.lora is None else "none"
-    return replace(setup, tuning=tuning, reference=reference)
+    return replace(setup, tuning=tuning, reference=setup.full_reference and tuning.lora is None)
 
 
 def alternatives(setup: Setup) -> Iterator[Setup]:

@@ -1,8 +1,9 @@
 """The tokenizer and the model: loading and quantisation. The adapter is added in `adapter`.
 
-Weights are loaded in fp32 for a full fine-tune (mixed precision then keeps fp32 master weights) and in the training
-precision under a LoRA adapter, because a frozen base needs no masters. `train.model_init_kwargs: {dtype: ...}`
-overrides this.
+Weights are loaded in fp32 for a full fine-tune by DDP, whose autocast needs fp32 masters, and with ZeRO-3, which casts
+them as they are sharded; in the training precision under a LoRA adapter, because a frozen base needs no masters, and
+with ZeRO-1 and 2: DeepSpeed would cast them all the same before it makes fp32 masters of them, and on a GPU whole fp32
+weights may not fit. `train.model_init_kwargs: {dtype: ...}` overrides this.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def load_model(
 
     beats.begin("loading the model")
     dtypes: dict[Precision, Any] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-    options: dict[str, Any] = {"dtype": dtypes[precision] if job.lora else torch.float32}
+    cast = job.lora or zero_stage(args) in (1, 2)
+    options: dict[str, Any] = {"dtype": dtypes[precision] if cast else torch.float32}
     options |= placement(args)
     options |= getattr(args, "model_init_kwargs", None) or {}
     args.model_init_kwargs = None  # used here; a trainer refuses it together with a loaded model

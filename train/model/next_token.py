@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,34 +21,48 @@ from .logits import are_whole
 
 NOT_ASKED = -100
 
-#: What TRL's trainers measure of the next token's distribution, from the logits (N, C, V), log of the sum of their
-#: exponentials (N, C, 1), and the tokens (N, C).
-MEASURES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "entropy": lambda logits, total, _: total.squeeze(-1) - torch.linalg.vecdot((logits - total).exp_(), logits),
-    "is_top1": lambda logits, _, tokens: logits.argmax(-1) == tokens,
-    "mean_logits": lambda logits, _, __: logits.mean(-1),
-    "log_sum_sq_probs": lambda logits, total, _: torch.logsumexp(2 * (logits - total), -1),
+
+class Distribution(NamedTuple):
+    """Of the next token. logits, probabilities: (N, C, V). total: (N, C), log of the sum of exp(logits). tokens: (N, C),
+    the one that follows."""
+
+    logits: Tensor
+    probabilities: Tensor
+    total: Tensor
+    tokens: Tensor
+
+
+#: What TRL's trainers measure of it, each (N, C). (einsum needs no memory of the logits' size, and vecdot does.)
+MEASURES: dict[str, Callable[[Distribution], Tensor]] = {
+    "entropy": lambda of: of.total - torch.einsum("ncv,ncv->nc", of.probabilities, of.logits),
+    "is_top1": lambda of: of.logits.argmax(-1) == of.tokens,
+    "mean_logits": lambda of: of.logits.mean(-1),
+    "log_sum_sq_probs": lambda of: torch.linalg.vecdot(of.probabilities, of.probabilities).log(),
 }
 
 
 class LogProbs(torch.autograd.Function):
-    """Log-probabilities of tokens. The backward needs one more tensor of the logits' size; autograd's needs four."""
+    """Log-probabilities of tokens, with one more tensor of the logits' size; autograd's way has four.
+
+    The backward makes the gradient in the place of the probabilities, so it can be done once.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """logits: (N, C, V), fp32. tokens: (N, C). Returns (N, C), and the log of the exponentials' sum (N, C, 1)."""
-        total = logits.logsumexp(-1, keepdim=True)
-        ctx.save_for_backward(logits, total, tokens)
-        ctx.mark_non_differentiable(total)
-        return (logits.gather(-1, tokens[..., None]) - total).squeeze(-1), total
+    def forward(ctx: Any, logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """logits: (N, C, V), fp32. tokens: (N, C). Returns (N, C), and probabilities and total of a Distribution."""
+        probabilities = logits.softmax(-1)
+        # By the most probable token, whose probability is no less than 1 / V: its logarithm is exact.
+        total = logits.amax(-1) - probabilities.amax(-1).log()
+        ctx.save_for_backward(probabilities, tokens)
+        ctx.mark_non_differentiable(probabilities, total)
+        return logits.gather(-1, tokens[..., None]).squeeze(-1) - total, probabilities, total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None]:
         """d log p(token) / d logit = [it is the token's] - p."""
-        logits, total, tokens = ctx.saved_tensors
+        probabilities, tokens = ctx.saved_tensors
         gradient = gradient[..., None]
-        found = (logits - total).exp_().mul_(-gradient)
-        return found.scatter_add_(-1, tokens[..., None], gradient), None
+        return probabilities.mul_(-gradient).scatter_add_(-1, tokens[..., None], gradient), None
 
 
 class NextTokenHead:
@@ -100,11 +114,12 @@ class NextTokenHead:
             values = values.masked_fill(unasked, 0)
             return values.new_zeros(tokens.shape).index_copy(1, columns, values)
 
-        log_probs, total = LogProbs.apply(logits, kept)  # type: ignore[no-untyped-call]
+        log_probs, probabilities, total = LogProbs.apply(logits, kept)  # type: ignore[no-untyped-call]
         found = FusedCausalLMOutput(log_probs=placed(log_probs), label_mask=asked)
         with torch.no_grad():
+            distribution = Distribution(logits, probabilities, total, kept)
             for name in self._measured:
-                values = MEASURES[name](logits, total, kept) if self.measuring else torch.zeros_like(kept)
+                values = MEASURES[name](distribution) if self.measuring else torch.zeros_like(kept)
                 found[name] = placed(values)
         return found
 

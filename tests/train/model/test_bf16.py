@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -44,3 +45,33 @@ def test_all_of_a_score_head_moves_by_small_steps(nproc: int, zero: str | None, 
     moved = (first != last).float().mean()
     # What ZeRO saves are the bf16 copies of its fp32 weights: a step that is smaller than their grain is not in them.
     assert moved > (0.9 if zero is None else 0.3)
+
+
+@pytest.mark.parametrize("zero", ["zero2.json", matrix("zero1.json")])
+def test_loading_in_16_bits_loses_nothing_that_zero_would_keep(zero: str, run_job: Runner) -> None:
+    """DeepSpeed makes its fp32 masters of weights that it has cast to 16 bits."""
+    losses, weights = [], []
+    for dtype in (None, "float32"):
+        train = TRAIN | STEADY | {"max_steps": 3} | ({"model_init_kwargs": {"dtype": dtype}} if dtype else {})
+        found = run_job(f"bf16-{zero}-{dtype}", nproc=2, zero=zero, stage="sft", train=train, env={BF16_ON_CPU: "1"})
+        assert found.code == 0, found.stderr
+        losses.append(found.logged("loss"))
+        weights.append(load_file(found.output_dir / "model.safetensors"))
+    assert losses[0] == losses[1]
+    assert all(weight.equal(weights[1][name]) for name, weight in weights[0].items())
+
+
+@pytest.mark.parametrize("lora", [None, matrix(LORA)])
+@pytest.mark.parametrize("zero", [matrix(None), "zero2.json", matrix("zero3.json")])
+def test_a_reference_computed_before_training_is_the_policy_s(
+    zero: str | None, lora: dict[str, Any] | None, run_job: Runner
+) -> None:
+    """Its weights and its computation have the precision of training: the first loss is ln 2."""
+    changes = {"lora": lora, "data": {"train": ["pairs.jsonl"], "cache_dir": f"cache-bf16-{zero}-{bool(lora)}"}}
+    train = TRAIN | STEADY | {"precompute_ref_log_probs": True}
+    found = run_job(
+        f"bf16-dpo-{zero}-{bool(lora)}", nproc=2, zero=zero, stage="dpo", train=train, env={BF16_ON_CPU: "1"}, **changes
+    )
+    assert found.code == 0, found.stderr
+    assert "scoring logps" in found.stdout
+    assert found.logged("loss")[0] == pytest.approx(math.log(2), abs=0.01)
