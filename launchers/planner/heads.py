@@ -39,8 +39,8 @@ def memory(kind: Kind, arch: Architecture, how: Compute, tokens: int) -> Head:
     if kind == "score":
         return Head(0, 0)
     if are_whole(tokens, arch.vocab):
-        # In fp32: forward the logits and their probabilities; backward the gradient in the place of these, and where the
-        # head computes in 16 bits the same in them. `copy`: autocast's of the head's weight.
+        # In fp32: forward the logits and their probabilities; backward the gradient in the place of these, and its copy
+        # in 16 bits where the head computes in them. `copy`: autocast's of the head's weight.
         copy = how.compute * arch.vocab * arch.hidden if how.autocast and how.trained else 0
         cast = 2 if how.compute == 2 else 0
         return Head(8 * tokens * arch.vocab + copy, (4 + cast) * tokens * arch.vocab + copy)

@@ -23,8 +23,10 @@ NOT_ASKED = -100
 
 
 class Distribution(NamedTuple):
-    """Of the next token. logits, probabilities: (N, C, V). total: (N, C), log of the sum of exp(logits). tokens: (N, C),
-    the one that follows."""
+    """Of the next token.
+
+    logits, probabilities: (N, C, V). total: (N, C), log of the sum of exp(logits). tokens: (N, C), those that follow.
+    """
 
     logits: Tensor
     probabilities: Tensor
