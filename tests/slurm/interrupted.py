@@ -39,5 +39,8 @@ def checkpoints(output: Path) -> list[Path]:
 
 
 def same_as(undisturbed: list[tuple[int, float]]) -> list[Any]:
-    """The same steps and losses, but for what the sums of one process and of two differ by."""
-    return [(step, pytest.approx(loss, abs=1e-4)) for step, loss in undisturbed]
+    """The same steps and losses, but for what 80 steps of Adam make of sums in another order.
+
+    That has been 0.2 % at a loss of 0.06; with the records in another order each of these losses is 2 to 37 % off.
+    """
+    return [(step, pytest.approx(loss, rel=5e-3)) for step, loss in undisturbed]
