@@ -72,7 +72,8 @@ def terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     kept = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
-        ["setsid", "--ctty", "--wait", *command],
+        # What a shell starts in the background ignores Ctrl-C, and so would all that this test run starts.
+        ["env", "--default-signal", "setsid", "--ctty", "--wait", *command],
         cwd=cwd,
         env={"TERM": "xterm-256color", **kept},
         stdin=theirs,
