@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import platform
 import random
@@ -65,7 +66,10 @@ def make_data() -> None:
 
 
 def timed(command: list[str], steps: Any) -> tuple[float, float]:
-    """Seconds to the end of the first step, and of a later one, their median. steps: reads when each ended."""
+    """Seconds to the end of the first step, and of a later one (the median; NaN without any).
+
+    steps: reads when each ended.
+    """
     began = time.time()
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DISABLE_VERSION_CHECK": "1"}
     environment = os.environ | quiet
@@ -73,7 +77,8 @@ def timed(command: list[str], steps: Any) -> tuple[float, float]:
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-3000:]}")
     ends = steps()
-    return ends[0] - began, statistics.median(b - a for a, b in itertools.pairwise(ends))
+    later = [b - a for a, b in itertools.pairwise(ends)]
+    return ends[0] - began, statistics.median(later) if later else math.nan
 
 
 def ours(name: str, data: str, **train: Any) -> tuple[float, float]:
