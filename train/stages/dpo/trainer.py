@@ -32,6 +32,7 @@ class Trainer(TrlTrainer, DPOTrainer):
     """TRL's trainer on tokenised rows, with an exact evaluation. (TRL's is a mean of the batches' means.)"""
 
     sequences_per_sample = 2
+    unrounded = reference.COLUMNS
     of_head: tuple[str, ...] = ("entropy", "mean_token_accuracy", "logits/chosen", "logits/rejected")
     _signature_columns: Any
     _evaluated: tuple[str, ...] = ()
@@ -73,11 +74,6 @@ class Trainer(TrlTrainer, DPOTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()  # type: ignore[no-untyped-call]
         self._signature_columns += ["chosen_learnt", "rejected_learnt"]
-
-    def _prepare_inputs(self, inputs: Any) -> Any:
-        """The Trainer's, with an unrounded reference: under DeepSpeed it would cast it to the weights' dtype."""
-        kept = {name: inputs[name].to(self.args.device) for name in reference.COLUMNS if name in inputs}
-        return super()._prepare_inputs(inputs) | kept
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset

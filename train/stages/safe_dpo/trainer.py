@@ -54,6 +54,7 @@ def with_labels(collate_pairs: Collate) -> Collate:
 class SafeDPOTrainer(PairTrainer):
     """PairTrainer with the losses of `objectives`."""
 
+    unrounded = scoring.NAMES
     columns = (
         *(
             f"{side}_{name}"
@@ -165,12 +166,6 @@ class SafeDPOTrainer(PairTrainer):
         if args.objective == "safedpo":
             return [objectives.safedpo(h, *safe, beta=args.beta, delta=args.safedpo_delta)]
         return [objectives.bfpo(h, *safe, beta=args.beta, b1=args.bfpo_b1, alpha=args.bfpo_alpha)]
-
-    def _prepare_inputs(self, inputs: Batch) -> Batch:
-        """The Trainer's inputs, with unrounded scores: under DeepSpeed it would cast them to the weights' dtype."""
-        scores = {name: inputs[name].to(self.args.device) for name in scoring.NAMES if name in inputs}
-        prepared: Batch = super()._prepare_inputs(inputs)
-        return prepared | scores
 
     def _scored(self, model: Any, inputs: Batch) -> Batch:
         """The batch with all scores, precomputed or live."""
