@@ -78,7 +78,7 @@ class MeasuredTrainer:
 
     @cached_property
     def _flops(self) -> tuple[float, float] | None:
-        """FLOPs of a token, and how many more for each token of its sequence: the weights are counted once."""
+        """FLOPs of a token, and how many more for each token of its sequence. The model does not change its size."""
         model = self.accelerator.unwrap_model(self.model)
         alone, after_one = (flops.per_token(model, tokens) for tokens in (0, 1))
         return None if alone is None or after_one is None else (alone, after_one - alone)

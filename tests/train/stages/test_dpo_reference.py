@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,27 +16,12 @@ from trl import DPOConfig, DPOTrainer  # type: ignore[attr-defined]
 
 from alignlaunch.train.stages import dpo
 from tests.support import tolerance
+from tests.train.stages.test_trl_parity import COMMON, records
 
-TRAIN: dict[str, Any] = {
-    "num_train_epochs": 2.0,
-    "per_device_train_batch_size": 4,
-    "learning_rate": 3e-3,
-    "logging_steps": 1,
-    "max_length": 64,
-    "gradient_checkpointing": False,
-    "save_strategy": "no",
-    "report_to": "none",
-    "use_cpu": True,
-    "bf16": False,
-    "disable_tqdm": True,
-    "seed": 5,
-}
+__all__ = ["records"]  # a fixture
+
+TRAIN = COMMON | {"max_steps": -1, "num_train_epochs": 2.0}
 SCORING = "scoring logps: shard 1 of 1"
-
-
-@pytest.fixture
-def records(workplace: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (workplace / "pairs.jsonl").read_text().splitlines()]
 
 
 def make(place: Path, folder: Path, records: list[dict[str, Any]], *, adapter: bool = False, **more: Any) -> Any:
