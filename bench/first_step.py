@@ -13,6 +13,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import yaml
@@ -79,11 +80,8 @@ def ours(processes: int) -> float:
     render = [sys.executable, "-m", "alignlaunch.launchers.cli", "render", f"{NAME}.yaml", "--target", "bash"]
     subprocess.run(render, cwd=train.PLACE, check=True, capture_output=True)
 
-    def ends() -> list[float]:
-        return [record["time"] for record in train.records(NAME) if "loss" in record]
-
     script = ["env", f"ALIGNLAUNCH_PYTHON={sys.executable}", "bash", f"launch/{NAME}/bash/torchrun.sh"]
-    return train.timed(script, ends)[0]
+    return train.timed(script, partial(train.logged, NAME))[0]
 
 
 def theirs(processes: int) -> float:

@@ -2,7 +2,7 @@
 
     python -m bench.loading [--write docs/loading.md]
 
-The real entrypoint runs in 8 processes up to the end of `load_model`, on a made-up model of 0.64B parameters with the
+The real entrypoint runs in 8 processes up to the end of `load_model`, on a made-up model of 3.2B parameters with the
 proportions of a 32B one, in bf16 on disk. Memory is the ranks' proportional set size (PSS), summed: a page that several
 share counts once. What the ranks had before is subtracted.
 """
@@ -30,14 +30,14 @@ from bench import made_page
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / ".cache" / "bench" / "loading"
 RANKS = 8
-#: A fiftieth of Qwen2.5-32B's parameters, and its largest module a fiftieth of its largest, or little less.
+#: A tenth of Qwen2.5-32B's parameters, and its largest module a tenth of its largest.
 CONFIG = {
-    "vocab_size": 8192,
-    "hidden_size": 1024,
-    "intermediate_size": 5504,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 2,
+    "vocab_size": 38016,
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 4,
 }
 #: Qwen2.5-32B's.
 LARGE = {
@@ -111,7 +111,7 @@ def make() -> None:
     write_config("large", LARGE)
     auto: Any = AutoModelForCausalLM
     network = auto.from_config(AutoConfig.from_pretrained(PLACE / "model"), dtype=torch.bfloat16)
-    network.save_pretrained(PLACE / "model", max_shard_size="100MB")
+    network.save_pretrained(PLACE / "model", max_shard_size="1GB")
     make_tokenizer().save_pretrained(PLACE / "model")
     write_data(PLACE)
     for zero in {strategy.zero for strategy in STRATEGIES} - {0}:

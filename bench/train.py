@@ -2,15 +2,15 @@
 
     python -m bench.train [--rounds 3] [--llamafactory PYTHON] [--write docs/bench-train.md]
 
-All sides take turns and train the same LoRA on the same records with the same settings. A step's time is the median of
-those after the first; time to the first step is counted from the start of the process. PYTHON is that of an environment
-with LLaMA-Factory, which needs other versions than ours: bench/README.md.
+All sides take turns and train the same LoRA on the same records with the same settings, and log each tenth step, as
+TRL's defaults and LLaMA-Factory's examples do. A step's time is the mean of those after the first; time to the first
+step is counted from the start of the process. PYTHON is that of an environment with LLaMA-Factory, which needs other
+versions than ours: bench/README.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
 import os
@@ -21,9 +21,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -34,10 +35,9 @@ ROOT = Path(__file__).parents[1]
 PLACE = ROOT / ".cache" / "bench" / "train"
 MODEL = ROOT / "examples" / "models" / "SmolLM2-135M-Instruct"
 TRL_AIM, LLAMAFACTORY_AIM, FIRST_STEP_AIM, PACKING_AIM = 1.25, 1.05, 0.95, 2.0
-STEPS = 6
 LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0}
 TRAIN: dict[str, Any] = {
-    "max_steps": STEPS,
+    "max_steps": 6,
     "per_device_train_batch_size": 2,
     "learning_rate": 1e-4,
     "max_length": 512,
@@ -48,6 +48,16 @@ TRAIN: dict[str, Any] = {
     "disable_tqdm": True,
     "seed": 1,
 }
+#: Of the comparison with other sides.
+STEPS = 10
+COMPARED = {"max_steps": STEPS, "logging_steps": STEPS, "logging_first_step": True}
+
+
+class Ended(NamedTuple):
+    """A step's number, and when it ended in seconds since the epoch."""
+
+    step: int
+    time: float
 
 
 def make_data() -> None:
@@ -65,10 +75,10 @@ def make_data() -> None:
         (PLACE / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def timed(command: list[str], steps: Any) -> tuple[float, float]:
-    """Seconds to the end of the first step, and of a later one (the median; NaN without any).
+def timed(command: list[str], ends: Callable[[], list[Ended]]) -> tuple[float, float]:
+    """Seconds to the end of the first step, and of a later one (the mean; NaN without any).
 
-    steps: reads when each ended.
+    ends: reads some steps' ends, of them the first's and the last's.
     """
     began = time.time()
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "DISABLE_VERSION_CHECK": "1"}
@@ -76,9 +86,10 @@ def timed(command: list[str], steps: Any) -> tuple[float, float]:
     done = subprocess.run(command, cwd=PLACE, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-3000:]}")
-    ends = steps()
-    later = [b - a for a, b in itertools.pairwise(ends)]
-    return ends[0] - began, statistics.median(later) if later else math.nan
+    found = ends()
+    first, last = found[0], found[-1]
+    later = last.step - first.step
+    return first.time - began, (last.time - first.time) / later if later else math.nan
 
 
 def ours(name: str, data: str, **train: Any) -> tuple[float, float]:
@@ -96,15 +107,17 @@ def ours(name: str, data: str, **train: Any) -> tuple[float, float]:
     (PLACE / f"{name}.yaml").write_text(yaml.safe_dump(job))
     shutil.rmtree(PLACE / f"cache-{name}", ignore_errors=True)  # the other sides tokenise anew as well
 
-    def ends() -> list[float]:
-        return [record["time"] for record in records(name) if "loss" in record]
-
-    return timed([sys.executable, "-m", "alignlaunch.train", f"{name}.yaml"], ends)
+    return timed([sys.executable, "-m", "alignlaunch.train", f"{name}.yaml"], partial(logged, name))
 
 
 def records(name: str) -> list[dict[str, Any]]:
     """What a run of ours logged."""
     return [json.loads(line) for line in (PLACE / "out" / name / "metrics.jsonl").read_text().splitlines()]
+
+
+def logged(name: str) -> list[Ended]:
+    """When the steps ended that a run of ours logged."""
+    return [Ended(record["step"], record["time"]) for record in records(name) if "loss" in record]
 
 
 def theirs(
@@ -120,8 +133,8 @@ def theirs(
         "lora": LORA,
     }
 
-    def ends() -> list[float]:
-        return [float(line) for line in (PLACE / "times.txt").read_text().split()]
+    def ends() -> list[Ended]:
+        return [Ended(i, float(line)) for i, line in enumerate((PLACE / "times.txt").read_text().split(), start=1)]
 
     shutil.rmtree(PLACE / "out" / "other", ignore_errors=True)
     return timed([python, *launcher, str(ROOT / "bench" / script), json.dumps(settings)], ends)
@@ -130,8 +143,8 @@ def theirs(
 PAGE = """# Training: our entrypoint, a hand-written TRL script and LLaMA-Factory
 
 Made by `python -m bench.train --llamafactory PYTHON --write docs/bench-train.md`: SFT of SmolLM2-135M with LoRA r=8,
-{steps} steps of 2 x {tokens} tokens, {rounds} rounds, the sides in turn; medians, and of the ratios the least and the
-most. {machine}, CPU, fp32.
+{steps} steps of 2 x {tokens} tokens, of which the first and the last are logged, {rounds} rounds, the sides in turn;
+medians, and of the ratios the least and the most. {machine}, CPU, fp32.
 """
 PACKING_PAGE = """
 ## Packing
@@ -153,7 +166,7 @@ def main() -> None:
     if options.llamafactory:
         run = partial(theirs, python=options.llamafactory, script="llamafactory_sft.py")
         others["LLaMA-Factory"] = (run, LLAMAFACTORY_AIM)
-    found = [(ours("ours", "equal"), *(run() for run, _ in others.values())) for _ in range(options.rounds)]
+    found = [(ours("ours", "equal", **COMPARED), *(run(**COMPARED) for run, _ in others.values())) for _ in range(options.rounds)]
     print(found, file=sys.stderr, flush=True)
     rows = []
     for i, (name, (_, aim)) in enumerate(others.items(), start=1):
