@@ -52,8 +52,8 @@ peak. An equal first loss shows that both computed the same thing.
 
 The prompt of a pair is computed once (`train/stages/pairs/shared.py`), and the head without recomputation, because
 these logits fit into memory (`train/model/next_token.py`). That losses and gradients stay the same is tested in
-`tests/train/stages/`: against TRL's trainers and plain forwards (`test_trl_parity.py`, `pairs/test_shared.py`), and with
-several processes under DDP and ZeRO (`test_parity.py`).
+`tests/train/stages/`: against TRL's trainers and plain forwards (`test_trl_parity.py`, `pairs/test_shared.py`), and
+with several processes under DDP and ZeRO (`test_parity.py`).
 
 """
 

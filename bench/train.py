@@ -50,7 +50,7 @@ TRAIN: dict[str, Any] = {
 }
 #: Of the comparison with other sides.
 STEPS = 10
-COMPARED = {"max_steps": STEPS, "logging_steps": STEPS, "logging_first_step": True}
+COMPARED: dict[str, Any] = {"max_steps": STEPS, "logging_steps": STEPS, "logging_first_step": True}
 
 
 class Ended(NamedTuple):
@@ -162,11 +162,11 @@ def main() -> None:
     options = parser.parse_args()
     PLACE.mkdir(parents=True, exist_ok=True)
     make_data()
-    others = {"TRL script": (theirs, TRL_AIM)}
+    others = {"TRL script": (partial(theirs, **COMPARED), TRL_AIM)}
     if options.llamafactory:
-        run = partial(theirs, python=options.llamafactory, script="llamafactory_sft.py")
+        run = partial(theirs, python=options.llamafactory, script="llamafactory_sft.py", **COMPARED)
         others["LLaMA-Factory"] = (run, LLAMAFACTORY_AIM)
-    found = [(ours("ours", "equal", **COMPARED), *(run(**COMPARED) for run, _ in others.values())) for _ in range(options.rounds)]
+    found = [(ours("ours", "equal", **COMPARED), *(run() for run, _ in others.values())) for _ in range(options.rounds)]
     print(found, file=sys.stderr, flush=True)
     rows = []
     for i, (name, (_, aim)) in enumerate(others.items(), start=1):

@@ -139,6 +139,7 @@ CASES = [
     Case("tiny orpo ddp lora", "tiny", "orpo", 0, _LORA, sequences=4),
     Case("tiny orpo zero full", "tiny", "orpo", 2, sequences=2),
     Case("0.5B orpo ddp full", "0.5B", "orpo", 0),
+    Case("0.5B sft ddp full, fp32", "0.5B", "sft", 0, length=256, more={"half": False}),
     Case("0.5B sft zero full, no checkpointing", "0.5B", "sft", 2, checkpointing=False),
     Case("1.7B rm zero lora", "1.7B", "rm", 2, _LORA, sequences=8, length=1280),
     Case("1.7B dpo ddp lora", "1.7B", "dpo", 0, _LORA, sequences=8),

@@ -15,7 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from alignlaunch.launchers.planner import heads
+from alignlaunch.launchers.planner import heads, memory
 from alignlaunch.launchers.planner.memory import Setup
 from alignlaunch.train.model import adapter, next_token
 
@@ -81,6 +81,7 @@ def build(config: Any, setup: Setup, *, device: str) -> Any:
         if heads.KINDS[setup.stage] == "tokens":
             from trl.trainer.utils import add_fused_lm_head
 
+            _add_in_place(model, setup)
             add_fused_lm_head(model)
             head = next_token.install(model)
             head.columns = lambda tokens: torch.arange(tokens.shape[1])  # type: ignore[method-assign]  # all are asked
@@ -90,6 +91,31 @@ def build(config: Any, setup: Setup, *, device: str) -> Any:
             options = adapter.configure(setup.tuning.lora, model, range(0), head="score" if scores else "lm")
             model = peft.get_peft_model(model, options)
     return model
+
+
+class _Embedding(torch.autograd.Function):
+    """An embedding that adds its gradient into its weight's, which the head's has become before."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Any, ids: Any, module: Any) -> Any:  # noqa: ARG004 - what is differentiated
+        ctx.module = module
+        ctx.save_for_backward(ids)
+        return torch.nn.functional.embedding(ids, module.weight.detach())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        weight, (ids,) = ctx.module.weight, ctx.saved_tensors
+        weight.grad.add_(torch.ops.aten.embedding_dense_backward(gradient, ids, len(weight), -1, False))
+        return None, None, None
+
+
+def _add_in_place(model: Any, setup: Setup) -> None:
+    """Autograd adds a tied embedding's gradient into the head's, but never where the tensors are fake."""
+    arch, how = setup.tuning.model.architecture, memory.compute(setup)
+    if arch.tied and how.trained and heads.adds_in_place(arch, how, setup.tokens):
+        module = model.get_input_embeddings()
+        apply: Any = _Embedding.apply
+        module.forward = lambda ids: apply(torch.zeros((), requires_grad=True), ids, module)
 
 
 def _materialise(model: Any, setup: Setup) -> None:

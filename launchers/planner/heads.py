@@ -48,5 +48,15 @@ def memory(kind: Kind, arch: Architecture, how: Compute, tokens: int) -> Head:
     if how.stream > how.compute:  # each tile casts its slice of the fp32 weight
         tile += how.compute * min(arch.vocab, TILE[1]) * arch.hidden
     hidden = how.stream * tokens * arch.hidden
-    weight = 4 * arch.vocab * arch.hidden if how.trained else 0  # the weight's gradient, accumulated in fp32
+    # The weight's gradient, accumulated in fp32, and its copy where the weights are in 16 bits.
+    weight = (4 + (2 if how.stream == 2 else 0)) * arch.vocab * arch.hidden if how.trained else 0
     return Head(hidden + tile, hidden + tile + 4 * tokens * arch.hidden + weight)
+
+
+def adds_in_place(arch: Architecture, how: Compute, tokens: int) -> bool:
+    """Whether autograd adds a tied embedding's gradient into that of the head; else their sum is one table more.
+
+    It does not add into a transposed view, which is what a plain matrix product's gradient is. Autocast's cast and
+    TRL's tiles make tensors of their own. tests/train/model/test_tied.py looks at real tensors.
+    """
+    return how.autocast or not are_whole(tokens, arch.vocab)

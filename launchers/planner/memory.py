@@ -183,6 +183,7 @@ def phases(setup: Setup) -> list[Phase]:
         return Phase(name, {term: terms[term] for term in TERMS})
 
     cached = copies if setup.checkpointing else 0
+    tables = (1 if heads.adds_in_place(arch, how, tokens) else 2) if arch.tied else 0
     last = max(before, of_head)
     first = max(before, of_head + in_layers * (1 - 1 / arch.layers))
     return [
@@ -191,7 +192,7 @@ def phases(setup: Setup) -> list[Phase]:
         phase("norm before the head", last, layers + norm + mask, workspace=16 * arch.hidden * tokens),
         phase("backward, last layer", last, layers + recomputed + mask, workspace=transient),
         phase("backward, first layer", first, kept + copies / arch.layers + mask, workspace=transient),
-        phase("end of the backward pass", gradients, 0, workspace=stream + (of_head if arch.tied else 0)),
+        phase("end of the backward pass", gradients, 0, workspace=stream + tables * of_head),
         phase("optimizer step", gradients, 0, workspace=_fp32_gradients(setup)),
     ]
 

@@ -20,16 +20,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> None:
 MEASURED = dict(
     zip(
         loading.STRATEGIES,
-        (1_396_948_992, 1_520_129_024, 1_410_952_192, 1_463_583_744, 1_532_598_272),
+        (6_998_317_056, 7_247_405_056, 6_936_330_240, 8_577_881_088, 8_821_560_320),
         strict=True,
     )
 )
 
 
 @pytest.mark.parametrize("strategy", loading.STRATEGIES, ids=lambda strategy: strategy.name)
-def test_the_plan_is_within_15_percent_of_what_was_measured(strategy: loading.Strategy) -> None:
+def test_the_plan_is_hardly_below_what_was_measured(strategy: loading.Strategy) -> None:
+    """And above it by what 8 ranks on 2 cores hardly do: hold their largest module at the same moment."""
     found = sum(memory.host(loading.setup("model", strategy)).values())
-    assert found == pytest.approx(MEASURED[strategy], rel=0.15)
+    assert 0.9 * MEASURED[strategy] < found < 1.3 * MEASURED[strategy]
 
 
 def test_a_large_model_is_not_counted_once_a_rank() -> None:
