@@ -98,10 +98,12 @@ def submit(submission: Submission, backend: Backend) -> None:
 
     pipeline = load(submission.job_file, submission.overrides, submission.cluster, submission.named)
     if submission.preflight_only and pipeline.name:
-        raise UsageError(
-            f"--preflight-only: {submission.job_file} is a pipeline; its later steps read what is not made yet\n"
-            "    remedy: give the job file of a step"
+        what, remedy = (
+            ("a sweep; each of its points would look at nodes of its own", "give a job file without `sweep`")
+            if "" in pipeline.sweeps
+            else ("a pipeline; its later steps read what is not made yet", "give the job file of a step")
         )
+        raise UsageError(f"--preflight-only: {submission.job_file} is {what}\n    remedy: {remedy}")
     rendered = steps.render(pipeline, backend, preflight_only=submission.preflight_only)
     if submission.only:
         rendered = {step: rendered[step] for step in submission.only}

@@ -140,6 +140,10 @@ def test_preflight_only(place: Path) -> None:
     refused = call(place, "local", "two.yaml", "--preflight-only")
     assert refused.returncode == 2
     assert "--preflight-only: two.yaml is a pipeline" in refused.stderr
+    write_job(place, "swept", sweep={"over": {"train.seed": [1, 2]}})
+    refused = call(place, "local", "swept.yaml", "--preflight-only")
+    assert refused.returncode == 2
+    assert "--preflight-only: swept.yaml is a sweep" in refused.stderr
     refused = call(place, "local", "looked.yaml", "--preflight-only", "--set", "preflight_timeout=0")
     assert refused.returncode == 2
     assert "preflight_timeout is 0: nothing would be compared" in refused.stderr
