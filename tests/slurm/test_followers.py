@@ -22,14 +22,19 @@ def login(trainer: Login) -> Login:
 
 def job_of(login: Login, handle: str) -> str:
     """The id of the job that is the run now."""
-    followers = Path(login.status(handle)["run_dir"]) / "followers"
+    return last_of(Path(login.status(handle)["run_dir"]), handle)
+
+
+def last_of(run_dir: Path, handle: str) -> str:
+    followers = run_dir / "followers"
     return followers.read_text().split()[-1] if followers.exists() else handle.rpartition("/")[2]
 
 
 def near_time_limit(login: Login, handle: str, step: int, output: Path) -> str:
     """The run's job, which Slurm may not requeue, is told at this step that its time ends. Returns its id."""
+    run_dir = Path(login.status(handle)["run_dir"])  # before, as it takes as long as many steps
     until_step(output, step)
-    job = job_of(login, handle)
+    job = last_of(run_dir, handle)
     login.slurm.run("scontrol", "update", f"JobId={job}", "Requeue=0")
     login.slurm.run("scancel", "--batch", "--signal=USR2", job)
     return job
@@ -85,7 +90,7 @@ def test_followers_are_counted(login: Login) -> None:
 def test_a_point_that_is_followed_is_waited_for(login: Login) -> None:
     """Also by a step that begins when all points have ended, failed or not. Of the sweep a save is of each point."""
     job = {"stage": "sft", "data": {"train": ["sft.jsonl"]}, "nproc_per_node": 1, "zero": 0, "time": "00:10:00"}
-    train = TRAIN | {"max_steps": 5 * STEPS, "logging_steps": 7}
+    train = TRAIN | {"max_steps": 20 * STEPS, "logging_steps": 7}  # `save` takes as long as some hundred of them
     sweep = {"points": [{"train.seed": seed} for seed in (1, 2)], "max_parallel": 2}
     jobs = {
         "swept": {**job, "model": "model", "lora": None, "train": train, "sweep": sweep},
