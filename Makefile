@@ -13,7 +13,7 @@
 # make bench-pairs  dpo, orpo and rm against TRL's trainers on the same pairs, in one run; three quarters of an hour
 # make bench-gpu    LoRA of a 7B model on one GPU: sft, dpo, orpo and rm, TRL's trainers and the plan beside, in one run
 # make first-step   time to the first step beside a hand-written TRL script, at 1 and 2 processes, in one run; minutes
-# make loading      the host memory of loading a model in 8 ranks, beside the plan's, into docs/loading.md; a quarter of an hour, 16 GiB
+# make loading      the host memory of loading a model in 8 ranks, beside the plan's, into docs/loading.md; a quarter of an hour
 # make bench-since  the command line beside that of commit 314ff29, in one run; a minute
 # make bench-k8s    list beside the raw Kubernetes client, 2,000 jobs, in one run; root
 # make fuzz         120,000 damaged inputs for all that reads what others may have written; a quarter of an hour

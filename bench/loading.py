@@ -80,8 +80,9 @@ and of it what is mapped from the model's files, which the kernel may drop and r
 There is no GPU here. Without ZeRO-3 each weight goes to the GPU as it is read: in its place it is read, copied in the
 precision in which it is loaded, and dropped, which is as much host memory as a transfer can take. With ZeRO-3 the
 ranks' shards stay in host memory here, and not on a node with GPUs: they are subtracted. The module that is gathered
-at a time, here 1.2 to 2.3 GiB in 8 ranks, is not. The plan has every rank hold its largest module at the same moment,
-which 8 ranks on 2 cores hardly do: without ZeRO-3 it is above what was measured.
+at a time, here 1.2 to 2.3 GiB in 8 ranks, is not. The plan adds every rank's largest module to all of the files.
+These are the head and the embedding, which are read first, when little of the files is mapped: without ZeRO-3 it is
+above what was measured.
 """
 
 

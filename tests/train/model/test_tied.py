@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-import transformers
 from torch.profiler import ProfilerActivity, profile
 from trl.trainer.utils import add_fused_lm_head
 
@@ -14,17 +11,7 @@ from alignlaunch.launchers.planner import heads
 from alignlaunch.launchers.planner.activations import Compute
 from alignlaunch.launchers.planner.architecture import shapes
 from alignlaunch.train.model import next_token
-
-#: Small, with a table that no other tensor is as large as.
-CONFIG = transformers.Qwen2Config(
-    vocab_size=1000,
-    hidden_size=32,
-    intermediate_size=32,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    num_key_value_heads=2,
-    tie_word_embeddings=True,
-)
+from tests.train.test_flops import llama
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -34,8 +21,7 @@ def test_the_sum_is_a_table_more_where_the_planner_says_so(
 ) -> None:
     for module in (heads, next_token):
         monkeypatch.setattr(module, "are_whole", lambda *_: whole)
-    auto: Any = transformers.AutoModelForCausalLM
-    model: Any = auto.from_config(CONFIG)
+    model = llama(tied=True)
     add_fused_lm_head(model)
     next_token.install(model)
     ids = torch.arange(16).view(2, 8)
@@ -43,8 +29,8 @@ def test_the_sum_is_a_table_more_where_the_planner_says_so(
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             output = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids, fused_lm_head=True)
         output.log_probs.sum().backward()
-    table = [[CONFIG.vocab_size, CONFIG.hidden_size]] * 2
+    table = [[*model.get_input_embeddings().weight.shape]] * 2  # no other tensor has its shape
     sums = [event.name for event in found.events() if "add" in event.name and event.input_shapes[:2] == table]
     how = Compute(4, 2 if autocast else 4, autocast, trained=True)
-    arch = shapes.architecture(CONFIG.to_dict())
+    arch = shapes.architecture(model.config.to_dict())
     assert sums == ["aten::add_" if heads.adds_in_place(arch, how, ids.numel()) else "aten::add"]
